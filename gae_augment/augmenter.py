@@ -1,0 +1,383 @@
+r"""The augmenter: one generator for each scarce class of a training set."""
+
+__all__ = ["GAEAugmenter"]
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed, effective_n_jobs
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from .datasets import AugmentedDataset
+from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings
+from .persistence import read_file, write_file
+from .reading import open_source
+from .seeding import derive_seed, resolve_random_state
+from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
+from .values import ValueScale
+
+
+class GAEAugmenter(BaseEstimator):
+    r"""Learns one generative model for each class that has too few images, and makes more images of it.
+
+    Args:
+        model: The generative model, a key of :data:`gae_augment.MODELS`.
+        latent_dim: The latent dimension :math:`d`. ``"auto"`` is 10 for images of up to 1024 values and 32 for larger.
+        architecture: ``"fc"`` and ``"paper"`` are fully connected (encoders 1000-500 and 500-500-2000), ``"conv"`` is
+            convolutional, ``"auto"`` is ``"fc"`` for vectors and images of up to 1024 values and ``"conv"`` for larger.
+        density: What new codes are drawn from: ``"mixture"`` of Gaussians, one ``"normal"``, or the model's own with
+            ``"auto"``.
+        components: The most components of a mixture. The number is chosen by the Bayesian information criterion, with
+            at least 20 codes for each component.
+        delta: The boundary :math:`\delta` that the reconstruction error has to come below, as the excess over that of
+            a perfect reconstruction, in nats per pixel. ``"auto"`` trains until the error stops falling, which from 50
+            images on is seen on a tenth of them that is held out.
+        epochs: The most epochs. ``"auto"`` provides for 600 steps of the optimiser.
+        batch_size: The images in a batch.
+        learning_rate: Adam's learning rate at the start; it falls to 0 along a cosine.
+        sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
+            to the largest one, a mapping gives final totals.
+        device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.
+        n_jobs: How many classes are fitted at the same time, each on one thread, as in joblib; -1 is one per core. The
+            images do not depend on it.
+        random_state: The seed of everything. ``None`` is a new one for every fit.
+        progress: Whether to show a progress bar.
+
+    Attributes:
+        classes_: The labels, sorted.
+        counts_: The real images of each class.
+        sampling_strategy_: The images to add to each class, as in imbalanced-learn.
+        generators_: The fitted generators of the classes that need images.
+        seed_: The seed that the fit used.
+
+    References:
+        | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
+        | https://doi.org/10.4218/etrij.2023-0375
+
+    Example:
+        >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> y = torch.tensor([0] * 40 + [1] * 20)
+        >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(X, y)
+        >>> augmenter.sampling_strategy_
+        {1: 20}
+        >>> augmenter.sample(1, 5).shape
+        torch.Size([5, 8, 8])
+    """
+
+    def __init__(
+        self,
+        model: str = "gae",
+        *,
+        latent_dim: int | Literal["auto"] = "auto",
+        architecture: str = "auto",
+        density: str = "auto",
+        components: int = 10,
+        delta: float | Literal["auto"] = "auto",
+        epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        sampling_strategy: SamplingStrategy = "auto",
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.model = model
+        self.latent_dim = latent_dim
+        self.architecture = architecture
+        self.density = density
+        self.components = components
+        self.delta = delta
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.sampling_strategy = sampling_strategy
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.progress = progress
+
+    def _settings(self) -> GeneratorSettings:
+        return GeneratorSettings(
+            model=self.model,
+            latent_dim=self.latent_dim,
+            architecture=self.architecture,
+            density=self.density,
+            components=self.components,
+            delta=self.delta,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            device=self.device,
+        )
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        r"""Learns a generator for each class that the sampling strategy adds images to.
+
+        Args:
+            X: A map-style torch dataset of (image, label) pairs, whose images are read before its transforms; or an
+                array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
+            y: The labels that go with an array, with shape :math:`(N,)`.
+
+        Raises:
+            TypeError, ValueError: If data or parameters cannot be used; nothing has been trained then.
+            RuntimeError: If the training of a class failed. The generators of the others are kept.
+
+        Warns:
+            ConvergenceWarning: If the reconstruction error of a class did not come below :math:`\delta`.
+        """
+        settings = self._settings()
+        labels, read = open_source(X, y)
+        strategy = resolve_strategy(self.sampling_strategy, labels)
+        counts = count_labels(labels)
+        scarce = [label for label, number in strategy.items() if number]
+        for label in scarce:
+            if counts[label] < LEAST_IMAGES:
+                raise ValueError(
+                    f"Class {label!r} has {counts[label]} image, and a generator needs at least {LEAST_IMAGES}. "
+                    f"Leave it out of 'sampling_strategy', or merge it with another class."
+                )
+        seed = resolve_random_state(self.random_state)
+        images = {label: read(np.flatnonzero(labels == label)) for label in scarce}
+        values = ValueScale.of(torch.cat(list(images.values()))) if images else None
+
+        self.classes_ = np.array(list(counts))
+        self.counts_ = counts
+        self.sampling_strategy_ = strategy
+        self.seed_ = seed
+        self._samplings = 0
+        self.generators_: dict[Label, Generator] = {}
+        failures: dict[Label, str] = {}
+        with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
+            for label, result in zip(scarce, self._fit_classes(images, settings, values, bar), strict=True):
+                if isinstance(result, Generator):
+                    self.generators_[label] = result
+                    _show(bar, label, settings, result.report.reconstruction_error)
+                else:
+                    failures[label] = result
+                bar.update()
+        if failures:
+            raise RuntimeError(
+                f"The fit failed for {len(failures)} of {len(scarce)} classes: "
+                + "; ".join(f"class {label!r}: {reason}" for label, reason in failures.items())
+                + f". The generators of the others, {list(self.generators_)}, are kept and can be used."
+            )
+        self._warn_of_delta()
+        return self
+
+    def _fit_classes(
+        self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale | None, bar: tqdm
+    ) -> Iterator[Generator | str]:
+        # A bar can be moved from this process only.
+        inline = effective_n_jobs(self.n_jobs) == 1
+        return Parallel(n_jobs=self.n_jobs, return_as="generator")(
+            delayed(_fit_class)(
+                # As an array, so that joblib hands large ones to its workers as a memory map.
+                own.numpy(),
+                settings,
+                values,
+                # One seed for each label, so that a class comes out the same whichever other classes there are.
+                derive_seed(self.seed_, "fit", label),
+                partial(_show, bar, label, settings) if inline else None,
+            )
+            for label, own in images.items()
+        )
+
+    def _warn_of_delta(self) -> None:
+        missed = {label: report for label, report in self.report_.items() if not report.delta_reached}
+        if not missed:
+            return
+        errors = ", ".join(f"class {label!r}: {report.reconstruction_error:.4f}" for label, report in missed.items())
+        if self.delta == "auto":
+            rule = "was still falling when the epochs ended"
+        else:
+            rule = f"did not come below delta={self.delta} nats per pixel"
+        warnings.warn(
+            f"The reconstruction error {rule} for {len(missed)} of {len(self.generators_)} classes ({errors}). "
+            f"Raise 'epochs' or 'latent_dim'.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "generators_"):
+            raise NotFittedError(
+                "This GAEAugmenter is not fitted yet. Call 'fit' with a dataset, or with X and y, first."
+            )
+
+    @property
+    def report_(self) -> dict[Label, FitReport]:
+        r"""What the fit of each class came to."""
+        self._check_fitted()
+        return {label: generator.report for label, generator in self.generators_.items()}
+
+    def sample(self, label: Label, n: int, *, seed: int | None = None) -> Tensor:
+        r"""Makes new images of a class.
+
+        Args:
+            label: The class.
+            n: The number of images.
+            seed: What the images depend on, besides the fit. Without it, each call gives new ones: the first call
+                after a fit or a load gives the first images, the second the next.
+
+        Returns:
+            The images, with shape :math:`(n, *)`, in the type and the value range of the data.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            ValueError: If the class has no generator, or n is not a positive integer.
+        """
+        self._check_fitted()
+        if label not in self.generators_:
+            known = f"has {self.counts_[label]} images and was to get none" if label in self.counts_ else "is unknown"
+            raise ValueError(
+                f"There are generators for the classes {list(self.generators_)}, and class {label!r} {known}. "
+                f"'sampling_strategy' says which classes get one."
+            )
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"'n', the number of images to make, is an integer of at least 1, and it is {n!r}.")
+        if seed is None:
+            seed = derive_seed(self.seed_, "sampling", self._samplings)
+            self._samplings += 1
+        return self.generators_[label].sample(int(n), seed=derive_seed(seed, "sample", label))
+
+    def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
+        r"""Fits, and returns the data with the synthetic images that the strategy asks for.
+
+        Args:
+            X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
+            y: The labels, with shape :math:`(N,)`.
+
+        Returns:
+            Images and labels as tensors if ``X`` is one, and else as arrays: the originals first and untouched, then
+            the synthetic ones class by class.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: As :meth:`fit`.
+        """
+        if isinstance(X, Dataset):
+            raise TypeError(
+                "fit_resample works on arrays, and it was given a dataset. Use fit(dataset).augment(dataset)."
+            )
+        self.fit(X, y)
+        images, labels = (
+            [X if isinstance(X, Tensor) else np.asarray(X)],
+            [y if isinstance(y, Tensor) else np.asarray(y)],
+        )
+        seed = derive_seed(self.seed_, "fit_resample")
+        for label, n in self.sampling_strategy_.items():
+            if n:
+                new = self.sample(label, n, seed=seed)
+                images.append(new.to(X.device) if isinstance(X, Tensor) else new.numpy())
+                labels.append(
+                    torch.full((n,), label, dtype=y.dtype, device=y.device)
+                    if isinstance(y, Tensor)
+                    else np.full(n, label, dtype=labels[0].dtype)
+                )
+        return (
+            torch.cat(images) if isinstance(X, Tensor) else np.concatenate(images),
+            torch.cat(labels) if isinstance(y, Tensor) else np.concatenate(labels),
+        )
+
+    def augment(
+        self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"
+    ) -> AugmentedDataset:
+        r"""Returns a dataset's items followed by synthetic ones; see :class:`gae_augment.AugmentedDataset`.
+
+        Args:
+            dataset: The dataset that the augmenter was fitted to, or one like it.
+            transform: What all images are put through in place of the dataset's own transforms.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+        """
+        self._check_fitted()
+        return AugmentedDataset(dataset, self, transform=transform)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        r"""Writes the fitted augmenter into one safetensors file with a JSON header, without any training image.
+
+        A ``sampling_strategy`` that is a mapping or a function is kept as the totals that it came to, and a
+        ``random_state`` that is not an integer as the seed that the fit drew from it.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            OSError: If the file cannot be written.
+        """
+        self._check_fitted()
+        parameters = self.get_params()
+        if not isinstance(self.sampling_strategy, str | float | int):
+            parameters["sampling_strategy"] = None
+        if not isinstance(self.random_state, int):
+            parameters["random_state"] = self.seed_
+        header: dict[str, Any] = {
+            "parameters": parameters,
+            "seed": self.seed_,
+            "counts": list(self.counts_.items()),
+            "strategy": list(self.sampling_strategy_.items()),
+            "generators": [],
+        }
+        tensors: dict[str, Tensor] = {}
+        for place, (label, generator) in enumerate(self.generators_.items()):
+            own_header, own_tensors = generator.state_dict()
+            header["generators"].append([label, own_header])
+            tensors |= {f"{place}.{name}": tensor for name, tensor in own_tensors.items()}
+        write_file(path, header, tensors)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        r"""Returns the fitted augmenter that :meth:`save` wrote; it makes the same images.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is truncated, of another kind, or of a newer version.
+        """
+        header, tensors = read_file(path)
+        try:
+            parameters = header["parameters"]
+            counts, strategy = dict(header["counts"]), dict(header["strategy"])
+            if parameters["sampling_strategy"] is None:
+                parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
+            self = cls(**parameters)
+            self.classes_ = np.array(list(counts))
+            self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, header["seed"]
+            self._samplings = 0
+            self.generators_ = {}
+            for place, (label, own_header) in enumerate(header["generators"]):
+                prefix = f"{place}."
+                own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+                self.generators_[label] = Generator.from_state_dict(own_header, own)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(
+                f"{os.fspath(path)!r} does not hold a whole augmenter: {type(error).__name__}: {error}. Save it again."
+            ) from error
+        return self
+
+
+def _show(bar: tqdm, label: Label, settings: GeneratorSettings, error: float) -> None:
+    delta = settings.delta if isinstance(settings.delta, str) else f"{settings.delta:g}"
+    bar.set_description(f"class {label}: error {error:.4f}, delta {delta}")
+
+
+def _fit_class(
+    images: np.ndarray,
+    settings: GeneratorSettings,
+    values: ValueScale,
+    seed: int,
+    progress: Callable[[float], None] | None,
+) -> Generator | str:
+    r"""Returns a class's generator, or why it could not be fitted, so that one failure loses no other class."""
+    try:
+        tensor = torch.from_numpy(np.array(images))
+        return Generator(settings).fit(tensor, seed=seed, values=values, progress=progress or (lambda error: None))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"

@@ -1,0 +1,306 @@
+r"""A generator: the generative model of one class."""
+
+__all__ = ["FitReport", "Generator", "GeneratorSettings", "single_threaded"]
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from .densities import DENSITIES, LatentDensity
+from .networks import ARCHITECTURES, Autoencoder, build_autoencoder, resolve_architecture
+from .objectives import MODELS
+from .seeding import derive_seed, make_generator
+from .training import mean_excess, train
+from .values import ValueScale
+
+LEAST_IMAGES = 2
+"""The fewest images that a generator learns from."""
+
+STEPS = 600
+"""The optimiser's steps that ``epochs="auto"`` provides for."""
+
+HOLD_OUT_FROM = 50
+"""From so many images on, a tenth of them is held out to see when the error stops falling."""
+
+DECODED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    r"""What a generator is made of and how it is trained; the parameters of :class:`gae_augment.GAEAugmenter`.
+
+    Raises:
+        ValueError: If a value is not one of those that are allowed.
+    """
+
+    model: str = "gae"
+    latent_dim: int | Literal["auto"] = "auto"
+    architecture: str = "auto"
+    density: str = "auto"
+    components: int = 10
+    delta: float | Literal["auto"] = "auto"
+    epochs: int | Literal["auto"] = "auto"
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "model": tuple(MODELS),
+            "architecture": ARCHITECTURES,
+            "density": ("auto", *DENSITIES),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"'{name}' is one of {', '.join(map(repr, allowed))}, and it is {getattr(self, name)!r}."
+                )
+        for name in ("latent_dim", "components", "epochs", "batch_size"):
+            value = getattr(self, name)
+            if value == "auto" and name in ("latent_dim", "epochs"):
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")
+        for name in ("delta", "learning_rate"):
+            value = getattr(self, name)
+            if value == "auto" and name == "delta":
+                continue
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise ValueError(f"'{name}' is a number above 0, and it is {value!r}.")
+        if self.device != "auto":
+            try:
+                torch.empty(0, device=self.device)
+            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                raise ValueError(
+                    f"'device' is one that torch can use here, and it is {self.device!r}. Use 'auto' or 'cpu'. ({error})"
+                ) from error
+
+    def latent_dim_for(self, shape: tuple[int, ...]) -> int:
+        r"""Returns the latent dimension for images of a shape: the paper's 10 for small ones and 32 for colour ones."""
+        if self.latent_dim != "auto":
+            return self.latent_dim
+        pixels = math.prod(shape)
+        return min(pixels, 10 if pixels <= 1024 else 32)
+
+    def torch_device(self) -> torch.device:
+        r"""Returns the device; ``"auto"`` is a CUDA GPU where there is one."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+@dataclass(frozen=True)
+class FitReport:
+    r"""What one class's fit came to.
+
+    Attributes:
+        images: The real images of the class.
+        epochs: The epochs trained.
+        reconstruction_error: The excess reconstruction error of the training images, in nats per pixel.
+        held_out_error: That of images that were not trained on, or ``None`` where the class is too small to spare any.
+        delta: The boundary :math:`\delta` that was asked for, in nats per pixel, or ``"auto"``.
+        delta_reached: Whether the error came below it, or for ``"auto"`` whether it stopped falling.
+        components: The components of the latent density.
+        seconds: The time that the fit took.
+    """
+
+    images: int
+    epochs: int
+    reconstruction_error: float
+    held_out_error: float | None
+    delta: float | Literal["auto"]
+    delta_reached: bool
+    components: int
+    seconds: float
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    r"""Runs the arithmetic on one CPU thread.
+
+    The order of a sum, and with it the last bits of a fit, changes with the number of threads. On one thread a class
+    comes out the same whatever the machine's and the job's number is; classes run side by side in processes instead.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Generator:
+    r"""Learns the images of one class, and makes new ones.
+
+    Args:
+        settings: What it is made of.
+
+    Example:
+        >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> generator = Generator(GeneratorSettings(epochs=2)).fit(images, seed=0)
+        >>> generator.sample(3, seed=1).shape
+        torch.Size([3, 1, 8, 8])
+    """
+
+    shape: tuple[int, ...]
+    values: ValueScale
+    network: Autoencoder
+    density: LatentDensity
+    report: FitReport
+
+    def __init__(self, settings: GeneratorSettings | None = None) -> None:
+        self.settings = settings or GeneratorSettings()
+
+    def fit(
+        self,
+        images: Tensor,
+        *,
+        seed: int,
+        values: ValueScale | None = None,
+        progress: Callable[[float], None] = lambda error: None,
+    ) -> Self:
+        r"""Trains the network, then fits the density to the codes.
+
+        Args:
+            images: The images of the class, with shape :math:`(N, *)`, :math:`N \geq 2`.
+            seed: What everything random depends on.
+            values: The scale of the values, if it is known from more images than these.
+            progress: Called with the reconstruction error, in nats per pixel, whenever it is measured.
+
+        Raises:
+            ValueError: If there are too few images.
+            FloatingPointError: If training diverged.
+        """
+        if len(images) < LEAST_IMAGES:
+            raise ValueError(f"A generator needs at least {LEAST_IMAGES} images, and there are {len(images)}.")
+        with single_threaded():
+            return self._fit(images, seed, values or ValueScale.of(images), progress)
+
+    def _fit(self, images: Tensor, seed: int, values: ValueScale, progress: Callable[[float], None]) -> Self:
+        start = time.perf_counter()
+        settings, device = self.settings, self.settings.torch_device()
+        self.shape, self.values = tuple(images.shape[1:]), values
+        self._build(make_generator(seed, "weights"))
+        self.network.to(device)
+        images = images.to(device)
+
+        order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(device)
+        spared = len(images) // 10 if settings.delta == "auto" and len(images) >= HOLD_OUT_FROM else 0
+        held_out = images[order[:spared]] if spared else None
+        training = images[order[spared:]]
+        steps_per_epoch = math.ceil(len(training) / settings.batch_size)
+        log = train(
+            self.network,
+            MODELS[settings.model].objective(values.likelihood),
+            training,
+            values,
+            held_out=held_out,
+            epochs=math.ceil(STEPS / steps_per_epoch) if settings.epochs == "auto" else settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            delta=None if settings.delta == "auto" else settings.delta,
+            generator=make_generator(seed, "batches"),
+            progress=progress,
+        )
+        self.density.fit(self.encode(images), seed=derive_seed(seed, "density"))
+        self.report = FitReport(
+            images=len(images),
+            epochs=log.epochs,
+            reconstruction_error=mean_excess(self.network, training, values),
+            held_out_error=log.errors[-1] if spared else None,
+            delta=settings.delta,
+            delta_reached=log.reached,
+            components=self.density.components,
+            seconds=time.perf_counter() - start,
+        )
+        self.network.cpu()
+        return self
+
+    def _build(self, generator: torch.Generator | None) -> None:
+        settings = self.settings
+        self.network = build_autoencoder(
+            self.shape,
+            settings.latent_dim_for(self.shape),
+            resolve_architecture(settings.architecture, self.shape),
+            generator=generator,
+        ).requires_grad_(generator is not None)
+        density = MODELS[settings.model].density if settings.density == "auto" else settings.density
+        self.density = DENSITIES[density](settings.components) if density == "mixture" else DENSITIES[density]()
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        r"""Returns the codes of images of shape :math:`(N, *)`, with shape :math:`(N, d)`."""
+        device = next(self.network.parameters()).device
+        batches = images.to(device).split(DECODED_AT_ONCE)
+        return torch.cat([self.network.encode(self.values.to_network(batch)) for batch in batches])
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU."""
+        device = self.settings.torch_device()
+        self.network.to(device)
+        batches = z.float().to(device).split(DECODED_AT_ONCE)
+        images = [self.values.from_network(self.network.decode(batch)).cpu() for batch in batches]
+        self.network.cpu()
+        return torch.cat(images)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        r"""Returns images of shape :math:`(N, *)` as the autoencoder gives them back."""
+        with single_threaded():
+            return self.decode(self.encode(images))
+
+    def sample(self, n: int, *, seed: int) -> Tensor:
+        r"""Returns :math:`n` new images, with shape :math:`(n, *)`, in the user's type and value range."""
+        with single_threaded():
+            return self.decode(self.density.sample(n, make_generator(seed, "sample")))
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        r"""Returns what a fitted generator is: plain values for a JSON header, and tensors."""
+        header = {
+            "settings": asdict(self.settings),
+            "shape": list(self.shape),
+            "values": {"kind": self.values.kind, "dtype": str(self.values.dtype).removeprefix("torch.")},
+            "report": asdict(self.report),
+        }
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"density.{name}": tensor for name, tensor in self.density.state_dict().items()}
+        if self.values.mean is not None and self.values.deviation is not None and self.values.bounds is not None:
+            tensors |= {"values.mean": self.values.mean, "values.deviation": self.values.deviation}
+            tensors["values.bounds"] = torch.tensor(self.values.bounds, dtype=torch.float64)
+        return header, tensors
+
+    @classmethod
+    def from_state_dict(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        r"""Returns the generator that :meth:`state_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: If header and tensors are not those of a generator.
+        """
+        self = cls(GeneratorSettings(**header["settings"]))
+        self.shape = tuple(int(size) for size in header["shape"])
+        self._build(generator=None)
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}}
+        for name, tensor in tensors.items():
+            group, _, rest = name.partition(".")
+            groups[group][rest] = tensor
+        self.network.load_state_dict(groups["network"])
+        self.density.load_state_dict(groups["density"])
+        scale = groups["values"]
+        bounds = scale["bounds"].tolist() if scale else None
+        self.values = ValueScale(
+            header["values"]["kind"],
+            getattr(torch, header["values"]["dtype"]),
+            scale.get("mean"),
+            scale.get("deviation"),
+            None if bounds is None else (bounds[0], bounds[1]),
+        )
+        self.report = FitReport(**header["report"])
+        return self

@@ -1,0 +1,64 @@
+r"""Reconstruction: the error of a decoder's output, its floor, and the objective that is this error alone."""
+
+__all__ = ["Reconstruction", "excess_error", "reconstruction_error"]
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..networks import Autoencoder
+
+Likelihood = Literal["bernoulli", "gaussian"]
+
+
+def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
+    r"""Returns the reconstruction error of each image, summed over its pixels, in nats.
+
+    Args:
+        outputs: What the decoder gave, with shape :math:`(B, *)`: logits, or means.
+        x: The images, with shape :math:`(B, *)`: in [0, 1], or standardised.
+        likelihood: ``"bernoulli"`` for the binary cross-entropy, ``"gaussian"`` for half the squared error.
+
+    Returns:
+        One error per image, with shape :math:`(B,)`.
+    """
+    if likelihood == "bernoulli":
+        error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
+    else:
+        error = 0.5 * (outputs - x).square()
+    return error.flatten(1).sum(dim=1)
+
+
+def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
+    r"""Returns how far each image's error lies above that of a perfect reconstruction, in nats per pixel.
+
+    The binary cross-entropy of a perfect reconstruction is the entropy of the image, :math:`-\sum_j x_j \log x_j +
+    (1 - x_j) \log (1 - x_j)`: 0 for black and white, and above half a nat per pixel for photographs. The excess over
+    it is the divergence :math:`KL(x \| \tilde x)`, which is 0 for a perfect reconstruction of any image.
+
+    Returns:
+        One excess per image, with shape :math:`(B,)`.
+    """
+    error = reconstruction_error(outputs, x, likelihood)
+    if likelihood == "bernoulli":
+        error = error - (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
+    return error / x[0].numel()
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    r"""The objective of the generative autoencoder: the reconstruction error alone.
+
+    References:
+        | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
+        | https://doi.org/10.4218/etrij.2023-0375
+    """
+
+    likelihood: Likelihood
+
+    def __call__(self, network: Autoencoder, x: Tensor) -> Tensor:
+        r"""Returns the mean error of a batch, in nats per image."""
+        return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()

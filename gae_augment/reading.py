@@ -1,0 +1,403 @@
+r"""Reading labels and raw images, before the user's transforms, out of any dataset and any array."""
+
+__all__ = [
+    "ItemFormat",
+    "check_images",
+    "class_names",
+    "image_array",
+    "label_array",
+    "open_source",
+    "raw_view",
+    "read_images",
+    "read_labels",
+    "transforms_of",
+]
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorDataset
+from torchvision import tv_tensors
+from torchvision.datasets.vision import StandardTransform
+
+Joint = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def _unchanged(image: Any) -> Any:
+    return image
+
+
+def _both_unchanged(image: Any, label: Any) -> tuple[Any, Any]:
+    return image, label
+
+
+def check_dataset(dataset: Any) -> None:
+    r"""Raises an error unless a dataset has a length and can be indexed.
+
+    Raises:
+        TypeError: If it is not a map-style dataset.
+        ValueError: If it is empty.
+    """
+    if isinstance(dataset, IterableDataset):
+        raise TypeError(
+            f"The dataset can be indexed, and {type(dataset).__name__} is an IterableDataset, which can only be "
+            f"iterated. Collect it first: TensorDataset(torch.stack(images), torch.tensor(labels))."
+        )
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise TypeError(
+            f"The dataset is a map-style torch dataset, and it is a {type(dataset).__name__}. "
+            f"Arrays are passed with their labels: fit(X, y)."
+        )
+    if not len(dataset):
+        raise ValueError("The dataset is empty: it has no image to learn from.")
+
+
+def _children(dataset: Any) -> list[Any]:
+    r"""Returns the datasets that a dataset takes its items from: one for a Subset or a wrapper, more when joined."""
+    if isinstance(dataset, ConcatDataset):
+        return list(dataset.datasets)
+    inner = getattr(dataset, "dataset", None)
+    return [inner] if isinstance(inner, Dataset) else []
+
+
+def raw_view(dataset: Any) -> Any:
+    r"""Returns a dataset's twin whose items are raw: the same items, before any transform of the image.
+
+    The twin is a shallow copy, so the user's dataset is not touched. Transforms are switched off along Subset,
+    ConcatDataset and any wrapper that keeps its dataset in ``dataset``; what a dataset does to its images elsewhere
+    than in ``transform`` and ``transforms`` cannot be seen, and stays.
+    """
+    children = _children(dataset)
+    switched = [name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None]
+    if not children and not switched:
+        return dataset
+    twin = copy.copy(dataset)
+    for name in switched:
+        joint = name == "transforms" and not isinstance(dataset.transforms, StandardTransform)
+        if name == "transforms" and not joint:
+            setattr(twin, name, StandardTransform(None, dataset.transforms.target_transform))
+        else:
+            setattr(twin, name, _both_unchanged if joint else _unchanged)
+    if isinstance(dataset, ConcatDataset):
+        twin.datasets = [raw_view(child) for child in children]
+    elif children:
+        twin.dataset = raw_view(children[0])
+    return twin
+
+
+def transforms_of(dataset: Any) -> list[Joint]:
+    r"""Returns the transforms that a dataset puts its raw items through, in their order.
+
+    Raises:
+        ValueError: If datasets that are joined into one have different transforms.
+    """
+    chains = [transforms_of(child) for child in _children(dataset)]
+    for chain in chains[1:]:
+        if chain != chains[0]:
+            raise ValueError(
+                "The joined datasets have different transforms, so that it is open which one a synthetic image "
+                "gets. Pass 'transform', which then holds for all images."
+            )
+    own: list[Joint] = []
+    transform, transforms = getattr(dataset, "transform", None), getattr(dataset, "transforms", None)
+    if isinstance(transforms, StandardTransform):
+        transform, transforms = transform or transforms.transform, None
+    if transform is not None:
+        own = [_ImageOnly(transform)]
+    elif transforms is not None:
+        own = [transforms]
+    return (chains[0] if chains else []) + own
+
+
+@dataclass(frozen=True)
+class _ImageOnly:
+    r"""A transform of the image, as a transform of image and label."""
+
+    transform: Callable[[Any], Any]
+
+    def __call__(self, image: Any, label: Any) -> tuple[Any, Any]:
+        return self.transform(image), label
+
+
+def _read_item(dataset: Any, index: int) -> tuple[Any, Any]:
+    try:
+        item = dataset[index]
+    except Exception as error:
+        raise ValueError(
+            f"Item {index} of the dataset cannot be read: {type(error).__name__}: {error}. Mend or remove it."
+        ) from error
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise ValueError(
+            f"An item of the dataset is a pair of image and label, and item {index} is a {type(item).__name__}"
+            f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}. Wrap the dataset in one that "
+            f"returns (image, label)."
+        )
+    return item[0], item[1]
+
+
+def _integer(label: Any, index: int) -> int:
+    if isinstance(label, Tensor | np.ndarray) and label.ndim == 0:
+        label = label.item()
+    if isinstance(label, bool | int | np.integer | np.bool_):
+        return int(label)
+    raise ValueError(
+        f"The labels of a dataset are integers, and that of item {index} is {label!r}, a {type(label).__name__}. "
+        f"Number the classes from 0, for instance with a target_transform."
+    )
+
+
+def _listed_labels(dataset: Any) -> Sequence[Any] | None:
+    r"""Returns the labels that a dataset lists beside its images, or None."""
+    children = _children(dataset)
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[1].tolist() if len(dataset.tensors) == 2 and dataset.tensors[1].ndim == 1 else None
+    if isinstance(dataset, ConcatDataset):
+        parts = [_listed_labels(child) for child in children]
+        return None if any(part is None for part in parts) else [label for part in parts for label in part or ()]
+    for name in ("targets", "labels"):
+        listed = getattr(dataset, name, None)
+        if isinstance(listed, Tensor | np.ndarray | list | tuple) and len(listed) == len(dataset):
+            transform = getattr(dataset, "target_transform", None)
+            labels = listed.tolist() if isinstance(listed, Tensor | np.ndarray) else list(listed)
+            return labels if transform is None else [transform(label) for label in labels]
+    if children:
+        inner = _listed_labels(children[0])
+        indices = getattr(dataset, "indices", None)
+        if inner is not None and indices is not None and len(indices) == len(dataset):
+            return [inner[int(index)] for index in indices]
+        if inner is not None and len(inner) == len(dataset):
+            return inner
+    return None
+
+
+def read_labels(dataset: Any) -> np.ndarray:
+    r"""Returns the labels that a dataset's items have, with shape :math:`(N,)`, as int64.
+
+    They are taken from ``targets``, ``labels`` or the tensors, through Subset and ConcatDataset, without decoding
+    images. Labels that are listed but do not agree with the items' own (three items are compared), and labels that
+    are not listed at all, are read item by item.
+
+    Raises:
+        TypeError: If the dataset is not a map-style one.
+        ValueError: If it is empty, an item is not a pair, or a label is not an integer.
+    """
+    check_dataset(dataset)
+    raw = raw_view(dataset)
+    listed = _listed_labels(dataset)
+    probes = {0, len(dataset) // 2, len(dataset) - 1}
+    own = {index: _integer(_read_item(raw, index)[1], index) for index in sorted(probes)}
+    if listed is None or any(listed[index] != label for index, label in own.items()):
+        listed = [_read_item(raw, index)[1] for index in range(len(dataset))]
+    return np.array([_integer(label, index) for index, label in enumerate(listed)], dtype=np.int64)
+
+
+def class_names(dataset: Any) -> dict[int, str] | None:
+    r"""Returns the names of a dataset's labels, if it has any, through Subset, ConcatDataset and wrappers."""
+    classes = getattr(dataset, "classes", None)
+    if isinstance(classes, list | tuple):
+        return dict(enumerate(map(str, classes)))
+    named = [class_names(child) for child in _children(dataset)]
+    return named[0] if named and all(names == named[0] for names in named) else None
+
+
+@dataclass(frozen=True)
+class ItemFormat:
+    r"""The form of a dataset's raw images: from it to tensors, and back.
+
+    Attributes:
+        container: A PIL image, a NumPy array, a tensor, or a ``tv_tensors.Image``.
+        shape: The shape of the image as a tensor: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
+        dtype: Its data type as a tensor.
+        mode: The mode of a PIL image.
+        channels_last: Whether it is an array of shape :math:`(H, W, C)`.
+    """
+
+    container: Literal["PIL image", "array", "tensor", "tv_tensor"]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    mode: str | None = None
+    channels_last: bool = False
+
+    @classmethod
+    def of(cls, image: Any) -> Self:
+        r"""Returns the format of an image.
+
+        Raises:
+            ValueError: If it is not an image or vector of numbers.
+        """
+        if isinstance(image, Image.Image):
+            if image.mode in ("P", "PA"):
+                raise ValueError(
+                    f"The values of an image are colours, and mode {image.mode!r} has numbers of palette entries. "
+                    f"Convert the images: image.convert('RGB')."
+                )
+            array = np.asarray(image)
+            tensor = torch.from_numpy(array.copy())
+            shape = (1, *tensor.shape) if tensor.ndim == 2 else (tensor.shape[2], *tensor.shape[:2])
+            return cls("PIL image", tuple(shape), tensor.dtype, mode=image.mode)
+        if isinstance(image, np.ndarray):
+            try:
+                tensor = torch.from_numpy(np.array(image))
+            except TypeError as error:
+                raise ValueError(f"An image is an array of numbers, and its type is {image.dtype}.") from error
+            last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
+            shape = (image.shape[2], *image.shape[:2]) if last else image.shape
+            container: Literal["array", "tensor", "tv_tensor"] = "array"
+        elif isinstance(image, Tensor):
+            tensor, last, shape = image, False, tuple(image.shape)
+            container = "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"
+        else:
+            raise ValueError(
+                f"An image is a PIL image, an array or a tensor, and it is a {type(image).__name__}. "
+                f"Wrap the dataset in one that returns such images."
+            )
+        if tensor.dtype.is_complex or not 1 <= len(shape) <= 3 or 0 in shape:
+            raise ValueError(
+                f"An image has shape (C, H, W) or (H, W), a vector (F,), of real numbers, and it has shape "
+                f"{tuple(shape)} of {tensor.dtype}."
+            )
+        return cls(container, tuple(shape), tensor.dtype, channels_last=last)
+
+    def to_tensor(self, image: Any) -> Tensor:
+        r"""Returns an image of this format as a tensor."""
+        if isinstance(image, Tensor):
+            return image.detach().cpu().as_subclass(Tensor)
+        tensor = torch.from_numpy(np.array(image))
+        if self.container == "PIL image" and tensor.ndim == 2:
+            return tensor[None]
+        return tensor.permute(2, 0, 1) if self.container == "PIL image" or self.channels_last else tensor
+
+    def from_tensor(self, tensor: Tensor) -> Any:
+        r"""Returns a tensor as an image of this format."""
+        if self.container == "tensor":
+            return tensor.clone()
+        if self.container == "tv_tensor":
+            return tv_tensors.Image(tensor.clone())
+        if self.container == "array":
+            return (tensor.permute(1, 2, 0) if self.channels_last else tensor).contiguous().numpy().copy()
+        pixels = tensor[0] if tensor.shape[0] == 1 else tensor.permute(1, 2, 0)
+        array = np.ascontiguousarray(pixels.numpy())
+        if self.mode == "1":
+            return Image.fromarray(array)
+        return Image.frombytes(str(self.mode), (array.shape[1], array.shape[0]), array.tobytes())
+
+
+def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
+    r"""Returns raw images of a dataset, with shape :math:`(n, *)`.
+
+    Raises:
+        ValueError: If an image cannot be read, differs from the format in shape, type or mode, or has a value that is
+            not finite.
+    """
+    raw = raw_view(dataset)
+    images = []
+    for index in indices:
+        image, _ = _read_item(raw, int(index))
+        own = ItemFormat.of(image)
+        if own != item_format:
+            what = "shape" if own.shape != item_format.shape else "mode" if own.mode != item_format.mode else "type"
+            a, b = ((f.shape, f.mode, f"{f.container} of {f.dtype}") for f in (own, item_format))
+            place = ("shape", "mode", "type").index(what)
+            raise ValueError(
+                f"All images have one {what}, and item {index} has {what} {a[place]} where item 0 has {b[place]}. "
+                f"Resize or convert the images before, for instance in the dataset's loader; a 'transform' comes too "
+                f"late, for generators learn raw images."
+            )
+        tensor = item_format.to_tensor(image)
+        check_images(tensor[None], f"item {index}")
+        images.append(tensor)
+    return torch.stack(images)
+
+
+def check_images(images: Tensor, name: str = "X") -> None:
+    r"""Raises a ValueError if images, with shape :math:`(N, *)`, hold a value that is not finite."""
+    if images.dtype.is_floating_point and not images.isfinite().all():
+        first = int((~images.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+        where = f"image {first} of {name}" if len(images) > 1 else name
+        raise ValueError(
+            f"The values of images are finite, and {where} holds NaN or infinity. Remove it, or put a number in place."
+        )
+
+
+def image_array(X: Any) -> Tensor:
+    r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`.
+
+    Raises:
+        ValueError: If it is empty, not of numbers, not of shape (N, C, H, W), (N, H, W) or (N, F), or not finite.
+    """
+    if isinstance(X, Tensor):
+        images = X.detach().cpu()
+    else:
+        try:
+            images = torch.from_numpy(np.array(X))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"'X' is an array of numbers, all images of one size, and it cannot be read as one: {error}"
+            ) from error
+    shape = tuple(images.shape)
+    if images.dtype.is_complex or not 2 <= images.ndim <= 4:
+        raise ValueError(
+            f"'X' holds real numbers with shape (N, C, H, W), (N, H, W) or (N, F), and it has shape {shape} of "
+            f"{images.dtype}. Add the missing axis, or reshape."
+        )
+    if 0 in shape:
+        raise ValueError(f"'X' is empty: its shape is {shape}, and there is no image to learn from.")
+    if images.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 2, 3, 4):
+        raise ValueError(
+            f"Images have shape (N, C, H, W), and with {shape} the channels seem to be last. "
+            f"Move them: X.transpose(0, 3, 1, 2) for NumPy, X.permute(0, 3, 1, 2) for torch."
+        )
+    check_images(images)
+    return images
+
+
+def label_array(y: Any, images: int) -> np.ndarray:
+    r"""Returns labels as an array of integers or strings with shape :math:`(N,)`.
+
+    Raises:
+        ValueError: If they are missing, not one per image, or neither integers nor strings.
+    """
+    if y is None:
+        raise ValueError("Arrays of images are passed with their labels, and 'y' is missing: fit(X, y).")
+    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if labels.ndim != 1 or len(labels) != images:
+        raise ValueError(
+            f"'y' holds one label per image, with shape ({images},), and it has shape {labels.shape}."
+            f"{' One-hot labels become such by y.argmax(1).' if labels.ndim == 2 else ''}"
+        )
+    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == labels.astype(np.int64)).all():
+        return labels.astype(np.int64)
+    if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
+        return labels.astype(str)
+    if labels.dtype.kind not in "biuU":
+        raise ValueError(
+            f"Labels are integers or strings, and 'y' is of {labels.dtype}, beginning with {labels[:3].tolist()}. "
+            f"Number the classes, for instance with sklearn.preprocessing.LabelEncoder."
+        )
+    return labels.astype(np.int64) if labels.dtype.kind in "bu" else labels
+
+
+def open_source(X: Any, y: Any = None) -> tuple[np.ndarray, Callable[[Iterable[int]], Tensor]]:
+    r"""Returns the labels of a dataset or of arrays, and a function from indices to raw images.
+
+    Args:
+        X: A map-style dataset, or an array of images.
+        y: The labels that go with an array.
+
+    Raises:
+        TypeError, ValueError: As :func:`read_labels`, or as :func:`image_array` and :func:`label_array`.
+    """
+    if isinstance(X, Tensor | list | tuple) or (hasattr(X, "__array__") and not isinstance(X, Dataset)):
+        images = image_array(X)
+        return label_array(y, len(images)), lambda indices: images[torch.as_tensor(np.asarray(indices))]
+    if y is not None:
+        raise ValueError("A dataset brings its labels with it, and 'y' was passed as well. Use fit(dataset).")
+    labels = read_labels(X)
+    item_format = ItemFormat.of(raw_view(X)[0][0])
+    return labels, lambda indices: read_images(X, indices, item_format)

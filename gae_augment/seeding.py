@@ -1,0 +1,50 @@
+r"""Seeds: every random number of the package comes from a generator that is made here from one seed."""
+
+__all__ = ["derive_seed", "make_generator", "resolve_random_state"]
+
+import hashlib
+import secrets
+
+import numpy as np
+import torch
+
+
+def derive_seed(*parts: int | str) -> int:
+    r"""Returns a seed in :math:`[0, 2^{63})` that depends on every part and on nothing else.
+
+    The parts name the use, such as ``derive_seed(seed, "fit", label)``, so that two uses of one seed never share a
+    stream of random numbers, and so that the stream of one class does not depend on which other classes there are.
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def make_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    r"""Returns a torch generator seeded with :func:`derive_seed` of the parts."""
+    return torch.Generator(device=device).manual_seed(derive_seed(*parts))
+
+
+def resolve_random_state(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:
+    r"""Returns the seed that a scikit-learn ``random_state`` stands for.
+
+    ``None`` is fresh entropy from the operating system: NumPy's global state, which scikit-learn takes in its place,
+    would be moved by that. A generator object gives its next draw, as in scikit-learn.
+
+    Raises:
+        ValueError: If ``random_state`` is none of these.
+    """
+    match random_state:
+        case None:
+            return secrets.randbits(63)
+        case bool():
+            pass
+        case int() | np.integer():
+            return int(random_state)
+        case np.random.RandomState():
+            return int(random_state.randint(2**31 - 1))
+        case np.random.Generator():
+            return int(random_state.integers(2**63 - 1))
+    raise ValueError(
+        f"'random_state' is None, an integer, or a NumPy RandomState or Generator, and it is {random_state!r}. "
+        f"Pass an integer for the same images every time."
+    )

@@ -1,0 +1,125 @@
+r"""The one training loop."""
+
+__all__ = ["TrainingLog", "train"]
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .networks import Autoencoder
+from .objectives import Objective, excess_error
+from .values import ValueScale
+
+CHECK_EVERY = 50
+"""The error is measured once in so many steps, or once an epoch where that is rarer."""
+
+RESOLVED = 1e-3
+"""The excess error, in nats per pixel, below which nothing is left to learn: some levels of 255 at mid-grey."""
+
+AT_MOST_CHECKED = 1000
+"""The error is measured on at most so many images."""
+
+
+@dataclass
+class TrainingLog:
+    r"""What a training came to.
+
+    Attributes:
+        epochs: The epochs trained.
+        steps: The optimiser's steps.
+        errors: The excess reconstruction error at each check, in nats per pixel.
+        reached: Whether the error came below ``delta``, or with ``delta=None`` whether it stopped falling.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    errors: list[float] = field(default_factory=list)
+    reached: bool = False
+
+
+@torch.no_grad()
+def mean_excess(network: Autoencoder, images: Tensor, values: ValueScale, batch_size: int = 500) -> float:
+    r"""Returns the mean excess reconstruction error of images, in nats per pixel."""
+    errors = []
+    for batch in images.split(batch_size):
+        x = values.to_network(batch)
+        errors.append(excess_error(network.decode(network.encode(x)), x, values.likelihood))
+    return torch.cat(errors).double().mean().item()
+
+
+def train(
+    network: Autoencoder,
+    objective: Objective,
+    images: Tensor,
+    values: ValueScale,
+    *,
+    held_out: Tensor | None = None,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    delta: float | None,
+    generator: torch.Generator,
+    progress: Callable[[float], None] = lambda error: None,
+) -> TrainingLog:
+    r"""Trains a network with Adam, its learning rate falling to 0 along a cosine.
+
+    Args:
+        network: The network, on the device of the images.
+        objective: What is minimised.
+        images: The training images, with shape :math:`(N, *)`, in the user's values.
+        values: How these values are seen by the network.
+        held_out: Images of the same kind that are not trained on. The error is measured on them; without them it is
+            measured on training images.
+        epochs: The most epochs.
+        batch_size: The images in a batch.
+        learning_rate: Adam's first learning rate.
+        delta: The excess reconstruction error, in nats per pixel, below which training stops. With ``None`` it stops
+            when the error stops falling: when the last quarter of the checks has not lowered it, or when it is too
+            small to be seen.
+        generator: What the order of the images is drawn from.
+        progress: Called with the error at each check.
+
+    Raises:
+        FloatingPointError: If the error is no longer a finite number.
+    """
+    log = TrainingLog()
+    steps_per_epoch = math.ceil(len(images) / batch_size)
+    check_every = max(1, round(CHECK_EVERY / steps_per_epoch))
+    checked = (images if held_out is None else held_out)[:AT_MOST_CHECKED]
+
+    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * steps_per_epoch)
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        for chosen in order.split(batch_size):
+            loss = objective(network, values.to_network(images[chosen]))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        log.epochs = epoch
+        log.steps += steps_per_epoch
+        if epoch % check_every == 0 or epoch == epochs:
+            error = mean_excess(network, checked, values)
+            if not math.isfinite(error):
+                raise FloatingPointError(
+                    f"The reconstruction error is {error} after {epoch} epochs: training diverged. "
+                    f"Lower 'learning_rate', which is {learning_rate}."
+                )
+            log.errors.append(error)
+            progress(error)
+            log.reached = error < (delta or RESOLVED) or (delta is None and stopped_falling(log.errors, tolerance=0.005))
+            if log.reached:
+                return log
+    # The learning rate ends at 0, so what counts at the end is whether the error was still on its way down.
+    log.reached = delta is None and stopped_falling(log.errors, tolerance=0.1)
+    return log
+
+
+def stopped_falling(errors: list[float], tolerance: float) -> bool:
+    r"""Returns whether the last quarter of the errors, at least four, lowered the least one by less than a part."""
+    recent = max(4, len(errors) // 4)
+    return len(errors) > recent and min(errors[-recent:]) >= (1 - tolerance) * min(errors[:-recent])

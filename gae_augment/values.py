@@ -1,0 +1,83 @@
+r"""How the values of images are seen by a network, and how its outputs become such values again."""
+
+__all__ = ["ValueScale"]
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+Kind = Literal["levels", "unit", "standardised"]
+
+
+@dataclass(frozen=True)
+class ValueScale:
+    r"""The map between values as the user has them and values as a network has them.
+
+    ============== ============================ ==================== ========================
+    kind           the user's values            the network's values reconstruction error
+    ============== ============================ ==================== ========================
+    levels         uint8 or bool                [0, 1]               binary cross-entropy
+    unit           floating point in [0, 1]     the same             binary cross-entropy
+    standardised   anything else                mean 0, deviation 1  Gaussian, unit variance
+    ============== ============================ ==================== ========================
+
+    Attributes:
+        kind: Which of the three it is.
+        dtype: The user's data type.
+        mean: Standardised values only: the mean of each feature, with shape :math:`(*)` of one image.
+        deviation: Standardised values only: the standard deviation of each feature, 0 where it is constant.
+        bounds: Standardised values only: the smallest and the largest value, which integers stay within.
+    """
+
+    kind: Kind
+    dtype: torch.dtype
+    mean: Tensor | None = None
+    deviation: Tensor | None = None
+    bounds: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, images: Tensor) -> Self:
+        r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`."""
+        if images.dtype in (torch.uint8, torch.bool):
+            return cls("levels", images.dtype)
+        low, high = images.min().item(), images.max().item()
+        if images.dtype.is_floating_point and low >= 0 and high <= 1:
+            return cls("unit", images.dtype)
+        values = images.double()
+        deviation = values.std(dim=0, correction=0)
+        # A constant feature has a deviation of rounding errors; it is given back as it came.
+        constant = values.amin(dim=0) == values.amax(dim=0)
+        return cls("standardised", images.dtype, values.mean(dim=0), deviation.masked_fill(constant, 0.0), (low, high))
+
+    @property
+    def likelihood(self) -> Literal["bernoulli", "gaussian"]:
+        r"""The distribution whose negative log-likelihood is the reconstruction error."""
+        return "gaussian" if self.kind == "standardised" else "bernoulli"
+
+    def to_network(self, images: Tensor) -> Tensor:
+        r"""Returns the user's images, of shape :math:`(B, *)`, as float32 for a network."""
+        if self.kind == "levels":
+            return images.float() if self.dtype == torch.bool else images.float() / 255
+        if self.kind == "unit":
+            return images.float()
+        assert self.mean is not None
+        assert self.deviation is not None
+        mean, deviation = self.mean.to(images.device), self.deviation.to(images.device)
+        return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
+
+    def from_network(self, outputs: Tensor) -> Tensor:
+        r"""Returns a network's outputs, logits or standardised values, as images in the user's type and range."""
+        if self.kind == "levels":
+            unit = outputs.sigmoid()
+            return unit > 0.5 if self.dtype == torch.bool else unit.mul(255).round().to(self.dtype)
+        if self.kind == "unit":
+            return outputs.sigmoid().to(self.dtype)
+        assert self.mean is not None
+        assert self.deviation is not None
+        assert self.bounds is not None
+        values = outputs.double() * self.deviation.to(outputs.device) + self.mean.to(outputs.device)
+        if not self.dtype.is_floating_point:
+            values = values.round().clamp(*self.bounds)
+        return values.to(self.dtype)
