@@ -39,8 +39,8 @@ class GAEAugmenter(BaseEstimator):
         components: The most components of a mixture. The number is chosen by the Bayesian information criterion, with
             at least 20 codes for each component.
         delta: The boundary :math:`\delta` that the reconstruction error has to come below, as the excess over that of
-            a perfect reconstruction, in nats per pixel. ``"auto"`` trains until the error stops falling, which from 50
-            images on is seen on a tenth of them that is held out.
+            a perfect reconstruction, in nats per pixel. ``"auto"`` trains until the error of images that are held out
+            stops falling, and where there are fewer than 200, until three tenths of the mean image's error are left.
         epochs: The most epochs. ``"auto"`` provides for 600 steps of the optimiser.
         batch_size: The images in a batch.
         learning_rate: Adam's learning rate at the start; it falls to 0 along a cosine.

@@ -17,7 +17,7 @@ from .densities import DENSITIES, LatentDensity
 from .networks import ARCHITECTURES, Autoencoder, build_autoencoder, resolve_architecture
 from .objectives import MODELS
 from .seeding import derive_seed, make_generator
-from .training import mean_excess, train
+from .training import RESOLVED, TrainingLog, spread, train
 from .values import ValueScale
 
 LEAST_IMAGES = 2
@@ -26,8 +26,11 @@ LEAST_IMAGES = 2
 STEPS = 600
 """The optimiser's steps that ``epochs="auto"`` provides for."""
 
-HOLD_OUT_FROM = 50
+HOLD_OUT_FROM = 200
 """From so many images on, a tenth of them is held out to see when the error stops falling."""
+
+PART_OF_SPREAD = 0.3
+"""The boundary for fewer images, as a part of their spread."""
 
 DECODED_AT_ONCE = 1000
 
@@ -104,9 +107,10 @@ class FitReport:
         images: The real images of the class.
         epochs: The epochs trained.
         reconstruction_error: The excess reconstruction error of the training images, in nats per pixel.
-        held_out_error: That of images that were not trained on, or ``None`` where the class is too small to spare any.
-        delta: The boundary :math:`\delta` that was asked for, in nats per pixel, or ``"auto"``.
-        delta_reached: Whether the error came below it, or for ``"auto"`` whether it stopped falling.
+        delta: The boundary :math:`\delta`, in nats per pixel: the one that was asked for, or with ``"auto"`` the one
+            that was found: from 200 images on the least error of those held out, below that a part of the error
+            that the mean image has.
+        delta_reached: Whether the error came below it, or stopped falling where the boundary is that very point.
         components: The components of the latent density.
         seconds: The time that the fit took.
     """
@@ -114,8 +118,7 @@ class FitReport:
     images: int
     epochs: int
     reconstruction_error: float
-    held_out_error: float | None
-    delta: float | Literal["auto"]
+    delta: float
     delta_reached: bool
     components: int
     seconds: float
@@ -186,43 +189,59 @@ class Generator:
 
     def _fit(self, images: Tensor, seed: int, values: ValueScale, progress: Callable[[float], None]) -> Self:
         start = time.perf_counter()
-        settings, device = self.settings, self.settings.torch_device()
         self.shape, self.values = tuple(images.shape[1:]), values
-        self._build(make_generator(seed, "weights"))
-        self.network.to(device)
-        images = images.to(device)
-
-        order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(device)
-        spared = len(images) // 10 if settings.delta == "auto" and len(images) >= HOLD_OUT_FROM else 0
-        held_out = images[order[:spared]] if spared else None
-        training = images[order[spared:]]
-        steps_per_epoch = math.ceil(len(training) / settings.batch_size)
-        log = train(
-            self.network,
-            MODELS[settings.model].objective(values.likelihood),
-            training,
-            values,
-            held_out=held_out,
-            epochs=math.ceil(STEPS / steps_per_epoch) if settings.epochs == "auto" else settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            delta=None if settings.delta == "auto" else settings.delta,
-            generator=make_generator(seed, "batches"),
-            progress=progress,
-        )
+        images = images.to(self.settings.torch_device())
+        log, delta = self._train(images, seed, progress)
         self.density.fit(self.encode(images), seed=derive_seed(seed, "density"))
         self.report = FitReport(
             images=len(images),
             epochs=log.epochs,
-            reconstruction_error=mean_excess(self.network, training, values),
-            held_out_error=log.errors[-1] if spared else None,
-            delta=settings.delta,
+            reconstruction_error=log.training_error,
+            delta=delta,
             delta_reached=log.reached,
             components=self.density.components,
             seconds=time.perf_counter() - start,
         )
         self.network.cpu()
         return self
+
+    def _train(self, images: Tensor, seed: int, progress: Callable[[float], None]) -> tuple[TrainingLog, float]:
+        r"""Trains the network until the error is below the boundary, and returns the log and the boundary.
+
+        With ``delta="auto"`` a large class holds out a tenth of its images, and the network with the least error on
+        them is kept. A small class cannot spare any, and learnt by heart its samples are worse than coarse ones: there
+        the boundary is a part of the error that the mean image has.
+        """
+        if self.settings.delta != "auto":
+            return self._train_until(self.settings.delta, images, None, seed, progress), self.settings.delta
+        if len(images) < HOLD_OUT_FROM:
+            delta = max(PART_OF_SPREAD * spread(images, self.values), RESOLVED)
+            return self._train_until(delta, images, None, seed, progress), delta
+        order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(images.device)
+        spared = len(images) // 10
+        log = self._train_until(None, images[order[spared:]], images[order[:spared]], seed, progress)
+        return log, min(log.errors)
+
+    def _train_until(
+        self, delta: float | None, images: Tensor, held_out: Tensor | None, seed: int, progress: Callable[[float], None]
+    ) -> TrainingLog:
+        settings = self.settings
+        self._build(make_generator(seed, "weights"))
+        self.network.to(images.device)
+        steps_per_epoch = math.ceil(len(images) / settings.batch_size)
+        return train(
+            self.network,
+            MODELS[settings.model].objective(self.values.likelihood),
+            images,
+            self.values,
+            held_out=held_out,
+            epochs=math.ceil(STEPS / steps_per_epoch) if settings.epochs == "auto" else settings.epochs,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            delta=delta,
+            generator=make_generator(seed, "batches"),
+            progress=progress,
+        )
 
     def _build(self, generator: torch.Generator | None) -> None:
         settings = self.settings

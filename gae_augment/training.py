@@ -2,6 +2,7 @@ r"""The one training loop."""
 
 __all__ = ["TrainingLog", "train"]
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from .networks import Autoencoder
 from .objectives import Objective, excess_error
 from .values import ValueScale
 
-CHECK_EVERY = 50
+CHECK_EVERY = 25
 """The error is measured once in so many steps, or once an epoch where that is rarer."""
 
 RESOLVED = 1e-3
@@ -31,12 +32,14 @@ class TrainingLog:
         epochs: The epochs trained.
         steps: The optimiser's steps.
         errors: The excess reconstruction error at each check, in nats per pixel.
+        training_error: That of the training images at the end.
         reached: Whether the error came below ``delta``, or with ``delta=None`` whether it stopped falling.
     """
 
     epochs: int = 0
     steps: int = 0
     errors: list[float] = field(default_factory=list)
+    training_error: float = math.inf
     reached: bool = False
 
 
@@ -48,6 +51,18 @@ def mean_excess(network: Autoencoder, images: Tensor, values: ValueScale, batch_
         x = values.to_network(batch)
         errors.append(excess_error(network.decode(network.encode(x)), x, values.likelihood))
     return torch.cat(errors).double().mean().item()
+
+
+@torch.no_grad()
+def spread(images: Tensor, values: ValueScale) -> float:
+    r"""Returns the excess error of the mean image as a reconstruction of all, in nats per pixel.
+
+    It is what an autoencoder begins with once it has learned that mean, whatever the contrast of the data.
+    """
+    x = values.to_network(images)
+    mean = x.mean(dim=0, keepdim=True)
+    outputs = mean.logit(eps=1e-6) if values.likelihood == "bernoulli" else mean
+    return excess_error(outputs.expand_as(x), x, values.likelihood).double().mean().item()
 
 
 def train(
@@ -71,8 +86,8 @@ def train(
         objective: What is minimised.
         images: The training images, with shape :math:`(N, *)`, in the user's values.
         values: How these values are seen by the network.
-        held_out: Images of the same kind that are not trained on. The error is measured on them; without them it is
-            measured on training images.
+        held_out: Images of the same kind that are not trained on. The error is measured on them, and the network ends
+            with the weights that had the least; without them it is measured on training images.
         epochs: The most epochs.
         batch_size: The images in a batch.
         learning_rate: Adam's first learning rate.
@@ -86,6 +101,7 @@ def train(
         FloatingPointError: If the error is no longer a finite number.
     """
     log = TrainingLog()
+    best = None
     steps_per_epoch = math.ceil(len(images) / batch_size)
     check_every = max(1, round(CHECK_EVERY / steps_per_epoch))
     checked = (images if held_out is None else held_out)[:AT_MOST_CHECKED]
@@ -111,11 +127,17 @@ def train(
                 )
             log.errors.append(error)
             progress(error)
+            if held_out is not None and error == min(log.errors):
+                best = copy.deepcopy(network.state_dict())
             log.reached = error < (delta or RESOLVED) or (delta is None and stopped_falling(log.errors, tolerance=0.005))
             if log.reached:
-                return log
+                break
     # The learning rate ends at 0, so what counts at the end is whether the error was still on its way down.
-    log.reached = delta is None and stopped_falling(log.errors, tolerance=0.1)
+    if not log.reached:
+        log.reached = delta is None and stopped_falling(log.errors, tolerance=0.1)
+    if best is not None:
+        network.load_state_dict(best)
+    log.training_error = mean_excess(network, images[:AT_MOST_CHECKED], values)
     return log
 
 
