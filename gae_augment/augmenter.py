@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .datasets import AugmentedDataset
 from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings
 from .persistence import read_file, write_file
-from .reading import open_source
+from .reading import class_names, open_source
 from .seeding import derive_seed, resolve_random_state
 from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
 from .values import ValueScale
@@ -55,6 +55,7 @@ class GAEAugmenter(BaseEstimator):
     Attributes:
         classes_: The labels, sorted.
         counts_: The real images of each class.
+        class_names_: The name of each class: the dataset's, or the label as text.
         sampling_strategy_: The images to add to each class, as in imbalanced-learn.
         generators_: The fitted generators of the classes that need images.
         seed_: The seed that the fit used.
@@ -146,12 +147,14 @@ class GAEAugmenter(BaseEstimator):
                     f"Class {label!r} has {counts[label]} image, and a generator needs at least {LEAST_IMAGES}. "
                     f"Leave it out of 'sampling_strategy', or merge it with another class."
                 )
+        names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
         seed = resolve_random_state(self.random_state)
         images = {label: read(np.flatnonzero(labels == label)) for label in scarce}
         values = ValueScale.of(torch.cat(list(images.values()))) if images else None
 
         self.classes_ = np.array(list(counts))
         self.counts_ = counts
+        self.class_names_ = {label: names.get(label, str(label)) for label in counts}
         self.sampling_strategy_ = strategy
         self.seed_ = seed
         self._samplings = 0
@@ -161,7 +164,7 @@ class GAEAugmenter(BaseEstimator):
             for label, result in zip(scarce, self._fit_classes(images, settings, values, bar), strict=True):
                 if isinstance(result, Generator):
                     self.generators_[label] = result
-                    _show(bar, label, settings, result.report.reconstruction_error)
+                    _show(bar, self.class_names_[label], settings, result.report.reconstruction_error)
                 else:
                     failures[label] = result
                 bar.update()
@@ -187,7 +190,7 @@ class GAEAugmenter(BaseEstimator):
                 values,
                 # One seed for each label, so that a class comes out the same whichever other classes there are.
                 derive_seed(self.seed_, "fit", label),
-                partial(_show, bar, label, settings) if inline else None,
+                partial(_show, bar, self.class_names_[label], settings) if inline else None,
             )
             for label, own in images.items()
         )
@@ -323,6 +326,7 @@ class GAEAugmenter(BaseEstimator):
             "parameters": parameters,
             "seed": self.seed_,
             "counts": list(self.counts_.items()),
+            "names": list(self.class_names_.items()),
             "strategy": list(self.sampling_strategy_.items()),
             "generators": [],
         }
@@ -350,6 +354,7 @@ class GAEAugmenter(BaseEstimator):
             self = cls(**parameters)
             self.classes_ = np.array(list(counts))
             self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, header["seed"]
+            self.class_names_ = dict(header["names"])
             self._samplings = 0
             self.generators_ = {}
             for place, (label, own_header) in enumerate(header["generators"]):
@@ -363,9 +368,9 @@ class GAEAugmenter(BaseEstimator):
         return self
 
 
-def _show(bar: tqdm, label: Label, settings: GeneratorSettings, error: float) -> None:
+def _show(bar: tqdm, name: str, settings: GeneratorSettings, error: float) -> None:
     delta = settings.delta if isinstance(settings.delta, str) else f"{settings.delta:g}"
-    bar.set_description(f"class {label}: error {error:.4f}, delta {delta}")
+    bar.set_description(f"class {name}: error {error:.4f}, delta {delta}")
 
 
 def _fit_class(

@@ -129,7 +129,9 @@ def train(
             progress(error)
             if held_out is not None and error == min(log.errors):
                 best = copy.deepcopy(network.state_dict())
-            log.reached = error < (delta or RESOLVED) or (delta is None and stopped_falling(log.errors, tolerance=0.005))
+            log.reached = error < (delta or RESOLVED) or (
+                delta is None and stopped_falling(log.errors, tolerance=0.005)
+            )
             if log.reached:
                 break
     # The learning rate ends at 0, so what counts at the end is whether the error was still on its way down.

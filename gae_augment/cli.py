@@ -1,0 +1,171 @@
+r"""The command line: ``gae-augment demo | fit | sample | balance``."""
+
+__all__ = ["main"]
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sklearn.exceptions import NotFittedError
+
+from . import __version__
+from .augmenter import GAEAugmenter
+from .folders import check_output, open_folder, write_images
+from .objectives import MODELS
+
+USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, NotFittedError)
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, and it is {text}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gae-augment", description="Synthetic images for the scarce classes of an image classifier."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    fitting = argparse.ArgumentParser(add_help=False)
+    fitting.add_argument("--model", default="gae", choices=list(MODELS), help="the generative model (default: gae)")
+    fitting.add_argument("--seed", type=int, default=0, help="what everything random depends on (default: 0)")
+    fitting.add_argument("--device", default="auto", help="cpu, cuda or auto (default: a GPU if there is one)")
+    fitting.add_argument("--jobs", type=int, default=-1, help="classes fitted at the same time (default: one per core)")
+
+    command = commands.add_parser("demo", help="a long-tailed data set, a classifier with and without synthetic images")
+    command.set_defaults(run=_demo)
+    command.add_argument(
+        "--dataset", default="digits", help="digits, mnist, fashion_mnist, cifar10, or a folder (default: digits)"
+    )
+    command.add_argument("--data-root", help="where torchvision's data sets lie (default: $GAE_DATA_ROOT, or data)")
+    command.add_argument(
+        "--profile", help="natural, deepsmote or lt-R with a ratio R (default: one that suits the data set)"
+    )
+    command.add_argument("--seeds", type=_whole, default=5, help="how many repetitions (default: 5)")
+    command.add_argument("--steps", type=_whole, help="training steps of a classifier (default: 1500; digits: 200)")
+    command.add_argument(
+        "--affine",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="turn, shift and scale training images at random (default: yes)",
+    )
+    command.add_argument("--device", default="auto", help="cpu, cuda or auto (default: a GPU if there is one)")
+    command.add_argument("--jobs", type=int, default=-1, help="classes fitted at the same time (default: one per core)")
+    command.add_argument("--output", default="demo", help="folder for result.json and samples.png (default: demo)")
+
+    command = commands.add_parser("fit", parents=[fitting], help="learn the scarce classes of a folder of images")
+    command.set_defaults(run=_fit)
+    command.add_argument("folder", help="a folder with one sub-folder of images per class")
+    command.add_argument("--output", required=True, help="the file to write, such as augmenter.safetensors")
+    command.add_argument("--force", action="store_true", help="write over an existing file")
+
+    command = commands.add_parser("sample", help="write images of a class from a fitted augmenter")
+    command.set_defaults(run=_sample)
+    command.add_argument("file", help="what 'gae-augment fit' wrote")
+    command.add_argument("--class", dest="label", required=True, help="the name of the class, or its number")
+    command.add_argument("--number", type=_whole, default=16, help="how many images (default: 16)")
+    command.add_argument("--seed", type=int, default=0, help="what the images depend on (default: 0)")
+    command.add_argument("--output", required=True, help="the folder to write to")
+    command.add_argument("--force", action="store_true", help="write into a folder that holds files")
+
+    command = commands.add_parser(
+        "balance", parents=[fitting], help="copy a folder of images, with synthetic ones where a class has few"
+    )
+    command.set_defaults(run=_balance)
+    command.add_argument("folder", help="a folder with one sub-folder of images per class")
+    command.add_argument("--output", required=True, help="the folder to write to")
+    command.add_argument("--force", action="store_true", help="write into a folder that holds files")
+    return parser
+
+
+def _augmenter(arguments: argparse.Namespace) -> GAEAugmenter:
+    return GAEAugmenter(
+        arguments.model, device=arguments.device, n_jobs=arguments.jobs, random_state=arguments.seed, progress=True
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
+
+    output = check_output(arguments.output, force=True)
+    data = load_data(arguments.dataset, arguments.data_root)
+    profile = arguments.profile or DEFAULT_PROFILE.get(arguments.dataset, "natural")
+    result = run_demo(
+        data,
+        profile=profile,
+        seeds=arguments.seeds,
+        steps=arguments.steps or (200 if arguments.dataset == "digits" else 1500),
+        affine=arguments.affine,
+        device=arguments.device,
+        n_jobs=arguments.jobs,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    (output / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+    picture(result, output / "samples.png")
+    print(f"\n{data.name}, {profile}, {arguments.seeds} seeds, random affine {'on' if arguments.affine else 'off'}\n")
+    print(table(result))
+    print(f"\n{output / 'result.json'}, {output / 'samples.png'}")
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    path = Path(arguments.output)
+    if path.exists() and not arguments.force:
+        raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
+    check_output(path.parent, force=True)
+    augmenter = _augmenter(arguments).fit(open_folder(arguments.folder))
+    augmenter.save(path)
+    for label, report in augmenter.report_.items():
+        print(
+            f"{augmenter.class_names_[label]}: {report.images} images, {report.epochs} epochs, error "
+            f"{report.reconstruction_error:.4f} (delta {report.delta:.4f}), {report.components} components"
+        )
+    print(path)
+
+
+def _sample(arguments: argparse.Namespace) -> None:
+    augmenter = GAEAugmenter.load(arguments.file)
+    labels = {name: label for label, name in augmenter.class_names_.items()}
+    labels |= {str(label): label for label in augmenter.counts_ if str(label) not in labels}
+    if arguments.label not in labels:
+        raise ValueError(f"The classes of {arguments.file!r} are {list(labels)}, and there is no {arguments.label!r}.")
+    images = augmenter.sample(labels[arguments.label], arguments.number, seed=arguments.seed)
+    folder = check_output(arguments.output, force=arguments.force)
+    print(f"{len(write_images(images, folder, f'{arguments.label}_synthetic'))} images in {folder}")
+
+
+def _balance(arguments: argparse.Namespace) -> None:
+    dataset = open_folder(arguments.folder)
+    folder = check_output(arguments.output, force=arguments.force)
+    augmenter = _augmenter(arguments).fit(dataset)
+    for path, label in dataset.samples:
+        # A class folder may have folders of its own.
+        target = folder / Path(path).relative_to(dataset.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+    for label, name in enumerate(dataset.classes):
+        added = augmenter.sampling_strategy_.get(label, 0)
+        if added:
+            write_images(augmenter.sample(label, added, seed=arguments.seed), folder / name)
+        print(f"{name}: {augmenter.counts_[label]} real, {added} synthetic")
+    print(folder)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    r"""Runs a command, and returns the exit status: 0, or 1 after an error that the user can mend."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except USER_ERRORS as error:
+        print(f"gae-augment {arguments.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"gae-augment {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0

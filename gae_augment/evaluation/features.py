@@ -1,0 +1,161 @@
+r"""What turns images into feature vectors; its name is part of the name of every figure that comes of them."""
+
+__all__ = ["ClassifierFeatures", "FeatureExtractor", "InceptionFeatures", "inception_weights"]
+
+import os
+import pickle
+from pathlib import Path
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from .classifier import Classifier, train_classifier
+from .images import checked_images, checked_labels, resolve_device, to_unit
+
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+"""The file in which torch-fidelity keeps the weights of the original FID's network (1706.08500)."""
+
+INCEPTION_LAYER = "2048"
+
+INCEPTION_AT_ONCE = 32
+"""The images that pass through Inception together: it sees each at 299x299 pixels."""
+
+
+class FeatureExtractor(Protocol):
+    r"""Maps images, with shape :math:`(N, C, H, W)`, to features, with shape :math:`(N, D)`, on the CPU."""
+
+    @property
+    def name(self) -> str:
+        r"""The name that every figure from these features carries."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        r"""Returns the features."""
+
+
+class ClassifierFeatures:
+    r"""The 128 features that a classifier of the same kind of images tells the classes apart by.
+
+    Figures compare only with figures of the very same classifier, so train it on the full real training set with a
+    fixed seed, and name it after that data set.
+
+    Args:
+        classifier: The trained classifier.
+        dataset_name: What it was trained on, such as ``"mnist"``.
+
+    Example:
+        >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> extractor = ClassifierFeatures.train(images, torch.arange(20) % 2, dataset_name="noise", epochs=1)
+        >>> extractor.name, extractor(images).shape
+        ('classifier features, noise', torch.Size([20, 128]))
+    """
+
+    def __init__(self, classifier: Classifier, dataset_name: str) -> None:
+        self.classifier = classifier
+        self.name = f"classifier features, {dataset_name}"
+
+    @classmethod
+    def train(
+        cls,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        dataset_name: str,
+        epochs: int = 3,
+        seed: int = 0,
+        device: torch.device | str = "auto",
+    ) -> Self:
+        r"""Returns the features of a classifier that is trained here, on the full real training set.
+
+        Args:
+            images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
+            labels: Their labels, from 0, with shape :math:`(N,)`.
+            dataset_name: The name of the data set.
+            epochs: The passes over the images.
+            seed: What the training depends on.
+            device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+
+        Raises:
+            ValueError: If images or labels are not as above, or there are fewer than two classes.
+        """
+        classes = int(checked_labels(labels, "labels", images=len(images)).max()) + 1
+        classifier = train_classifier(images, labels, classes=classes, epochs=epochs, seed=seed, device=device)
+        return cls(classifier, dataset_name)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        r"""Returns the features of images, with shape :math:`(N, 128)`.
+
+        Raises:
+            ValueError: If the images are not of the shape that the classifier was trained on.
+        """
+        return self.classifier.extract(images)
+
+
+def inception_weights() -> Path | None:
+    r"""Returns where torch-fidelity's Inception weights lie on this machine, or ``None`` if they are not at hand.
+
+    That is the folder into which :mod:`torch.hub` downloads.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    return path if path.is_file() else None
+
+
+class InceptionFeatures:
+    r"""The 2048 features of torch-fidelity's Inception-v3, which figures in papers are made with.
+
+    Args:
+        weights_path: The file of the network's weights. By default the one in the cache of :mod:`torch.hub`. Nothing
+            is downloaded.
+        device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+
+    Raises:
+        FileNotFoundError: If the weights are not at hand.
+        ValueError: If the file does not hold the weights of this network.
+    """
+
+    name = "inception-v3-compat"
+
+    def __init__(
+        self, weights_path: str | os.PathLike[str] | None = None, *, device: torch.device | str = "auto"
+    ) -> None:
+        path = inception_weights() if weights_path is None else Path(weights_path)
+        if path is None or not path.is_file():
+            raise FileNotFoundError(
+                f"InceptionFeatures needs the file {INCEPTION_FILE}, and it is not at "
+                f"{path or Path(torch.hub.get_dir()) / 'checkpoints'}. Download it from torch-fidelity's release "
+                f"v0.2.0 and pass its path as 'weights_path', or use ClassifierFeatures."
+            )
+        from torch_fidelity import FeatureExtractorInceptionV3
+
+        self.device = resolve_device(device)
+        # torch-fidelity draws first weights from the global generator, and unpickles whatever the file holds: here
+        # the draw is undone, and a file that holds more than tensors is refused before.
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+            with torch.random.fork_rng(devices=[]):
+                self.network = FeatureExtractorInceptionV3(
+                    self.name, [INCEPTION_LAYER], feature_extractor_weights_path=os.fspath(path)
+                ).to(self.device)
+        except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"'weights_path' is a file of torch-fidelity's Inception weights, and {path} is not. "
+                f"Download {INCEPTION_FILE} from torch-fidelity's release v0.2.0."
+            ) from error
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        r"""Returns the features of images, with shape :math:`(N, 2048)`; grey images are repeated to three channels.
+
+        Raises:
+            ValueError: If the images have neither one channel nor three.
+        """
+        images = checked_images(images, "images")
+        if images.shape[1] not in (1, 3):
+            raise ValueError(
+                f"Inception sees images of 1 or 3 channels, and these have {images.shape[1]}. Use ClassifierFeatures."
+            )
+        features = []
+        for batch in images.split(INCEPTION_AT_ONCE):
+            levels = (to_unit(batch) * 255).round().to(torch.uint8)
+            features.append(self.network(levels.to(self.device).expand(-1, 3, -1, -1))[0].cpu())
+        return torch.cat(features)

@@ -1,0 +1,235 @@
+r"""What a classifier gains from synthetic images: the same training with and without them, side by side."""
+
+__all__ = ["BALANCED", "PLAIN", "ClassifierGain", "Difference", "classifier_gain", "imbalance_metrics"]
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..samplers import MixedSampler
+from .classifier import train_classifier
+from .images import Labelled, checked_labels, checked_pair, to_unit
+
+PLAIN = "plain training"
+BALANCED = "class-balanced sampling"
+
+METRICS = ("balanced accuracy", "macro F1", "G-mean", "accuracy")
+
+Source = Labelled | Callable[[int], Labelled]
+"""Images and labels, or what makes them from a seed, so that each training has its own."""
+
+
+def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
+    r"""Returns the scores of predictions that suit unequal classes, each in [0, 1].
+
+    Args:
+        labels: The true labels, in 0 to ``classes`` - 1, with shape :math:`(N,)`.
+        predictions: The predicted ones, with the same shape.
+        classes: The number of classes.
+
+    Returns:
+        ``"balanced accuracy"``, the mean of the classes' recalls; ``"macro F1"``, the mean of their F1 scores;
+        ``"G-mean"``, the geometric mean of their recalls; ``"accuracy"``; and ``"recall"``, a list of one per class.
+
+    Raises:
+        ValueError: If labels are out of range, or a class has none.
+    """
+    from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+    labels = checked_labels(labels, "labels", images=len(labels), classes=classes).cpu()
+    predictions = checked_labels(predictions, "predictions", images=len(labels), classes=classes).cpu()
+    missing = sorted(set(range(classes)) - set(labels.tolist()))
+    if missing:
+        raise ValueError(
+            f"Every class has test images, and these have none: {missing}. Add some, or renumber without the class."
+        )
+    recall = recall_score(labels, predictions, labels=range(classes), average=None, zero_division=0)
+    f1 = f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=0)
+    return {
+        "balanced accuracy": float(recall.mean()),
+        "macro F1": float(f1),
+        "G-mean": float((recall ** (1 / classes)).prod()),
+        "accuracy": float(accuracy_score(labels, predictions)),
+        "recall": recall.tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class Difference:
+    r"""The mean difference of a score between two arms, paired by seed, with its 95 % confidence interval.
+
+    The interval is Student's, :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}` for :math:`S` seeds; with one seed
+    there is none, and both ends are ``None``.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, differences: Sequence[float]) -> "Difference":
+        r"""Returns the mean and the interval of the seeds' differences."""
+        mean, seeds = statistics.fmean(differences), len(differences)
+        if seeds == 1:
+            return cls(mean, None, None)
+        from scipy.stats import t
+
+        half = float(t.ppf(0.975, seeds - 1)) * statistics.stdev(differences) / seeds**0.5
+        return cls(mean, mean - half, mean + half)
+
+
+@dataclass(frozen=True)
+class ClassifierGain:
+    r"""The test scores of every arm and seed.
+
+    Attributes:
+        seeds: The seeds :math:`S`.
+        scores: Per arm, one dictionary of :func:`imbalance_metrics` per seed.
+    """
+
+    seeds: tuple[int, ...]
+    scores: dict[str, list[dict[str, Any]]]
+
+    def values(self, arm: str, metric: str) -> list[float]:
+        r"""Returns one score per seed."""
+        return [scores[metric] for scores in self.scores[arm]]
+
+    def mean(self, arm: str, metric: str) -> float:
+        r"""Returns the mean over the seeds."""
+        return statistics.fmean(self.values(arm, metric))
+
+    def deviation(self, arm: str, metric: str) -> float | None:
+        r"""Returns the standard deviation over the seeds, with :math:`S - 1`, or ``None`` for one seed."""
+        return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
+
+    def difference(self, arm: str, metric: str, baseline: str = BALANCED) -> Difference:
+        r"""Returns by how much an arm is above the baseline, seed by seed."""
+        pairs = zip(self.values(arm, metric), self.values(baseline, metric), strict=True)
+        return Difference.of([value - base for value, base in pairs])
+
+    def as_dict(self) -> dict[str, Any]:
+        r"""Returns everything as plain values for JSON."""
+        return {
+            "seeds": list(self.seeds),
+            "baseline": BALANCED,
+            "arms": {
+                arm: {
+                    "per seed": scores,
+                    "summary": {
+                        metric: {
+                            "mean": self.mean(arm, metric),
+                            "standard deviation": self.deviation(arm, metric),
+                            "difference": asdict(self.difference(arm, metric)),
+                        }
+                        for metric in METRICS
+                    },
+                    "mean recall": [
+                        statistics.fmean(recall) for recall in zip(*self.values(arm, "recall"), strict=True)
+                    ],
+                }
+                for arm, scores in self.scores.items()
+            },
+        }
+
+
+def classifier_gain(
+    train: Source,
+    synthetic: Source | Mapping[str, Source],
+    test: Labelled,
+    *,
+    synthetic_fraction: float = 0.5,
+    seeds: Sequence[int] = (0, 1, 2),
+    epochs: int = 10,
+    batch_size: int = 128,
+    learning_rate: float = 5e-3,
+    affine: bool = False,
+    classes: int | None = None,
+    device: torch.device | str = "auto",
+    progress: Callable[[str, int, dict[str, Any]], None] = lambda arm, seed, scores: None,
+) -> ClassifierGain:
+    r"""Returns the test scores of one classifier trained in several ways, the arms, once per seed.
+
+    The arms of a seed share the network, its first weights and the budget of ``epochs`` times the number of real
+    images, and differ in what a batch is drawn from:
+
+    - ``"plain training"``: every real image once an epoch;
+    - ``"class-balanced sampling"``: real images, all classes alike;
+    - ``"class-balanced sampling + GAE"``: the same with synthetic images mixed in, by
+      :class:`gae_augment.MixedSampler`. There is one such arm per entry of ``synthetic``.
+
+    Args:
+        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. A
+            function of the seed makes them anew for each.
+        synthetic: The synthetic images and their labels, likewise. A mapping from the names of models to such gives
+            each model an arm, ``"class-balanced sampling + NAME"``; without it the name is GAE.
+        test: The test images and their labels, with every class.
+        synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
+        seeds: The seeds, each different.
+        epochs: The passes over as many images as there are real ones.
+        batch_size: The most images in a batch.
+        learning_rate: The peak learning rate.
+        affine: Whether training images are turned, shifted and scaled a little, real and synthetic ones alike.
+        classes: The number of classes. By default one more than the largest test label.
+        device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+        progress: Called after each training with the arm, the seed and the scores.
+
+    Raises:
+        ValueError: If images, labels or a number are not as above, or a class has no real training or test image.
+        FloatingPointError: If a training diverged.
+    """
+    seeds = tuple(seeds)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"'seeds' holds at least one seed and none twice, and it is {seeds}. Use (0, 1, 2).")
+    test_images, test_labels = checked_pair(test, "test", classes)
+    classes = int(test_labels.max()) + 1 if classes is None else classes
+    models = synthetic if isinstance(synthetic, Mapping) else {"GAE": synthetic}
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for seed in seeds:
+        real = checked_pair(train(seed) if callable(train) else train, "train", classes, like=test_images)
+        missing = sorted(set(range(classes)) - set(real[1].tolist()))
+        if missing:
+            raise ValueError(
+                f"Every class has real training images, and these have none: {missing}. Add some, or lower 'classes'."
+            )
+        nothing = (real[0][:0], real[1][:0])
+        arms: dict[str, tuple[Labelled, float | None]] = {PLAIN: (nothing, None), BALANCED: (nothing, 0.0)}
+        for model, source in models.items():
+            made = source(seed) if callable(source) else source
+            pair = checked_pair(made, "synthetic", classes, like=test_images, at_least=0)
+            arms[f"{BALANCED} + {model}"] = (pair, synthetic_fraction)
+
+        for arm, (extra, fraction) in arms.items():
+            images, labels = _joined(real, extra)
+            sampler = None
+            if fraction is not None:
+                is_synthetic = [False] * len(real[1]) + [True] * len(extra[1])
+                data = SimpleNamespace(targets=labels.tolist(), is_synthetic=is_synthetic)
+                sampler = MixedSampler(data, fraction, epochs=epochs, seed=seed)
+            classifier = train_classifier(
+                images,
+                labels,
+                classes=classes,
+                sampler=sampler,
+                epochs=epochs,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                affine=affine,
+                seed=seed,
+                device=device,
+            )
+            scores.setdefault(arm, []).append(imbalance_metrics(test_labels, classifier.predict(test_images), classes))
+            progress(arm, seed, scores[arm][-1])
+    return ClassifierGain(seeds, scores)
+
+
+def _joined(real: Labelled, extra: Labelled) -> Labelled:
+    r"""Returns the real images and labels followed by others, in float32 where their types differ."""
+    images = [real[0], extra[0]]
+    if real[0].dtype != extra[0].dtype:
+        images = [to_unit(part) for part in images]
+    return torch.cat(images), torch.cat([real[1], extra[1]])

@@ -1,0 +1,105 @@
+r"""Folders of images: class by class in, synthetic files out."""
+
+__all__ = ["check_output", "open_folder", "write_images"]
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+
+from .reading import ItemFormat
+
+KEPT_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
+"""The modes in which images are read as they are, where all have the same. All others become RGB."""
+
+MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def _load(path: str, mode: str) -> Image.Image:
+    with Image.open(path) as image:
+        return image.copy() if image.mode == mode else image.convert(mode)
+
+
+def open_folder(folder: str | os.PathLike[str]) -> ImageFolder:
+    r"""Returns a folder with one sub-folder of images per class as a dataset of PIL images.
+
+    Grey images stay grey, and images with transparency or 16 bits stay so: torchvision's own loader makes all RGB.
+
+    Raises:
+        ValueError: If it is no such folder, or a file in it is not an image.
+    """
+    folder = Path(folder)
+    try:
+        dataset = ImageFolder(str(folder))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(
+            f"A folder of images has one sub-folder per class, each with image files, as torchvision's ImageFolder "
+            f"reads them, and {str(folder)!r} has not: {str(error).splitlines()[0]}."
+        ) from error
+    modes = set()
+    for path, _ in dataset.samples:
+        try:
+            with Image.open(path) as image:
+                modes.add(image.mode)
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(
+                f"The files of a class folder are images, and {path!r} cannot be read as one. Mend or remove it."
+            ) from error
+    mode = modes.pop() if len(modes) == 1 else "RGB"
+    dataset.loader = partial(_load, mode=mode if mode in KEPT_MODES else "RGB")
+    return dataset
+
+
+def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path:
+    r"""Makes an output folder, and returns it.
+
+    Raises:
+        ValueError: If it is a file, cannot be written to, or already holds files and is not to be written over.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.scandir(folder) as entries:
+            occupied = any(True for _ in entries)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ValueError(
+            f"The output is a folder that can be written to, and {str(folder)!r} is not: {error.strerror}. "
+            f"Choose another with --output."
+        ) from error
+    if not writable:
+        raise ValueError(
+            f"The output is a folder that can be written to, and {str(folder)!r} is not. Choose another with --output."
+        )
+    if occupied and not force:
+        raise ValueError(
+            f"The output folder is empty or new, and {str(folder)!r} holds files. Pass --force to add to it."
+        )
+    return folder
+
+
+def write_images(images: Tensor, folder: str | os.PathLike[str], prefix: str = "synthetic") -> Sequence[Path]:
+    r"""Writes images, with shape :math:`(N, C, H, W)`, as ``PREFIX_00000.png`` and so on, and returns the files.
+
+    Raises:
+        ValueError: If the images' type or number of channels cannot be had in a PNG file.
+    """
+    channels = images.shape[1] if images.ndim == 4 else None
+    mode = MODES.get(images.dtype) if images.dtype != torch.uint8 else MODES.get(channels)
+    if mode is None or channels is None or (images.dtype != torch.uint8 and channels != 1):
+        raise ValueError(
+            f"PNG files hold images of 1 to 4 channels of 8 bits, or one of 16, and these have shape "
+            f"{tuple(images.shape)} of {images.dtype}. Save them from Python: torch.save(augmenter.sample(…), path)."
+        )
+    item_format = ItemFormat("PIL image", tuple(images.shape[1:]), images.dtype, mode=mode)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{prefix}_{place:05d}.png" for place in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        item_format.from_tensor(image).save(path)
+    return paths
