@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from .datasets import AugmentedDataset
 from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings
+from .networks import resolve_architecture
 from .persistence import read_file, write_file
 from .reading import class_names, open_source
 from .seeding import derive_seed, resolve_random_state
@@ -147,10 +148,14 @@ class GAEAugmenter(BaseEstimator):
                     f"Class {label!r} has {counts[label]} image, and a generator needs at least {LEAST_IMAGES}. "
                     f"Leave it out of 'sampling_strategy', or merge it with another class."
                 )
+        if self.n_jobs == 0:
+            raise ValueError("'n_jobs' is the number of classes fitted at the same time, and it is 0. Use None or 1.")
         names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
         seed = resolve_random_state(self.random_state)
         images = {label: read(np.flatnonzero(labels == label)) for label in scarce}
         values = ValueScale.of(torch.cat(list(images.values()))) if images else None
+        for own in images.values():
+            resolve_architecture(settings.architecture, tuple(own.shape[1:]))
 
         self.classes_ = np.array(list(counts))
         self.counts_ = counts
@@ -242,6 +247,8 @@ class GAEAugmenter(BaseEstimator):
         self._check_fitted()
         if label not in self.generators_:
             known = f"has {self.counts_[label]} images and was to get none" if label in self.counts_ else "is unknown"
+            if self.sampling_strategy_.get(label):
+                known = "could not be fitted"
             raise ValueError(
                 f"There are generators for the classes {list(self.generators_)}, and class {label!r} {known}. "
                 f"'sampling_strategy' says which classes get one."
@@ -272,24 +279,11 @@ class GAEAugmenter(BaseEstimator):
                 "fit_resample works on arrays, and it was given a dataset. Use fit(dataset).augment(dataset)."
             )
         self.fit(X, y)
-        images, labels = (
-            [X if isinstance(X, Tensor) else np.asarray(X)],
-            [y if isinstance(y, Tensor) else np.asarray(y)],
-        )
         seed = derive_seed(self.seed_, "fit_resample")
-        for label, n in self.sampling_strategy_.items():
-            if n:
-                new = self.sample(label, n, seed=seed)
-                images.append(new.to(X.device) if isinstance(X, Tensor) else new.numpy())
-                labels.append(
-                    torch.full((n,), label, dtype=y.dtype, device=y.device)
-                    if isinstance(y, Tensor)
-                    else np.full(n, label, dtype=labels[0].dtype)
-                )
-        return (
-            torch.cat(images) if isinstance(X, Tensor) else np.concatenate(images),
-            torch.cat(labels) if isinstance(y, Tensor) else np.concatenate(labels),
-        )
+        added = {label: n for label, n in self.sampling_strategy_.items() if n}
+        images = [self.sample(label, n, seed=seed) for label, n in added.items()]
+        labels = np.repeat(np.array(list(added)), list(added.values()))
+        return _append(X, torch.cat(images).numpy() if images else None), _append(y, labels if images else None)
 
     def augment(
         self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"
@@ -341,6 +335,8 @@ class GAEAugmenter(BaseEstimator):
     def load(cls, path: str | os.PathLike[str]) -> Self:
         r"""Returns the fitted augmenter that :meth:`save` wrote; it makes the same images.
 
+        Where the device that it was fitted on is missing, the augmenter's device is ``"auto"``.
+
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is truncated, of another kind, or of a newer version.
@@ -351,6 +347,10 @@ class GAEAugmenter(BaseEstimator):
             counts, strategy = dict(header["counts"]), dict(header["strategy"])
             if parameters["sampling_strategy"] is None:
                 parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
+            try:
+                GeneratorSettings(device=parameters["device"])
+            except ValueError:
+                parameters["device"] = "auto"
             self = cls(**parameters)
             self.classes_ = np.array(list(counts))
             self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, header["seed"]
@@ -360,12 +360,21 @@ class GAEAugmenter(BaseEstimator):
             for place, (label, own_header) in enumerate(header["generators"]):
                 prefix = f"{place}."
                 own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+                own_header["settings"]["device"] = self.device
                 self.generators_[label] = Generator.from_state_dict(own_header, own)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(
                 f"{os.fspath(path)!r} does not hold a whole augmenter: {type(error).__name__}: {error}. Save it again."
             ) from error
         return self
+
+
+def _append(original: Any, new: np.ndarray | None) -> Any:
+    r"""Returns an array or tensor with rows appended in its own type; anything else becomes an array."""
+    if isinstance(original, Tensor):
+        return original if new is None else torch.cat([original, torch.from_numpy(new).to(original)])
+    array = np.asarray(original)
+    return array if new is None else np.concatenate([array, new.astype(array.dtype)])
 
 
 def _show(bar: tqdm, name: str, settings: GeneratorSettings, error: float) -> None:

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--profile", help="natural, deepsmote or lt-R with a ratio R (default: one that suits the data set)"
     )
     command.add_argument("--seeds", type=_whole, default=5, help="how many repetitions (default: 5)")
-    command.add_argument("--steps", type=_whole, help="training steps of a classifier (default: 1500; digits: 200)")
+    command.add_argument("--steps", type=_whole, help="training steps of a classifier (default: 1500; digits: 500)")
     command.add_argument(
         "--affine",
         action=argparse.BooleanOptionalAction,
@@ -101,7 +101,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         data,
         profile=profile,
         seeds=arguments.seeds,
-        steps=arguments.steps or (200 if arguments.dataset == "digits" else 1500),
+        steps=arguments.steps or (500 if arguments.dataset == "digits" else 1500),
         affine=arguments.affine,
         device=arguments.device,
         n_jobs=arguments.jobs,
@@ -144,7 +144,7 @@ def _balance(arguments: argparse.Namespace) -> None:
     dataset = open_folder(arguments.folder)
     folder = check_output(arguments.output, force=arguments.force)
     augmenter = _augmenter(arguments).fit(dataset)
-    for path, label in dataset.samples:
+    for path, _ in dataset.samples:
         # A class folder may have folders of its own.
         target = folder / Path(path).relative_to(dataset.root)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -62,13 +62,19 @@ class AugmentedDataset(VisionDataset):
     ) -> None:
         super().__init__(root=getattr(dataset, "root", ""))
         labels = read_labels(dataset)
-        self.dataset = dataset if transform == "same" else raw_view(dataset)
+        self._raw = raw_view(dataset)
+        self.dataset = dataset if transform == "same" else self._raw
         self.transform = None if transform == "same" else transform
         transforms_of(self.dataset)
         self.augmenter = augmenter
         self.seed = augmenter.seed_ if seed is None else seed
         if images_to_add is None:
             images_to_add = resolve_strategy(augmenter.sampling_strategy, labels)
+        if min(images_to_add.values(), default=0) < 0:
+            raise ValueError(
+                f"'images_to_add' holds numbers of images, none below 0, and it is {dict(images_to_add)}. "
+                f"Take real images away with torch.utils.data.Subset."
+            )
         self.images_to_add = {label: number for label, number in images_to_add.items() if number}
 
         added = np.repeat(np.array(list(self.images_to_add), dtype=np.int64), list(self.images_to_add.values()))
@@ -79,7 +85,7 @@ class AugmentedDataset(VisionDataset):
         self.class_to_idx = {names.get(label, str(label)): label for label in present}
         self.classes = list(self.class_to_idx)
 
-        self._format = ItemFormat.of(raw_view(dataset)[0][0])
+        self._format = ItemFormat.of(self._raw[0][0])
         self._synthetic = self._draw(epoch=0)
         self.epoch = 0
         _share(self._synthetic)
@@ -116,7 +122,7 @@ class AugmentedDataset(VisionDataset):
         index = int(index) % len(self)
         own_transforms = self.transform is None
         if not self.is_synthetic[index]:
-            image, _ = (self.dataset if own_transforms else raw_view(self.dataset))[index]
+            image, _ = (self.dataset if own_transforms else self._raw)[index]
         else:
             image = self._format.from_tensor(self._synthetic[index - len(self) + len(self._synthetic)])
             for transform in transforms_of(self.dataset) if own_transforms else ():
@@ -129,6 +135,7 @@ class AugmentedDataset(VisionDataset):
         return len(self.targets)
 
     def extra_repr(self) -> str:
+        r"""Returns what ``repr`` says besides the number of items."""
         added = ", ".join(f"{label}: {number}" for label, number in self.images_to_add.items())
         return f"Synthetic: {len(self._synthetic)} ({added})\nReal: {self.dataset!r}".replace("\n", "\n    ")
 

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from .evaluation import ClassifierFeatures, ClassifierGain, classifier_gain, fid
 from .folders import open_folder
 from .longtail import choose_images, profile_counts
 from .reading import class_names, open_source
+
+Labelled = tuple[Tensor, Tensor]
 
 TORCHVISION = {
     "mnist": datasets.MNIST,
@@ -38,20 +40,27 @@ MODEL_NAME = "GAE"
 
 @dataclass(frozen=True)
 class DemoData:
-    r"""A data set, whole: training and test images, with shape :math:`(N, C, H, W)`, their labels, the classes' names."""
+    r"""A whole data set.
+
+    Attributes:
+        name: Its name.
+        train: The training images, with shape :math:`(N, C, H, W)`, and their labels.
+        test: The test images and their labels.
+        classes: The names of the labels 0, 1, ...
+    """
 
     name: str
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
+    train: Labelled
+    test: Labelled
     classes: tuple[str, ...]
 
 
-def _read(dataset: Any) -> tuple[Tensor, Tensor]:
+def _read(dataset: Any) -> Labelled:
     labels, read = open_source(dataset)
     return read(range(len(labels))), torch.from_numpy(labels)
 
 
-def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[tuple[Tensor, Tensor], ...]:
+def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[Labelled, Labelled]:
     test = torch.from_numpy(choose_images(labels.numpy(), per_class, seed=0))
     rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False)
     return (images[rest], labels[rest]), (images[test], labels[test])
@@ -87,7 +96,7 @@ def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> 
             kind = TORCHVISION[dataset].__name__
             raise ValueError(
                 f"'--data-root' is the folder that torchvision keeps {dataset!r} in, and {str(root)!r} does not hold "
-                f"it. Download it: python -c \"from torchvision.datasets import {kind}; {kind}('{root}', download=True)\""
+                f"it. Download it in Python: torchvision.datasets.{kind}({str(root)!r}, download=True)."
             ) from error
         names = class_names(sets[0]) or {}
         return DemoData(dataset, _read(sets[0]), _read(sets[1]), tuple(names.values()))
@@ -107,7 +116,8 @@ def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> 
     whole = open_folder(folder)
     images, labels = _read(whole)
     quarter = {label: math.ceil(count / 4) for label, count in enumerate(labels.bincount().tolist())}
-    return DemoData(folder.resolve().name, *_split(images, labels, quarter), tuple(whole.classes))
+    train, test = _split(images, labels, quarter)
+    return DemoData(folder.resolve().name, train, test, tuple(whole.classes))
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,6 @@ class DemoResult:
         after: The same with synthetic ones.
         gain: The classifier's scores.
         fidelity: The fidelity of the first seed's synthetic images, by the name of the figure.
-        reference: The FID of real training images, which were not given to the generators where there are such.
         memorisation: The memorisation of the first seed's synthetic images.
         fits: The seconds of each seed's fit, and the first seed's report.
         real: Some real images of each class, for the picture.
@@ -193,7 +202,7 @@ def run_demo(
         seconds.append(time.perf_counter() - start)
         say(f"seed {seed}: generators for {len(augmenters[seed].generators_)} classes in {seconds[-1]:.1f} s")
 
-    def synthetic(seed: int) -> tuple[Tensor, Tensor]:
+    def synthetic(seed: int) -> Labelled:
         augmenter = augmenters[seed]
         added = {int(label): n for label, n in augmenter.sampling_strategy_.items() if n}
         made = [augmenter.sample(label, n, seed=seed) for label, n in added.items()]
@@ -239,10 +248,7 @@ def run_demo(
         memorisation=memorisation(images[own], held_out, torch.cat(list(alike.values()))).as_dict(),
         fits={
             "seconds": seconds,
-            "classes": {
-                data.classes[int(label)]: {"components": report.components, **vars(report)}
-                for label, report in first.report_.items()
-            },
+            "classes": {data.classes[int(label)]: asdict(report) for label, report in first.report_.items()},
         },
         real=[images[chosen[0]][labels[chosen[0]] == label] for label in range(len(data.classes))],
         synthetic=alike,
@@ -298,9 +304,9 @@ def table(result: DemoResult) -> str:
 def picture(result: DemoResult, path: str | os.PathLike[str], *, columns: int = 10) -> None:
     r"""Writes a PNG with a row per class: real images at the left, synthetic ones at the right."""
     shape = result.real[0].shape[1:]
-    scale = max(1, 48 // max(shape[-2:]))
+    scale = max(1, round(48 / max(shape[-2:])))
     height, width = shape[-2] * scale, shape[-1] * scale
-    gap, margin, head = 2, 12 + 7 * max(len(name) for name in result.classes), 20
+    gap, margin, head = 6, 12 + 7 * max(len(name) for name in result.classes), 20
     block = columns * (width + gap)
     canvas = Image.new("RGB", (margin + 2 * block + 3 * gap + 12, head + len(result.classes) * (height + gap)), "white")
     draw = ImageDraw.Draw(canvas)

@@ -14,15 +14,26 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 
 class LatentDensity(Protocol):
-    r"""A distribution of codes."""
+    r"""A distribution of codes z."""
 
     @property
-    def components(self) -> int: ...
-    def fit(self, z: Tensor, seed: int = 0) -> Self: ...
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor: ...
-    def log_prob(self, z: Tensor) -> Tensor: ...
-    def state_dict(self) -> dict[str, Tensor]: ...
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> Self: ...
+    def components(self) -> int:
+        r"""The number of components of a mixture; 1 for a density that is none."""
+
+    def fit(self, z: Tensor, seed: int = 0) -> Self:
+        r"""Fits the density to codes of shape :math:`(N, d)`."""
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        r"""Returns new codes, with shape :math:`(n, d)`."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        r"""Returns the tensors that the fitted density consists of."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
+        r"""Takes over what :meth:`state_dict` gave."""
 
 
 class GaussianMixture:
@@ -102,10 +113,18 @@ class GaussianMixture:
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
-        gaussians = MultivariateNormal(self.means, scale_tril=self.cholesky, validate_args=False)
+        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
+
+        A dimension in which all codes were equal has no density, and is left out.
+        """
+        live = self.cholesky[0].diagonal() > 0
+        if not live.any():
+            return torch.zeros(len(z), dtype=torch.float64)
+        gaussians = MultivariateNormal(
+            self.means[:, live], scale_tril=self.cholesky[:, live][:, :, live], validate_args=False
+        )
         mixture = MixtureSameFamily(Categorical(self.weights), gaussians, validate_args=False)
-        return mixture.log_prob(z.double())
+        return mixture.log_prob(z.double()[:, live])
 
     def state_dict(self) -> dict[str, Tensor]:
         r"""Returns weights :math:`(K,)`, means :math:`(K, d)` and Cholesky factors :math:`(K, d, d)`."""

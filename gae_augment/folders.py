@@ -22,7 +22,10 @@ MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "R
 
 def _load(path: str, mode: str) -> Image.Image:
     with Image.open(path) as image:
-        return image.copy() if image.mode == mode else image.convert(mode)
+        if image.mode == mode:
+            return image.copy()
+        # Of a palette with transparency Pillow converts only this way without a warning.
+        return (image.convert("RGBA") if "transparency" in image.info else image).convert(mode)
 
 
 def open_folder(folder: str | os.PathLike[str]) -> ImageFolder:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import torch
@@ -69,21 +70,25 @@ class GeneratorSettings:
             value = getattr(self, name)
             if value == "auto" and name in ("latent_dim", "epochs"):
                 continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")
+            object.__setattr__(self, name, int(value))
         for name in ("delta", "learning_rate"):
             value = getattr(self, name)
             if value == "auto" and name == "delta":
                 continue
-            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
                 raise ValueError(f"'{name}' is a number above 0, and it is {value!r}.")
+            object.__setattr__(self, name, float(value))
         if self.device != "auto":
             try:
-                torch.empty(0, device=self.device)
-            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                torch.empty(0, device=torch.device(self.device))
+            except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
                 raise ValueError(
-                    f"'device' is one that torch can use here, and it is {self.device!r}. Use 'auto' or 'cpu'. ({error})"
+                    f"'device' is one that torch can use here, and it is {self.device!r}. Use 'auto' or 'cpu'. "
+                    f"({error})"
                 ) from error
+            object.__setattr__(self, "device", str(self.device))
 
     def latent_dim_for(self, shape: tuple[int, ...]) -> int:
         r"""Returns the latent dimension for images of a shape: the paper's 10 for small ones and 32 for colour ones."""

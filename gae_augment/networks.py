@@ -4,6 +4,7 @@ __all__ = ["ARCHITECTURES", "Autoencoder", "build_autoencoder", "resolve_archite
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,7 @@ def _fully_connected(shape: tuple[int, ...], latent_dim: int, hidden: Sequence[i
 
     def layers(widths: Sequence[int]) -> list[nn.Module]:
         modules: list[nn.Module] = []
-        for width_in, width_out in zip(widths[:-1], widths[1:], strict=True):
+        for width_in, width_out in pairwise(widths):
             modules += [nn.Linear(width_in, width_out), nn.ReLU()]
         return modules[:-1]
 
@@ -156,14 +157,14 @@ def build_autoencoder(
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
     """
-    # On the meta device nothing is drawn and nothing allocated.
+    # On the meta device nothing is drawn and nothing allocated. Torch's default type, the user's, is not relied on.
     with torch.device("meta"):
         architecture = resolve_architecture(architecture, shape)
         if architecture == "conv":
             network = _convolutional(shape, latent_dim)
         else:
             network = _fully_connected(shape, latent_dim, HIDDEN[architecture])
-    network = network.to_empty(device="cpu")
+    network = network.float().to_empty(device="cpu")
     if generator is not None:
         _initialise(network, generator)
     return network

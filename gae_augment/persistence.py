@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -24,8 +26,10 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
         OSError: If the folder does not exist or cannot be written to.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(header)}
-    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
+    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(header, default=_plain)}
+    # Copies, for safetensors refuses tensors that share their memory.
+    own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    content = save(own, metadata)
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             temporary = Path(file.name)
@@ -33,20 +37,30 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+                # A temporary file is for its owner alone; a saved one is as readable as any other.
+                mask = os.umask(0)
+                os.umask(mask)
+                temporary.chmod(0o666 & ~mask)
+                file.close()
+                temporary.replace(path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-        # A temporary file is for its owner alone; a saved one is as readable as any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
     except OSError as error:
         raise type(error)(
             error.errno,
             f"{error.strerror}. The file is saved in a folder that exists and can be written to, and this failed for",
             str(path),
         ) from error
+
+
+def _plain(value: Any) -> Any:
+    r"""Returns a NumPy number or a device, which JSON does not know, as a plain value."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, torch.device):
+        return str(value)
+    raise TypeError(f"The header of a file holds plain values, and {value!r} is a {type(value).__name__}.")
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:

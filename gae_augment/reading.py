@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from PIL import Image
+from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorDataset
 from torchvision import tv_tensors
@@ -155,6 +156,7 @@ def _integer(label: Any, index: int) -> int:
 def _listed_labels(dataset: Any) -> Sequence[Any] | None:
     r"""Returns the labels that a dataset lists beside its images, or None."""
     children = _children(dataset)
+    transform = getattr(dataset, "target_transform", None)
     if isinstance(dataset, TensorDataset):
         return dataset.tensors[1].tolist() if len(dataset.tensors) == 2 and dataset.tensors[1].ndim == 1 else None
     if isinstance(dataset, ConcatDataset):
@@ -163,16 +165,15 @@ def _listed_labels(dataset: Any) -> Sequence[Any] | None:
     for name in ("targets", "labels"):
         listed = getattr(dataset, name, None)
         if isinstance(listed, Tensor | np.ndarray | list | tuple) and len(listed) == len(dataset):
-            transform = getattr(dataset, "target_transform", None)
             labels = listed.tolist() if isinstance(listed, Tensor | np.ndarray) else list(listed)
             return labels if transform is None else [transform(label) for label in labels]
     if children:
         inner = _listed_labels(children[0])
         indices = getattr(dataset, "indices", None)
         if inner is not None and indices is not None and len(indices) == len(dataset):
-            return [inner[int(index)] for index in indices]
+            inner = [inner[int(index)] for index in indices]
         if inner is not None and len(inner) == len(dataset):
-            return inner
+            return inner if transform is None else [transform(label) for label in inner]
     return None
 
 
@@ -192,7 +193,7 @@ def read_labels(dataset: Any) -> np.ndarray:
     listed = _listed_labels(dataset)
     probes = {0, len(dataset) // 2, len(dataset) - 1}
     own = {index: _integer(_read_item(raw, index)[1], index) for index in sorted(probes)}
-    if listed is None or any(listed[index] != label for index, label in own.items()):
+    if listed is None or any(np.ndim(listed[index]) or listed[index] != label for index, label in own.items()):
         listed = [_read_item(raw, index)[1] for index in range(len(dataset))]
     return np.array([_integer(label, index) for index, label in enumerate(listed)], dtype=np.int64)
 
@@ -237,15 +238,22 @@ class ItemFormat:
                     f"The values of an image are colours, and mode {image.mode!r} has numbers of palette entries. "
                     f"Convert the images: image.convert('RGB')."
                 )
-            array = np.asarray(image)
-            tensor = torch.from_numpy(array.copy())
+            if image.mode.startswith("I;16") and image.mode != "I;16":
+                raise ValueError(
+                    f"The values of a 16-bit image are in this machine's own byte order, and mode {image.mode!r} has "
+                    f"another. Convert the images: image.convert('I')."
+                )
+            tensor = torch.from_numpy(np.array(image))
             shape = (1, *tensor.shape) if tensor.ndim == 2 else (tensor.shape[2], *tensor.shape[:2])
             return cls("PIL image", tuple(shape), tensor.dtype, mode=image.mode)
         if isinstance(image, np.ndarray):
             try:
                 tensor = torch.from_numpy(np.array(image))
-            except TypeError as error:
-                raise ValueError(f"An image is an array of numbers, and its type is {image.dtype}.") from error
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"An image is an array of numbers that torch knows, and its type is {image.dtype}. "
+                    f"Convert it: image.astype('float32')."
+                ) from error
             last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
             shape = (image.shape[2], *image.shape[:2]) if last else image.shape
             container: Literal["array", "tensor", "tv_tensor"] = "array"
@@ -316,7 +324,14 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
 
 
 def check_images(images: Tensor, name: str = "X") -> None:
-    r"""Raises a ValueError if images, with shape :math:`(N, *)`, hold a value that is not finite."""
+    r"""Raises a ValueError if images, with shape :math:`(N, *)`, hold a value that is not finite, or not NumPy's."""
+    try:
+        images[:0].numpy()
+    except TypeError as error:
+        raise ValueError(
+            f"The values of images are of a type that NumPy has too, and {name} is of {images.dtype}. "
+            f"Convert it: {name if name == 'X' else 'image'}.float()."
+        ) from error
     if images.dtype.is_floating_point and not images.isfinite().all():
         first = int((~images.isfinite()).flatten(1).any(dim=1).nonzero()[0])
         where = f"image {first} of {name}" if len(images) > 1 else name
@@ -365,13 +380,13 @@ def label_array(y: Any, images: int) -> np.ndarray:
     """
     if y is None:
         raise ValueError("Arrays of images are passed with their labels, and 'y' is missing: fit(X, y).")
-    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    labels = np.asarray(y.tolist() if isinstance(y, Tensor) else y)
     if labels.ndim != 1 or len(labels) != images:
         raise ValueError(
             f"'y' holds one label per image, with shape ({images},), and it has shape {labels.shape}."
             f"{' One-hot labels become such by y.argmax(1).' if labels.ndim == 2 else ''}"
         )
-    if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels == labels.astype(np.int64)).all():
+    if labels.dtype.kind == "f" and ((labels == labels.round()) & (abs(labels) < 2**53)).all():
         return labels.astype(np.int64)
     if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
         return labels.astype(str)
@@ -396,6 +411,9 @@ def open_source(X: Any, y: Any = None) -> tuple[np.ndarray, Callable[[Iterable[i
     if isinstance(X, Tensor | list | tuple) or (hasattr(X, "__array__") and not isinstance(X, Dataset)):
         images = image_array(X)
         return label_array(y, len(images)), lambda indices: images[torch.as_tensor(np.asarray(indices))]
+    if issparse(X):
+        raise TypeError("'X' is a dense array, and it is a sparse one. Make it dense: X.toarray().")
+    check_dataset(X)
     if y is not None:
         raise ValueError("A dataset brings its labels with it, and 'y' was passed as well. Use fit(dataset).")
     labels = read_labels(X)

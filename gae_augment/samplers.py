@@ -17,9 +17,12 @@ class LabelledImages(Protocol):
     r"""What the sampler needs to know of a training set, as :class:`gae_augment.AugmentedDataset` offers it."""
 
     @property
-    def targets(self) -> Sequence[int]: ...
+    def targets(self) -> Sequence[int]:
+        r"""The label of each image."""
+
     @property
-    def is_synthetic(self) -> Sequence[bool] | np.ndarray: ...
+    def is_synthetic(self) -> Sequence[bool] | np.ndarray:
+        r"""Whether each image is synthetic."""
 
 
 class MixedSampler(Sampler[int]):

@@ -3,6 +3,7 @@ r"""Seeds: every random number of the package comes from a generator that is mad
 __all__ = ["derive_seed", "make_generator", "resolve_random_state"]
 
 import hashlib
+import operator
 import secrets
 
 import numpy as np
@@ -15,7 +16,8 @@ def derive_seed(*parts: int | str) -> int:
     The parts name the use, such as ``derive_seed(seed, "fit", label)``, so that two uses of one seed never share a
     stream of random numbers, and so that the stream of one class does not depend on which other classes there are.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
+    # Equal parts are one seed, whether they come as Python's integers and strings or as NumPy's.
+    text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

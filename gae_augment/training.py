@@ -65,6 +65,7 @@ def spread(images: Tensor, values: ValueScale) -> float:
     return excess_error(outputs.expand_as(x), x, values.likelihood).double().mean().item()
 
 
+@torch.enable_grad()
 def train(
     network: Autoencoder,
     objective: Objective,

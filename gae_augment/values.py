@@ -42,10 +42,12 @@ class ValueScale:
         r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`."""
         if images.dtype in (torch.uint8, torch.bool):
             return cls("levels", images.dtype)
-        low, high = images.min().item(), images.max().item()
+        # Torch has no minimum of its unsigned types wider than a byte.
+        values = images if images.dtype.is_floating_point else images.double()
+        low, high = values.min().item(), values.max().item()
         if images.dtype.is_floating_point and low >= 0 and high <= 1:
             return cls("unit", images.dtype)
-        values = images.double()
+        values = values.double()
         deviation = values.std(dim=0, correction=0)
         # A constant feature has a deviation of rounding errors; it is given back as it came.
         constant = values.amin(dim=0) == values.amax(dim=0)

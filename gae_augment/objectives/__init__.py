@@ -16,7 +16,8 @@ from .reconstruction import Likelihood, Reconstruction, excess_error, reconstruc
 class Objective(Protocol):
     r"""A loss: a network and a batch of images, with shape :math:`(B, *)`, to nats per image."""
 
-    def __call__(self, network: Autoencoder, x: Tensor) -> Tensor: ...
+    def __call__(self, network: Autoencoder, x: Tensor) -> Tensor:
+        r"""Returns the loss, a scalar."""
 
 
 @dataclass(frozen=True)

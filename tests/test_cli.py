@@ -1,0 +1,128 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gae_augment.cli import main
+from gae_augment.demo import load_data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    r"""Colour images of two classes, 12 and 5, with one kind of stripes each."""
+    random = np.random.default_rng(0)
+    for name, count in (("across", 12), ("down", 5)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for place in range(count):
+            image = random.integers(0, 60, (8, 8, 3), dtype=np.uint8)
+            stripe = place % 8
+            image[(stripe, slice(None)) if name == "across" else (slice(None), stripe)] = 250
+            Image.fromarray(image).save(tmp_path / "images" / name / f"{place}.png")
+    return tmp_path / "images"
+
+
+def test_balance_writes_originals_and_synthetic_files(folder, tmp_path, capsys):
+    output = tmp_path / "balanced"
+    assert main(["balance", str(folder), "--output", str(output), "--jobs", "1"]) == 0
+    real = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    for path in real:
+        assert (output / path).read_bytes() == (folder / path).read_bytes()
+    new = sorted(path.relative_to(output) for path in output.rglob("*.png") if path.relative_to(output) not in real)
+    assert [str(path) for path in new] == [f"down/synthetic_{place:05d}.png" for place in range(7)]
+    for path in new:
+        with Image.open(output / path) as image:
+            assert (image.size, image.mode) == ((8, 8), "RGB")
+    assert "down: 5 real, 7 synthetic" in capsys.readouterr().out
+
+
+def test_fit_then_sample(folder, tmp_path, capsys):
+    file, output = tmp_path / "augmenter.safetensors", tmp_path / "samples"
+    assert main(["fit", str(folder), "--output", str(file), "--jobs", "1"]) == 0
+    assert "down: 5 images" in capsys.readouterr().out
+    command = ["sample", str(file), "--class", "down", "--number", "3", "--output", str(output)]
+    assert main(command) == 0
+    first = [path.read_bytes() for path in sorted(output.iterdir())]
+    assert len(first) == 3
+    assert main([*command, "--force"]) == 0
+    assert [path.read_bytes() for path in sorted(output.iterdir())] == first
+
+
+def test_errors_are_one_clear_line_and_nothing_is_lost(folder, tmp_path, capsys):
+    file = tmp_path / "augmenter.safetensors"
+    file.write_text("precious")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    cases = [
+        (["balance", str(empty), "--output", str(tmp_path / "x")], "one sub-folder per class"),
+        (["balance", str(folder), "--output", str(folder)], "holds files"),
+        (["fit", str(folder), "--output", str(file)], "--force"),
+        (["fit", str(folder), "--output", str(file / "below")], "can be written to"),
+        (["sample", str(file), "--class", "down", "--output", str(tmp_path / "y")], "not a file of gae-augment"),
+        (["sample", str(tmp_path / "none"), "--class", "down", "--output", str(tmp_path / "y")], "no file"),
+        (["demo", "--dataset", "nonesuch", "--output", str(tmp_path / "z")], "'digits'"),
+        (["demo", "--dataset", "mnist", "--data-root", str(empty), "--output", str(tmp_path / "z")], "--data-root"),
+        (["demo", "--profile", "lt-x", "--output", str(tmp_path / "z")], "'lt-R'"),
+    ]
+    for command, message in cases:
+        assert main(command) == 1, command
+        error = capsys.readouterr().err
+        assert error.startswith(f"gae-augment {command[0]}: ")
+        assert message in error
+        assert "Traceback" not in error
+    assert file.read_text() == "precious"
+
+
+def test_unknown_class_is_refused_with_the_known_ones(folder, tmp_path, capsys):
+    file = tmp_path / "augmenter.safetensors"
+    main(["fit", str(folder), "--output", str(file), "--jobs", "1"])
+    capsys.readouterr()
+    assert main(["sample", str(file), "--class", "up", "--output", str(tmp_path / "y")]) == 1
+    assert "across" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--seeds", "0"], ["nonesuch"], []])
+def test_wrong_usage_ends_with_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "usage: gae-augment" in capsys.readouterr().err
+
+
+def test_demo_writes_table_numbers_and_picture(tmp_path, capsys):
+    output = tmp_path / "demo"
+    assert main(["demo", "--seeds", "2", "--steps", "20", "--jobs", "1", "--output", str(output)]) == 0
+    text = capsys.readouterr().out
+    result = json.loads((output / "result.json").read_text())
+    assert list(result["classifier"]["arms"]) == [
+        "plain training",
+        "class-balanced sampling",
+        "class-balanced sampling + GAE",
+    ]
+    for arm in result["classifier"]["arms"].values():
+        assert f"{100 * arm['summary']['balanced accuracy']['mean']:.2f} ±" in text
+    assert set(result["images after"].values()) == {max(result["images before"].values())}
+    assert "FID (classifier features, digits): " in text
+    assert "memorisation" in text
+    with Image.open(output / "samples.png") as picture:
+        pixels = np.asarray(picture)
+    # Below the row of the largest class, which has no synthetic images, the right half holds pictures.
+    assert (pixels[: pixels.shape[0] // 12, pixels.shape[1] * 3 // 4] == 255).all()
+    assert pixels[pixels.shape[0] // 2 :, pixels.shape[1] * 5 // 8 :].min() == 0
+
+
+def test_demo_on_a_folder_with_a_test_set(folder, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / "split").mkdir(exist_ok=True)
+        (tmp_path / "split" / part).symlink_to(folder)
+    data = load_data(str(tmp_path / "split"))
+    assert data.classes == ("across", "down")
+    assert data.train[0].shape == data.test[0].shape == (17, 3, 8, 8)
+
+
+def test_a_folder_without_a_test_set_is_split_by_class(folder):
+    data = load_data(str(folder))
+    assert data.train[1].bincount().tolist() == [9, 3]
+    assert data.test[1].bincount().tolist() == [3, 2]
+    whole = {tuple(image.flatten().tolist()) for part in (data.train, data.test) for image in part[0]}
+    assert len(whole) == 17

@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gae_augment.folders import check_output, open_folder, write_images
+
+
+def folder_of(tmp_path, modes, size=(6, 5)):
+    random = np.random.default_rng(0)
+    for place, mode in enumerate(modes):
+        path = tmp_path / "images" / f"class{place % 2}"
+        path.mkdir(parents=True, exist_ok=True)
+        if mode == "I;16":
+            image = Image.frombytes("I;16", size, random.integers(0, 60000, size[::-1], dtype=np.uint16).tobytes())
+        else:
+            image = Image.fromarray(random.integers(0, 255, (*size[::-1], 4), dtype=np.uint8), "RGBA").convert(mode)
+        image.save(path / f"{place}.png")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
+def test_images_of_one_mode_are_read_as_they_are(tmp_path, mode):
+    dataset = open_folder(folder_of(tmp_path, [mode] * 4))
+    for path, label in dataset.samples:
+        image, own = dataset[dataset.samples.index((path, label))]
+        assert image.mode == mode
+        assert own == label
+        with Image.open(path) as original:
+            assert image.tobytes() == original.tobytes()
+
+
+@pytest.mark.parametrize("modes", [["L", "RGB"], ["P", "P"], ["RGB", "RGBA", "L"]])
+def test_images_of_several_modes_or_with_palettes_become_colour(tmp_path, modes):
+    dataset = open_folder(folder_of(tmp_path, modes))
+    assert {image.mode for image, _ in dataset} == {"RGB"}
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match="one sub-folder per class"):
+            open_folder(path)
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path):
+    folder = folder_of(tmp_path, ["L"] * 4)
+    (folder / "class0" / "broken.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((3, 1, 5, 6), torch.uint8),
+        ((3, 2, 5, 6), torch.uint8),
+        ((3, 3, 5, 6), torch.uint8),
+        ((3, 4, 5, 6), torch.uint8),
+        ((3, 1, 5, 6), torch.bool),
+        ((3, 1, 5, 6), torch.uint16),
+    ],
+)
+def test_written_images_read_back_equal(tmp_path, shape, dtype):
+    random = np.random.default_rng(0)
+    high = {torch.uint8: 256, torch.bool: 2, torch.uint16: 65536}[dtype]
+    images = torch.from_numpy(random.integers(0, high, shape).astype(str(dtype).removeprefix("torch.")))
+    paths = write_images(images, tmp_path / "new", "synthetic")
+    assert [path.name for path in paths] == ["synthetic_00000.png", "synthetic_00001.png", "synthetic_00002.png"]
+    for path, image in zip(paths, images, strict=True):
+        with Image.open(path) as file:
+            array = np.asarray(file)
+        expected = image[0].numpy() if shape[1] == 1 else image.permute(1, 2, 0).numpy()
+        assert (array == expected).all()
+
+
+@pytest.mark.parametrize(
+    "images", [torch.rand(2, 1, 4, 4), torch.zeros(2, 5, dtype=torch.uint8), torch.zeros(1, 5, 4, 4)]
+)
+def test_images_that_png_cannot_hold_are_refused(tmp_path, images):
+    with pytest.raises(ValueError, match="PNG files hold"):
+        write_images(images, tmp_path)
+
+
+def test_output_folder(tmp_path):
+    assert check_output(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "a" / "file").touch()
+    with pytest.raises(ValueError, match="--force"):
+        check_output(tmp_path / "a")
+    assert check_output(tmp_path / "a", force=True) == tmp_path / "a"
+    with pytest.raises(ValueError, match="can be written to"):
+        check_output(tmp_path / "a" / "file" / "below")
+
+
+def test_output_folder_without_the_right_to_write(tmp_path, monkeypatch):
+    # The superuser may write everywhere, so the answer of the system is planted.
+    monkeypatch.setattr("gae_augment.folders.os.access", lambda path, mode: False)
+    with pytest.raises(ValueError, match="can be written to"):
+        check_output(tmp_path)
