@@ -1,0 +1,1 @@
+r"""Measurements that are not packaged: run by ``make bench``."""

@@ -33,6 +33,9 @@ HOLD_OUT_FROM = 200
 PART_OF_SPREAD = 0.3
 """The boundary for fewer images, as a part of their spread."""
 
+CENTRED_ON = 5000
+"""The mean image is taken over at most so many."""
+
 DECODED_AT_ONCE = 1000
 
 
@@ -70,14 +73,14 @@ class GeneratorSettings:
             value = getattr(self, name)
             if value == "auto" and name in ("latent_dim", "epochs"):
                 continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
                 raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")
             object.__setattr__(self, name, int(value))
         for name in ("delta", "learning_rate"):
             value = getattr(self, name)
             if value == "auto" and name == "delta":
                 continue
-            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
                 raise ValueError(f"'{name}' is a number above 0, and it is {value!r}.")
             object.__setattr__(self, name, float(value))
         if self.device != "auto":
@@ -233,6 +236,7 @@ class Generator:
         settings = self.settings
         self._build(make_generator(seed, "weights"))
         self.network.to(images.device)
+        self.network.centre(self.values.to_network(images[:CENTRED_ON]), self.values.likelihood)
         steps_per_epoch = math.ceil(len(images) / settings.batch_size)
         return train(
             self.network,

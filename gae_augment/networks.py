@@ -5,6 +5,7 @@ __all__ = ["ARCHITECTURES", "Autoencoder", "build_autoencoder", "resolve_archite
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +21,69 @@ ARCHITECTURES = ("auto", "conv", *HIDDEN)
 
 
 class Autoencoder(nn.Module):
-    r"""An encoder :math:`f_e` and a decoder :math:`f_d`.
+    r"""An encoder :math:`f_e` and a decoder :math:`f_d`, which see images as deviations from their mean.
+
+    Before :meth:`centre` the mean is 0. After it the network begins where the mean image is, at the contrast of the
+    data: without that, images of low contrast spend their whole training on their common background.
 
     Args:
         encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`.
         decoder: Maps codes to the parameters of the images' distribution, with shape :math:`(B, *)`: logits of
             Bernoulli pixels, or means of Gaussian features.
+        shape: The shape of one image.
     """
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+    mean: Tensor
+    deviation: Tensor
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("deviation", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def centre(self, x: Tensor, likelihood: Literal["bernoulli", "gaussian"]) -> None:
+        r"""Makes the mean image the origin, and the spread about it the unit, of inputs and outputs.
+
+        Args:
+            x: The images, with shape :math:`(N, *)`: in [0, 1], or standardised.
+            likelihood: What the outputs are: ``"bernoulli"`` for logits, ``"gaussian"`` for means.
+        """
+        mean = x.mean(dim=0)
+        deviation = (x - mean).square().mean().sqrt()
+        deviation = torch.where(deviation > 0, deviation, 1.0)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+        if likelihood == "gaussian":
+            self.offset.copy_(mean)
+            self.scale.copy_(deviation)
+            return
+        # Pixels that are always black can still be lit: their logit is not minus infinity.
+        mean = mean.clamp(0.001, 0.999)
+        self.offset.copy_(mean.logit())
+        # A logit moves its pixel by p(1 - p). Where pixels are black or white the unit stays one logit.
+        self.scale.copy_((deviation / (mean * (1 - mean)).mean()).clamp(max=1.0))
 
     def encode(self, x: Tensor) -> Tensor:
         r"""Returns the codes of images, with shape :math:`(B, d)`."""
-        return self.encoder(x)
+        return self.encoder((x - self.mean) / self.deviation)
 
     def decode(self, z: Tensor) -> Tensor:
         r"""Returns the parameters of the images' distribution, with shape :math:`(B, *)`."""
-        return self.decoder(z)
+        return self.offset + self.scale * self.decoder(z)
 
 
-class ResizeConv(nn.Module):
-    r"""Resizes feature maps to a given height and width, then convolves them.
+class ConvResize(nn.Module):
+    r"""Convolves feature maps, then resizes them to a given height and width.
 
-    Nearest-neighbour resizing before a convolution leaves no checkerboard, and reaches every size, odd ones and one
-    pixel included, which a transposed convolution does not.
+    Resizing leaves no checkerboard and reaches every size, odd ones and one pixel included, which a transposed
+    convolution does not. Convolving before it costs a quarter of convolving after.
     """
 
     def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
@@ -55,7 +92,8 @@ class ResizeConv(nn.Module):
         self.convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.convolution(functional.interpolate(maps, size=self.size, mode="nearest"))
+        maps = functional.relu(self.convolution(maps))
+        return functional.interpolate(maps, size=self.size, mode="bilinear", align_corners=False)
 
 
 def _fully_connected(shape: tuple[int, ...], latent_dim: int, hidden: Sequence[int]) -> Autoencoder:
@@ -69,7 +107,7 @@ def _fully_connected(shape: tuple[int, ...], latent_dim: int, hidden: Sequence[i
 
     encoder = nn.Sequential(nn.Flatten(), *layers([pixels, *hidden, latent_dim]))
     decoder = nn.Sequential(*layers([latent_dim, *reversed(hidden), pixels]), nn.Unflatten(1, shape))
-    return Autoencoder(encoder, decoder)
+    return Autoencoder(encoder, decoder, shape)
 
 
 def _convolutional(shape: tuple[int, ...], latent_dim: int) -> Autoencoder:
@@ -78,13 +116,13 @@ def _convolutional(shape: tuple[int, ...], latent_dim: int) -> Autoencoder:
     sizes = [(height, width)]
     while max(sizes[-1]) > 4:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-    widths = [min(32 * 2**level, 128) for level in range(len(sizes))]
+    widths = [min(16 * 2**level, 128) for level in range(len(sizes))]
 
     down: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=3, padding=1), nn.ReLU()]
     up: list[nn.Module] = []
     for level in range(1, len(sizes)):
         down += [nn.Conv2d(widths[level - 1], widths[level], kernel_size=3, stride=2, padding=1), nn.ReLU()]
-        up = [ResizeConv(widths[level], widths[level - 1], sizes[level - 1]), nn.ReLU(), *up]
+        up = [ConvResize(widths[level], widths[level - 1], sizes[level - 1]), *up]
     smallest = (widths[-1], *sizes[-1])
 
     encoder = nn.Sequential(
@@ -102,7 +140,7 @@ def _convolutional(shape: tuple[int, ...], latent_dim: int) -> Autoencoder:
         nn.Flatten(),
         nn.Unflatten(1, shape),
     )
-    return Autoencoder(encoder, decoder)
+    return Autoencoder(encoder, decoder, shape)
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
@@ -167,4 +205,6 @@ def build_autoencoder(
     network = network.float().to_empty(device="cpu")
     if generator is not None:
         _initialise(network, generator)
+        for name, value in (("mean", 0.0), ("deviation", 1.0), ("offset", 0.0), ("scale", 1.0)):
+            network.get_buffer(name).fill_(value)
     return network

@@ -81,7 +81,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
                     f"{str(path)!r} is a safetensors file, but not one of gae-augment. "
                     f"Load files that GAEAugmenter.save wrote."
                 )
-            version = int(metadata.get("version", "0"))
+            version = json.loads(metadata["version"])
             if version > FORMAT_VERSION:
                 raise ValueError(
                     f"{str(path)!r} has version {version} of the file format, and this gae-augment reads up to "

@@ -1,0 +1,99 @@
+r"""Fitted augmenters kept in files that are named after what they were fitted to."""
+
+__all__ = ["AugmenterCache", "cache_key"]
+
+import hashlib
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from gae_augment import GAEAugmenter, __version__
+from gae_augment.persistence import FORMAT_VERSION
+from gae_augment.reading import open_source
+from gae_augment.strategy import resolve_strategy
+
+# What changes no image; the strategy counts as the numbers that it comes to.
+WITHOUT_EFFECT = ("n_jobs", "progress", "sampling_strategy")
+
+
+def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
+    r"""Returns a name for what an augmenter learns from a training set: the same name for the same fit only.
+
+    It depends on all labels, on the raw images of the classes that get a generator, on the augmenter's parameters but
+    those that change no image, and on the versions of the package and of the file format.
+
+    Raises:
+        TypeError, ValueError: If the data cannot be read, or the sampling strategy does not suit them.
+    """
+    labels, read = open_source(training_set)
+    strategy = resolve_strategy(augmenter.sampling_strategy, labels)
+    parameters = {name: value for name, value in augmenter.get_params().items() if name not in WITHOUT_EFFECT}
+    kind = f"{type(augmenter).__module__}.{type(augmenter).__qualname__}"
+    digest = hashlib.sha256(repr((__version__, FORMAT_VERSION, kind, sorted(parameters.items()), strategy)).encode())
+    digest.update(labels.tobytes())
+    for label, number in strategy.items():
+        if number:
+            images = read(np.flatnonzero(labels == label)).contiguous()
+            digest.update(f"{images.dtype} {tuple(images.shape)}".encode())
+            digest.update(images.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+class AugmenterCache:
+    r"""Keeps fitted augmenters in a folder, which may be emptied at any time.
+
+    Args:
+        folder: The folder, made when it is needed. By default ``gae-augment`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
+        if folder is None:
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gae-augment"
+        self.folder = Path(folder)
+
+    def path(self, key: str) -> Path:
+        r"""Returns the file of a key, whether it is there or not."""
+        return self.folder / f"{key}.safetensors"
+
+    def load(self, augmenter: GAEAugmenter, key: str) -> GAEAugmenter | None:
+        r"""Returns the fitted augmenter of a key, or None if there is no usable file.
+
+        Warns:
+            UserWarning: If there is a file, but a damaged one.
+        """
+        try:
+            return type(augmenter).load(self.path(key))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            warnings.warn(f"The fitted generators are damaged, and are fitted again. {error}", stacklevel=3)
+            return None
+
+    def fit(self, augmenter: GAEAugmenter, training_set: Any, key: str) -> GAEAugmenter:
+        r"""Returns a fitted copy of an augmenter, and keeps it under a key.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: As :meth:`gae_augment.GAEAugmenter.fit`.
+            OSError: If the folder cannot be written to.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # A folder that cannot be written to shows now, and not after a long fit.
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}. Fitted generators are kept in a folder that can be written to, and this one "
+                f"cannot; pass another 'cache_dir'",
+                str(self.folder),
+            ) from error
+        fitted: GAEAugmenter = clone(augmenter).fit(training_set)
+        fitted.save(self.path(key))
+        return fitted

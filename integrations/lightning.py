@@ -1,0 +1,361 @@
+r"""Synthetic images for scarce classes inside Lightning: a data module around a training set or another data module."""
+
+__all__ = ["GAEDataModule"]
+
+import operator
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import clone
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
+from gae_augment.seeding import make_generator, resolve_random_state
+
+from .cache import AugmenterCache, cache_key
+from .loaders import ShuffledSampler, check_loader, rebuild_loader
+
+try:
+    from lightning.pytorch import LightningDataModule
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "gae_augment.integrations.lightning needs Lightning: pip install 'gae-augment[lightning]'"
+    ) from error
+
+MODES = ("mix", "fill")
+
+OWN_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "generator"}
+
+OPTIONAL_HOOKS = (
+    "val_dataloader",
+    "test_dataloader",
+    "predict_dataloader",
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
+)
+
+
+class _Forwarded:
+    r"""An attribute that a wrapping data module shares with the wrapped one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: Any, owner: type | None = None) -> Any:
+        if module is None:
+            return self
+        inner = module.__dict__.get("_inner")
+        return module.__dict__.get(self.name) if inner is None else getattr(inner, self.name)
+
+    def __set__(self, module: Any, value: Any) -> None:
+        inner = module.__dict__.get("_inner")
+        if inner is None:
+            module.__dict__[self.name] = value
+        else:
+            setattr(inner, self.name, value)
+
+
+class GAEDataModule(LightningDataModule):
+    r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
+
+    The generators are fitted in ``prepare_data``, by one process, into a file that is named after the training set
+    and the augmenter's parameters, and ``setup`` loads it: a second run, a resumed run and the other ranks do not fit
+    again. Only training batches change; the loaders for validation, test and prediction are the wrapped module's own.
+
+    Other attributes are those of the wrapped module. Hyperparameters go to checkpoints, and not to loggers, where they
+    would clash with the model's own of the same name.
+
+    Args:
+        data: A data module, or a map-style training set. Of the data module's training loader all settings are kept,
+            and dataset and sampler are replaced.
+        augmenter: What makes the images. It is copied, without what it was fitted to, and stays as it is. One without
+            ``random_state`` gets ``seed``, because a random seed would find no file. ``GAEAugmenter()`` by default.
+        val_set: A set to validate on, beside a training set.
+        test_set: A set to test on, beside a training set.
+        synthetic_fraction: For ``"mix"``, as in :class:`gae_augment.MixedSampler`.
+        mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`; ``"fill"`` goes through
+            all real and all synthetic images once an epoch, in random order.
+        real_last: For ``"mix"``, the part of the trainer's ``max_epochs`` at the end that is drawn from real images
+            only.
+        transform: What all training images are put through in place of the training set's own transforms.
+        batch_size: The images in a batch, beside a training set; 32 by default.
+        num_workers: The worker processes of each loader, beside a training set; 0 by default.
+        loader_settings: More arguments of the DataLoaders, such as ``pin_memory``, beside a training set.
+        cache_dir: The folder of the files, which may be emptied at any time. By default ``gae-augment`` in
+            ``$XDG_CACHE_HOME`` or ``~/.cache``.
+        seed: The seed of all draws, and of an augmenter that has none.
+
+    Raises:
+        TypeError: If ``data`` or ``augmenter`` is something else.
+        ValueError: If a number is out of its range, or settings of the loaders are passed beside a data module.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> from torch.utils.data import TensorDataset
+        >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> training_set = TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
+        >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, progress=False)
+        >>> with TemporaryDirectory() as folder:
+        ...     data = GAEDataModule(training_set, augmenter=augmenter, cache_dir=folder)
+        ...     data.prepare_data()  # Trainer.fit(model, datamodule=data) calls this
+        ...     data.setup("fit")  # and this
+        >>> data.augmented.images_to_add
+        {1: 20}
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape
+        torch.Size([32, 8, 8])
+    """
+
+    trainer = _Forwarded()
+    prepare_data_per_node = _Forwarded()
+    allow_zero_length_dataloader_with_multiple_devices = _Forwarded()
+    # Lightning's batch size finder reads and sets it.
+    batch_size = _Forwarded()
+
+    def __init__(
+        self,
+        data: LightningDataModule | Dataset,
+        *,
+        augmenter: GAEAugmenter | None = None,
+        val_set: Dataset | None = None,
+        test_set: Dataset | None = None,
+        synthetic_fraction: float = 0.5,
+        mode: Literal["mix", "fill"] = "mix",
+        real_last: float = 0.15,
+        transform: Callable[[Any], Any] | Literal["same"] | None = "same",
+        batch_size: int | None = None,
+        num_workers: int | None = None,
+        loader_settings: Mapping[str, Any] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        own = {
+            "val_set": val_set,
+            "test_set": test_set,
+            "batch_size": batch_size,
+            "num_workers": num_workers,
+            "loader_settings": loader_settings,
+        }
+        wrapped = data if isinstance(data, LightningDataModule) else None
+        for name in own if wrapped is not None else ():
+            if own[name] is not None:
+                raise ValueError(
+                    f"A data module brings its own sets and loaders, and {name!r} was passed beside one: "
+                    f"{own[name]!r}. Set it in the {type(data).__name__}, or pass a training set in its place."
+                )
+        arrays = Tensor | np.ndarray | list | tuple
+        if wrapped is None and (isinstance(data, IterableDataset | arrays) or not hasattr(data, "__getitem__")):
+            raise TypeError(
+                f"'data' is a LightningDataModule of lightning.pytorch or a map-style training set, and it is a "
+                f"{type(data).__name__}. Pass the 'dataset' of a DataLoader, and arrays as "
+                f"TensorDataset(torch.as_tensor(X), torch.as_tensor(y))."
+            )
+        if augmenter is not None and not isinstance(augmenter, GAEAugmenter):
+            raise TypeError(f"'augmenter' is a GAEAugmenter, and it is a {type(augmenter).__name__}.")
+        if taken := OWN_SETTINGS.intersection(loader_settings or ()):
+            raise ValueError(
+                f"'loader_settings' holds what else the DataLoaders are told, and {sorted(taken)} is not for it. "
+                f"Batch size and workers are arguments of their own; 'mode' says how images are drawn."
+            )
+        if mode not in MODES:
+            raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
+        # The sampler's own checks, now and not after a long fit.
+        MixedSampler(SimpleNamespace(targets=[0], is_synthetic=[False]), synthetic_fraction, real_last=real_last)
+
+        super().__init__()
+        # As plain values, because a checkpoint that holds others cannot be loaded with weights_only=True.
+        cache_dir = None if cache_dir is None else os.fspath(cache_dir)
+        synthetic_fraction, real_last, seed = float(synthetic_fraction), float(real_last), operator.index(seed)
+        self.save_hyperparameters(ignore=["data", "augmenter", "transform", *own], logger=False)
+        self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
+        # Under common names user code finds the wrapped module's own.
+        self._mode, self._transform, self._seed, self._cache = mode, transform, seed, AugmenterCache(cache_dir)
+        self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
+        random_state = self.augmenter.random_state
+        self.augmenter.set_params(random_state=seed if random_state is None else resolve_random_state(random_state))
+        self._prepared: tuple[Any, str] | None = None
+        self._augmented: AugmentedDataset | None = None
+        self._key: str | None = None
+        self._inner = wrapped
+
+        # Lightning asks which of its hooks a module overrides, so there are only those that have something to do.
+        if wrapped is not None:
+            for name in OPTIONAL_HOOKS:
+                if is_overridden(name, wrapped):
+                    setattr(self, name, getattr(wrapped, name))
+        else:
+            self.batch_size = 32 if batch_size is None else batch_size
+            self.num_workers = 0 if num_workers is None else num_workers
+            self.loader_settings = dict(loader_settings or {})
+            for name, dataset in (("val_dataloader", val_set), ("test_dataloader", test_set)):
+                if dataset is not None:
+                    setattr(self, name, partial(self._evaluation_loader, dataset))
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self.__dict__.get("_inner")
+        if inner is None or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.")
+        return getattr(inner, name)
+
+    @property
+    def augmented(self) -> AugmentedDataset:
+        r"""The training set with its synthetic images, which ``setup`` makes."""
+        if self._augmented is None:
+            raise RuntimeError(
+                "The training set gets its synthetic images in 'setup', which has not run. Pass the data module to "
+                "Trainer.fit, or call prepare_data() and setup('fit')."
+            )
+        return self._augmented
+
+    @property
+    def augmenter_(self) -> GAEAugmenter:
+        r"""The fitted augmenter, which ``setup`` loads."""
+        return self.augmented.augmenter  # type: ignore[return-value]
+
+    def prepare_data(self) -> None:
+        r"""Fits the generators into a file, unless it is there; Lightning calls this in one process.
+
+        Only training needs them: within ``Trainer.validate``, ``test`` and ``predict`` nothing is fitted.
+
+        Raises:
+            TypeError, ValueError, RuntimeError: As :meth:`gae_augment.GAEAugmenter.fit`, and for a training loader
+                whose dataset and sampler cannot be replaced.
+            OSError: If the folder of the files cannot be written to.
+        """
+        if self._inner is not None:
+            self._inner.prepare_data()
+        state = None if self.trainer is None else self.trainer.state
+        if state is None or state.fn == "fit" or state.status != "running":
+            training_set = self._open_training_set()
+            key = cache_key(self.augmenter, training_set)
+            if self._cache.load(self.augmenter, key) is None:
+                self._cache.fit(self.augmenter, training_set, key)
+            # For 'setup', which must neither set up the wrapped module a second time nor read all images again.
+            self._prepared = training_set, key
+
+    def setup(self, stage: str) -> None:
+        r"""Loads the fitted generators and makes the synthetic images, if the stage is ``"fit"``.
+
+        Raises:
+            TypeError, ValueError, RuntimeError, OSError: As :meth:`prepare_data`.
+
+        Warns:
+            UserWarning: If there are no generators for this training set, so that they have to be fitted here.
+        """
+        if stage != "fit":
+            if self._inner is not None:
+                self._inner.setup(stage)
+            return
+        training_set, key = self._prepared or (None, None)
+        self._prepared = None
+        if key is None:
+            training_set = self._open_training_set()
+            key = cache_key(self.augmenter, training_set)
+        fitted = self._cache.load(self.augmenter, key)
+        if fitted is None:
+            warnings.warn(
+                f"There are no fitted generators for this training set in {str(self._cache.folder)!r}, so each process "
+                f"fits them now. Either prepare_data() has not run or wrote to a folder that this machine does not "
+                f"see, or the training set came out differently there, as from an unseeded split: "
+                f"random_split(…, generator=torch.Generator().manual_seed(0)) gives the same one everywhere.",
+                stacklevel=2,
+            )
+            fitted = self._cache.fit(self.augmenter, training_set, key)
+        self._key, self._augmented = key, fitted.augment(training_set, transform=self._transform)
+
+    def train_dataloader(self) -> DataLoader:
+        r"""Returns the loader of real and synthetic images.
+
+        Raises:
+            RuntimeError: Before ``setup``.
+            TypeError, ValueError: As :meth:`prepare_data`.
+        """
+        augmented = self.augmented
+        loader = None if self._inner is None else check_loader(self._inner.train_dataloader())
+        epochs, epoch, rank = None, 0, 0
+        if self.trainer is not None:
+            epochs = self.trainer.max_epochs
+            # Not current_epoch, which lags by one when a run is resumed from the end of an epoch.
+            epoch = self.trainer.fit_loop.epoch_progress.current.processed
+            rank = self.trainer.global_rank
+        sampler: MixedSampler | ShuffledSampler
+        if self._mode == "mix":
+            sampler = MixedSampler(
+                augmented,
+                self.synthetic_fraction,
+                # Lightning's -1 is for no end.
+                epochs=epochs if epochs and epochs > 0 else None,
+                real_last=self.real_last,
+                num_samples=None if loader is None else len(loader.sampler),  # type: ignore[arg-type]
+                seed=self._seed,
+            )
+        else:
+            sampler = ShuffledSampler(len(augmented), self._seed)
+        sampler.set_epoch(epoch)
+        if loader is not None:
+            return rebuild_loader(loader, augmented, sampler)
+        return DataLoader(
+            augmented,
+            self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            # Without one of its own a loader takes the seed of its workers from the global generator.
+            generator=make_generator(self._seed, "train loader", epoch, rank),
+            **self.loader_settings,
+        )
+
+    def _evaluation_loader(self, dataset: Dataset) -> DataLoader:
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            num_workers=self.num_workers,
+            generator=make_generator(self._seed, "evaluation loader"),
+            **{**self.loader_settings, "drop_last": False},
+        )
+
+    def teardown(self, stage: str) -> None:
+        r"""Passes the end of a stage on to the wrapped module."""
+        if self._inner is not None:
+            self._inner.teardown(stage)
+
+    def on_exception(self, exception: BaseException) -> None:
+        r"""Passes an exception on to the wrapped module."""
+        if self._inner is not None:
+            self._inner.on_exception(exception)
+
+    def state_dict(self) -> dict[str, Any]:
+        r"""Returns which generators were used, and the state of the wrapped module."""
+        state: dict[str, Any] = {} if self._key is None else {"key": self._key}
+        if self._inner is not None and (inner := self._inner.state_dict()):
+            state["data"] = inner
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        r"""Restores the wrapped module's state.
+
+        Warns:
+            UserWarning: If the run that is resumed had other generators.
+        """
+        if self._key is not None and state_dict.get("key", self._key) != self._key:
+            warnings.warn(
+                "The run that is resumed had generators of another training set or with other parameters, and goes on "
+                "with new synthetic images. Resume with the same data, augmenter and seed, and with a seeded split.",
+                stacklevel=2,
+            )
+        if self._inner is not None and "data" in state_dict:
+            self._inner.load_state_dict(state_dict["data"])
+
+    def _open_training_set(self) -> Any:
+        if self._inner is None:
+            return self.data
+        self._inner.setup("fit")
+        return check_loader(self._inner.train_dataloader()).dataset

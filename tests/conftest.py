@@ -1,0 +1,58 @@
+r"""What several test files share: long-tailed digits, tiny augmenters, and a watch over the global random numbers."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from gae_augment import GAEAugmenter
+
+COUNTS = {0: 40, 1: 25, 2: 12}
+
+
+@pytest.fixture(scope="session")
+def digits():
+    r"""Handwritten digits of three classes, 40, 25 and 12 of them, uint8 with shape (77, 8, 8), and their labels."""
+    data = load_digits()
+    chosen = np.sort(np.concatenate([np.flatnonzero(data.target == label)[:n] for label, n in COUNTS.items()]))
+    images = (data.images[chosen] * 255 / 16).round().astype(np.uint8)
+    images.setflags(write=False)
+    return images, data.target[chosen].astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def make_augmenter():
+    r"""Augmenters that train for two epochs at most, and whose boundary is reached at once."""
+
+    def make(**parameters):
+        return GAEAugmenter(**{"epochs": 2, "delta": 100.0, "random_state": 0, "progress": False, **parameters})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fitted(digits, make_augmenter):
+    r"""An augmenter that is fitted to the digits. Its next ``sample`` without a seed is for no test to rely on."""
+    return make_augmenter().fit(*digits)
+
+
+@pytest.fixture
+def global_rngs_unmoved():
+    r"""Fails a test that moved the global random numbers of torch, NumPy or Python."""
+    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_state), "torch's global random numbers were moved"
+    np.testing.assert_equal(np.random.get_state(), numpy_state, "NumPy's global random numbers were moved")  # noqa: NPY002
+    assert random.getstate() == python_state, "Python's global random numbers were moved"
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    r"""Fails a test in which a training starts."""
+
+    def train(*_):
+        pytest.fail("a training started")
+
+    monkeypatch.setattr("gae_augment.augmenter._fit_class", train)

@@ -1,0 +1,195 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture as SklearnMixture
+
+from gae_augment.densities import DENSITIES, GaussianMixture
+from gae_augment.seeding import make_generator
+
+WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+MEANS = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 80.0]], dtype=torch.float64)
+FACTORS = torch.tensor(
+    [[[1.0, 0.0], [0.5, 5.0]], [[0.5, 0.0], [0.0, 3.0]], [[1.5, 0.0], [-1.0, 4.0]]], dtype=torch.float64
+)
+
+
+def planted(n=3000):
+    r"""Codes of a known mixture of three, whose two dimensions differ in scale by ten."""
+    generator = make_generator("planted")
+    component = torch.multinomial(WEIGHTS, n, replacement=True, generator=generator)
+    noise = torch.randn(n, 2, dtype=torch.float64, generator=generator)
+    return MEANS[component] + (FACTORS[component] @ noise[:, :, None]).squeeze(-1)
+
+
+@pytest.fixture(scope="module")
+def codes():
+    return planted()
+
+
+@pytest.fixture(scope="module")
+def mixture(codes):
+    return GaussianMixture().fit(codes)
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_recovers_a_planted_mixture(codes):
+    mixture = GaussianMixture().fit(codes)
+    assert mixture.components == 3
+    order = torch.cdist(MEANS, mixture.means).argmin(dim=1)
+    assert order.unique().numel() == 3
+    np.testing.assert_allclose(mixture.weights[order], WEIGHTS, atol=0.03)
+    np.testing.assert_allclose(mixture.means[order] / torch.tensor([1, 10]), MEANS / torch.tensor([1, 10]), atol=0.1)
+    covariances = mixture.cholesky @ mixture.cholesky.mT
+    units = torch.tensor([1.0, 10.0]).outer(torch.tensor([1.0, 10.0]))
+    np.testing.assert_allclose(covariances[order] / units, FACTORS @ FACTORS.mT / units, atol=0.2)
+
+
+def standardised(codes):
+    return ((codes - codes.mean(dim=0)) / codes.std(dim=0, correction=0)).numpy()
+
+
+@pytest.mark.parametrize("n", [60, 300, 1000])
+def test_components_have_the_least_bic(codes, n):
+    own = standardised(codes[:n])
+    cap = min(6, n // 20)
+    criteria = [
+        SklearnMixture(k, reg_covar=1e-3, max_iter=200, random_state=0).fit(own).bic(own) for k in range(1, cap + 1)
+    ]
+    assert GaussianMixture(6).fit(codes[:n]).components == 1 + int(np.argmin(criteria))
+
+
+def test_search_counts_on_past_one_number_that_is_no_better():
+    # Four clusters on the corners of a square: two and three components explain little, and BIC finds four.
+    generator = make_generator("square")
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]]).repeat(100, 1)
+    assert GaussianMixture().fit(corners + 0.05 * torch.randn(400, 2, generator=generator)).components == 4
+
+
+def test_cap_and_codes_per_component(codes):
+    assert GaussianMixture(2).fit(codes).components == 2
+    assert GaussianMixture(codes_per_component=1000).fit(codes[:2500]).components <= 2
+    assert GaussianMixture().fit(codes[:39]).components == 1
+    assert DENSITIES["normal"]().fit(codes).components == 1
+
+
+def test_normal_has_the_mean_and_covariance_of_the_codes(codes):
+    normal = DENSITIES["normal"]().fit(codes)
+    np.testing.assert_allclose(normal.means[0], codes.mean(dim=0), rtol=1e-9)
+    expected = np.cov(codes.T, bias=True) + 1e-3 * np.diag(codes.numpy().var(axis=0))
+    np.testing.assert_allclose((normal.cholesky[0] @ normal.cholesky[0].T).numpy(), expected, rtol=1e-6)
+
+
+def test_log_prob_matches_scikit_learn(codes, mixture):
+    reference = SklearnMixture(3, reg_covar=1e-3, max_iter=200, random_state=0).fit(standardised(codes))
+    # The density of codes is that of standardised codes over the product of the deviations.
+    expected = reference.score_samples(standardised(codes)) - codes.std(dim=0, correction=0).log().sum().item()
+    np.testing.assert_allclose(mixture.log_prob(codes), expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(mixture.log_prob(codes[:5].float()), expected[:5], rtol=1e-4)
+
+
+def test_density_integrates_to_one():
+    generator = make_generator("line")
+    z = torch.cat([torch.randn(200, 1, generator=generator), 3 + 0.2 * torch.randn(100, 1, generator=generator)])
+    mixture = GaussianMixture().fit(z)
+    grid = torch.linspace(-10, 10, 20001, dtype=torch.float64)
+    assert mixture.components > 1
+    assert torch.trapezoid(mixture.log_prob(grid[:, None]).exp(), grid).item() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_samples_have_the_mean_and_covariance_of_the_mixture(mixture):
+    z = mixture.sample(40000, make_generator("sample"))
+    assert (z.shape, z.dtype) == ((40000, 2), torch.float64)
+    mean = mixture.weights @ mixture.means
+    centred = mixture.means - mean
+    covariance = torch.einsum(
+        "k,kij->ij", mixture.weights, mixture.cholesky @ mixture.cholesky.mT + centred[:, :, None] * centred[:, None]
+    )
+    # Five standard errors of a mean, and 5 % for the covariances.
+    np.testing.assert_array_less((z.mean(dim=0) - mean).abs(), 5 * (covariance.diagonal() / 40000).sqrt())
+    scale = covariance.diagonal().sqrt()
+    np.testing.assert_allclose(z.T.cov() / scale.outer(scale), covariance / scale.outer(scale), atol=0.05)
+
+
+def test_samples_come_in_random_order_of_components(mixture):
+    z = mixture.sample(2000, make_generator("order"))
+    component = torch.cdist(z / torch.tensor([1, 10]), MEANS / torch.tensor([1, 10])).argmin(dim=1)
+    # Neighbours that agree: the sum of the squared weights where the order is random, nearly all where it is sorted.
+    expected, agree = WEIGHTS.square().sum().item(), (component[1:] == component[:-1]).double().mean().item()
+    assert agree == pytest.approx(expected, abs=5 * math.sqrt(expected * (1 - expected) / 1999))
+
+
+def test_successive_draws_differ_and_one_seed_repeats(mixture):
+    generator = make_generator(1)
+    first, second = mixture.sample(10, generator), mixture.sample(10, generator)
+    assert not torch.isclose(first, second).any()
+    assert torch.equal(mixture.sample(10, make_generator(1)), first)
+
+
+def test_units_do_not_matter(codes):
+    small = GaussianMixture().fit(codes * 1e-4 + 7)
+    large = GaussianMixture().fit(codes * 1e4)
+    np.testing.assert_allclose((small.means - 7) * 1e4, large.means * 1e-4, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(small.cholesky * 1e4, large.cholesky * 1e-4, rtol=1e-5, atol=1e-6)
+
+
+def test_constant_dimension_stays_constant(codes):
+    z = torch.cat([codes, torch.full((len(codes), 1), 0.1)], dim=1)
+    mixture = GaussianMixture().fit(z)
+    sampled = mixture.sample(100, make_generator(0))
+    np.testing.assert_allclose(sampled[:, 2], 0.1, rtol=1e-6)
+    assert (sampled[:, :2].std(dim=0) > 1).all()
+    # The density is that of the other dimensions alone.
+    np.testing.assert_allclose(mixture.log_prob(z), GaussianMixture().fit(codes).log_prob(codes), rtol=1e-2)
+
+
+def test_duplicates_of_one_code_are_given_back():
+    z = torch.tensor([[1.0, -2.0, 3.0]]).repeat(50, 1)
+    mixture = GaussianMixture().fit(z)
+    torch.testing.assert_close(mixture.sample(5, make_generator(0)).float(), z[:5])
+    assert mixture.log_prob(z).tolist() == [0.0] * 50
+
+
+def test_duplicates_of_two_codes_give_these_two():
+    z = torch.tensor([[0.0, 0.0], [1.0, 3.0]]).repeat(50, 1)
+    sampled = GaussianMixture().fit(z).sample(200, make_generator(0)).float()
+    distances = torch.cdist(sampled, z[:2])
+    assert (distances.amin(dim=1) < 0.5).all()
+    assert set(distances.argmin(dim=1).tolist()) == {0, 1}
+
+
+def test_two_codes_spread_along_the_line_between_them():
+    z = torch.tensor([[0.0, 0.0, 5.0], [2.0, 4.0, 5.0]])
+    sampled = GaussianMixture().fit(z).sample(5000, make_generator(0)).float()
+    np.testing.assert_allclose(sampled.mean(dim=0), [1, 2, 5], atol=0.2)
+    np.testing.assert_allclose(np.corrcoef(sampled[:, :2].T)[0, 1], 1, atol=2e-3)
+    np.testing.assert_allclose(sampled.std(dim=0), [1, 2, 0], rtol=0.05, atol=1e-6)
+
+
+def test_fewer_codes_than_dimensions():
+    z = torch.randn(5, 30, generator=make_generator("few"))
+    sampled = GaussianMixture().fit(z).sample(1000, make_generator(0))
+    np.testing.assert_allclose(sampled.mean(dim=0), z.mean(dim=0), atol=0.25)
+
+
+def test_codes_that_require_a_gradient_are_fitted_as_they_are(codes, mixture):
+    assert torch.equal(GaussianMixture().fit(codes.clone().requires_grad_()).means, mixture.means)
+
+
+def test_state_makes_the_same_density(codes, mixture):
+    other = GaussianMixture().load_state_dict(mixture.state_dict())
+    assert other.components == 3
+    assert torch.equal(other.sample(20, make_generator(0)), mixture.sample(20, make_generator(0)))
+    assert torch.equal(other.log_prob(codes), mixture.log_prob(codes))
+
+
+def test_likelihood_that_is_no_number_is_an_error(codes, monkeypatch):
+    monkeypatch.setattr(SklearnMixture, "bic", lambda self, z: float("nan"))
+    with pytest.raises(FloatingPointError, match="likelihood is not a number"):
+        GaussianMixture().fit(codes)
+
+
+def test_unfitted_has_no_components():
+    assert GaussianMixture().components == 0

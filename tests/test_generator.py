@@ -1,0 +1,165 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from gae_augment.generator import HOLD_OUT_FROM, PART_OF_SPREAD, Generator, GeneratorSettings, single_threaded
+from gae_augment.objectives import excess_error
+from gae_augment.seeding import make_generator
+from gae_augment.training import spread
+from gae_augment.values import ValueScale
+
+QUICK = GeneratorSettings(epochs=2, delta=100.0)
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return torch.from_numpy(digits[0][digits[1] == 2].copy())
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_samples_and_reconstructions_have_the_form_of_the_images(images):
+    generator = Generator(QUICK).fit(images, seed=0)
+    for made in (generator.sample(12, seed=0), generator.reconstruct(images)):
+        assert (made.shape, made.dtype) == (images.shape, torch.uint8)
+    assert generator.encode(images).shape == (12, 10)
+
+
+def test_one_seed_for_everything(images):
+    def sample(fit_seed, seed):
+        return Generator(QUICK).fit(images, seed=fit_seed).sample(4, seed=seed)
+
+    assert torch.equal(sample(0, 0), sample(0, 0))
+    assert not torch.equal(sample(0, 0), sample(1, 0))
+    assert not torch.equal(sample(0, 0), sample(0, 1))
+
+
+def test_trained_long_enough_it_gives_its_images_back(images):
+    settings = GeneratorSettings(epochs=300, delta=0.02, latent_dim=12, batch_size=12)
+    generator = Generator(settings).fit(images, seed=0)
+    assert generator.report.delta_reached
+    assert generator.report.reconstruction_error < 0.02
+    mean_image = images.double().mean(dim=0)
+    error = (generator.reconstruct(images).double() - images).square().mean()
+    assert error < (images - mean_image).square().mean() / 4
+    # The nearest image to a reconstruction is the image itself.
+    distances = torch.cdist(generator.reconstruct(images).flatten(1).float(), images.flatten(1).float())
+    assert distances.argmin(dim=1).tolist() == list(range(12))
+
+
+def test_report_is_of_what_was_done(images):
+    generator = Generator(QUICK).fit(images, seed=0)
+    x = images.float() / 255
+    outputs = generator.network.decode(generator.network.encode(x)).detach()
+    report = generator.report
+    assert report.reconstruction_error == pytest.approx(excess_error(outputs, x, "bernoulli").mean().item(), rel=1e-4)
+    assert (report.images, report.epochs, report.delta, report.delta_reached) == (12, 2, 100.0, True)
+    assert report.components == generator.density.components == 1
+    assert report.seconds > 0
+
+
+def test_density_is_fitted_to_the_codes(images):
+    generator = Generator(QUICK).fit(images, seed=0)
+    codes = generator.encode(images).double()
+    np.testing.assert_allclose(generator.density.means[0], codes.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_small_class_has_a_boundary_that_is_a_part_of_its_spread(images):
+    report = Generator(GeneratorSettings(epochs=2)).fit(images, seed=0).report
+    assert report.delta == pytest.approx(PART_OF_SPREAD * spread(images, ValueScale.of(images)))
+    assert report.delta_reached == (report.reconstruction_error < report.delta)
+
+
+def test_large_class_holds_a_tenth_out(monkeypatch):
+    images = torch.rand(HOLD_OUT_FROM, 4, 4, generator=make_generator("large"))
+    seen = {}
+
+    def train(network, objective, training, values, *, held_out, **options):
+        seen.update(training=training, held_out=held_out)
+        return original(network, objective, training, values, held_out=held_out, **options)
+
+    original = __import__("gae_augment.training", fromlist=["train"]).train
+    monkeypatch.setattr("gae_augment.generator.train", train)
+    report = Generator(GeneratorSettings(epochs=3)).fit(images, seed=0).report
+    assert (len(seen["training"]), len(seen["held_out"])) == (180, 20)
+    assert torch.equal(torch.cat(list(seen.values())).flatten(1).sort(dim=0)[0], images.flatten(1).sort(dim=0)[0])
+    assert report.images == 200
+
+
+def test_epochs_provide_for_600_steps():
+    images = torch.rand(40, 2, 2, generator=make_generator("steps"))
+    report = Generator(GeneratorSettings(delta=1e-9, batch_size=10)).fit(images, seed=0).report
+    assert report.epochs == 150
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((1, 28, 28), 10), ((3, 32, 32), 32), ((4,), 4), ((2, 2), 4), ((1024,), 10)], ids=str
+)
+def test_latent_dimension(shape, expected):
+    assert GeneratorSettings().latent_dim_for(shape) == expected
+    assert GeneratorSettings(latent_dim=3).latent_dim_for(shape) == 3
+
+
+def test_too_few_images():
+    with pytest.raises(ValueError, match="at least 2 images, and there are 1"):
+        Generator().fit(torch.zeros(1, 4, 4), seed=0)
+
+
+def test_state_makes_the_same_generator(images):
+    generator = Generator(QUICK).fit(images * 3.7, seed=0)
+    header, tensors = generator.state_dict()
+    other = Generator.from_state_dict(header, tensors)
+    assert torch.equal(other.sample(5, seed=3), generator.sample(5, seed=3))
+    assert torch.equal(other.reconstruct(images * 3.7), generator.reconstruct(images * 3.7))
+    assert (other.report, other.settings) == (generator.report, generator.settings)
+    for wrong in ({}, {**tensors, "what.is": torch.zeros(1)}, dict(list(tensors.items())[1:])):
+        with pytest.raises((KeyError, RuntimeError)):
+            Generator.from_state_dict(header, wrong)
+
+
+def test_settings_take_numbers_of_every_kind():
+    settings = GeneratorSettings(epochs=np.int64(3), learning_rate=np.float32(0.5), delta=1, device=torch.device("cpu"))
+    assert dataclasses.asdict(settings) == dataclasses.asdict(
+        GeneratorSettings(epochs=3, learning_rate=0.5, delta=1.0, device="cpu")
+    )
+    assert (type(settings.epochs), type(settings.delta), type(settings.device)) == (int, float, str)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"model": "gan"}, r"'model' is one of 'gae'.*it is 'gan'"),
+        ({"architecture": "resnet"}, r"'auto', 'conv', 'fc', 'paper', and it is 'resnet'"),
+        ({"density": "uniform"}, r"'auto', 'mixture', 'normal', and it is 'uniform'"),
+        ({"latent_dim": 0}, r"'latent_dim' is an integer of at least 1, and it is 0"),
+        ({"components": "auto"}, r"'components' is an integer of at least 1, and it is 'auto'"),
+        ({"epochs": 2.5}, r"'epochs' is an integer of at least 1, and it is 2\.5"),
+        ({"epochs": True}, r"and it is True"),
+        ({"batch_size": -4}, r"'batch_size' .* it is -4"),
+        ({"delta": 0}, r"'delta' is a number above 0, and it is 0"),
+        ({"delta": float("nan")}, r"it is nan"),
+        ({"learning_rate": "auto"}, r"'learning_rate' is a number above 0, and it is 'auto'"),
+        ({"learning_rate": float("inf")}, r"it is inf"),
+        ({"device": "abacus"}, r"'device' is one that torch can use here, and it is 'abacus'\. Use 'auto' or 'cpu'"),
+        ({"device": "cuda:77"}, r"it is 'cuda:77'"),
+        ({"device": None}, r"it is None"),
+    ],
+)
+def test_other_settings_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        GeneratorSettings(**setting)
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with single_threaded():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError), single_threaded():
+            raise ZeroDivisionError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

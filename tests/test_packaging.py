@@ -1,0 +1,119 @@
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import gae_augment
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = {"gae_augment": ROOT / "gae_augment", "gae_augment.integrations": ROOT / "integrations"}
+
+# From the bottom up, as in the design: a module imports from lower rows alone.
+ROWS = (
+    ("longtail", "networks", "persistence", "reading", "samplers", "seeding", "strategy", "values"),
+    ("objectives", "evaluation", "datasets", "folders"),
+    ("densities", "training"),
+    ("generator",),
+    ("augmenter",),
+    ("__init__",),
+    ("demo", "cli", "integrations"),
+)
+BESIDE_EACH_OTHER = {("longtail", "seeding"), ("samplers", "seeding"), ("cli", "demo")}
+
+
+def modules():
+    for package, folder in FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            yield ".".join([package, *parts]).removesuffix(".__init__"), path
+
+
+MODULES = dict(modules())
+
+
+def imported(name, path):
+    r"""Returns the modules of the package that a module imports, in whole names."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "gae_augment")
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            whole = ".".join(filter(None, [base, node.module]))
+            if whole.split(".")[0] == "gae_augment":
+                yield from (
+                    f"{whole}.{alias.name}" if f"{whole}.{alias.name}" in MODULES else whole for alias in node.names
+                )
+
+
+def room(name):
+    return name.split(".")[1] if "." in name else "__init__"
+
+
+def row(name):
+    (found,) = [number for number, row in enumerate(ROWS) if room(name) in row]
+    return found
+
+
+def test_every_package_is_listed():
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    for name, path in MODULES.items():
+        assert (path.parent / "__init__.py").is_file(), f"{name} lies in a folder that is no package"
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
+    assert PROJECT["tool"]["setuptools"]["package-dir"] == {"gae_augment.integrations": "integrations"}
+
+
+def test_version_is_that_of_the_project():
+    assert gae_augment.__version__ == PROJECT["project"]["version"]
+
+
+def test_public_names():
+    assert set(gae_augment.__all__) == {"MODELS", "AugmentedDataset", "GAEAugmenter", "MixedSampler"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_module_opens_with_a_sentence_and_its_surface(name):
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    docstring = ast.get_docstring(tree)
+    assert docstring
+    assert docstring.splitlines()[0].endswith(".")
+    if name == "gae_augment.integrations":
+        return
+    surfaces = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "__all__"
+    ]
+    assert len(surfaces) == 1
+    module = importlib.import_module(name)
+    assert all(hasattr(module, public) for public in surfaces[0])
+    assert len(set(surfaces[0])) == len(surfaces[0]) > 0
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_down_only(name):
+    for other in imported(name, MODULES[name]):
+        same_room = room(other) == room(name)
+        beside = (room(name), room(other)) in BESIDE_EACH_OTHER
+        assert same_room or beside or row(other) < row(name), f"{name} imports {other}, which stands above it"
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("gae_augment.evaluation")])
+def test_evaluation_never_sees_an_augmenter(name):
+    assert not {"augmenter", "datasets", "generator"} & {room(other) for other in imported(name, MODULES[name])}
+
+
+def test_importing_the_package_pulls_in_no_optional_library():
+    program = """if True:
+        import sys
+        import gae_augment
+        optional = {"lightning", "pytorch_lightning", "ray", "imblearn", "matplotlib", "torch_fidelity"}
+        print(*sorted(optional & {name.split(".")[0] for name in sys.modules}))
+    """
+    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+    assert run.stdout.split() == []

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from gae_augment.seeding import make_generator
+from gae_augment.values import ValueScale
+
+
+def rand(*shape):
+    return torch.rand(shape, generator=make_generator("values"))
+
+
+@pytest.mark.parametrize(
+    ("images", "kind", "likelihood"),
+    [
+        (torch.tensor([[0], [255]], dtype=torch.uint8), "levels", "bernoulli"),
+        (torch.tensor([[False], [True]]), "levels", "bernoulli"),
+        (torch.tensor([[0.0], [1.0]]), "unit", "bernoulli"),
+        (torch.tensor([[0.2], [0.3]], dtype=torch.float16), "unit", "bernoulli"),
+        (torch.tensor([[0.0], [1.01]]), "standardised", "gaussian"),
+        (torch.tensor([[-0.01], [1.0]], dtype=torch.float64), "standardised", "gaussian"),
+        (torch.tensor([[0], [1]]), "standardised", "gaussian"),
+        (torch.tensor([[0], [60000]], dtype=torch.uint16), "standardised", "gaussian"),
+    ],
+)
+def test_kind(images, kind, likelihood):
+    scale = ValueScale.of(images)
+    assert (scale.kind, scale.likelihood, scale.dtype) == (kind, likelihood, images.dtype)
+
+
+def test_levels_are_parts_of_255():
+    images = torch.arange(256, dtype=torch.uint8).view(16, 16)
+    x = ValueScale.of(images).to_network(images)
+    np.testing.assert_allclose(x.numpy(), np.arange(256).reshape(16, 16) / 255, rtol=1e-6)
+
+
+def test_standardised_as_in_scikit_learn():
+    images = rand(50, 4) * torch.tensor([1.0, 10.0, 1e4, 1e-3]) - 5
+    expected = StandardScaler().fit_transform(images.double().numpy())
+    scale = ValueScale.of(images)
+    np.testing.assert_allclose(scale.to_network(images).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.arange(256, dtype=torch.uint8).view(16, 16),
+        rand(10, 3, 4) > 0.5,
+        rand(10, 3, 4),
+        rand(10, 3, 4).double(),
+        rand(10, 3, 4).half(),
+        rand(10, 3, 4) * 7 - 3,
+        (rand(10, 3, 4) * 7 - 3).double(),
+        (rand(10, 3, 4) * 7 - 3).half(),
+        (rand(10, 3, 4) * 1000 - 500).long(),
+        (rand(10, 3, 4) * 100 - 50).to(torch.int8),
+        (rand(10, 3, 4) * 65535).to(torch.uint16),
+    ],
+    ids=lambda images: str(images.dtype),
+)
+def test_round_trip(images):
+    scale = ValueScale.of(images)
+    x = scale.to_network(images)
+    assert x.dtype == torch.float32
+    # What a decoder that reconstructs perfectly gives: logits of the values, or the values.
+    outputs = x.logit() if scale.likelihood == "bernoulli" else x
+    returned = scale.from_network(outputs)
+    assert returned.dtype == images.dtype
+    if images.dtype.is_floating_point:
+        resolution = max(torch.finfo(images.dtype).eps, 1e-6)
+        np.testing.assert_allclose(returned.double(), images.double(), rtol=4 * resolution, atol=4 * resolution)
+    else:
+        assert torch.equal(returned, images)
+
+
+def test_integers_stay_within_what_was_seen():
+    images = torch.tensor([[3, 100], [9, 250]], dtype=torch.int16)
+    scale = ValueScale.of(images)
+    assert scale.from_network(torch.tensor([[-1e3, -1e3], [1e3, 1e3]])).tolist() == [[3, 3], [250, 250]]
+
+
+def test_unsigned_integers_do_not_wrap_around():
+    images = torch.tensor([[0], [65535]], dtype=torch.uint16)
+    scale = ValueScale.of(images)
+    assert scale.from_network(torch.tensor([[-9.0], [9.0]])).tolist() == [[0], [65535]]
+
+
+def test_constant_feature_comes_back_as_it_was():
+    images = torch.stack([torch.full((20,), 0.1), rand(20) * 5], dim=1)
+    scale = ValueScale.of(images)
+    assert torch.equal(scale.to_network(images)[:, 0], torch.zeros(20))
+    assert torch.equal(scale.from_network(torch.full((3, 2), 4.0))[:, 0], torch.full((3,), 0.1))
+
+
+def test_extreme_logits_give_ends_of_the_range():
+    far = torch.tensor([[-1e4, 1e4]])
+    assert ValueScale.of(torch.tensor([[7, 9]], dtype=torch.uint8)).from_network(far).tolist() == [[0, 255]]
+    assert ValueScale.of(torch.tensor([[0.3, 0.4]])).from_network(far).tolist() == [[0.0, 1.0]]
