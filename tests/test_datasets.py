@@ -208,6 +208,7 @@ def test_drawing_leaves_the_augmenter_and_the_global_numbers_alone(make_dataset,
     assert torch.equal(first_sample(augment), first_sample(lambda augmenter: None))
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
 def test_no_and_two_workers_give_the_same_items(make_dataset, fitted_to):
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
@@ -217,6 +218,7 @@ def test_no_and_two_workers_give_the_same_items(make_dataset, fitted_to):
     assert alone[1].tolist() == shared[1].tolist() == augmented.targets
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_persistent_workers_see_fresh_images(make_dataset, fitted_to):
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
     loader = DataLoader(

@@ -176,6 +176,11 @@ def test_labels_through_subsets_and_joined_datasets_without_decoding():
     assert read_labels(joined).tolist() == [1, 2, 2, 1, *LABELS, 2, 1, 2]
 
 
+def test_listed_labels_with_a_target_transform_are_read_without_decoding_images():
+    data = LabelsOnly(grey(), targets=LABELS, target_transform=lambda label: label + 5)
+    assert read_labels(data).tolist() == [label + 5 for label in LABELS]
+
+
 def test_labels_through_random_split():
     data = Items(grey(), targets=LABELS)
     part, _ = random_split(data, [5, 2], generator=make_generator(0))

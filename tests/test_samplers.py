@@ -53,12 +53,14 @@ def test_class_without_synthetic_images_stays_real():
 
 
 def test_class_without_real_images_is_always_synthetic():
-    data = training_set({0: 50}, {1: 20})
+    data = training_set({2: 50}, {1: 20})
     for sampler in (MixedSampler(data, 0.0), MixedSampler(data, 0.5, epochs=1, real_last=1.0)):
         sampler.num_samples = 1000
         drawn = list(sampler)
         assert (data.is_synthetic[drawn] == (data.targets[drawn] == 1)).all()
         assert within((data.targets[drawn] == 1).sum(), 1000, 1 / 2)
+        counts = np.bincount(drawn, minlength=70)[data.is_synthetic]
+        assert all(within(count, 1000, 1 / 40) for count in counts)
 
 
 def test_synthetic_images_alone_are_drawn():

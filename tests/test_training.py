@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -109,6 +110,19 @@ def test_progress_is_told_every_error(network, images):
 def test_divergence_is_an_error_with_a_remedy(network, images, learning_rate):
     with pytest.raises(FloatingPointError, match=r"training diverged\. Lower 'learning_rate', which is 1e\+3"):
         run(network, images, learning_rate=learning_rate)
+
+
+def test_learning_rate_falls_to_zero_along_a_cosine(network, images, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *arguments, **options):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    run(network, images, epochs=4, learning_rate=0.01)
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * done / 12)) for done in range(12)])
 
 
 def test_order_of_the_images_depends_on_the_generator(images):
