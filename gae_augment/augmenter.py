@@ -45,6 +45,10 @@ class GAEAugmenter(BaseEstimator):
         epochs: The most epochs. ``"auto"`` provides for 600 steps of the optimiser.
         batch_size: The images in a batch.
         learning_rate: Adam's learning rate at the start; it falls to 0 along a cosine.
+        anchored: Whether a new image keeps the detail of a real one, which the autoencoder cannot reproduce: the
+            training image whose code is nearest is moved to the new code, :math:`x_i + f_d(z) - f_d(z_i)`. The
+            training images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"``
+            does so for images in colour.
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
         device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.
@@ -87,6 +91,7 @@ class GAEAugmenter(BaseEstimator):
         epochs: int | Literal["auto"] = "auto",
         batch_size: int = 64,
         learning_rate: float = 1e-3,
+        anchored: bool | Literal["auto"] = "auto",
         sampling_strategy: SamplingStrategy = "auto",
         device: str = "auto",
         n_jobs: int | None = None,
@@ -102,6 +107,7 @@ class GAEAugmenter(BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.anchored = anchored
         self.sampling_strategy = sampling_strategy
         self.device = device
         self.n_jobs = n_jobs
@@ -119,6 +125,7 @@ class GAEAugmenter(BaseEstimator):
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            anchored=self.anchored,
             device=self.device,
         )
 
@@ -301,7 +308,10 @@ class GAEAugmenter(BaseEstimator):
         return AugmentedDataset(dataset, self, transform=transform)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        r"""Writes the fitted augmenter into one safetensors file with a JSON header, without any training image.
+        r"""Writes the fitted augmenter into one safetensors file with a JSON header.
+
+        The file holds each class's mean image, and the training images of the classes whose new images are anchored
+        in them; the entry ``"holds training images"`` of the header says whether there are any.
 
         A ``sampling_strategy`` that is a mapping or a function is kept as the totals that it came to, and a
         ``random_state`` that is not an integer as the seed that the fit drew from it.
@@ -322,6 +332,7 @@ class GAEAugmenter(BaseEstimator):
             "counts": list(self.counts_.items()),
             "names": list(self.class_names_.items()),
             "strategy": list(self.sampling_strategy_.items()),
+            "holds training images": any(generator.anchors is not None for generator in self.generators_.values()),
             "generators": [],
         }
         tensors: dict[str, Tensor] = {}

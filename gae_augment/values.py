@@ -71,15 +71,23 @@ class ValueScale:
 
     def from_network(self, outputs: Tensor) -> Tensor:
         r"""Returns a network's outputs, logits or standardised values, as images in the user's type and range."""
+        return self.from_values(self.expectation(outputs))
+
+    def expectation(self, outputs: Tensor) -> Tensor:
+        r"""Returns the mean of the distribution that a network's outputs stand for, on the scale of its inputs."""
+        return outputs if self.kind == "standardised" else outputs.sigmoid()
+
+    def from_values(self, x: Tensor) -> Tensor:
+        r"""Returns images on the scale of a network's inputs as images in the user's type and range."""
         if self.kind == "levels":
-            unit = outputs.sigmoid()
+            unit = x.clamp(0, 1)
             return unit > 0.5 if self.dtype == torch.bool else unit.mul(255).round().to(self.dtype)
         if self.kind == "unit":
-            return outputs.sigmoid().to(self.dtype)
+            return x.clamp(0, 1).to(self.dtype)
         assert self.mean is not None
         assert self.deviation is not None
         assert self.bounds is not None
-        values = outputs.double() * self.deviation.to(outputs.device) + self.mean.to(outputs.device)
+        values = x.double() * self.deviation.to(x.device) + self.mean.to(x.device)
         if not self.dtype.is_floating_point:
             values = values.round().clamp(*self.bounds)
         return values.to(self.dtype)

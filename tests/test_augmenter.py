@@ -59,6 +59,7 @@ def test_defaults_are_those_of_the_public_face():
         "epochs": "auto",
         "batch_size": 64,
         "learning_rate": 1e-3,
+        "anchored": "auto",
         "sampling_strategy": "auto",
         "device": "auto",
         "n_jobs": None,

@@ -163,3 +163,45 @@ def test_threads_are_given_back():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def colour():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("scale", ["levels", "unit", "standardised"])
+def test_an_anchored_image_at_the_code_of_a_training_image_is_that_image(colour, scale):
+    images = {"levels": colour, "unit": colour / 255, "standardised": colour.double() - 100}[scale]
+    generator = Generator(GeneratorSettings(architecture="fc", epochs=3, anchored=True)).fit(images, seed=0)
+    codes = generator.encode(images)
+    generator.density.sample = lambda n, random: codes[:n]
+    torch.testing.assert_close(generator.sample(12, seed=0), images, rtol=0, atol=1e-4)
+
+
+def test_anchored_images_are_the_formula(colour):
+    generator = Generator(GeneratorSettings(architecture="fc", epochs=3, anchored=True)).fit(colour / 255, seed=0)
+    z = generator.density.sample(5, make_generator(7, "sample")).float()
+    codes = generator.encode(colour / 255)
+    expected = []
+    for code in z:
+        nearest = min(range(12), key=lambda i: (codes[i] - code).norm().item())
+        new, old = (generator.decode(some[None])[0] for some in (code, codes[nearest]))
+        expected.append((colour[nearest] / 255 + new - old).clamp(0, 1))
+    torch.testing.assert_close(generator.sample(5, seed=7), torch.stack(expected))
+
+
+def test_images_in_colour_are_anchored_and_grey_ones_and_vectors_are_not(colour):
+    for images, anchored in ((colour, True), (colour[:, :1], False), (colour[:, 0], False), (colour.flatten(1), False)):
+        generator = Generator(GeneratorSettings(architecture="fc", epochs=1)).fit(images, seed=0)
+        header, tensors = generator.state_dict()
+        assert (generator.anchors is not None) == ("anchors.images" in tensors) == anchored
+        again = Generator.from_state_dict(header, tensors)
+        assert torch.equal(again.sample(3, seed=1), generator.sample(3, seed=1))
+    assert Generator(GeneratorSettings(architecture="fc", epochs=1, anchored=False)).fit(colour, seed=0).anchors is None
+
+
+def test_anchored_is_true_false_or_auto():
+    with pytest.raises(ValueError, match="True, False or 'auto', and it is 'maybe'"):
+        GeneratorSettings(anchored="maybe")
