@@ -42,4 +42,4 @@ def test_files_named_in_the_architecture_exist():
 
 def test_make_targets_in_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert {"demo", "test", "bench"} <= set(re.findall(r"make ([a-z]+)", README)) <= targets
+    assert {"demo", "test", "bench"} <= set(re.findall(r"(?:`|^    )make ([a-z]+)", README, re.MULTILINE)) <= targets
