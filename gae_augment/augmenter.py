@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .datasets import AugmentedDataset
-from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings
+from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings, Progress, silent
 from .networks import resolve_architecture
 from .persistence import read_file, write_file
 from .reading import class_names, open_source
@@ -159,8 +159,12 @@ class GAEAugmenter(BaseEstimator):
             raise ValueError("'n_jobs' is the number of classes fitted at the same time, and it is 0. Use None or 1.")
         names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
         seed = resolve_random_state(self.random_state)
-        images = {label: read(np.flatnonzero(labels == label)) for label in scarce}
-        values = ValueScale.of(torch.cat(list(images.values()))) if images else None
+        # All of them, although only scarce classes are learned: every image is checked, and the scale of the values,
+        # with it a class's generator, does not depend on which other classes are scarce.
+        whole = read(range(len(labels)))
+        values = ValueScale.of(whole)
+        images = {label: whole[torch.from_numpy(np.flatnonzero(labels == label))] for label in scarce}
+        del whole
         for own in images.values():
             resolve_architecture(settings.architecture, tuple(own.shape[1:]))
 
@@ -173,10 +177,14 @@ class GAEAugmenter(BaseEstimator):
         self.generators_: dict[Label, Generator] = {}
         failures: dict[Label, str] = {}
         with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
-            for label, result in zip(scarce, self._fit_classes(images, settings, values, bar), strict=True):
+            results = self._fit_classes(images, settings, values, bar)
+            for label in scarce:
+                bar.set_description(f"class {self.class_names_[label]}")
+                result = next(results)
                 if isinstance(result, Generator):
                     self.generators_[label] = result
-                    _show(bar, self.class_names_[label], settings, result.report.reconstruction_error)
+                    report = result.report
+                    _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
                 else:
                     failures[label] = result
                 bar.update()
@@ -190,11 +198,16 @@ class GAEAugmenter(BaseEstimator):
         return self
 
     def _fit_classes(
-        self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale | None, bar: tqdm
+        self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale, bar: tqdm
     ) -> Iterator[Generator | str]:
         # A bar can be moved from this process only.
         inline = effective_n_jobs(self.n_jobs) == 1
-        return Parallel(n_jobs=self.n_jobs, return_as="generator")(
+        try:
+            parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
+        except ValueError:
+            # Some of joblib's backends give their results at the end only.
+            parallel = Parallel(n_jobs=self.n_jobs)
+        tasks = (
             delayed(_fit_class)(
                 # As an array, so that joblib hands large ones to its workers as a memory map.
                 own.numpy(),
@@ -202,23 +215,25 @@ class GAEAugmenter(BaseEstimator):
                 values,
                 # One seed for each label, so that a class comes out the same whichever other classes there are.
                 derive_seed(self.seed_, "fit", label),
-                partial(_show, bar, self.class_names_[label], settings) if inline else None,
+                partial(_show, bar, self.class_names_[label]) if inline else silent,
             )
             for label, own in images.items()
         )
+        return iter(parallel(tasks))
 
     def _warn_of_delta(self) -> None:
         missed = {label: report for label, report in self.report_.items() if not report.delta_reached}
         if not missed:
             return
-        errors = ", ".join(f"class {label!r}: {report.reconstruction_error:.4f}" for label, report in missed.items())
-        if self.delta == "auto":
-            rule = "was still falling when the epochs ended"
-        else:
-            rule = f"did not come below delta={self.delta} nats per pixel"
+        errors = ", ".join(
+            f"class {label!r}: {report.reconstruction_error:.4f}, delta {report.delta:.4f}"
+            for label, report in missed.items()
+        )
+        rule = f"come below delta={self.delta}" if self.delta != "auto" else "come below delta, or stop falling,"
         warnings.warn(
-            f"The reconstruction error {rule} for {len(missed)} of {len(self.generators_)} classes ({errors}). "
-            f"Raise 'epochs' or 'latent_dim'.",
+            f"The reconstruction error, in nats per pixel, did not {rule} before the epochs ended, for "
+            f"{len(missed)} of {len(self.generators_)} classes ({errors}). Raise 'epochs' or 'latent_dim', or 'delta' "
+            f"if it is good enough.",
             ConvergenceWarning,
             stacklevel=3,
         )
@@ -251,6 +266,15 @@ class GAEAugmenter(BaseEstimator):
             NotFittedError: Before ``fit``.
             ValueError: If the class has no generator, or n is not a positive integer.
         """
+        generator = self._generator(label)
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"'n', the number of images to make, is an integer of at least 1, and it is {n!r}.")
+        if seed is None:
+            seed = derive_seed(self.seed_, "sampling", self._samplings)
+            self._samplings += 1
+        return generator.sample(int(n), seed=derive_seed(seed, "sample", label))
+
+    def _generator(self, label: Label) -> Generator:
         self._check_fitted()
         if label not in self.generators_:
             known = f"has {self.counts_[label]} images and was to get none" if label in self.counts_ else "is unknown"
@@ -260,12 +284,22 @@ class GAEAugmenter(BaseEstimator):
                 f"There are generators for the classes {list(self.generators_)}, and class {label!r} {known}. "
                 f"'sampling_strategy' says which classes get one."
             )
-        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"'n', the number of images to make, is an integer of at least 1, and it is {n!r}.")
-        if seed is None:
-            seed = derive_seed(self.seed_, "sampling", self._samplings)
-            self._samplings += 1
-        return self.generators_[label].sample(int(n), seed=derive_seed(seed, "sample", label))
+        return self.generators_[label]
+
+    def reconstruct(self, label: Label, images: Tensor) -> Tensor:
+        r"""Returns images of a class, with shape :math:`(N, *)`, as its autoencoder gives them back.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            ValueError: If the class has no generator, or the images are not of the shape that it was fitted to.
+        """
+        generator = self._generator(label)
+        if tuple(images.shape[1:]) != generator.shape:
+            raise ValueError(
+                f"The images have shape (N, {', '.join(map(str, generator.shape))}), as those that class {label!r} was "
+                f"fitted to, and these have {tuple(images.shape)}."
+            )
+        return generator.reconstruct(images)
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
         r"""Fits, and returns the data with the synthetic images that the strategy asks for.
@@ -388,9 +422,9 @@ def _append(original: Any, new: np.ndarray | None) -> Any:
     return array if new is None else np.concatenate([array, new.astype(array.dtype)])
 
 
-def _show(bar: tqdm, name: str, settings: GeneratorSettings, error: float) -> None:
-    delta = settings.delta if isinstance(settings.delta, str) else f"{settings.delta:g}"
-    bar.set_description(f"class {name}: error {error:.4f}, delta {delta}")
+def _show(bar: tqdm, name: str, error: float, delta: float | None) -> None:
+    # Without a number yet: the boundary is where the error of held-out images stops falling.
+    bar.set_description(f"class {name}: error {error:.4f}, delta {'auto' if delta is None else f'{delta:.4f}'}")
 
 
 def _fit_class(
@@ -398,11 +432,11 @@ def _fit_class(
     settings: GeneratorSettings,
     values: ValueScale,
     seed: int,
-    progress: Callable[[float], None] | None,
+    progress: Progress,
 ) -> Generator | str:
     r"""Returns a class's generator, or why it could not be fitted, so that one failure loses no other class."""
     try:
         tensor = torch.from_numpy(np.array(images))
-        return Generator(settings).fit(tensor, seed=seed, values=values, progress=progress or (lambda error: None))
+        return Generator(settings).fit(tensor, seed=seed, values=values, progress=progress)
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -58,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--device", default="auto", help="cpu, cuda or auto (default: a GPU if there is one)")
     command.add_argument("--jobs", type=int, default=-1, help="classes fitted at the same time (default: one per core)")
+    command.add_argument(
+        "--inception",
+        action="store_true",
+        help="fidelity by Inception's features too, whose weights have to be at hand; slow on a CPU",
+    )
     command.add_argument("--output", default="demo", help="folder for result.json and samples.png (default: demo)")
 
     command = commands.add_parser("fit", parents=[fitting], help="learn the scarce classes of a folder of images")
@@ -103,19 +108,22 @@ def _demo(arguments: argparse.Namespace) -> None:
         seeds=arguments.seeds,
         steps=arguments.steps or (500 if arguments.dataset == "digits" else 1500),
         affine=arguments.affine,
+        inception=arguments.inception,
         device=arguments.device,
         n_jobs=arguments.jobs,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     (output / "result.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
-    picture(result, output / "samples.png")
     print(f"\n{data.name}, {profile}, {arguments.seeds} seeds, random affine {'on' if arguments.affine else 'off'}\n")
     print(table(result))
+    picture(result, output / "samples.png")
     print(f"\n{output / 'result.json'}, {output / 'samples.png'}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:
     path = Path(arguments.output)
+    if path.is_dir():
+        raise ValueError(f"The output is a file, such as augmenter.safetensors, and {str(path)!r} is a folder.")
     if path.exists() and not arguments.force:
         raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
     check_output(path.parent, force=True)
@@ -142,6 +150,11 @@ def _sample(arguments: argparse.Namespace) -> None:
 
 def _balance(arguments: argparse.Namespace) -> None:
     dataset = open_folder(arguments.folder)
+    if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
+        raise ValueError(
+            f"The balanced folder is another than the one that is read, and {arguments.output!r} is or lies in "
+            f"{arguments.folder!r}. Choose another with --output."
+        )
     folder = check_output(arguments.output, force=arguments.force)
     augmenter = _augmenter(arguments).fit(dataset)
     for path, _ in dataset.samples:

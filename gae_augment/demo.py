@@ -17,7 +17,15 @@ from torch import Tensor
 from torchvision import datasets
 
 from .augmenter import GAEAugmenter
-from .evaluation import ClassifierFeatures, ClassifierGain, classifier_gain, fidelity, memorisation
+from .evaluation import (
+    ClassifierFeatures,
+    ClassifierGain,
+    FeatureExtractor,
+    InceptionFeatures,
+    classifier_gain,
+    fidelity,
+    memorisation,
+)
 from .folders import open_folder
 from .longtail import choose_images, profile_counts
 from .reading import class_names, open_source
@@ -34,6 +42,9 @@ DEFAULT_PROFILE = {"digits": "lt-20", "mnist": "deepsmote", "fashion_mnist": "de
 
 TEST_PER_DIGIT = 70
 """Of scikit-learn's digits, which come without a test set, so many of each class are the test set."""
+
+LEAST_TEST = 6
+"""The fewest test images of a class: fidelity looks at five neighbours of each."""
 
 MODEL_NAME = "GAE"
 
@@ -57,7 +68,9 @@ class DemoData:
 
 def _read(dataset: Any) -> Labelled:
     labels, read = open_source(dataset)
-    return read(range(len(labels))), torch.from_numpy(labels)
+    images = read(range(len(labels)))
+    # Black and white is 0 and 255.
+    return (images.to(torch.uint8) * 255 if images.dtype == torch.bool else images), torch.from_numpy(labels)
 
 
 def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[Labelled, Labelled]:
@@ -72,7 +85,8 @@ def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> 
     Args:
         dataset: ``"digits"``, which scikit-learn brings along; ``"mnist"``, ``"fashion_mnist"`` or ``"cifar10"``, as
             torchvision keeps them under the data root; or the path of a folder with one sub-folder per class, or with
-            such folders ``train`` and ``test`` in it. Without a test folder a quarter of each class is the test set.
+            such folders ``train`` and ``test`` in it. Without a test folder a quarter of each class, and
+            six images at least, is the test set.
         data_root: Where torchvision's data sets lie. By default the environment variable ``GAE_DATA_ROOT``, or
             ``data``.
 
@@ -115,7 +129,7 @@ def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> 
         return DemoData(folder.resolve().name, _read(parts[0]), _read(parts[1]), tuple(parts[0].classes))
     whole = open_folder(folder)
     images, labels = _read(whole)
-    quarter = {label: math.ceil(count / 4) for label, count in enumerate(labels.bincount().tolist())}
+    quarter = {label: max(LEAST_TEST, math.ceil(count / 4)) for label, count in enumerate(labels.bincount().tolist())}
     train, test = _split(images, labels, quarter)
     return DemoData(folder.resolve().name, train, test, tuple(whole.classes))
 
@@ -168,6 +182,7 @@ def run_demo(
     steps: int = 1500,
     affine: bool = True,
     synthetic_fraction: float = 0.5,
+    inception: bool = False,
     device: str = "auto",
     n_jobs: int | None = -1,
     say: Callable[[str], None] = lambda line: None,
@@ -181,11 +196,18 @@ def run_demo(
         steps: The optimiser's steps of each classifier, in batches of at most 128.
         affine: Whether training images, real and synthetic, are turned, shifted and scaled at random.
         synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
+        inception: Whether fidelity is measured by Inception's features too.
         device: The device of generators and classifiers.
         n_jobs: The classes that are fitted at the same time.
         say: Called with a line of progress now and then.
+
+    Raises:
+        ValueError: If the images are not of 8 bits, or there are too few of a class.
+        FileNotFoundError: If Inception's weights are asked for and are not at hand.
     """
     images, labels = data.train
+    _check(data)
+    more_extractors: list[FeatureExtractor] = [InceptionFeatures(device=device)] if inception else []
     counts = profile_counts(profile, labels.bincount(minlength=len(data.classes)).tolist())
     batch_size = min(128, max(16, sum(counts) // 5))
     epochs = max(7, round(steps * batch_size / sum(counts)))
@@ -227,9 +249,15 @@ def run_demo(
     held_out = test_images[torch.isin(test_labels, torch.tensor(scarce))]
     # As many of each class as the test set has, so that class frequencies do not count as a lack of fidelity.
     alike = {label: first.sample(label, int((test_labels == label).sum()), seed=0) for label in scarce}
+    made = torch.cat(list(alike.values()))
     own = chosen[0][torch.isin(labels[chosen[0]], torch.tensor(scarce))]
+    copied = memorisation(images[own], held_out, made).as_dict()
+    # The training images by their places in the whole data set.
+    copied["worst"] = [[place, int(own[nearest]), distance] for place, nearest, distance in copied["worst"]]
     say("fidelity and memorisation")
-    extractor = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=_epochs(labels), device=device)
+    extractor: FeatureExtractor = ClassifierFeatures.train(
+        images, labels, dataset_name=data.name, epochs=_epochs(labels), device=device
+    )
     return DemoResult(
         settings={
             "dataset": data.name,
@@ -244,8 +272,12 @@ def run_demo(
         before=counts,
         after=[count + first.sampling_strategy_.get(label, 0) for label, count in enumerate(counts)],
         gain=gain,
-        fidelity=fidelity(held_out, torch.cat(list(alike.values())), extractor=extractor),
-        memorisation=memorisation(images[own], held_out, torch.cat(list(alike.values()))).as_dict(),
+        fidelity={
+            name: value
+            for extract in [extractor, *more_extractors]
+            for name, value in fidelity(held_out, made, extractor=extract).items()
+        },
+        memorisation=copied,
         fits={
             "seconds": seconds,
             "classes": {data.classes[int(label)]: asdict(report) for label, report in first.report_.items()},
@@ -254,6 +286,22 @@ def run_demo(
         synthetic=alike,
         classes=data.classes,
     )
+
+
+def _check(data: DemoData) -> None:
+    if data.train[0].dtype != torch.uint8 or data.test[0].dtype != torch.uint8:
+        raise ValueError(
+            f"The demonstration is for images of 8 bits, and those of {data.name!r} are of {data.train[0].dtype}. "
+            f"Convert them; GAEAugmenter itself takes others."
+        )
+    for name, part, least in (("training", data.train, 2), ("test", data.test, LEAST_TEST)):
+        counts = part[1].bincount(minlength=len(data.classes)).tolist()
+        for label, count in enumerate(counts):
+            if count < least:
+                raise ValueError(
+                    f"Each class needs at least {least} {name} images, and {data.classes[label]!r} of {data.name!r} "
+                    f"has {count}. Leave the class out, or add images."
+                )
 
 
 def _epochs(labels: Tensor) -> int:

@@ -5,6 +5,7 @@ __all__ = ["check_output", "open_folder", "write_images"]
 import os
 from collections.abc import Sequence
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -15,7 +16,10 @@ from torchvision.datasets import ImageFolder
 from .reading import ItemFormat
 
 KEPT_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
-"""The modes in which images are read as they are, where all have the same. All others become RGB."""
+"""The modes in which images are read as they are, where all have the same."""
+
+CONVERTED_MODES = ("P", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+"""The modes that become RGB, as do several together."""
 
 MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -53,7 +57,12 @@ def open_folder(folder: str | os.PathLike[str]) -> ImageFolder:
             raise ValueError(
                 f"The files of a class folder are images, and {path!r} cannot be read as one. Mend or remove it."
             ) from error
-    mode = modes.pop() if len(modes) == 1 else "RGB"
+    if modes - {*KEPT_MODES, *CONVERTED_MODES} or ("I;16" in modes and len(modes) > 1):
+        raise ValueError(
+            f"Images have 8 bits, or all of them 16, and in {str(folder)!r} there are the modes {sorted(modes)}, which "
+            f"become black or white as colours. Convert them to 8 bits."
+        )
+    mode = next(iter(modes)) if len(modes) == 1 else "RGB"
     dataset.loader = partial(_load, mode=mode if mode in KEPT_MODES else "RGB")
     return dataset
 
@@ -89,6 +98,8 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
 def write_images(images: Tensor, folder: str | os.PathLike[str], prefix: str = "synthetic") -> Sequence[Path]:
     r"""Writes images, with shape :math:`(N, C, H, W)`, as ``PREFIX_00000.png`` and so on, and returns the files.
 
+    A name that is taken is passed over.
+
     Raises:
         ValueError: If the images' type or number of channels cannot be had in a PNG file.
     """
@@ -102,7 +113,8 @@ def write_images(images: Tensor, folder: str | os.PathLike[str], prefix: str = "
     item_format = ItemFormat("PIL image", tuple(images.shape[1:]), images.dtype, mode=mode)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{prefix}_{place:05d}.png" for place in range(len(images))]
+    free = (path for place in count() if not (path := folder / f"{prefix}_{place:05d}.png").exists())
+    paths = list(islice(free, len(images)))
     for path, image in zip(paths, images, strict=True):
         item_format.from_tensor(image).save(path)
     return paths

@@ -1,6 +1,6 @@
 r"""A generator: the generative model of one class."""
 
-__all__ = ["FitReport", "Generator", "GeneratorSettings", "single_threaded"]
+__all__ = ["FitReport", "Generator", "GeneratorSettings", "Progress", "silent", "single_threaded"]
 
 import math
 import time
@@ -20,6 +20,14 @@ from .objectives import MODELS
 from .seeding import derive_seed, make_generator
 from .training import RESOLVED, TrainingLog, spread, train
 from .values import ValueScale
+
+Progress = Callable[[float, float | None], None]
+"""What is told the reconstruction error and the boundary, in nats per pixel; the latter is None until it is found."""
+
+
+def silent(error: float, delta: float | None) -> None:
+    r"""Shows nothing."""
+
 
 LEAST_IMAGES = 2
 """The fewest images that a generator learns from."""
@@ -97,7 +105,7 @@ class GeneratorSettings:
             object.__setattr__(self, "device", str(self.device))
 
     def latent_dim_for(self, shape: tuple[int, ...]) -> int:
-        r"""Returns the latent dimension for images of a shape: the paper's 10 for small ones and 32 for colour ones."""
+        r"""Returns the latent dimension for images of a shape: 10 for up to 1024 values, else 32, as in the paper."""
         if self.latent_dim != "auto":
             return self.latent_dim
         pixels = math.prod(shape)
@@ -188,7 +196,7 @@ class Generator:
         *,
         seed: int,
         values: ValueScale | None = None,
-        progress: Callable[[float], None] = lambda error: None,
+        progress: Progress = silent,
     ) -> Self:
         r"""Trains the network, then fits the density to the codes.
 
@@ -196,7 +204,8 @@ class Generator:
             images: The images of the class, with shape :math:`(N, *)`, :math:`N \geq 2`.
             seed: What everything random depends on.
             values: The scale of the values, if it is known from more images than these.
-            progress: Called with the reconstruction error, in nats per pixel, whenever it is measured.
+            progress: Called with the reconstruction error and the boundary, both in nats per pixel, whenever the error
+                is measured; the boundary is ``None`` while it is not known.
 
         Raises:
             ValueError: If there are too few images.
@@ -207,7 +216,7 @@ class Generator:
         with single_threaded():
             return self._fit(images, seed, values or ValueScale.of(images), progress)
 
-    def _fit(self, images: Tensor, seed: int, values: ValueScale, progress: Callable[[float], None]) -> Self:
+    def _fit(self, images: Tensor, seed: int, values: ValueScale, progress: Progress) -> Self:
         start = time.perf_counter()
         self.shape, self.values = tuple(images.shape[1:]), values
         images = images.to(self.settings.torch_device())
@@ -226,7 +235,7 @@ class Generator:
         self.network.cpu()
         return self
 
-    def _train(self, images: Tensor, seed: int, progress: Callable[[float], None]) -> tuple[TrainingLog, float]:
+    def _train(self, images: Tensor, seed: int, progress: Progress) -> tuple[TrainingLog, float]:
         r"""Trains the network until the error is below the boundary, and returns the log and the boundary.
 
         With ``delta="auto"`` a large class holds out a tenth of its images, and the network with the least error on
@@ -244,7 +253,7 @@ class Generator:
         return log, min(log.errors)
 
     def _train_until(
-        self, delta: float | None, images: Tensor, held_out: Tensor | None, seed: int, progress: Callable[[float], None]
+        self, delta: float | None, images: Tensor, held_out: Tensor | None, seed: int, progress: Progress
     ) -> TrainingLog:
         settings = self.settings
         self._build(make_generator(seed, "weights"))
@@ -262,7 +271,7 @@ class Generator:
             learning_rate=settings.learning_rate,
             delta=delta,
             generator=make_generator(seed, "batches"),
-            progress=progress,
+            progress=lambda error: progress(error, delta),
         )
 
     def _build(self, generator: torch.Generator | None) -> None:
@@ -337,7 +346,7 @@ class Generator:
             tensors["anchors.images"] = self.anchors
         if self.values.mean is not None and self.values.deviation is not None and self.values.bounds is not None:
             tensors |= {"values.mean": self.values.mean, "values.deviation": self.values.deviation}
-            tensors["values.bounds"] = torch.tensor(self.values.bounds, dtype=torch.float64)
+            tensors["values.bounds"] = self.values.bounds
         return header, tensors
 
     @classmethod
@@ -357,13 +366,12 @@ class Generator:
         self.network.load_state_dict(groups["network"])
         self.density.load_state_dict(groups["density"])
         scale = groups["values"]
-        bounds = scale["bounds"].tolist() if scale else None
         self.values = ValueScale(
             header["values"]["kind"],
             getattr(torch, header["values"]["dtype"]),
             scale.get("mean"),
             scale.get("deviation"),
-            None if bounds is None else (bounds[0], bounds[1]),
+            scale.get("bounds"),
         )
         self.anchors = groups["anchors"].get("images")
         self.report = FitReport(**header["report"])

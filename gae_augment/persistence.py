@@ -89,7 +89,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
                 )
             header = json.loads(metadata["header"])
             return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
-    except (SafetensorError, json.JSONDecodeError, KeyError) as error:
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{str(path)!r} is truncated, damaged, or not a file of gae-augment: {error}. Save it again."
         ) from error

@@ -100,7 +100,8 @@ def transforms_of(dataset: Any) -> list[Joint]:
     """
     chains = [transforms_of(child) for child in _children(dataset)]
     for chain in chains[1:]:
-        if chain != chains[0]:
+        # Two transforms of one kind are rarely equal, but they are written alike.
+        if chain != chains[0] and repr(chain) != repr(chains[0]):
             raise ValueError(
                 "The joined datasets have different transforms, so that it is open which one a synthetic image "
                 "gets. Pass 'transform', which then holds for all images."
@@ -199,7 +200,12 @@ def read_labels(dataset: Any) -> np.ndarray:
 
 
 def class_names(dataset: Any) -> dict[int, str] | None:
-    r"""Returns the names of a dataset's labels, if it has any, through Subset, ConcatDataset and wrappers."""
+    r"""Returns the names of a dataset's labels, through Subset, ConcatDataset and wrappers.
+
+    There are none where a dataset has no ``classes``, or gives its labels other numbers by a ``target_transform``.
+    """
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
     classes = getattr(dataset, "classes", None)
     if isinstance(classes, list | tuple):
         return dict(enumerate(map(str, classes)))
@@ -380,6 +386,9 @@ def label_array(y: Any, images: int) -> np.ndarray:
     """
     if y is None:
         raise ValueError("Arrays of images are passed with their labels, and 'y' is missing: fit(X, y).")
+    # NumPy would turn the integers into strings.
+    if isinstance(y, list | tuple) and len({isinstance(label, str) for label in y}) == 2:
+        raise ValueError("Labels are all integers or all strings, and 'y' holds both. Make them of one type.")
     labels = np.asarray(y.tolist() if isinstance(y, Tensor) else y)
     if labels.ndim != 1 or len(labels) != images:
         raise ValueError(

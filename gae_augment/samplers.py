@@ -41,11 +41,13 @@ class MixedSampler(Sampler[int]):
         data: The training set, with ``targets`` and ``is_synthetic``, both of length :math:`N`.
         synthetic_fraction: The fraction :math:`f`, in [0, 1]. Zero is plain class-balanced sampling.
         epochs: How many epochs the training will have. If given, the last of them are drawn from real images only.
-        real_last: The part of ``epochs`` at the end that is drawn from real images only, in [0, 1].
+        real_last: The part of ``epochs`` at the end that is drawn from real images only, in [0, 1]; above 0 it is one
+            epoch at least, if there are two.
         num_samples: The indices in one epoch. By default as many as there are real images.
         seed: The seed of all draws.
 
     Raises:
+        TypeError: If ``data`` has no ``targets`` or ``is_synthetic``.
         ValueError: If a number is out of its range, or ``data`` has no image, or ``targets`` and ``is_synthetic``
             differ in length.
 
@@ -82,6 +84,11 @@ class MixedSampler(Sampler[int]):
                 f"'num_samples' is at least 1, and it is {num_samples}. Leave it out for one per real image."
             )
 
+        if not hasattr(data, "targets") or not hasattr(data, "is_synthetic"):
+            raise TypeError(
+                f"'data' lists 'targets' and 'is_synthetic', as an AugmentedDataset does, and {type(data).__name__} "
+                f"does not. Pass what GAEAugmenter.augment returned; take a Subset before it."
+            )
         targets = np.asarray(data.targets)
         is_synthetic = np.asarray(data.is_synthetic, dtype=bool)
         if targets.shape != is_synthetic.shape or targets.ndim != 1:
@@ -117,7 +124,11 @@ class MixedSampler(Sampler[int]):
 
     def draws_real_only(self, epoch: int) -> bool:
         r"""Returns whether an epoch is one of the last, real ones."""
-        return self.epochs is not None and epoch >= self.epochs - round(self.epochs * self.real_last)
+        if self.epochs is None or not self.real_last:
+            return False
+        # Of two epochs and more, one at least, and of one none.
+        last = max(round(self.epochs * self.real_last), min(1, self.epochs - 1))
+        return epoch >= self.epochs - last
 
     def draw(self, epoch: int) -> Tensor:
         r"""Returns the indices of an epoch, with shape (num_samples,)."""

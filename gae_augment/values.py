@@ -28,14 +28,15 @@ class ValueScale:
         dtype: The user's data type.
         mean: Standardised values only: the mean of each feature, with shape :math:`(*)` of one image.
         deviation: Standardised values only: the standard deviation of each feature, 0 where it is constant.
-        bounds: Standardised values only: the smallest and the largest value, which integers stay within.
+        bounds: Standardised values only: the smallest and the largest value, which new ones stay within; of images all
+            together, with shape (2,), and of vectors feature by feature, with shape :math:`(2, F)`.
     """
 
     kind: Kind
     dtype: torch.dtype
     mean: Tensor | None = None
     deviation: Tensor | None = None
-    bounds: tuple[float, float] | None = None
+    bounds: Tensor | None = None
 
     @classmethod
     def of(cls, images: Tensor) -> Self:
@@ -51,7 +52,11 @@ class ValueScale:
         deviation = values.std(dim=0, correction=0)
         # A constant feature has a deviation of rounding errors; it is given back as it came.
         constant = values.amin(dim=0) == values.amax(dim=0)
-        return cls("standardised", images.dtype, values.mean(dim=0), deviation.masked_fill(constant, 0.0), (low, high))
+        if images.ndim == 2:
+            bounds = torch.stack([values.amin(dim=0), values.amax(dim=0)])
+        else:
+            bounds = torch.tensor([low, high], dtype=torch.float64)
+        return cls("standardised", images.dtype, values.mean(dim=0), deviation.masked_fill(constant, 0.0), bounds)
 
     @property
     def likelihood(self) -> Literal["bernoulli", "gaussian"]:
@@ -88,6 +93,6 @@ class ValueScale:
         assert self.deviation is not None
         assert self.bounds is not None
         values = x.double() * self.deviation.to(x.device) + self.mean.to(x.device)
-        if not self.dtype.is_floating_point:
-            values = values.round().clamp(*self.bounds)
-        return values.to(self.dtype)
+        low, high = self.bounds.to(x.device)
+        values = values.clamp(low, high)
+        return (values if self.dtype.is_floating_point else values.round()).to(self.dtype)

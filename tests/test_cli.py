@@ -44,8 +44,11 @@ def test_fit_then_sample(folder, tmp_path, capsys):
     assert main(command) == 0
     first = [path.read_bytes() for path in sorted(output.iterdir())]
     assert len(first) == 3
+    assert main(command) == 1
+    assert "--force" in capsys.readouterr().err
+    # The same seed gives the same images, and what is there is not written over.
     assert main([*command, "--force"]) == 0
-    assert [path.read_bytes() for path in sorted(output.iterdir())] == first
+    assert [path.read_bytes() for path in sorted(output.iterdir())] == first * 2
 
 
 def test_errors_are_one_clear_line_and_nothing_is_lost(folder, tmp_path, capsys):
@@ -55,7 +58,7 @@ def test_errors_are_one_clear_line_and_nothing_is_lost(folder, tmp_path, capsys)
     empty.mkdir()
     cases = [
         (["balance", str(empty), "--output", str(tmp_path / "x")], "one sub-folder per class"),
-        (["balance", str(folder), "--output", str(folder)], "holds files"),
+        (["balance", str(folder), "--output", str(folder)], "another than the one that is read"),
         (["fit", str(folder), "--output", str(file)], "--force"),
         (["fit", str(folder), "--output", str(file / "below")], "can be written to"),
         (["sample", str(file), "--class", "down", "--output", str(tmp_path / "y")], "not a file of gae-augment"),
@@ -71,6 +74,37 @@ def test_errors_are_one_clear_line_and_nothing_is_lost(folder, tmp_path, capsys)
         assert message in error
         assert "Traceback" not in error
     assert file.read_text() == "precious"
+
+
+def test_demo_refuses_before_any_work_what_it_cannot_finish(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gae_augment.demo.GAEAugmenter", lambda **_: pytest.fail("a training started"))
+    assert main(["demo", "--dataset", str(folder), "--output", str(tmp_path / "z")]) == 1
+    assert "'down' of 'images' has 0" in capsys.readouterr().err
+    for path in folder.rglob("*.png"):
+        Image.frombytes("I;16", (8, 8), bytes(128)).save(path)
+    assert main(["demo", "--dataset", str(folder), "--output", str(tmp_path / "z")]) == 1
+    assert "8 bits" in capsys.readouterr().err
+    assert main(["demo", "--inception", "--output", str(tmp_path / "z")]) == 1
+    assert "Inception" in capsys.readouterr().err
+
+
+def test_balance_keeps_real_files_that_are_named_like_synthetic_ones(folder, tmp_path):
+    taken = folder / "down" / "synthetic_00001.png"
+    (folder / "down" / "0.png").rename(taken)
+    assert main(["balance", str(folder), "--output", str(tmp_path / "out"), "--jobs", "1"]) == 0
+    assert (tmp_path / "out" / "down" / taken.name).read_bytes() == taken.read_bytes()
+    assert len(list((tmp_path / "out" / "down").iterdir())) == 12
+
+
+def test_balance_into_the_folder_itself_is_refused(folder, capsys):
+    for output in (folder, folder / "new"):
+        assert main(["balance", str(folder), "--output", str(output), "--force"]) == 1
+        assert "another than the one that is read" in capsys.readouterr().err
+
+
+def test_fit_into_a_folder_is_refused(folder, tmp_path, capsys):
+    assert main(["fit", str(folder), "--output", str(tmp_path), "--force"]) == 1
+    assert "is a folder" in capsys.readouterr().err
 
 
 def test_unknown_class_is_refused_with_the_known_ones(folder, tmp_path, capsys):
@@ -122,7 +156,7 @@ def test_demo_on_a_folder_with_a_test_set(folder, tmp_path):
 
 def test_a_folder_without_a_test_set_is_split_by_class(folder):
     data = load_data(str(folder))
-    assert data.train[1].bincount().tolist() == [9, 3]
-    assert data.test[1].bincount().tolist() == [3, 2]
+    assert data.train[1].tolist() == [0] * 6
+    assert data.test[1].bincount().tolist() == [6, 5]
     whole = {tuple(image.flatten().tolist()) for part in (data.train, data.test) for image in part[0]}
     assert len(whole) == 17

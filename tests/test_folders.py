@@ -36,6 +36,16 @@ def test_images_of_several_modes_or_with_palettes_become_colour(tmp_path, modes)
     assert {image.mode for image, _ in dataset} == {"RGB"}
 
 
+@pytest.mark.parametrize("modes", [["F", "F"], ["I", "I"], ["I;16", "L"]])
+def test_modes_that_conversion_would_spoil_are_refused(tmp_path, modes):
+    for place, mode in enumerate(modes):
+        (tmp_path / f"class{place}").mkdir()
+        image = Image.new(mode, (4, 4), 7)
+        image.save(tmp_path / f"class{place}" / "image.tiff")
+    with pytest.raises(ValueError, match="8 bits, or all of them 16"):
+        open_folder(tmp_path)
+
+
 def test_a_folder_without_classes_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(ValueError, match="one sub-folder per class"):

@@ -40,6 +40,11 @@ def test_files_named_in_the_architecture_exist():
     assert named == {name for name in present if not name.startswith("_") and name != "py.typed"}
 
 
+def test_linked_files_exist():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
 def test_make_targets_in_the_readme_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert {"demo", "test", "bench"} <= set(re.findall(r"(?:`|^    )make ([a-z]+)", README, re.MULTILINE)) <= targets

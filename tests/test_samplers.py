@@ -149,3 +149,16 @@ def test_numbers_out_of_range_are_refused(options, message):
 def test_wrong_training_sets_are_refused(targets, is_synthetic, message):
     with pytest.raises(ValueError, match=message):
         MixedSampler(SimpleNamespace(targets=targets, is_synthetic=is_synthetic))
+
+
+@pytest.mark.parametrize(("epochs", "real"), [(1, 0), (2, 1), (3, 1), (20, 3)])
+def test_last_epochs_are_real_even_of_few(epochs, real):
+    data = SimpleNamespace(targets=[0, 0, 0, 1, 1], is_synthetic=[False] * 4 + [True])
+    sampler = MixedSampler(data, epochs=epochs)
+    assert [sampler.draws_real_only(epoch) for epoch in range(epochs)] == [False] * (epochs - real) + [True] * real
+    assert not any(MixedSampler(data, epochs=epochs, real_last=0).draws_real_only(epoch) for epoch in range(epochs))
+
+
+def test_a_dataset_without_synthetic_images_is_refused_with_the_remedy():
+    with pytest.raises(TypeError, match=r"Pass what GAEAugmenter\.augment returned"):
+        MixedSampler([1, 2, 3])

@@ -74,10 +74,14 @@ def test_round_trip(images):
         assert torch.equal(returned, images)
 
 
-def test_integers_stay_within_what_was_seen():
-    images = torch.tensor([[3, 100], [9, 250]], dtype=torch.int16)
-    scale = ValueScale.of(images)
-    assert scale.from_network(torch.tensor([[-1e3, -1e3], [1e3, 1e3]])).tolist() == [[3, 3], [250, 250]]
+@pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
+def test_values_stay_within_what_was_seen(dtype):
+    extremes = torch.tensor([[-1e3, -1e3], [1e3, 1e3]])
+    # Of vectors, each feature within its own; of images, all pixels within the same.
+    vectors = torch.tensor([[3, 100], [9, 250]], dtype=dtype)
+    assert ValueScale.of(vectors).from_network(extremes).tolist() == [[3, 100], [9, 250]]
+    scale = ValueScale.of(vectors[:, None])
+    assert scale.from_network(extremes[:, None]).tolist() == [[[3, 3]], [[250, 250]]]
 
 
 def test_unsigned_integers_do_not_wrap_around():
