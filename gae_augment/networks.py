@@ -205,6 +205,10 @@ def build_autoencoder(
     network = network.float().to_empty(device="cpu")
     if generator is not None:
         _initialise(network, generator)
+        # The first output is the mean image and nothing else. Random weights here would leave speckles on the images
+        # of a class that is trained for some dozen steps only.
+        last = [module for module in network.decoder.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+        nn.init.zeros_(last.weight)
         for name, value in (("mean", 0.0), ("deviation", 1.0), ("offset", 0.0), ("scale", 1.0)):
             network.get_buffer(name).fill_(value)
     return network

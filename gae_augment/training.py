@@ -17,6 +17,9 @@ from .values import ValueScale
 CHECK_EVERY = 25
 """The error is measured once in so many steps, or once an epoch where that is rarer."""
 
+CHECK_DELTA_EVERY = 5
+"""The same where it is compared with a boundary, which a small class passes within some dozen steps."""
+
 RESOLVED = 1e-3
 """The excess error, in nats per pixel, below which nothing is left to learn: some levels of 255 at mid-grey."""
 
@@ -104,7 +107,7 @@ def train(
     log = TrainingLog()
     best = None
     steps_per_epoch = math.ceil(len(images) / batch_size)
-    check_every = max(1, round(CHECK_EVERY / steps_per_epoch))
+    check_every = max(1, round((CHECK_EVERY if delta is None else CHECK_DELTA_EVERY) / steps_per_epoch))
     checked = (images if held_out is None else held_out)[:AT_MOST_CHECKED]
 
     optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
