@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from .datasets import AugmentedDataset
 from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings, Progress, silent
-from .networks import resolve_architecture
+from .networks import Architecture, resolve_architecture
+from .objectives import MODELS, Model
 from .persistence import read_file, write_file
 from .reading import class_names, open_source
 from .seeding import derive_seed, resolve_random_state
@@ -31,20 +32,28 @@ class GAEAugmenter(BaseEstimator):
     r"""Learns one generative model for each class that has too few images, and makes more images of it.
 
     Args:
-        model: The generative model, a key of :data:`gae_augment.MODELS`.
+        model: The generative model: a key of :data:`gae_augment.MODELS`, or a
+            :class:`gae_augment.objectives.Model` of your own.
         latent_dim: The latent dimension :math:`d`. ``"auto"`` is 10 for images of up to 1024 values and 32 for larger.
         architecture: ``"fc"`` and ``"paper"`` are fully connected (encoders 1000-500 and 500-500-2000), ``"conv"`` is
             convolutional, ``"auto"`` is ``"fc"`` for vectors and images of up to 1024 values and ``"conv"`` for larger.
-        density: What new codes are drawn from: ``"mixture"`` of Gaussians, one ``"normal"``, or the model's own with
-            ``"auto"``.
-        components: The most components of a mixture. The number is chosen by the Bayesian information criterion, with
-            at least 20 codes for each component.
+            A tuple of widths is a fully connected encoder of one's own.
+        density: What new codes are drawn from: a ``"mixture"`` of Gaussians or one ``"normal"`` that is fitted to the
+            codes, ``"standard_normal"``, or the model's own with ``"auto"``.
+        components: The most components of a mixture, or the least and the most. The number of one that is fitted to
+            the codes is chosen by the Bayesian information criterion, with at least 20 codes for each. ``"auto"`` is
+            up to 100 for these, and 10 for mixtures that are learned with the network.
         delta: The boundary :math:`\delta` that the reconstruction error has to come below, as the excess over that of
             a perfect reconstruction, in nats per pixel. ``"auto"`` trains until the error of images that are held out
             stops falling, and where there are fewer than 200, until three tenths of the mean image's error are left.
+            It is for models whose row has ``bounded``; the others train for all epochs.
         epochs: The most epochs. ``"auto"`` provides for 600 steps of the optimiser.
         batch_size: The images in a batch.
-        learning_rate: Adam's learning rate at the start; it falls to 0 along a cosine.
+        learning_rate: Adam's learning rate at the start.
+        schedule: ``"cosine"``, along which the learning rate falls to 0, or ``"constant"``.
+        starts: How many first weights are tried. They share half of the epochs, and the best ones are trained for the
+            other half. ``"auto"`` tries 8 for vectors that have more features than a code has dimensions, where first
+            weights decide much, and 1 else.
         anchored: Whether a new image keeps the detail of a real one, which the autoencoder cannot reproduce: the
             training image whose code is nearest is moved to the new code, :math:`x_i + f_d(z) - f_d(z_i)`. The
             training images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"``
@@ -81,16 +90,18 @@ class GAEAugmenter(BaseEstimator):
 
     def __init__(
         self,
-        model: str = "gae",
+        model: str | Model = "gae",
         *,
         latent_dim: int | Literal["auto"] = "auto",
-        architecture: str = "auto",
+        architecture: Architecture = "auto",
         density: str = "auto",
-        components: int = 10,
+        components: int | tuple[int, int] | Literal["auto"] = "auto",
         delta: float | Literal["auto"] = "auto",
         epochs: int | Literal["auto"] = "auto",
         batch_size: int = 64,
         learning_rate: float = 1e-3,
+        schedule: str = "cosine",
+        starts: int | Literal["auto"] = "auto",
         anchored: bool | Literal["auto"] = "auto",
         sampling_strategy: SamplingStrategy = "auto",
         device: str = "auto",
@@ -107,6 +118,8 @@ class GAEAugmenter(BaseEstimator):
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.starts = starts
         self.anchored = anchored
         self.sampling_strategy = sampling_strategy
         self.device = device
@@ -125,6 +138,8 @@ class GAEAugmenter(BaseEstimator):
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            starts=self.starts,
             anchored=self.anchored,
             device=self.device,
         )
@@ -222,7 +237,7 @@ class GAEAugmenter(BaseEstimator):
         return iter(parallel(tasks))
 
     def _warn_of_delta(self) -> None:
-        missed = {label: report for label, report in self.report_.items() if not report.delta_reached}
+        missed = {label: report for label, report in self.report_.items() if report.delta_reached is False}
         if not missed:
             return
         errors = ", ".join(
@@ -355,7 +370,9 @@ class GAEAugmenter(BaseEstimator):
             OSError: If the file cannot be written.
         """
         self._check_fitted()
-        parameters = self.get_params()
+        parameters = self.get_params(deep=False)
+        if isinstance(self.model, Model):
+            parameters["model"] = self.model.name
         if not isinstance(self.sampling_strategy, str | float | int):
             parameters["sampling_strategy"] = None
         if not isinstance(self.random_state, int):
@@ -377,10 +394,14 @@ class GAEAugmenter(BaseEstimator):
         write_file(path, header, tensors)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, model: Model | None = None) -> Self:
         r"""Returns the fitted augmenter that :meth:`save` wrote; it makes the same images.
 
         Where the device that it was fitted on is missing, the augmenter's device is ``"auto"``.
+
+        Args:
+            path: The file.
+            model: The model that it was fitted with, if that was one of your own: files hold no code.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -389,6 +410,7 @@ class GAEAugmenter(BaseEstimator):
         header, tensors = read_file(path)
         try:
             parameters = header["parameters"]
+            parameters["model"] = _own_model(parameters["model"], model)
             counts, strategy = dict(header["counts"]), dict(header["strategy"])
             if parameters["sampling_strategy"] is None:
                 parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
@@ -406,12 +428,21 @@ class GAEAugmenter(BaseEstimator):
                 prefix = f"{place}."
                 own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
                 own_header["settings"]["device"] = self.device
-                self.generators_[label] = Generator.from_state_dict(own_header, own)
+                self.generators_[label] = Generator.from_state_dict(own_header, own, model)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(
                 f"{os.fspath(path)!r} does not hold a whole augmenter: {type(error).__name__}: {error}. Save it again."
             ) from error
         return self
+
+
+def _own_model(name: str, model: Model | None) -> str | Model:
+    if (model.name if model else None) != (None if name in MODELS else name):
+        raise ValueError(
+            f"it was fitted with the model {name!r}, and 'model' is {model!r}; give load the model of one's own that "
+            f"a file was fitted with, and none for those of the table"
+        )
+    return model or name
 
 
 def _append(original: Any, new: np.ndarray | None) -> Any:
@@ -423,8 +454,9 @@ def _append(original: Any, new: np.ndarray | None) -> Any:
 
 
 def _show(bar: tqdm, name: str, error: float, delta: float | None) -> None:
-    # Without a number yet: the boundary is where the error of held-out images stops falling.
-    bar.set_description(f"class {name}: error {error:.4f}, delta {'auto' if delta is None else f'{delta:.4f}'}")
+    # There is no boundary yet where it is the point at which the error of held-out images stops falling.
+    boundary = "" if delta is None else f", delta {delta:.4f}"
+    bar.set_description(f"class {name}: error {error:.4f}{boundary}")
 
 
 def _fit_class(

@@ -130,9 +130,10 @@ def _fit(arguments: argparse.Namespace) -> None:
     augmenter = _augmenter(arguments).fit(open_folder(arguments.folder))
     augmenter.save(path)
     for label, report in augmenter.report_.items():
+        boundary = "" if report.delta is None else f" (delta {report.delta:.4f})"
         print(
             f"{augmenter.class_names_[label]}: {report.images} images, {report.epochs} epochs, error "
-            f"{report.reconstruction_error:.4f} (delta {report.delta:.4f}), {report.components} components"
+            f"{report.reconstruction_error:.4f}{boundary}, {report.components} components"
         )
     print(path)
 

@@ -1,16 +1,29 @@
 r"""Latent densities: fitted to codes z, sampled to make new ones."""
 
-__all__ = ["DENSITIES", "GaussianMixture", "LatentDensity"]
+__all__ = ["DENSITIES", "AncestralMixture", "GaussianMixture", "LatentDensity", "StandardNormal", "components_for"]
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch import Tensor, nn
+from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
+
+from .networks import LOG_VARIANCE_LIMIT, build_perceptron
+from .seeding import make_generator
+
+CODES_PER_COMPONENT = 20
+"""A component of a mixture is supported by so many codes at least."""
+
+
+def components_for(codes: int, most: int) -> int:
+    r"""Returns how many components of at most so many a number of codes supports, 1 at least."""
+    return max(1, min(most, codes // CODES_PER_COMPONENT))
 
 
 class LatentDensity(Protocol):
@@ -36,27 +49,84 @@ class LatentDensity(Protocol):
         r"""Takes over what :meth:`state_dict` gave."""
 
 
+class StandardNormal:
+    r"""The density :math:`N(0, I)`, which a regularised encoder's codes are meant to have.
+
+    It has nothing to fit but the dimension.
+    """
+
+    components = 1
+
+    def __init__(self) -> None:
+        self.latent_dim = 0
+
+    def fit(self, z: Tensor, seed: int = 0) -> Self:
+        r"""Takes the dimension of codes of shape :math:`(N, d)`."""
+        self.latent_dim = z.shape[1]
+        return self
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
+        return torch.randn(n, self.latent_dim, dtype=torch.float64, generator=generator)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
+        return -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(dim=1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        r"""Returns the dimension."""
+        return {"latent_dim": torch.tensor(self.latent_dim)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
+        r"""Takes over what :meth:`state_dict` gave."""
+        self.latent_dim = int(state["latent_dim"])
+        return self
+
+
 class GaussianMixture:
     r"""A mixture of Gaussians with full covariances, fitted by expectation maximisation in float64.
 
     The number of components is the one with the least Bayesian information criterion, from 1 up to a cap. It is
-    counted upwards and the search ends after two numbers in a row that are no better.
+    counted upwards, one by one to 10 and then by doubling, and the search ends after two numbers in a row that are no
+    better.
 
     Args:
         max_components: The cap :math:`K`.
+        min_components: The number at which the search begins; that of the cap for just so many.
         codes_per_component: How many codes a component needs at least, which lowers the cap for small classes.
         regularisation: What is added to the variances, as a part of the codes' own variance in each dimension.
     """
 
     def __init__(
-        self, max_components: int = 10, *, codes_per_component: int = 20, regularisation: float = 1e-3
+        self,
+        max_components: int = 10,
+        *,
+        min_components: int = 1,
+        codes_per_component: int = CODES_PER_COMPONENT,
+        regularisation: float = 1e-3,
     ) -> None:
         self.max_components = max_components
+        self.min_components = min_components
         self.codes_per_component = codes_per_component
         self.regularisation = regularisation
         self.weights = torch.empty(0, dtype=torch.float64)
         self.means = torch.empty(0, 0, dtype=torch.float64)
         self.cholesky = torch.empty(0, 0, 0, dtype=torch.float64)
+
+    @classmethod
+    def of(cls, weights: Tensor, means: Tensor, variances: Tensor) -> Self:
+        r"""Returns the mixture with given components.
+
+        Args:
+            weights: The components' weights, with shape :math:`(K,)` and sum 1.
+            means: Their means, with shape :math:`(K, d)`.
+            variances: Their variances in each dimension, with shape :math:`(K, d)`.
+        """
+        self = cls(len(weights))
+        self.weights = weights.detach().cpu().double()
+        self.means = means.detach().cpu().double()
+        self.cholesky = torch.diag_embed(variances.detach().cpu().double().sqrt())
+        return self
 
     @property
     def components(self) -> int:
@@ -70,9 +140,6 @@ class GaussianMixture:
             z: The codes, with shape :math:`(N, d)`, :math:`N \geq 2`.
             seed: The seed of the initialisation.
         """
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture as Mixture
-
         z = z.detach().cpu().double()
         mean, deviation = z.mean(dim=0), z.std(dim=0, correction=0)
         # In units of the codes' deviation, one regularisation fits every latent space. A dead dimension stays as it is.
@@ -80,12 +147,9 @@ class GaussianMixture:
         standardised = ((z - mean) / torch.where(deviation == 0, 1.0, deviation)).numpy()
 
         best, best_criterion, worse = None, float("inf"), 0
-        for components in range(1, max(1, min(self.max_components, len(z) // self.codes_per_component)) + 1):
-            mixture = Mixture(components, reg_covar=self.regularisation, max_iter=200, random_state=seed % 2**32)
-            with warnings.catch_warnings():
-                # A mixture that is still creeping after 200 steps is as good as its criterion says.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                mixture.fit(standardised)
+        cap = max(1, min(self.max_components, len(z) // self.codes_per_component))
+        for components in _numbers(min(self.min_components, cap), cap):
+            mixture = fit_mixture(standardised, components, "full", self.regularisation, seed)
             criterion = mixture.bic(standardised)
             if criterion < best_criterion:
                 best, best_criterion, worse = mixture, criterion, 0
@@ -136,7 +200,100 @@ class GaussianMixture:
         return self
 
 
+class AncestralMixture(nn.Module):
+    r"""The prior of the Gaussian mixture VAE, a mixture whose components are functions of a further latent variable.
+
+    A code is drawn in three steps: :math:`w \sim N(0, I)`, :math:`k` uniform, and :math:`z \sim N(\mu_k(w),
+    \sigma_k^2(w))`. The density is learned together with the network, and has nothing to fit afterwards.
+
+    Args:
+        components: The number :math:`K`.
+        latent_dim: The dimension :math:`d` of both :math:`z` and :math:`w`.
+        generator: What first weights are drawn from.
+
+    References:
+        | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
+        | https://arxiv.org/abs/1611.02648
+    """
+
+    HIDDEN = 128
+
+    DRAWS = 1000
+    """The draws of w that a log-density is the mean over."""
+
+    def __init__(self, components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self._build(components, latent_dim, generator)
+
+    def _build(self, components: int, latent_dim: int, generator: torch.Generator | None) -> None:
+        self.components = components
+        self.latent_dim = latent_dim
+        self.network = build_perceptron([latent_dim, self.HIDDEN, components * 2 * latent_dim], generator)
+
+    def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns means and log-variances given w of shape :math:`(B, d)`, each with shape :math:`(B, K, d)`."""
+        mean, log_var = self.network(w).view(len(w), self.components, 2, self.latent_dim).unbind(dim=2)
+        return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+    def fit(self, z: Tensor, seed: int = 0) -> Self:
+        r"""Leaves the density as it was learned."""
+        return self
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
+        w = torch.randn(n, self.latent_dim, generator=generator)
+        component = torch.randint(self.components, (n,), generator=generator)
+        mean, log_var = (both[torch.arange(n), component] for both in self.conditional(w))
+        return (mean + (0.5 * log_var).exp() * torch.randn(n, self.latent_dim, generator=generator)).double()
+
+    @torch.no_grad()
+    def log_prob(self, z: Tensor) -> Tensor:
+        r"""Returns an estimate of the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
+
+        It is the mean density over fixed draws of w.
+        """
+        mean, log_var = self.conditional(torch.randn(self.DRAWS, self.latent_dim, generator=make_generator("w")))
+        gaussians = Independent(Normal(mean.flatten(0, 1).double(), (0.5 * log_var).flatten(0, 1).double().exp()), 1)
+        every = MixtureSameFamily(Categorical(torch.ones(self.DRAWS * self.components, dtype=torch.float64)), gaussians)
+        return torch.cat([every.log_prob(some) for some in z.double().split(100)])
+
+    def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
+        r"""Takes over what :meth:`state_dict` gave, in whatever size that is."""
+        latent_dim = state["network.0.weight"].shape[1]
+        self._build(len(state["network.2.bias"]) // (2 * latent_dim), latent_dim, None)
+        super().load_state_dict(state, *arguments, **options)
+        return self.requires_grad_(False)
+
+
+def fit_mixture(z: np.ndarray, components: int, covariance: str, regularisation: float, seed: int) -> Any:
+    r"""Returns scikit-learn's Gaussian mixture of codes of shape :math:`(N, d)`, with ``"full"`` or ``"diag"`` ones."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture as Mixture
+
+    mixture = Mixture(
+        components, covariance_type=covariance, reg_covar=regularisation, max_iter=200, random_state=seed % 2**32
+    )
+    with warnings.catch_warnings():
+        # A mixture that is still creeping after 200 steps is as good as its criterion says.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(z)
+
+
+def _numbers(least: int, cap: int) -> list[int]:
+    r"""Returns the numbers of components to try: all up to 10, then each the double of the last, and the cap."""
+    numbers = [least]
+    while numbers[-1] < cap:
+        numbers.append(min(cap, numbers[-1] + 1 if numbers[-1] < 10 else 2 * numbers[-1]))
+    return numbers
+
+
 DENSITIES: Mapping[str, Callable[..., LatentDensity]] = MappingProxyType(
-    {"mixture": GaussianMixture, "normal": partial(GaussianMixture, 1)}
+    {
+        "mixture": GaussianMixture,
+        "normal": partial(GaussianMixture, 1),
+        "standard_normal": StandardNormal,
+        "ancestral": AncestralMixture,
+    }
 )
 """The latent densities by name."""

@@ -15,14 +15,14 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .densities import DENSITIES, LatentDensity
-from .networks import ARCHITECTURES, Autoencoder, build_autoencoder, resolve_architecture
-from .objectives import MODELS
+from .networks import Architecture, Autoencoder, build_autoencoder, resolve_architecture
+from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
-from .training import RESOLVED, TrainingLog, spread, train
+from .training import RESOLVED, SCHEDULES, TrainingLog, spread, train
 from .values import ValueScale
 
 Progress = Callable[[float, float | None], None]
-"""What is told the reconstruction error and the boundary, in nats per pixel; the latter is None until it is found."""
+"""What is told the reconstruction error and the boundary, in nats per pixel; the latter is None while there is none."""
 
 
 def silent(error: float, delta: float | None) -> None:
@@ -41,10 +41,31 @@ HOLD_OUT_FROM = 200
 PART_OF_SPREAD = 0.3
 """The boundary for fewer images, as a part of their spread."""
 
+RESOLVED_VECTORS = 1e-5
+"""The excess error, in nats per feature, below which nothing is left to learn of vectors: half a percent of spread."""
+
+STARTS = 8
+"""The first weights that are tried for vectors."""
+
 CENTRED_ON = 5000
 """The mean image is taken over at most so many."""
 
 DECODED_AT_ONCE = 1000
+
+CHOSEN_DENSITIES = ("mixture", "normal", "standard_normal")
+"""The densities that need nothing of the model and can be chosen for any."""
+
+MOST_COMPONENTS = 100
+"""The most components of a mixture that ``components="auto"`` tries."""
+
+FLOOR_FROM = 20
+"""From so many codes for each dimension on, the tails beyond all codes are cut off."""
+
+REDRAWS = 20
+"""How often codes in the tails are drawn anew, at most."""
+
+LEARNED_COMPONENTS = 10
+"""The components of a mixture that is learned with the network, where ``components="auto"``."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +76,49 @@ class GeneratorSettings:
         ValueError: If a value is not one of those that are allowed.
     """
 
-    model: str = "gae"
+    model: str | Model = "gae"
     latent_dim: int | Literal["auto"] = "auto"
-    architecture: str = "auto"
+    architecture: Architecture = "auto"
     density: str = "auto"
-    components: int = 10
+    components: int | tuple[int, int] | Literal["auto"] = "auto"
     delta: float | Literal["auto"] = "auto"
     epochs: int | Literal["auto"] = "auto"
     batch_size: int = 64
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    starts: int | Literal["auto"] = "auto"
     anchored: bool | Literal["auto"] = "auto"
     device: str = "auto"
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
-            "model": tuple(MODELS),
-            "architecture": ARCHITECTURES,
-            "density": ("auto", *DENSITIES),
+            "density": ("auto", *CHOSEN_DENSITIES),
+            "schedule": SCHEDULES,
         }
+        model = resolve_model(self.model)
+        if isinstance(self.architecture, list | tuple):
+            # A file's header has lists only.
+            object.__setattr__(self, "architecture", tuple(self.architecture))
+        resolve_architecture(self.architecture, (1, 1, 1))
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
                     f"'{name}' is one of {', '.join(map(repr, allowed))}, and it is {getattr(self, name)!r}."
                 )
-        for name in ("latent_dim", "components", "epochs", "batch_size"):
+        if isinstance(self.components, list | tuple):
+            object.__setattr__(self, "components", tuple(self.components))
+            if (
+                len(self.components) != 2
+                or not all(type(number) is int for number in self.components)
+                or not 1 <= self.components[0] <= self.components[1]
+            ):
+                raise ValueError(
+                    f"'components' is the most components, or the least and the most, such as (10, 10) for just ten, "
+                    f"and it is {self.components!r}."
+                )
+        for name in ("latent_dim", "components", "epochs", "batch_size", "starts"):
             value = getattr(self, name)
-            if value == "auto" and name in ("latent_dim", "epochs"):
+            if (value == "auto" and name != "batch_size") or isinstance(value, tuple):
                 continue
             if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
                 raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")
@@ -92,6 +130,11 @@ class GeneratorSettings:
             if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
                 raise ValueError(f"'{name}' is a number above 0, and it is {value!r}.")
             object.__setattr__(self, name, float(value))
+        if self.delta != "auto" and not model.bounded:
+            raise ValueError(
+                f"'delta' is a boundary for models that train until their reconstruction error is small, and "
+                f"{model.name!r} trains for all its epochs; it is {self.delta!r}. Leave it at 'auto'."
+            )
         if self.anchored not in (True, False, "auto"):
             raise ValueError(f"'anchored' is True, False or 'auto', and it is {self.anchored!r}.")
         if self.device != "auto":
@@ -110,6 +153,22 @@ class GeneratorSettings:
             return self.latent_dim
         pixels = math.prod(shape)
         return min(pixels, 10 if pixels <= 1024 else 32)
+
+    def component_range(self, most: int) -> tuple[int, int]:
+        r"""Returns the least and the most components; with ``"auto"`` from 1 to so many."""
+        if isinstance(self.components, tuple):
+            return self.components
+        return 1, most if self.components == "auto" else self.components
+
+    def starts_for(self, shape: tuple[int, ...]) -> int:
+        r"""Returns how many first weights are tried for data of a shape.
+
+        A code of fewer dimensions than a vector has can begin folded, two parts of the data on one code, and no
+        training unfolds it. Images have not shown it.
+        """
+        if self.starts != "auto":
+            return self.starts
+        return STARTS if len(shape) == 1 and self.latent_dim_for(shape) < shape[0] else 1
 
     def anchored_for(self, shape: tuple[int, ...]) -> bool:
         r"""Returns whether new images of a shape keep the detail of real ones: with ``"auto"`` those in colour do.
@@ -136,8 +195,9 @@ class FitReport:
         reconstruction_error: The excess reconstruction error of the training images, in nats per pixel.
         delta: The boundary :math:`\delta`, in nats per pixel: the one that was asked for, or with ``"auto"`` the one
             that was found: from 200 images on the least error of those held out, below that a part of the error
-            that the mean image has.
-        delta_reached: Whether the error came below it, or stopped falling where the boundary is that very point.
+            that the mean image has. ``None`` for a model that trains for all its epochs.
+        delta_reached: Whether the error came below it, or stopped falling where the boundary is that very point;
+            ``None`` where there is no boundary.
         components: The components of the latent density.
         seconds: The time that the fit took.
     """
@@ -145,8 +205,8 @@ class FitReport:
     images: int
     epochs: int
     reconstruction_error: float
-    delta: float
-    delta_reached: bool
+    delta: float | None
+    delta_reached: bool | None
     components: int
     seconds: float
 
@@ -186,9 +246,12 @@ class Generator:
     density: LatentDensity
     report: FitReport
     anchors: Tensor | None = None
+    floor: float = -math.inf
+    _prior: LatentDensity | None = None
 
     def __init__(self, settings: GeneratorSettings | None = None) -> None:
         self.settings = settings or GeneratorSettings()
+        self.model = resolve_model(self.settings.model)
 
     def fit(
         self,
@@ -221,29 +284,42 @@ class Generator:
         self.shape, self.values = tuple(images.shape[1:]), values
         images = images.to(self.settings.torch_device())
         log, delta = self._train(images, seed, progress)
-        self.density.fit(self.encode(images), seed=derive_seed(seed, "density"))
+        if self.settings.density == "auto" and self._prior is not None:
+            self.density = self._prior
+        else:
+            codes = self.encode(images)
+            self.density.fit(codes, seed=derive_seed(seed, "density"))
+            # Fewer codes lie far higher in a density that is fitted to them than new ones do.
+            if len(codes) >= FLOOR_FROM * codes.shape[1]:
+                parts = codes.cpu().split(DECODED_AT_ONCE)
+                self.floor = min(self.density.log_prob(part).min().item() for part in parts)
         self.anchors = images.cpu() if self.settings.anchored_for(self.shape) else None
         self.report = FitReport(
             images=len(images),
             epochs=log.epochs,
             reconstruction_error=log.training_error,
             delta=delta,
-            delta_reached=log.reached,
+            delta_reached=None if delta is None else log.reached,
             components=self.density.components,
             seconds=time.perf_counter() - start,
         )
         self.network.cpu()
         return self
 
-    def _train(self, images: Tensor, seed: int, progress: Progress) -> tuple[TrainingLog, float]:
+    def _train(self, images: Tensor, seed: int, progress: Progress) -> tuple[TrainingLog, float | None]:
         r"""Trains the network until the error is below the boundary, and returns the log and the boundary.
 
         With ``delta="auto"`` a large class holds out a tenth of its images, and the network with the least error on
         them is kept. A small class cannot spare any, and learnt by heart its samples are worse than coarse ones: there
-        the boundary is a part of the error that the mean image has.
+        the boundary is a part of the error that the mean image has. A model without a boundary trains on.
         """
+        if not self.model.bounded:
+            return self._train_until(0.0, images, None, seed, progress), None
         if self.settings.delta != "auto":
             return self._train_until(self.settings.delta, images, None, seed, progress), self.settings.delta
+        if len(self.shape) == 1 and len(images) < HOLD_OUT_FROM:
+            log = self._train_until(None, images, None, seed, progress)
+            return log, max(min(log.errors), RESOLVED_VECTORS)
         if len(images) < HOLD_OUT_FROM:
             delta = max(PART_OF_SPREAD * spread(images, self.values), RESOLVED)
             return self._train_until(delta, images, None, seed, progress), delta
@@ -256,34 +332,63 @@ class Generator:
         self, delta: float | None, images: Tensor, held_out: Tensor | None, seed: int, progress: Progress
     ) -> TrainingLog:
         settings = self.settings
-        self._build(make_generator(seed, "weights"))
-        self.network.to(images.device)
-        self.network.centre(self.values.to_network(images[:CENTRED_ON]), self.values.likelihood)
         steps_per_epoch = math.ceil(len(images) / settings.batch_size)
-        return train(
-            self.network,
-            MODELS[settings.model].objective(self.values.likelihood),
-            images,
-            self.values,
+        epochs = math.ceil(STEPS / steps_per_epoch) if settings.epochs == "auto" else settings.epochs
+        starts = self.settings.starts_for(self.shape)
+        # The first weights share half of the epochs evenly, and the best ones have the other half for themselves.
+        trial_epochs = epochs // (2 * starts) if starts > 1 else 0
+
+        def trained(start: int, epochs: int, **options: Any) -> tuple[TrainingLog, Objective]:
+            objective = self.model.objective(self.values.likelihood)
+            log = train(
+                self.network,
+                objective,
+                images,
+                self.values,
+                epochs=epochs,
+                batch_size=settings.batch_size,
+                learning_rate=settings.learning_rate,
+                components=settings.component_range(LEARNED_COMPONENTS)[1],
+                generator=make_generator(seed, "batches", *([start] if start else [])),
+                resolved=RESOLVED_VECTORS if len(self.shape) == 1 else RESOLVED,
+                **options,
+            )
+            return log, objective
+
+        tried: list[tuple[float, Autoencoder]] = []
+        for start in range(starts):
+            self._build(make_generator(seed, "weights", *([start] if start else [])))
+            self.network.to(images.device)
+            self.network.centre(self.values.to_network(images[:CENTRED_ON]), self.values.likelihood)
+            if trial_epochs:
+                log, _ = trained(start, trial_epochs, delta=0.0, schedule="constant")
+                tried.append((log.errors[-1], self.network))
+        if tried:
+            self.network = min(tried, key=lambda one: one[0])[1]
+        log, objective = trained(
+            0,
+            epochs - starts * trial_epochs,
             held_out=held_out,
-            epochs=math.ceil(STEPS / steps_per_epoch) if settings.epochs == "auto" else settings.epochs,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
             delta=delta,
-            generator=make_generator(seed, "batches"),
-            progress=lambda error: progress(error, delta),
+            schedule=settings.schedule,
+            progress=lambda error: progress(error, delta or None),
         )
+        log.epochs += starts * trial_epochs
+        self._prior = objective.prior(self.network)
+        return log
 
     def _build(self, generator: torch.Generator | None) -> None:
         settings = self.settings
         self.network = build_autoencoder(
             self.shape,
             settings.latent_dim_for(self.shape),
-            resolve_architecture(settings.architecture, self.shape),
+            settings.architecture,
+            stochastic=self.model.stochastic,
             generator=generator,
         ).requires_grad_(generator is not None)
-        density = MODELS[settings.model].density if settings.density == "auto" else settings.density
-        self.density = DENSITIES[density](settings.components) if density == "mixture" else DENSITIES[density]()
+        density = self.model.density if settings.density == "auto" else settings.density
+        least, most = settings.component_range(MOST_COMPONENTS)
+        self.density = DENSITIES[density](most, min_components=least) if density == "mixture" else DENSITIES[density]()
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -315,8 +420,22 @@ class Generator:
         a real image, and the model moves it.
         """
         with single_threaded():
-            z = self.density.sample(n, make_generator(seed, "sample"))
+            z = self.draw_codes(n, make_generator(seed, "sample"))
             return self.decode(z) if self.anchors is None else self._decode_anchored(z, self.anchors)
+
+    def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
+        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, none in the tails beyond all training codes.
+
+        A code that a fitted density holds for less likely than every code that it was fitted to is drawn anew: out
+        there the decoder was never trained.
+        """
+        z = self.density.sample(n, generator)
+        for _ in range(REDRAWS):
+            outside = torch.cat([self.density.log_prob(some) for some in z.split(DECODED_AT_ONCE)]) < self.floor
+            if not outside.any():
+                break
+            z[outside] = self.density.sample(int(outside.sum()), generator)
+        return z
 
     @torch.no_grad()
     def _decode_anchored(self, z: Tensor, anchors: Tensor) -> Tensor:
@@ -335,10 +454,11 @@ class Generator:
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         r"""Returns what a fitted generator is: plain values for a JSON header, and tensors."""
         header = {
-            "settings": asdict(self.settings),
+            "settings": {**vars(self.settings), "model": self.model.name},
             "shape": list(self.shape),
             "values": {"kind": self.values.kind, "dtype": str(self.values.dtype).removeprefix("torch.")},
             "report": asdict(self.report),
+            "floor": self.floor if math.isfinite(self.floor) else None,
         }
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"density.{name}": tensor for name, tensor in self.density.state_dict().items()}
@@ -350,13 +470,15 @@ class Generator:
         return header, tensors
 
     @classmethod
-    def from_state_dict(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        r"""Returns the generator that :meth:`state_dict` gave.
+    def from_state_dict(
+        cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor], model: Model | None = None
+    ) -> Self:
+        r"""Returns the generator that :meth:`state_dict` gave, of a model of the user's own if it was one.
 
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: If header and tensors are not those of a generator.
         """
-        self = cls(GeneratorSettings(**header["settings"]))
+        self = cls(GeneratorSettings(**{**header["settings"], "model": model or header["settings"]["model"]}))
         self.shape = tuple(int(size) for size in header["shape"])
         self._build(generator=None)
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}}
@@ -375,4 +497,5 @@ class Generator:
         )
         self.anchors = groups["anchors"].get("images")
         self.report = FitReport(**header["report"])
+        self.floor = -math.inf if header["floor"] is None else float(header["floor"])
         return self

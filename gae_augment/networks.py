@@ -1,11 +1,20 @@
 r"""Encoders and decoders, built from the shape of an image and the latent dimension."""
 
-__all__ = ["ARCHITECTURES", "Autoencoder", "build_autoencoder", "resolve_architecture"]
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "Autoencoder",
+    "Critic",
+    "build_autoencoder",
+    "build_critic",
+    "build_perceptron",
+    "resolve_architecture",
+]
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +28,12 @@ FULLY_CONNECTED_UP_TO = 1024
 
 ARCHITECTURES = ("auto", "conv", *HIDDEN)
 
+Architecture = str | tuple[int, ...]
+"""One of :data:`ARCHITECTURES`, or the widths of a fully connected encoder of one's own."""
+
+LOG_VARIANCE_LIMIT = 12.0
+"""Log-variances of codes stay within plus and minus this, so that no exponential of them overflows."""
+
 
 class Autoencoder(nn.Module):
     r"""An encoder :math:`f_e` and a decoder :math:`f_d`, which see images as deviations from their mean.
@@ -27,10 +42,13 @@ class Autoencoder(nn.Module):
     data: without that, images of low contrast spend their whole training on their common background.
 
     Args:
-        encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`.
+        encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`, or to means and
+            log-variances of codes side by side, with shape :math:`(B, 2d)`.
         decoder: Maps codes to the parameters of the images' distribution, with shape :math:`(B, *)`: logits of
             Bernoulli pixels, or means of Gaussian features.
         shape: The shape of one image.
+        latent_dim: The dimension of a code, :math:`d`.
+        architecture: What both are built as.
     """
 
     mean: Tensor
@@ -38,10 +56,20 @@ class Autoencoder(nn.Module):
     offset: Tensor
     scale: Tensor
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        encoder: nn.Sequential,
+        decoder: nn.Sequential,
+        shape: tuple[int, ...],
+        latent_dim: int,
+        architecture: Architecture,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.shape = shape
+        self.latent_dim = latent_dim
+        self.architecture = architecture
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("deviation", torch.ones(()))
         self.register_buffer("offset", torch.zeros(shape))
@@ -70,9 +98,18 @@ class Autoencoder(nn.Module):
         # A logit moves its pixel by p(1 - p). Where pixels are black or white the unit stays one logit.
         self.scale.copy_((deviation / (mean * (1 - mean)).mean()).clamp(max=1.0))
 
+    def centred(self, x: Tensor) -> Tensor:
+        r"""Returns images as deviations from their mean, in units of their spread about it."""
+        return (x - self.mean) / self.deviation
+
     def encode(self, x: Tensor) -> Tensor:
-        r"""Returns the codes of images, with shape :math:`(B, d)`."""
-        return self.encoder((x - self.mean) / self.deviation)
+        r"""Returns the codes of images, or their means, with shape :math:`(B, d)`."""
+        return self.encoder(self.centred(x))[:, : self.latent_dim]
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns mean and log-variance of the codes of images, each with shape :math:`(B, d)`."""
+        mean, log_var = self.encoder(self.centred(x)).split(self.latent_dim, dim=1)
+        return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> Tensor:
         r"""Returns the parameters of the images' distribution, with shape :math:`(B, *)`."""
@@ -96,42 +133,65 @@ class ConvResize(nn.Module):
         return functional.interpolate(maps, size=self.size, mode="bilinear", align_corners=False)
 
 
-def _fully_connected(shape: tuple[int, ...], latent_dim: int, hidden: Sequence[int]) -> Autoencoder:
-    pixels = math.prod(shape)
+class Critic(nn.Module):
+    r"""Tells real images from made ones, and gives the features by which it does.
 
-    def layers(widths: Sequence[int]) -> list[nn.Module]:
-        modules: list[nn.Module] = []
-        for width_in, width_out in pairwise(widths):
-            modules += [nn.Linear(width_in, width_out), nn.ReLU()]
-        return modules[:-1]
+    Args:
+        features: Maps images, with shape :math:`(B, *)`, to features, with shape :math:`(B, F)`.
+        head: Maps features to logits of "real", with shape :math:`(B, 1)`.
+    """
 
-    encoder = nn.Sequential(nn.Flatten(), *layers([pixels, *hidden, latent_dim]))
-    decoder = nn.Sequential(*layers([latent_dim, *reversed(hidden), pixels]), nn.Unflatten(1, shape))
-    return Autoencoder(encoder, decoder, shape)
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
 
 
-def _convolutional(shape: tuple[int, ...], latent_dim: int) -> Autoencoder:
-    # A matrix is a grey image, and a vector is one of height 1.
+def _layers(widths: Sequence[int]) -> list[nn.Module]:
+    modules: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        modules += [nn.Linear(width_in, width_out), nn.ReLU()]
+    return modules[:-1]
+
+
+def _fully_connected_encoder(shape: tuple[int, ...], hidden: Sequence[int], outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Flatten(), *_layers([math.prod(shape), *hidden, outputs]))
+
+
+def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], latent_dim: int) -> nn.Sequential:
+    return nn.Sequential(*_layers([latent_dim, *reversed(hidden), math.prod(shape)]), nn.Unflatten(1, shape))
+
+
+def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
+    r"""Returns the channels of an image, and the sizes and the widths of its feature maps from fine to coarse."""
+    # A matrix is a grey image.
     channels, height, width = (1,) * (3 - len(shape)) + shape
     sizes = [(height, width)]
     while max(sizes[-1]) > 4:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
-    widths = [min(16 * 2**level, 128) for level in range(len(sizes))]
+    return channels, sizes, [min(16 * 2**level, 128) for level in range(len(sizes))]
 
+
+def _convolutional_encoder(shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+    channels, sizes, widths = _levels(shape)
     down: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=3, padding=1), nn.ReLU()]
-    up: list[nn.Module] = []
-    for level in range(1, len(sizes)):
-        down += [nn.Conv2d(widths[level - 1], widths[level], kernel_size=3, stride=2, padding=1), nn.ReLU()]
-        up = [ConvResize(widths[level], widths[level - 1], sizes[level - 1]), *up]
-    smallest = (widths[-1], *sizes[-1])
-
-    encoder = nn.Sequential(
-        nn.Unflatten(1, (channels, height) if len(shape) == 2 else (channels,)) if len(shape) < 3 else nn.Identity(),
+    for width_in, width_out in pairwise(widths):
+        down += [nn.Conv2d(width_in, width_out, kernel_size=3, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(
+        nn.Unflatten(1, (channels, shape[0])) if len(shape) == 2 else nn.Identity(),
         *down,
         nn.Flatten(),
-        nn.Linear(math.prod(smallest), latent_dim),
+        nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs),
     )
-    decoder = nn.Sequential(
+
+
+def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> nn.Sequential:
+    channels, sizes, widths = _levels(shape)
+    up: list[nn.Module] = []
+    for level in range(len(sizes) - 1, 0, -1):
+        up.append(ConvResize(widths[level], widths[level - 1], sizes[level - 1]))
+    smallest = (widths[-1], *sizes[-1])
+    return nn.Sequential(
         nn.Linear(latent_dim, math.prod(smallest)),
         nn.Unflatten(1, smallest),
         nn.ReLU(),
@@ -140,22 +200,32 @@ def _convolutional(shape: tuple[int, ...], latent_dim: int) -> Autoencoder:
         nn.Flatten(),
         nn.Unflatten(1, shape),
     )
-    return Autoencoder(encoder, decoder, shape)
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    r"""Draws every weight by He's rule for ReLU networks (1502.01852) from a generator, and sets every bias to 0.
+    r"""Draws every weight by He's rule for ReLU networks (1502.01852) from a generator, and small biases.
 
-    PyTorch's own initialisation draws from the global generator, which is the user's.
+    PyTorch's own initialisation draws from the global generator, which is the user's. Biases of 0 would put the bends
+    of all units of a first layer into the origin, and a network of few inputs could hardly follow a curve.
     """
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.kaiming_uniform_(module.weight, nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    for layer in layers:
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
+    for layer in layers:
+        assert layer.bias is not None
+        bound = 1 / layer.weight[0].numel()
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-def resolve_architecture(architecture: str, shape: tuple[int, ...]) -> str:
+def _zero(layer: nn.Linear | nn.Conv2d, first: int = 0) -> None:
+    r"""Makes the outputs of a layer 0, from one of them on."""
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight[first:].zero_()
+        layer.bias[first:].zero_()
+
+
+def resolve_architecture(architecture: Architecture, shape: tuple[int, ...]) -> Architecture:
     r"""Returns the architecture that is asked for, or with ``"auto"`` the one that suits images of this shape.
 
     Vectors and small images get ``"fc"``, larger images ``"conv"``.
@@ -163,8 +233,12 @@ def resolve_architecture(architecture: str, shape: tuple[int, ...]) -> str:
     Raises:
         ValueError: If the architecture is unknown, or is convolutional where there are no pixels side by side.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"'architecture' is one of {', '.join(map(repr, ARCHITECTURES))}, and it is {architecture!r}.")
+    own = isinstance(architecture, tuple) and all(type(width) is int and width > 0 for width in architecture)
+    if not own and architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"'architecture' is one of {', '.join(map(repr, ARCHITECTURES))}, or a tuple of widths such as "
+            f"(1000, 500), and it is {architecture!r}."
+        )
     if architecture == "conv" and len(shape) == 1:
         raise ValueError(
             f"A convolutional network needs images, and these are vectors of {shape[0]} features. "
@@ -178,8 +252,9 @@ def resolve_architecture(architecture: str, shape: tuple[int, ...]) -> str:
 def build_autoencoder(
     shape: tuple[int, ...],
     latent_dim: int,
-    architecture: str = "auto",
+    architecture: Architecture = "auto",
     *,
+    stochastic: bool = False,
     generator: torch.Generator | None = None,
 ) -> Autoencoder:
     r"""Returns an autoencoder for images of a shape, with fresh weights.
@@ -189,26 +264,72 @@ def build_autoencoder(
         latent_dim: The latent dimension :math:`d`.
         architecture: ``"paper"``, the paper's fully connected network, 500-500-2000; ``"fc"``, 1000-500, which trains
             in a third of the time; ``"conv"``, convolutions of stride 2 down to at most 4x4 pixels and back;
-            ``"auto"``, by the shape.
+            ``"auto"``, by the shape; or the widths of a fully connected encoder, which the decoder has in reverse.
+        stochastic: Whether the encoder gives means and log-variances of codes in place of codes.
         generator: What the weights are drawn from. Without one they are left unset, to be loaded.
 
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
     """
+    architecture = resolve_architecture(architecture, shape)
+    outputs = 2 * latent_dim if stochastic else latent_dim
     # On the meta device nothing is drawn and nothing allocated. Torch's default type, the user's, is not relied on.
     with torch.device("meta"):
-        architecture = resolve_architecture(architecture, shape)
         if architecture == "conv":
-            network = _convolutional(shape, latent_dim)
+            encoder, decoder = _convolutional_encoder(shape, outputs), _convolutional_decoder(shape, latent_dim)
         else:
-            network = _fully_connected(shape, latent_dim, HIDDEN[architecture])
+            hidden = architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
+            encoder = _fully_connected_encoder(shape, hidden, outputs)
+            decoder = _fully_connected_decoder(shape, hidden, latent_dim)
+        network = Autoencoder(encoder, decoder, shape, latent_dim, architecture)
     network = network.float().to_empty(device="cpu")
     if generator is not None:
         _initialise(network, generator)
         # The first output is the mean image and nothing else. Random weights here would leave speckles on the images
         # of a class that is trained for some dozen steps only.
         last = [module for module in network.decoder.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
-        nn.init.zeros_(last.weight)
+        _zero(last)
+        if stochastic:
+            # Every code begins with a variance of 1.
+            _zero(cast(nn.Linear, network.encoder[-1]), latent_dim)
         for name, value in (("mean", 0.0), ("deviation", 1.0), ("offset", 0.0), ("scale", 1.0)):
             network.get_buffer(name).fill_(value)
+    return network
+
+
+def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: torch.Generator) -> Critic:
+    r"""Returns a critic of images of a shape: an encoder of the architecture, whose codes are its features.
+
+    Args:
+        shape: The shape of one image: (C, H, W), (H, W) or (F,).
+        architecture: As in :func:`build_autoencoder`.
+        generator: What the weights are drawn from.
+    """
+    architecture = resolve_architecture(architecture, shape)
+    with torch.device("meta"):
+        if architecture == "conv":
+            width = 128
+            encoder = _convolutional_encoder(shape, width)
+        else:
+            *hidden, width = architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
+            encoder = _fully_connected_encoder(shape, hidden, width)
+        critic = Critic(nn.Sequential(*encoder, nn.ReLU()), nn.Linear(width, 1))
+    critic = critic.float().to_empty(device="cpu")
+    _initialise(critic, generator)
+    return critic
+
+
+def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = None) -> nn.Sequential:
+    r"""Returns a small fully connected network of ReLU layers whose last layer begins at 0.
+
+    Args:
+        widths: The number of inputs, of each hidden layer's units, and of outputs.
+        generator: What the weights are drawn from. Without one they are left unset, to be loaded.
+    """
+    with torch.device("meta"):
+        network = nn.Sequential(*_layers(widths))
+    network = network.float().to_empty(device="cpu")
+    if generator is not None:
+        _initialise(network, generator)
+        _zero(cast(nn.Linear, network[-1]))
     return network

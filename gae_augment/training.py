@@ -1,6 +1,6 @@
 r"""The one training loop."""
 
-__all__ = ["TrainingLog", "train"]
+__all__ = ["SCHEDULES", "TrainingLog", "train"]
 
 import copy
 import math
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .networks import Autoencoder
 from .objectives import Objective, excess_error
+from .seeding import derive_seed, make_generator
 from .values import ValueScale
 
 CHECK_EVERY = 25
@@ -25,6 +26,12 @@ RESOLVED = 1e-3
 
 AT_MOST_CHECKED = 1000
 """The error is measured on at most so many images."""
+
+PREPARED_ON = 5000
+"""Objectives see at most so many images at once, to begin from."""
+
+SCHEDULES = ("cosine", "constant")
+"""How the learning rate goes on: to 0 along a cosine, or as it began."""
 
 
 @dataclass
@@ -79,11 +86,17 @@ def train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    schedule: str = "cosine",
+    components: int = 10,
     delta: float | None,
+    resolved: float = RESOLVED,
     generator: torch.Generator,
     progress: Callable[[float], None] = lambda error: None,
 ) -> TrainingLog:
-    r"""Trains a network with Adam, its learning rate falling to 0 along a cosine.
+    r"""Trains a network with Adam.
+
+    An objective may have several losses, each for parameters of its own. Adam moves each parameter by its own gradients
+    alone and leaves one without any as it is, so that one instance is as many optimisers as there are losses.
 
     Args:
         network: The network, on the device of the images.
@@ -95,10 +108,13 @@ def train(
         epochs: The most epochs.
         batch_size: The images in a batch.
         learning_rate: Adam's first learning rate.
+        schedule: One of :data:`SCHEDULES`.
+        components: The most components of a mixture, for objectives that have one.
         delta: The excess reconstruction error, in nats per pixel, below which training stops. With ``None`` it stops
             when the error stops falling: when the last quarter of the checks has not lowered it, or when it is too
-            small to be seen.
-        generator: What the order of the images is drawn from.
+            small to be seen. With 0 it goes on for all epochs.
+        resolved: The error, in nats per pixel, that is too small to be seen.
+        generator: What the order of the images is drawn from, and then everything else that is random.
         progress: Called with the error at each check.
 
     Raises:
@@ -110,16 +126,31 @@ def train(
     check_every = max(1, round((CHECK_EVERY if delta is None else CHECK_DELTA_EVERY) / steps_per_epoch))
     checked = (images if held_out is None else held_out)[:AT_MOST_CHECKED]
 
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * steps_per_epoch)
+    # A stream of its own, so that what an objective draws leaves the order of the images as it is.
+    noise_seed = derive_seed(generator.initial_seed(), "noise")
+    noise = torch.Generator(images.device).manual_seed(noise_seed)
+    sample = values.to_network(images[:PREPARED_ON])
+    objective.prepare(network, sample, components=components, generator=make_generator(noise_seed, "prepare"))
+    objective.to(images.device)
+
+    parameters = [*network.parameters(), *objective.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    rates = (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs * steps_per_epoch)
+        if schedule == "cosine"
+        else torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    )
     for epoch in range(1, epochs + 1):
+        objective.advance(network, sample, (epoch - 1) / epochs)
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for chosen in order.split(batch_size):
-            loss = objective(network, values.to_network(images[chosen]))
+            losses = objective.losses(network, values.to_network(images[chosen]), noise)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            # All gradients are taken before any parameter moves.
+            for place, (loss, own) in enumerate(losses, start=1):
+                torch.autograd.backward(loss, inputs=own, retain_graph=place < len(losses))
             optimiser.step()
-            schedule.step()
+            rates.step()
         log.epochs = epoch
         log.steps += steps_per_epoch
         if epoch % check_every == 0 or epoch == epochs:
@@ -133,7 +164,7 @@ def train(
             progress(error)
             if held_out is not None and error == min(log.errors):
                 best = copy.deepcopy(network.state_dict())
-            log.reached = error < (delta or RESOLVED) or (
+            log.reached = error < (resolved if delta is None else delta) or (
                 delta is None and stopped_falling(log.errors, tolerance=0.005)
             )
             if log.reached:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from gae_augment.densities import DENSITIES, GaussianMixture
+from gae_augment.densities import DENSITIES, AncestralMixture, GaussianMixture, StandardNormal, _numbers
 from gae_augment.seeding import make_generator
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -199,3 +200,65 @@ def test_likelihood_that_is_no_number_is_an_error(codes, monkeypatch):
 
 def test_unfitted_has_no_components():
     assert GaussianMixture().components == 0
+
+
+def test_numbers_of_components_that_are_tried():
+    assert _numbers(1, 12) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
+    assert _numbers(1, 100)[9:] == [10, 20, 40, 80, 100]
+    assert _numbers(10, 10) == [10]
+    assert _numbers(1, 1) == [1]
+
+
+def test_just_so_many_components(codes):
+    assert GaussianMixture(7, min_components=7).fit(codes).components == 7
+    assert GaussianMixture(7, min_components=7).fit(codes[:60]).components == 3
+
+
+def test_mixture_of_given_components():
+    variances = FACTORS.diagonal(dim1=1, dim2=2).square()
+    given = GaussianMixture.of(WEIGHTS, MEANS, variances)
+    z = planted(20)
+    components = MixtureSameFamily(Categorical(WEIGHTS), Independent(Normal(MEANS, variances.sqrt()), 1))
+    torch.testing.assert_close(given.log_prob(z), components.log_prob(z))
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_standard_normal():
+    density = StandardNormal().fit(torch.ones(4, 3))
+    z = density.sample(40000, make_generator("standard"))
+    assert (z.shape, z.dtype, density.components) == ((40000, 3), torch.float64, 1)
+    np.testing.assert_allclose(z.mean(dim=0), 0, atol=0.025)
+    np.testing.assert_allclose(z.T.cov(), np.eye(3), atol=0.04)
+    torch.testing.assert_close(density.log_prob(z), Normal(0.0, 1.0).log_prob(z).sum(dim=1))
+    again = StandardNormal().load_state_dict(density.state_dict())
+    assert torch.equal(again.sample(5, make_generator(0)), density.sample(5, make_generator(0)))
+
+
+@pytest.fixture
+def ancestral():
+    density = AncestralMixture(3, 1, make_generator("ancestral"))
+    torch.nn.init.normal_(density.network[-1].weight, std=0.1, generator=make_generator("last"))
+    torch.nn.init.normal_(density.network[-1].bias, std=0.5, generator=make_generator("bias"))
+    return density.requires_grad_(False)
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_ancestral_density_is_that_of_its_samples(ancestral):
+    z = ancestral.sample(100_000, make_generator("sample"))
+    assert (z.shape, z.dtype) == ((100_000, 1), torch.float64)
+    grid = torch.linspace(-15, 15, 3001, dtype=torch.float64)
+    density = ancestral.log_prob(grid[:, None]).exp()
+    assert torch.trapezoid(density, grid).item() == pytest.approx(1, abs=5e-3)
+    for low, high in ((-1.0, 0.0), (0.0, 1.0), (1.0, 3.0)):
+        inside = (grid >= low) & (grid <= high)
+        expected = torch.trapezoid(density[inside], grid[inside]).item()
+        # The density is an estimate itself, over a thousand draws.
+        assert ((z >= low) & (z <= high)).double().mean().item() == pytest.approx(expected, abs=0.03)
+
+
+def test_ancestral_state_and_fit(ancestral):
+    again = AncestralMixture().load_state_dict(ancestral.state_dict())
+    assert (again.components, again.latent_dim) == (3, 1)
+    assert torch.equal(again.sample(9, make_generator(0)), ancestral.sample(9, make_generator(0)))
+    assert again.fit(torch.zeros(4, 1)) is again
+    assert not any(parameter.requires_grad for parameter in again.parameters())

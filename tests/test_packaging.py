@@ -16,8 +16,9 @@ FOLDERS = {"gae_augment": ROOT / "gae_augment", "gae_augment.integrations": ROOT
 # From the bottom up, as in the design: a module imports from lower rows alone.
 ROWS = (
     ("longtail", "networks", "persistence", "reading", "samplers", "seeding", "strategy", "values"),
-    ("objectives", "evaluation", "datasets", "folders"),
-    ("densities", "training"),
+    ("densities", "evaluation", "datasets", "folders"),
+    ("objectives",),
+    ("training",),
     ("generator",),
     ("augmenter",),
     ("__init__",),

@@ -4,6 +4,7 @@ from .classifier import Classifier, train_classifier
 from .features import ClassifierFeatures, FeatureExtractor, InceptionFeatures, inception_weights
 from .fidelity import fidelity
 from .gain import ClassifierGain, Difference, classifier_gain, imbalance_metrics
+from .lipschitz import local_lipschitz
 from .memorisation import Memorisation, memorisation
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "fidelity",
     "imbalance_metrics",
     "inception_weights",
+    "local_lipschitz",
     "memorisation",
     "train_classifier",
 ]

@@ -1,17 +1,13 @@
-r"""Reconstruction: the error of a decoder's output, its floor, and the objective that is this error alone."""
+r"""Reconstruction: the error of a decoder's output, its floor, and deterministic autoencoders trained for it."""
 
-__all__ = ["Reconstruction", "excess_error", "reconstruction_error"]
-
-from dataclasses import dataclass
-from typing import Literal
+__all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error", "reconstruction_error"]
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..networks import Autoencoder
-
-Likelihood = Literal["bernoulli", "gaussian"]
+from .base import Likelihood, Objective
 
 
 def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
@@ -48,8 +44,7 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
     return error / x[0].numel()
 
 
-@dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(Objective):
     r"""The objective of the generative autoencoder: the reconstruction error alone.
 
     References:
@@ -57,8 +52,34 @@ class Reconstruction:
         | https://doi.org/10.4218/etrij.2023-0375
     """
 
-    likelihood: Likelihood
-
-    def __call__(self, network: Autoencoder, x: Tensor) -> Tensor:
+    def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the mean error of a batch, in nats per image."""
         return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()
+
+
+class RegularisedReconstruction(Objective):
+    r"""The regularised autoencoder, RAE-L2: :math:`rec + w \cdot \frac12 \|z\|^2 + v \|\theta_d\|^2`.
+
+    Args:
+        likelihood: As for every objective.
+        code_weight: The weight :math:`w`. The authors' 1e-4, on means over pixels and codes, is about this value on
+            sums at 32x32 pixels and 16 dimensions.
+        decay: The weight :math:`v` of the squared parameters of the decoder; the authors' 1e-7 likewise.
+
+    References:
+        | From variational to deterministic autoencoders (Ghosh et al., 2020)
+        | https://arxiv.org/abs/1903.12436
+    """
+
+    def __init__(self, likelihood: Likelihood, code_weight: float = 1.28e-2, decay: float = 1e-4) -> None:
+        super().__init__(likelihood)
+        self.code_weight = code_weight
+        self.decay = decay
+
+    def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
+        r"""Returns the mean error of a batch with both penalties, in nats per image."""
+        z = network.encode(x)
+        error = reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        codes = 0.5 * z.square().sum(dim=1).mean()
+        weights = torch.stack([parameter.square().sum() for parameter in network.decoder.parameters()]).sum()
+        return error + self.code_weight * codes + self.decay * weights

@@ -1,0 +1,90 @@
+r"""``python -m benchmarks.paper {cosine|fid|time|figures}``: the paper's experiments, done again."""
+
+import argparse
+import os
+from pathlib import Path
+
+from gae_augment.generator import Generator
+from gae_augment.objectives import MODELS
+from gae_augment.persistence import read_file
+
+from .cosine import do_trials
+from .data import DATASETS, load_images
+from .figures import draw_reconstructions, draw_samples
+from .report import write_report
+from .rows import ROWS, parse_row
+from .runs import Plan, RunStore, do_runs
+from .tables import fid_table, time_table
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None) -> None:
+    r"""Runs an experiment."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
+    parser.add_argument("experiment", choices=["cosine", "fid", "time", "figures"])
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["mnist", "fashion_mnist"])
+    parser.add_argument("--models", nargs="+", default=list(ROWS), help="rows, such as vae or beta_vae:beta=2")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--train-size", type=int, default=None, help="use so many training images (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--validation", action="store_true", help="hold out 10 000 training images and measure on them")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
+    parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "paper")
+    parser.add_argument("--cache", type=Path, default=HERE / "cache" / "paper", help="fitted models, unpacked archives")
+    options = parser.parse_args(arguments)
+    for row in options.models:
+        try:
+            parse_row(row)
+        except ValueError as error:
+            parser.error(str(error))
+    if options.experiment == "cosine":
+        do_trials(options.output)
+        write_report(options.output)
+        return
+    plans = [
+        Plan(
+            dataset,
+            model,
+            seed,
+            options.epochs,
+            options.train_size,
+            "validation" if options.validation else "test",
+            options.data_root,
+            options.cache,
+            options.jobs,
+        )
+        for dataset in options.datasets
+        for seed in options.seeds
+        for model in options.models
+    ]
+    runs = do_runs(plans, RunStore(options.output / "runs.csv"), jobs=options.jobs)
+    table = time_table if options.experiment == "time" else fid_table
+    for dataset in options.datasets:
+        own = [(plan, run) for plan, run in zip(plans, runs, strict=True) if plan.dataset == dataset]
+        print(table(dataset, [run for _, run in own]))
+        if options.experiment == "figures":
+            _draw(options, dataset, {plan.model: plan.fit_path(run.train_images) for plan, run in reversed(own)})
+    write_report(options.output)
+
+
+def _draw(options: argparse.Namespace, dataset: str, paths: dict[str, Path]) -> None:
+    missing = [str(path) for path in paths.values() if not path.is_file()]
+    if missing:
+        raise SystemExit(
+            f"The figures need the fitted models, which '--cache' keeps, and {', '.join(missing)} is not there. "
+            f"Run 'fid' with another '--output' to fit them again."
+        )
+    generators = {}
+    for row, path in paths.items():
+        header, tensors = read_file(path)
+        model = parse_row(row)[1]
+        generators[row] = Generator.from_state_dict(header, tensors, None if model.name in MODELS else model)
+        draw_samples(generators[row], options.output / dataset / f"samples {row}.png")
+    test = load_images(dataset, options.data_root, options.cache).test[0]
+    draw_reconstructions(generators, test, options.output / dataset / "reconstructions.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+r"""The paper's four data sets."""
+
+__all__ = ["DATASETS", "load_images"]
+
+import tarfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets import SVHN
+
+from gae_augment.demo import DemoData, load_data
+
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits")
+"""Names, those of the paper first; scikit-learn's digits are for trying things out."""
+
+LATENT_DIM = {"mnist": 10, "fashion_mnist": 10, "cifar10": 32, "svhn": 32, "digits": 10}
+
+JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
+"""CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
+
+
+def load_images(name: str, data_root: Path, cache: Path) -> DemoData:
+    r"""Returns a data set, its training images in an order that is mixed and always the same.
+
+    Args:
+        name: One of :data:`DATASETS`.
+        data_root: Where torchvision's data sets lie.
+        cache: Where an archive is unpacked.
+
+    Raises:
+        ValueError: If the data set is not there.
+    """
+    if name == "svhn":
+        data = _svhn(data_root)
+    elif (
+        name == "cifar10" and not (data_root / "cifar-10-batches-py").is_dir() and (data_root / JPEG_ARCHIVE).is_file()
+    ):
+        folder = cache / "cifar10-jpeg"
+        if not folder.is_dir():
+            partial = folder.with_suffix(".partial")
+            with tarfile.open(data_root / JPEG_ARCHIVE) as archive:
+                archive.extractall(partial, filter="data")
+            partial.replace(folder)
+        # The archive may hold one folder around the two.
+        inner = folder if (folder / "train").is_dir() else next(path for path in folder.iterdir() if path.is_dir())
+        data = load_data(str(inner))
+    else:
+        data = load_data(name, data_root)
+    order = torch.randperm(len(data.train[0]), generator=torch.Generator().manual_seed(0))
+    return DemoData(name, (data.train[0][order], data.train[1][order]), data.test, data.classes)
+
+
+def _svhn(data_root: Path) -> DemoData:
+    def read(split: str) -> tuple[Tensor, Tensor]:
+        dataset = SVHN(str(data_root), split=split)
+        return torch.from_numpy(dataset.data), torch.from_numpy(dataset.labels).long()
+
+    try:
+        return DemoData("svhn", read("train"), read("test"), tuple("0123456789"))
+    except RuntimeError as error:
+        raise ValueError(
+            f"'--data-root' is the folder that torchvision keeps SVHN in, and {str(data_root)!r} does not hold it. "
+            f"Download it in Python: torchvision.datasets.SVHN({str(data_root)!r}, split='train', download=True), and "
+            f"split='test'."
+        ) from error

@@ -1,0 +1,52 @@
+r"""Figures 5, 6 and 7: reconstructions, and samples of each model."""
+
+__all__ = ["draw_reconstructions", "draw_samples"]
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.utils import save_image
+
+from gae_augment.densities import AncestralMixture, GaussianMixture
+from gae_augment.generator import Generator
+from gae_augment.seeding import make_generator
+
+SIDE = 10
+
+
+def codes_by_component(generator: Generator) -> Tensor:
+    r"""Returns a hundred codes, with shape :math:`(100, d)`: ten of each of the ten heaviest components of a mixture.
+
+    A density without components gives just a hundred, and one of fewer than ten the same ones again.
+    """
+    random = make_generator("figures")
+    density = generator.density
+    if isinstance(density, GaussianMixture):
+        heaviest = density.weights.argsort(descending=True)[:SIDE].tolist()
+        rows = [heaviest[place % len(heaviest)] for place in range(SIDE)]
+        noise = torch.randn(SIDE, SIDE, density.means.shape[1], dtype=torch.float64, generator=random)
+        return torch.cat([density.means[k] + noise[row] @ density.cholesky[k].T for row, k in enumerate(rows)])
+    if isinstance(density, AncestralMixture):
+        w = torch.randn(SIDE * SIDE, density.latent_dim, generator=random)
+        mean, log_var = density.conditional(w)
+        k = (torch.arange(SIDE) % density.components).repeat_interleave(SIDE)
+        every = torch.arange(SIDE * SIDE)
+        noise = torch.randn(SIDE * SIDE, density.latent_dim, generator=random)
+        return (mean[every, k] + (0.5 * log_var[every, k]).exp() * noise).detach()
+    return density.sample(SIDE * SIDE, random)
+
+
+def draw_samples(generator: Generator, path: Path) -> None:
+    r"""Draws a hundred samples, a row for each component where there is a mixture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = generator.decode(codes_by_component(generator)).float() / 255
+    save_image(images, path, nrow=SIDE, padding=1)
+
+
+def draw_reconstructions(generators: dict[str, Generator], images: Tensor, path: Path) -> None:
+    r"""Draws images in the first row, and each model's reconstructions in a row below."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = images[: 2 * SIDE]
+    rows = [chosen, *(generator.reconstruct(chosen) for generator in generators.values())]
+    save_image(torch.cat(rows).float() / 255, path, nrow=2 * SIDE, padding=1)

@@ -1,0 +1,60 @@
+r"""The report: every table that there are runs for, and what was said about them."""
+
+__all__ = ["write_report"]
+
+import csv
+from pathlib import Path
+from statistics import mean, stdev
+
+from .cosine import PUBLISHED, Trial
+from .data import DATASETS
+from .runs import RunStore
+from .tables import fid_table, time_table
+
+
+def _cosine_table(path: Path) -> str:
+    with path.open(newline="") as file:
+        trials = [
+            Trial(**{**line, **{key: float(line[key]) for key in line if key != "model"}})
+            for line in csv.DictReader(file)
+        ]
+    lines = [
+        "| model | reconstruction error | the paper's | regularisation error | samples near the curve | all near |",
+        "|---|---|---|---|---|---|",
+    ]
+    for model in dict.fromkeys(trial.model for trial in trials):
+        own = [trial for trial in trials if trial.model == model]
+        errors = [trial.reconstruction_error for trial in own]
+        published = "{:.4f} ± {:.4f}".format(*PUBLISHED[model]) if model in PUBLISHED else ""
+        divergence = mean(trial.regularisation_error for trial in own)
+        near = ", ".join(f"{trial.near:.1%}" for trial in own)
+        lines.append(
+            f"| {model} | {mean(errors):.4f} ± {stdev(errors):.4f} | {published} | "
+            f"{'' if divergence != divergence else f'{divergence:.4f}'} | {near} | "
+            f"{sum(trial.near >= 0.99 for trial in own)} of {len(own)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def write_report(output: Path) -> None:
+    r"""Writes ``REPORT.md``: the remarks of ``REMARKS.md``, which a person writes, and the tables below them."""
+    remarks = output / "REMARKS.md"
+    parts = ["# The paper's experiments, done again\n"]
+    if remarks.is_file():
+        parts.append(remarks.read_text())
+    if (output / "cosine.csv").is_file():
+        parts += ["## Cosine curve (Table 2; Figure 4 is `cosine.png`)\n", _cosine_table(output / "cosine.csv")]
+    runs = list(RunStore(output / "runs.csv").runs.values())
+    for on in ("test", "validation"):
+        for dataset in DATASETS:
+            sizes = sorted({(run.epochs, run.train_images) for run in runs if (run.dataset, run.on) == (dataset, on)})
+            for epochs, size in reversed(sizes):
+                key = (dataset, on, epochs, size)
+                own = [run for run in runs if (run.dataset, run.on, run.epochs, run.train_images) == key]
+                title = f"{dataset}: {epochs} epochs of {size} images, measured on {on} images"
+                parts += [f"## {title}\n", fid_table(dataset, own), time_table(dataset, own)]
+    versions = sorted({f"{run.device}, {run.threads} thread, {run.versions}" for run in runs})
+    if versions:
+        parts += ["## Machines and versions\n", "\n".join(f"- {line}" for line in versions) + "\n"]
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "REPORT.md").write_text("\n".join(parts))

@@ -1,0 +1,260 @@
+r"""Runs: a model fitted to a data set and measured. Each is done once, and kept in a table."""
+
+__all__ = ["Run", "RunStore", "do_runs"]
+
+import csv
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from joblib import Parallel, delayed
+from tqdm.auto import tqdm
+
+from gae_augment.evaluation import ClassifierFeatures, InceptionFeatures, fidelity, inception_weights, local_lipschitz
+from gae_augment.evaluation.classifier import Classifier
+from gae_augment.generator import Generator, single_threaded
+from gae_augment.persistence import read_file, write_file
+from gae_augment.seeding import make_generator
+
+from .data import LATENT_DIM, load_images
+from .rows import COST, settings_for
+
+SAMPLES = 10_000
+"""The images that are made for FID, and at most so many test images."""
+
+PROBES = 256
+"""The codes at which the decoder's Lipschitz constant is measured."""
+
+
+@dataclass(frozen=True)
+class Run:
+    r"""One line of the table: what was done, and what came out.
+
+    ``nan`` is a figure that was not measured. ``cpu_seconds`` are of the one thread that a fit runs on: on a machine
+    that is shared they are less disturbed than ``seconds``, by the clock.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    epochs: int
+    train_images: int
+    on: str
+    seconds: float
+    cpu_seconds: float
+    epochs_trained: int
+    reconstruction_error: float
+    components: int
+    fid: float
+    fid_reconstructions: float
+    fid_inception: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    lipschitz_samples: float
+    lipschitz_training: float
+    jobs: int
+    threads: int
+    device: str
+    versions: str
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        r"""What identifies the run."""
+        return tuple(str(getattr(self, name)) for name in KEY)
+
+
+KEY = ("dataset", "model", "seed", "epochs", "train_images", "on")
+
+
+class RunStore:
+    r"""The table of runs, a CSV file that is replaced as a whole whenever a run is done.
+
+    Args:
+        path: The file; it need not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs: dict[tuple[str, ...], Run] = {}
+        if path.is_file():
+            with path.open(newline="") as file:
+                for line in csv.DictReader(file):
+                    run = Run(**{field.name: _typed(field.type, line[field.name]) for field in fields(Run)})
+                    self.runs[run.key] = run
+
+    def add(self, run: Run) -> None:
+        r"""Adds a run, in the place of an older one of the same key."""
+        self.runs[run.key] = run
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Run)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(asdict(self.runs[key]) for key in sorted(self.runs))
+        temporary.replace(self.path)
+
+
+def _typed(kind: object, text: str) -> str | int | float:
+    return {"int": int, "float": float}.get(getattr(kind, "__name__", str(kind)), str)(text)
+
+
+@dataclass(frozen=True)
+class Plan:
+    r"""A run that is to be done.
+
+    Attributes:
+        on: ``"test"``, or ``"validation"`` for the last 10 000 training images, which are then not trained on.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    epochs: int
+    train_size: int | None
+    on: str
+    data_root: Path
+    cache: Path
+    jobs: int = 1
+
+    def train_images(self, available: int) -> int:
+        r"""Returns how many images are trained on, of so many."""
+        if self.on == "validation":
+            available -= min(SAMPLES, available // 5)
+        return min(self.train_size or available, available)
+
+    def fit_path(self, train_images: int) -> Path:
+        r"""Returns where the fitted generator is kept, for the figures."""
+        name = f"{self.dataset}-{self.model}-{self.seed}-{self.epochs}-{train_images}-{self.on}"
+        return self.cache / "fits" / f"{name}.safetensors"
+
+
+def _features(plan: Plan, train: tuple[torch.Tensor, torch.Tensor]) -> ClassifierFeatures:
+    r"""Returns the features of a classifier trained on the whole training set, once for all runs."""
+    images, labels = train
+    path = plan.cache / f"classifier-{plan.dataset}.safetensors"
+    classifier = Classifier(tuple(images.shape[1:]), int(labels.max()) + 1, generator=make_generator(0))
+    if path.is_file():
+        classifier.load_state_dict(read_file(path)[1])
+        return ClassifierFeatures(classifier, plan.dataset)
+    epochs = 40 if plan.dataset == "digits" else 3
+    features = ClassifierFeatures.train(images, labels, dataset_name=plan.dataset, epochs=epochs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, {"dataset": plan.dataset, "epochs": epochs}, features.classifier.state_dict())
+    return features
+
+
+def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
+    r"""Fits a generator to all classes together, as the paper does, and measures its images."""
+    # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
+    with single_threaded():
+        data = load_images(plan.dataset, plan.data_root, plan.cache)
+        features = _features(plan, data.train)
+        n = plan.train_images(len(data.train[0]))
+        train = data.train[0][:n]
+        reference = data.test[0] if plan.on == "test" else data.train[0][-min(SAMPLES, len(data.train[0]) // 5) :]
+        samples = min(SAMPLES, len(reference))
+
+        settings = settings_for(plan.model, LATENT_DIM[plan.dataset], plan.epochs)
+
+        def tell(error: float, delta: float | None) -> None:
+            if progress is not None:
+                progress.set_description(f"{plan.dataset}, {plan.model}: error {error:.4f}")
+                progress.update(COST.get(plan.model.partition(":")[0], 1.0))
+
+        start = time.process_time()
+        generator = Generator(settings).fit(train, seed=plan.seed, progress=tell)
+        cpu_seconds = time.process_time() - start
+        path = plan.fit_path(n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, *generator.state_dict())
+
+        made = generator.sample(samples, seed=plan.seed)
+        figures = fidelity(reference[:samples], made, extractor=features)
+        rebuilt = fidelity(reference[:samples], generator.reconstruct(reference[:samples]), extractor=features)
+        inception = float("nan")
+        if inception_weights() is not None:
+            extractor = InceptionFeatures()
+            inception = fidelity(reference[:samples], made, extractor=extractor)[f"FID ({extractor.name})"]
+        z = generator.density.sample(PROBES, make_generator(plan.seed, "probes")).float()
+        steepness = [
+            local_lipschitz(lambda codes: generator.values.expectation(generator.network.decode(codes)), codes)
+            .median()
+            .item()
+            for codes in (z, generator.encode(train[:PROBES]))
+        ]
+
+    def figure(name: str, of: dict[str, float] = figures) -> float:
+        return round(of[f"{name} ({features.name})"], 4)
+
+    return Run(
+        dataset=plan.dataset,
+        model=plan.model,
+        seed=plan.seed,
+        epochs=plan.epochs,
+        train_images=n,
+        on=plan.on,
+        seconds=round(generator.report.seconds, 1),
+        cpu_seconds=round(cpu_seconds, 1),
+        epochs_trained=generator.report.epochs,
+        reconstruction_error=round(generator.report.reconstruction_error, 5),
+        components=generator.report.components,
+        fid=figure("FID"),
+        fid_reconstructions=figure("FID", rebuilt),
+        fid_inception=inception,
+        precision=figure("precision"),
+        recall=figure("recall"),
+        density=figure("density"),
+        coverage=figure("coverage"),
+        lipschitz_samples=round(steepness[0], 3),
+        lipschitz_training=round(steepness[1], 3),
+        jobs=plan.jobs,
+        threads=1,
+        device=_device_name(settings.torch_device()),
+        versions=f"python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "torch-fidelity")),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+
+
+def do_runs(plans: Sequence[Plan], store: RunStore, *, jobs: int) -> list[Run]:
+    r"""Does the runs that the table does not hold yet, the cheap ones first, and returns all.
+
+    A run that is cut off is done again from its beginning; those that ended are kept.
+    """
+    sizes: dict[str, int] = {}
+    for plan in plans:
+        if plan.dataset not in sizes:
+            sizes[plan.dataset] = len(load_images(plan.dataset, plan.data_root, plan.cache).train[0])
+
+    def key(plan: Plan) -> tuple[str, ...]:
+        n = plan.train_images(sizes[plan.dataset])
+        return tuple(map(str, (plan.dataset, plan.model, plan.seed, plan.epochs, n, plan.on)))
+
+    missing = [plan for plan in plans if key(plan) not in store.runs]
+    work = sum(plan.epochs * COST.get(plan.model.partition(":")[0], 1.0) for plan in missing)
+    with tqdm(total=round(work), unit="epoch", disable=not missing) as bar:
+        bar.write(f"{len(plans) - len(missing)} of {len(plans)} runs are in {store.path}.")
+        for plan, run in zip(missing, _results(missing, jobs, bar), strict=True):
+            store.add(run)
+            bar.write(
+                f"{run.dataset}, {run.model}, seed {run.seed}: FID {run.fid:.2f} ({run.fid_reconstructions:.2f} of "
+                f"reconstructions), {run.seconds:.0f} s, {run.components} components"
+            )
+            if jobs > 1:
+                bar.update(plan.epochs * COST.get(plan.model.partition(":")[0], 1.0))
+    return [store.runs[key(plan)] for plan in plans]
+
+
+def _results(plans: Sequence[Plan], jobs: int, bar: tqdm) -> Iterator[Run]:
+    if jobs == 1:
+        return (do_run(plan, bar) for plan in plans)
+    return iter(Parallel(n_jobs=jobs, return_as="generator")(delayed(do_run)(plan) for plan in plans))

@@ -1,0 +1,93 @@
+r"""Tables of runs, ours beside the paper's."""
+
+__all__ = ["fid_table", "time_table"]
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import mean
+
+from scipy.stats import spearmanr
+
+from .published import FID, SECONDS
+from .runs import Run
+
+
+def _by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    rows: dict[str, list[Run]] = {}
+    for run in runs:
+        rows.setdefault(run.model, []).append(run)
+    return rows
+
+
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _correlation(ours: dict[str, float], published: dict[str, float]) -> str:
+    common = [model for model in published if model in ours]
+    if len(common) < 3:
+        return ""
+    found = spearmanr([ours[model] for model in common], [published[model] for model in common]).statistic
+    return f"Rank correlation with the paper over {len(common)} models: {found:.2f}.\n"
+
+
+def fid_table(dataset: str, runs: Sequence[Run]) -> str:
+    r"""Returns the table of FIDs of a data set, the best first, and the rank correlation with the paper's."""
+    rows = _by_model(runs)
+    published = FID.get(dataset, {})
+    ours = {model: mean(run.fid for run in own) for model, own in rows.items()}
+    lines = []
+    for rank, model in enumerate(sorted(ours, key=ours.__getitem__), start=1):
+        own = rows[model]
+        lines.append(
+            [
+                f"{rank}. {model}",
+                _number(ours[model]),
+                _number(mean(run.fid_inception for run in own)),
+                _number(published.get(model, math.nan)),
+                *(
+                    _number(mean(getattr(run, name) for run in own))
+                    for name in ("fid_reconstructions", "precision", "recall", "coverage")
+                ),
+                f"{mean(run.components for run in own):.0f}",
+                _number(mean(run.lipschitz_samples for run in own)),
+                _number(mean(run.lipschitz_training for run in own)),
+                str(own[0].train_images),
+                str(len(own)),
+            ]
+        )
+    head = (
+        "model", f"FID (classifier features, {dataset})", "FID (Inception)", "paper's FID", "FID of reconstructions",
+        "precision", "recall", "coverage", "components", "Lipschitz at samples", "at training codes",
+        "training images", "seeds",
+    )  # fmt: skip
+    return _markdown(head, lines) + "\n" + _correlation(ours, published)
+
+
+def time_table(dataset: str, runs: Sequence[Run]) -> str:
+    r"""Returns the table of training times of a data set, the fastest first, and the rank correlation."""
+    rows = _by_model(runs)
+    published = SECONDS.get(dataset, {})
+    ours = {model: mean(run.cpu_seconds for run in own) for model, own in rows.items()}
+    reference = ours.get("gae (paper)", math.nan)
+    lines = [
+        [
+            model,
+            _number(ours[model], 0),
+            _number(mean(run.seconds for run in rows[model]), 0),
+            _number(ours[model] / reference),
+            _number(published.get(model, math.nan)),
+            _number(published.get(model, math.nan) / published.get("gae (paper)", math.nan)),
+            str(rows[model][0].epochs_trained),
+        ]
+        for model in sorted(ours, key=ours.__getitem__)
+    ]
+    head = (
+        "model", "seconds of one CPU thread", "by the clock", "to gae (paper)", "paper, A100", "to its GAE", "epochs",
+    )  # fmt: skip
+    return _markdown(head, lines) + "\n" + _correlation(ours, published)

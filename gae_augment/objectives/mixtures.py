@@ -1,0 +1,233 @@
+r"""Variational autoencoders whose prior is a mixture that is learned with the network."""
+
+__all__ = ["GaussianMixtureVariational", "VampPrior", "VariationalDeepEmbedding"]
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..densities import AncestralMixture, GaussianMixture, components_for, fit_mixture
+from ..networks import LOG_VARIANCE_LIMIT, Autoencoder, build_perceptron
+from .base import Likelihood, Objective
+from .reconstruction import reconstruction_error
+from .variational import gaussian_kl, reparameterise
+
+
+def gaussian_log_prob(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    r"""Returns :math:`\log N(z; \mu, \sigma^2)`, in nats, summed over the last dimension."""
+    return -0.5 * (log_var + (z - mean).square() / log_var.exp() + LOG_TWO_PI).sum(dim=-1)
+
+
+LOG_TWO_PI = 1.8378770664093453
+
+
+class VariationalDeepEmbedding(Objective):
+    r"""VaDE: a variational autoencoder whose prior is a mixture of diagonal Gaussians.
+
+    The responsibilities :math:`\gamma_c \propto \pi_c N(z; \mu_c, \lambda_c)` of a drawn code take the place of
+    :math:`q(c|x)`. The network begins as a plain autoencoder; the mixture is then fitted to the codes.
+
+    Args:
+        likelihood: As for every objective.
+        pretraining: The part of the epochs in which it is a plain autoencoder.
+
+    References:
+        | Variational deep embedding (Jiang et al., 2017), https://arxiv.org/abs/1611.05148
+    """
+
+    logits: nn.Parameter
+    means: nn.Parameter
+    log_variances: nn.Parameter
+
+    def __init__(self, likelihood: Likelihood, pretraining: float = 1 / 3) -> None:
+        super().__init__(likelihood)
+        self.pretraining = pretraining
+        self.pretrained = False
+
+    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+        r"""Makes a mixture of as many components as the images support."""
+        number = components_for(len(x), components)
+        self.logits = nn.Parameter(torch.zeros(number))
+        self.means = nn.Parameter(torch.zeros(number, network.latent_dim))
+        self.log_variances = nn.Parameter(torch.zeros(number, network.latent_dim))
+        self.seed = int(torch.randint(2**31, (1,), generator=generator))
+
+    @torch.no_grad()
+    def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
+        r"""Fits the mixture to the codes when the pretraining is over."""
+        if self.pretrained or part < self.pretraining:
+            return
+        self.pretrained = True
+        z = network.encode(x).double().cpu()
+        regularisation = 1e-3 * max(z.var(dim=0, correction=0).mean().item(), 1e-6)
+        mixture = fit_mixture(z.numpy(), len(self.logits), "diag", regularisation, self.seed)
+        self.logits.copy_(torch.from_numpy(mixture.weights_).clamp(min=1e-6).log())
+        self.means.copy_(torch.from_numpy(mixture.means_))
+        self.log_variances.copy_(torch.from_numpy(mixture.covariances_).log())
+
+    def bounded_log_variances(self) -> Tensor:
+        r"""Returns the components' log-variances, with shape :math:`(K, d)`."""
+        return self.log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+
+    def divergence(self, mean: Tensor, log_var: Tensor, z: Tensor) -> Tensor:
+        r"""Returns :math:`KL(q(z, c|x) \| p(z, c))`, in nats, with shape :math:`(B,)`.
+
+        Args:
+            mean: The means of the posteriors, with shape :math:`(B, d)`.
+            log_var: Their log-variances, with shape :math:`(B, d)`.
+            z: A code drawn from each, with shape :math:`(B, d)`, which the responsibilities are taken at.
+        """
+        log_weights, log_variances = self.logits.log_softmax(dim=0), self.bounded_log_variances()
+        log_gamma = (log_weights + gaussian_log_prob(z[:, None], self.means, log_variances)).log_softmax(dim=1)
+        gamma = log_gamma.exp()
+        cross = log_variances + (log_var.exp()[:, None] + (mean[:, None] - self.means).square()) / log_variances.exp()
+        return (
+            0.5 * (gamma * cross.sum(dim=2)).sum(dim=1)
+            - 0.5 * (1 + log_var).sum(dim=1)
+            + (gamma * (log_gamma - log_weights)).sum(dim=1)
+        )
+
+    def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
+        r"""Returns the negative evidence lower bound of a batch, in nats per image; before it, the error alone."""
+        if not self.pretrained:
+            return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()
+        mean, log_var = network.posterior(x)
+        z = reparameterise(mean, log_var, noise)
+        error = reconstruction_error(network.decode(z), x, self.likelihood)
+        return (error + self.divergence(mean, log_var, z)).mean()
+
+    def prior(self, network: Autoencoder) -> GaussianMixture:
+        r"""Returns the mixture."""
+        return GaussianMixture.of(self.logits.softmax(dim=0), self.means, self.bounded_log_variances().exp())
+
+
+class VampPrior(Objective):
+    r"""VampVAE: the prior is the mixture of the posteriors at learned pseudo-inputs :math:`u_1 \dots u_K`.
+
+    The divergence's weight grows from 0 to 1 at the beginning.
+
+    Args:
+        likelihood: As for every objective.
+        warm_up: The part of the epochs after which the weight is 1.
+
+    References:
+        | VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
+    """
+
+    pseudo_inputs: nn.Parameter
+
+    def __init__(self, likelihood: Likelihood, warm_up: float = 0.2) -> None:
+        super().__init__(likelihood)
+        self.warm_up = warm_up
+        self.weight = 1.0
+
+    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+        r"""Takes training images as the first pseudo-inputs, no more than there are."""
+        chosen = torch.randperm(len(x), generator=generator)[:components]
+        self.pseudo_inputs = nn.Parameter(x[chosen.to(x.device)].clone())
+
+    def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
+        r"""Raises the weight of the divergence."""
+        self.weight = min(1.0, part / self.warm_up) if self.warm_up > 0 else 1.0
+
+    def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
+        r"""Returns mean and log-variance of each component of the prior, with shape :math:`(K, d)`."""
+        inputs = self.pseudo_inputs.clamp(0, 1) if self.likelihood == "bernoulli" else self.pseudo_inputs
+        return network.posterior(inputs)
+
+    def log_prior(self, network: Autoencoder, z: Tensor) -> Tensor:
+        r"""Returns the log-density of codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
+        mean, log_var = self.components(network)
+        return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
+
+    def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
+        r"""Returns the negative evidence lower bound of a batch, with the divergence weighted, in nats per image."""
+        mean, log_var = network.posterior(x)
+        z = reparameterise(mean, log_var, noise)
+        error = reconstruction_error(network.decode(z), x, self.likelihood)
+        divergence = gaussian_log_prob(z, mean, log_var) - self.log_prior(network, z)
+        return (error + self.weight * divergence).mean()
+
+    @torch.no_grad()
+    def prior(self, network: Autoencoder) -> GaussianMixture:
+        r"""Returns the mixture of the posteriors at the pseudo-inputs, all of one weight."""
+        mean, log_var = self.components(network)
+        return GaussianMixture.of(torch.full((len(mean),), 1 / len(mean)), mean, log_var.exp())
+
+
+class GaussianMixtureVariational(Objective):
+    r"""GMVAE: codes are drawn from a mixture whose components are functions of a further latent variable.
+
+    In the paper's letters: an image y has the code x, and :math:`w \sim N(0, I)`, :math:`x | z{=}k, w \sim
+    N(\mu_k(w), \sigma_k^2(w))` with :math:`z` uniform. Here codes are :math:`z` as everywhere and the component is
+    :math:`k`. The loss is
+
+    .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)).
+
+    Args:
+        likelihood: As for every objective.
+        free_bits: The least divergence :math:`\lambda` of the components from uniform ones that counts, in nats.
+        weight: The weight of the three divergences; 1 for the bound.
+
+    References:
+        | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
+        | https://arxiv.org/abs/1611.02648
+    """
+
+    mixture: AncestralMixture
+    context: nn.Sequential
+
+    HIDDEN = 128
+
+    def __init__(self, likelihood: Likelihood, free_bits: float = 0.5, weight: float = 1.0) -> None:
+        super().__init__(likelihood)
+        self.free_bits = free_bits
+        self.weight = weight
+
+    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+        r"""Makes the prior, and the network of :math:`q(w|x)`, which sees what the encoder makes of an image."""
+        d = network.latent_dim
+        number = components_for(len(x), components)
+        self.mixture = AncestralMixture(number, d, generator)
+        # With last layers of 0 all components would be one, and stay so: they begin at different means.
+        last = self.mixture.network[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.bias.view(number, 2, d)[:, 0] = torch.randn(number, d, generator=generator)
+        self.context = build_perceptron([2 * d, self.HIDDEN, 2 * d], generator)
+
+    def divergences(
+        self, mean: Tensor, log_var: Tensor, z: Tensor, w_mean: Tensor, w_log_var: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Returns the conditional prior's, the context's and the components' divergence, each of shape :math:`(B,)`.
+
+        Args:
+            mean: The means of the codes' posteriors, with shape :math:`(B, d)`.
+            log_var: Their log-variances.
+            z: A code drawn from each.
+            w_mean: The means of the posteriors of w, with shape :math:`(B, d)`.
+            w_log_var: Their log-variances.
+            w: A value drawn from each.
+        """
+        means, log_variances = self.mixture.conditional(w)
+        log_gamma = gaussian_log_prob(z[:, None], means, log_variances).log_softmax(dim=1)
+        gamma = log_gamma.exp()
+        ratio = log_var[:, None] - log_variances
+        each = 0.5 * (ratio.exp() + (mean[:, None] - means).square() / log_variances.exp() - 1 - ratio).sum(dim=2)
+        uniform = torch.tensor(float(self.mixture.components), device=z.device).log()
+        return (gamma * each).sum(dim=1), gaussian_kl(w_mean, w_log_var), uniform + (gamma * log_gamma).sum(dim=1)
+
+    def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
+        r"""Returns the negative evidence lower bound of a batch, in nats per image."""
+        mean, log_var = network.posterior(x)
+        z = reparameterise(mean, log_var, noise)
+        w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
+        w_log_var = w_log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        w = reparameterise(w_mean, w_log_var, noise)
+        error = reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        codes, context, components = (d.mean() for d in self.divergences(mean, log_var, z, w_mean, w_log_var, w))
+        return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
+
+    def prior(self, network: Autoencoder) -> AncestralMixture:
+        r"""Returns the mixture given w, with w drawn anew for each code."""
+        return self.mixture.requires_grad_(False)

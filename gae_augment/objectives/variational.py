@@ -1,0 +1,57 @@
+r"""Variational autoencoders with the prior N(0, I)."""
+
+__all__ = ["Variational", "gaussian_kl", "reparameterise"]
+
+import torch
+from torch import Tensor
+
+from ..networks import Autoencoder
+from .base import Likelihood, Objective
+from .reconstruction import reconstruction_error
+
+
+def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
+    r"""Returns :math:`KL(N(\mu, \sigma^2) \| N(0, I))`, in nats.
+
+    Args:
+        mean: The means :math:`\mu`, with shape :math:`(B, d)`.
+        log_var: The log-variances, with shape :math:`(B, d)`.
+
+    Returns:
+        One divergence per image, with shape :math:`(B,)`.
+    """
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=-1)
+
+
+def standard_normal(like: Tensor, noise: torch.Generator) -> Tensor:
+    r"""Returns draws of :math:`N(0, 1)`, with the shape of another tensor and on its device."""
+    return torch.randn(like.shape, generator=noise, device=like.device)
+
+
+def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Tensor:
+    r"""Returns a draw of :math:`N(\mu, \sigma^2)` that gradients pass through, with the shape of the mean."""
+    return mean + (0.5 * log_var).exp() * standard_normal(mean, noise)
+
+
+class Variational(Objective):
+    r"""The variational autoencoder, :math:`rec + \beta \cdot KL`.
+
+    Args:
+        likelihood: As for every objective.
+        beta: The weight :math:`\beta` of the divergence, on the scale of a reconstruction error that is summed over
+            pixels: 1 for the evidence lower bound, more for codes that are disentangled, less for faithful images.
+
+    References:
+        | Auto-encoding variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
+        | beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
+    """
+
+    def __init__(self, likelihood: Likelihood, beta: float = 1.0) -> None:
+        super().__init__(likelihood)
+        self.beta = beta
+
+    def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
+        r"""Returns the negative evidence lower bound of a batch, in nats per image."""
+        mean, log_var = network.posterior(x)
+        outputs = network.decode(reparameterise(mean, log_var, noise))
+        return reconstruction_error(outputs, x, self.likelihood).mean() + self.beta * gaussian_kl(mean, log_var).mean()
