@@ -20,6 +20,9 @@ from .seeding import make_generator
 CODES_PER_COMPONENT = 20
 """A component of a mixture is supported by so many codes at least."""
 
+SEARCHED_ON = 20_000
+"""The number of components is searched for on at most so many codes; the mixture is then refined on all."""
+
 
 def components_for(codes: int, most: int) -> int:
     r"""Returns how many components of at most so many a number of codes supports, 1 at least."""
@@ -146,11 +149,14 @@ class GaussianMixture:
         deviation = torch.where(deviation > 1e-12 * mean.abs().clamp(min=1.0), deviation, 0.0)
         standardised = ((z - mean) / torch.where(deviation == 0, 1.0, deviation)).numpy()
 
+        searched = standardised
+        if len(z) > SEARCHED_ON:
+            searched = standardised[np.random.default_rng(seed).choice(len(z), SEARCHED_ON, replace=False)]
         best, best_criterion, worse = None, float("inf"), 0
         cap = max(1, min(self.max_components, len(z) // self.codes_per_component))
         for components in _numbers(min(self.min_components, cap), cap):
-            mixture = fit_mixture(standardised, components, "full", self.regularisation, seed)
-            criterion = mixture.bic(standardised)
+            mixture = fit_mixture(searched, components, "full", self.regularisation, seed)
+            criterion = mixture.bic(searched)
             if criterion < best_criterion:
                 best, best_criterion, worse = mixture, criterion, 0
             else:
@@ -159,6 +165,8 @@ class GaussianMixture:
                 break
         if best is None:
             raise FloatingPointError("No mixture could be fitted to the codes: their likelihood is not a number.")
+        if len(searched) < len(standardised):
+            best = fit_mixture(standardised, best.n_components, "full", self.regularisation, seed, start=best)
 
         self.weights = torch.from_numpy(best.weights_) / best.weights_.sum()
         self.means = torch.from_numpy(best.means_) * deviation + mean
@@ -266,13 +274,31 @@ class AncestralMixture(nn.Module):
         return self.requires_grad_(False)
 
 
-def fit_mixture(z: np.ndarray, components: int, covariance: str, regularisation: float, seed: int) -> Any:
-    r"""Returns scikit-learn's Gaussian mixture of codes of shape :math:`(N, d)`, with ``"full"`` or ``"diag"`` ones."""
+def fit_mixture(
+    z: np.ndarray, components: int, covariance: str, regularisation: float, seed: int, start: Any = None
+) -> Any:
+    r"""Returns scikit-learn's Gaussian mixture of codes of shape :math:`(N, d)`.
+
+    Args:
+        z: The codes.
+        components: The number of components.
+        covariance: Their covariances: ``"full"`` or ``"diag"``.
+        regularisation: What is added to the variances.
+        seed: The seed of the initialisation.
+        start: A mixture of the same kind to begin with.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Mixture
 
     mixture = Mixture(
-        components, covariance_type=covariance, reg_covar=regularisation, max_iter=200, random_state=seed % 2**32
+        components,
+        covariance_type=covariance,
+        reg_covar=regularisation,
+        max_iter=200,
+        random_state=seed % 2**32,
+        weights_init=None if start is None else start.weights_,
+        means_init=None if start is None else start.means_,
+        precisions_init=None if start is None else start.precisions_,
     )
     with warnings.catch_warnings():
         # A mixture that is still creeping after 200 steps is as good as its criterion says.

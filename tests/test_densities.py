@@ -6,6 +6,7 @@ import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
+from gae_augment import densities
 from gae_augment.densities import DENSITIES, AncestralMixture, GaussianMixture, StandardNormal, _numbers
 from gae_augment.seeding import make_generator
 
@@ -207,6 +208,24 @@ def test_numbers_of_components_that_are_tried():
     assert _numbers(1, 100)[9:] == [10, 20, 40, 80, 100]
     assert _numbers(10, 10) == [10]
     assert _numbers(1, 1) == [1]
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_many_codes_are_searched_in_part_and_the_best_is_refined_on_all(codes, mixture, monkeypatch):
+    sizes = []
+
+    def fit(z, components, *arguments, start=None):
+        sizes.append((len(z), components, start is not None))
+        return original(z, components, *arguments, start=start)
+
+    original = densities.fit_mixture
+    monkeypatch.setattr(densities, "fit_mixture", fit)
+    monkeypatch.setattr(densities, "SEARCHED_ON", 500)
+    in_part = GaussianMixture(6).fit(codes)
+    assert [size for size, *_ in sizes[:-1]] == [500] * (len(sizes) - 1)
+    assert sizes[-1] == (3000, 3, True)
+    # It is the mixture that a search on all codes ends with.
+    assert in_part.log_prob(codes).mean().item() == pytest.approx(mixture.log_prob(codes).mean().item(), abs=1e-3)
 
 
 def test_just_so_many_components(codes):
