@@ -21,7 +21,7 @@ from gae_augment.objectives import reconstruction_error
 from gae_augment.objectives.adversarial import AdversarialVariational
 from gae_augment.objectives.discrepancy import SCALES, InfoVariational, Wasserstein, maximum_mean_discrepancy
 from gae_augment.objectives.mixtures import GaussianMixtureVariational, VampPrior, VariationalDeepEmbedding
-from gae_augment.objectives.reconstruction import RegularisedReconstruction
+from gae_augment.objectives.reconstruction import Reconstruction, RegularisedReconstruction
 from gae_augment.objectives.variational import Variational, gaussian_kl, reparameterise
 from gae_augment.seeding import make_generator
 
@@ -164,6 +164,28 @@ def test_regularised_reconstruction_is_the_sum_of_its_parts(x):
     weights = torch.nn.utils.parameters_to_vector(network.decoder.parameters())
     expected = 0.5 * (network.decode(z) - x).norm() ** 2 / 6 + 0.3 * 0.5 * z.norm() ** 2 / 6 + 0.2 * weights.norm() ** 2
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_steepness_is_the_expected_squared_slope(x, likelihood):
+    network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
+    torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
+    network.requires_grad_(False)
+    z = network.encode(x)
+    unit = z.std(dim=0, correction=0)
+
+    def decode(u):
+        outputs = network.decode((u * unit)[None]).flatten()
+        return outputs.sigmoid() if likelihood == "bernoulli" else outputs
+
+    # The mean of |J v|^2 over directions v of N(0, I) is the squared Frobenius norm of J.
+    jacobians = [torch.autograd.functional.jacobian(decode, code / unit) for code in z]
+    expected = torch.stack([jacobian.square().sum() for jacobian in jacobians]).mean()
+    noise = torch.Generator().manual_seed(0)
+    plain = Reconstruction(likelihood).loss(network, x, noise)
+    slopes = torch.stack([Reconstruction(likelihood, steepness=2.0).loss(network, x, noise) for _ in range(2000)])
+    slopes = (slopes - plain) / 2
+    assert (slopes.mean() - expected).abs() < 4 * slopes.std() / 2000**0.5 + 0.03 * expected
 
 
 @pytest.fixture

@@ -26,6 +26,9 @@ from .rows import COST, settings_for
 SAMPLES = 10_000
 """The images that are made for FID, and at most so many test images."""
 
+CODES = 5000
+"""The codes that their standard deviation is taken over."""
+
 PROBES = 256
 """The codes at which the decoder's Lipschitz constant is measured."""
 
@@ -149,6 +152,22 @@ def _features(plan: Plan, train: tuple[torch.Tensor, torch.Tensor]) -> Classifie
     return features
 
 
+def steepness(generator: Generator, train: torch.Tensor, seed: int) -> tuple[float, float]:
+    r"""Returns the median local Lipschitz constant of a decoder at sampled codes, and that at codes of training images.
+
+    Codes are taken in units of their standard deviation in each dimension, so that models compare.
+    """
+    codes = generator.encode(train[:CODES])
+    unit = codes.std(dim=0).clamp(min=1e-6)
+
+    def decode(z: torch.Tensor) -> torch.Tensor:
+        return generator.values.expectation(generator.network.decode(unit * z))
+
+    sampled = generator.draw_codes(PROBES, make_generator(seed, "probes")).float()
+    at_samples, at_codes = (local_lipschitz(decode, z / unit).median().item() for z in (sampled, codes[:PROBES]))
+    return at_samples, at_codes
+
+
 def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
     r"""Fits a generator to all classes together, as the paper does, and measures its images."""
     # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
@@ -181,13 +200,7 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         if inception_weights() is not None:
             extractor = InceptionFeatures()
             inception = fidelity(reference[:samples], made, extractor=extractor)[f"FID ({extractor.name})"]
-        z = generator.density.sample(PROBES, make_generator(plan.seed, "probes")).float()
-        steepness = [
-            local_lipschitz(lambda codes: generator.values.expectation(generator.network.decode(codes)), codes)
-            .median()
-            .item()
-            for codes in (z, generator.encode(train[:PROBES]))
-        ]
+        at_samples, at_codes = steepness(generator, train, plan.seed)
 
     def figure(name: str, of: dict[str, float] = figures) -> float:
         return round(of[f"{name} ({features.name})"], 4)
@@ -211,8 +224,8 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         recall=figure("recall"),
         density=figure("density"),
         coverage=figure("coverage"),
-        lipschitz_samples=round(steepness[0], 3),
-        lipschitz_training=round(steepness[1], 3),
+        lipschitz_samples=round(at_samples, 3),
+        lipschitz_training=round(at_codes, 3),
         jobs=plan.jobs,
         threads=1,
         device=_device_name(settings.torch_device()),

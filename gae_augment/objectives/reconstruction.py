@@ -9,6 +9,9 @@ from torch.nn import functional
 from ..networks import Autoencoder
 from .base import Likelihood, Objective
 
+STEP = 0.01
+"""The length of a step along the codes, in standard deviations, over which a slope is measured."""
+
 
 def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
     r"""Returns the reconstruction error of each image, summed over its pixels, in nats.
@@ -47,14 +50,36 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
 class Reconstruction(Objective):
     r"""The objective of the generative autoencoder: the reconstruction error alone.
 
+    The method assumes a decoder that is Lipschitz continuous. A penalty can keep it so: :math:`w \cdot E_v \|J v\|^2`,
+    where :math:`J v` is the change of an image along a random direction of the codes, per standard deviation of them.
+
+    Args:
+        likelihood: As for every objective.
+        steepness: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for none.
+
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
         | https://doi.org/10.4218/etrij.2023-0375
     """
 
+    def __init__(self, likelihood: Likelihood, steepness: float = 0.0) -> None:
+        super().__init__(likelihood)
+        self.steepness = steepness
+
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean error of a batch, in nats per image."""
-        return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()
+        r"""Returns the mean error of a batch, with the penalty if there is one, in nats per image."""
+        z = network.encode(x)
+        outputs = network.decode(z)
+        error = reconstruction_error(outputs, x, self.likelihood).mean()
+        if not self.steepness:
+            return error
+        unit = z.detach().std(dim=0, correction=0)
+        direction = torch.randn(z.shape, generator=noise, device=z.device) * unit
+        moved = network.decode(z + STEP * direction)
+        if self.likelihood == "bernoulli":
+            outputs, moved = outputs.sigmoid(), moved.sigmoid()
+        slope = ((moved - outputs) / STEP).flatten(1).square().sum(dim=1).mean()
+        return error + self.steepness * slope
 
 
 class RegularisedReconstruction(Objective):
