@@ -89,6 +89,9 @@ def test_rows_follow_the_protocol():
     paper = rows.settings_for("gae (paper)", 10, 30)
     assert (paper.components, paper.schedule, paper.density) == ((10, 10), "constant", "auto")
     assert rows.settings_for("beta_vae:beta=2", 10, 30).model.objective("bernoulli").beta == 2
+    changed = rows.settings_for("gae:delta=0.05,components=7,steepness=0.5", 10, 30)
+    assert (changed.delta, changed.components, changed.model.objective("bernoulli").steepness) == (0.05, 7, 0.5)
+    assert rows.settings_for("info_vae", 10, 30).model.objective("bernoulli").scale == 100
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 
 from gae_augment.generator import Generator
-from gae_augment.objectives import MODELS
+from gae_augment.objectives import MODELS, Model
 from gae_augment.persistence import read_file
 
 from .cosine import do_trials
 from .data import DATASETS, load_images
 from .figures import draw_reconstructions, draw_samples
 from .report import write_report
-from .rows import ROWS, parse_row
+from .rows import ROWS, settings_for
 from .runs import Plan, RunStore, do_runs
 from .tables import fid_table, time_table
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for row in options.models:
         try:
-            parse_row(row)
+            settings_for(row, 1, 1)
         except ValueError as error:
             parser.error(str(error))
     if options.experiment == "cosine":
@@ -79,7 +79,8 @@ def _draw(options: argparse.Namespace, dataset: str, paths: dict[str, Path]) -> 
     generators = {}
     for row, path in paths.items():
         header, tensors = read_file(path)
-        model = parse_row(row)[1]
+        model = settings_for(row, 1, 1).model
+        assert isinstance(model, Model)
         generators[row] = Generator.from_state_dict(header, tensors, None if model.name in MODELS else model)
         draw_samples(generators[row], options.output / dataset / f"samples {row}.png")
     test = load_images(dataset, options.data_root, options.cache).test[0]

@@ -23,8 +23,10 @@ COST = {"vae_gan": 4.0, "gmvae": 1.2, "vamp_vae": 1.3, "vade": 1.1}
 """What an epoch costs, roughly, where it costs more than the plain autoencoder's."""
 
 
-def parse_row(text: str) -> tuple[str, Model]:
-    r"""Returns name and model of a row such as ``"vae"`` or ``"info_vae:alpha=0.5,scale=100"``.
+def parse_row(text: str) -> tuple[str, Model, dict[str, float]]:
+    r"""Returns name, model and changed settings of a row such as ``"vae"`` or ``"gae:delta=0.05,steepness=0.1"``.
+
+    What is not the name of a setting is an argument of the objective.
 
     Raises:
         ValueError: If there is no such row.
@@ -39,13 +41,13 @@ def parse_row(text: str) -> tuple[str, Model]:
         raise ValueError(
             f"Arguments of a model are numbers, as in 'beta_vae:beta=2', and they are {text!r}."
         ) from error
-    chosen = chosen or TUNED.get(name, {})
-    if chosen:
+    fields = {field.name for field in dataclasses.fields(GeneratorSettings)}
+    changed = {key: int(value) if value.is_integer() else value for key, value in chosen.items() if key in fields}
+    own = {key: value for key, value in chosen.items() if key not in fields} or TUNED.get(name, {})
+    if own:
         # A name of its own, for it is not the table's model any more.
-        model = dataclasses.replace(
-            model, name=f"{name} in the benchmark", objective=partial(model.objective, **chosen)
-        )
-    return text, model
+        model = dataclasses.replace(model, name=f"{name} in the benchmark", objective=partial(model.objective, **own))
+    return name, model, changed
 
 
 def settings_for(row: str, latent_dim: int, epochs: int) -> GeneratorSettings:
@@ -53,13 +55,13 @@ def settings_for(row: str, latent_dim: int, epochs: int) -> GeneratorSettings:
 
     Network, latent dimension, epochs and batch size are the paper's for all rows, and so is the optimiser, Adam.
     """
-    name, model = parse_row(row)
-    protocol = GeneratorSettings(
+    name, model, changed = parse_row(row)
+    settings = GeneratorSettings(
         model=model, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, anchored=False
     )
     if name == PAPERS:
         # All epochs, ten components, and no schedule, of which the paper does not speak.
-        return dataclasses.replace(protocol, delta=1e-9, components=(10, 10), schedule="constant")
-    if name == OURS:
-        return protocol
-    return dataclasses.replace(protocol, components=(10, 10))
+        settings = dataclasses.replace(settings, delta=1e-9, components=(10, 10), schedule="constant")
+    elif name != OURS:
+        settings = dataclasses.replace(settings, components=(10, 10))
+    return dataclasses.replace(settings, **changed)

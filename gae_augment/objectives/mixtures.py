@@ -230,4 +230,4 @@ class GaussianMixtureVariational(Objective):
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
         r"""Returns the mixture given w, with w drawn anew for each code."""
-        return self.mixture.requires_grad_(False)
+        return self.mixture.requires_grad_(False).cpu()
