@@ -54,6 +54,8 @@ class GAEAugmenter(BaseEstimator):
         starts: How many first weights are tried. They share half of the epochs, and the best ones are trained for the
             other half. ``"auto"`` tries 8 for vectors that have more features than a code has dimensions, where first
             weights decide much, and 1 else.
+        truncated: Whether codes from a fitted mixture that lie beyond all training codes are drawn anew; only where
+            there are at least 20 images for each dimension of a code.
         anchored: Whether a new image keeps the detail of a real one, which the autoencoder cannot reproduce: the
             training image whose code is nearest is moved to the new code, :math:`x_i + f_d(z) - f_d(z_i)`. The
             training images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"``
@@ -102,6 +104,7 @@ class GAEAugmenter(BaseEstimator):
         learning_rate: float = 1e-3,
         schedule: str = "cosine",
         starts: int | Literal["auto"] = "auto",
+        truncated: bool = True,
         anchored: bool | Literal["auto"] = "auto",
         sampling_strategy: SamplingStrategy = "auto",
         device: str = "auto",
@@ -120,6 +123,7 @@ class GAEAugmenter(BaseEstimator):
         self.learning_rate = learning_rate
         self.schedule = schedule
         self.starts = starts
+        self.truncated = truncated
         self.anchored = anchored
         self.sampling_strategy = sampling_strategy
         self.device = device
@@ -140,6 +144,7 @@ class GAEAugmenter(BaseEstimator):
             learning_rate=self.learning_rate,
             schedule=self.schedule,
             starts=self.starts,
+            truncated=self.truncated,
             anchored=self.anchored,
             device=self.device,
         )
@@ -414,6 +419,9 @@ class GAEAugmenter(BaseEstimator):
             counts, strategy = dict(header["counts"]), dict(header["strategy"])
             if parameters["sampling_strategy"] is None:
                 parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
+            for name in ("architecture", "components"):
+                if isinstance(parameters.get(name), list):
+                    parameters[name] = tuple(parameters[name])
             try:
                 GeneratorSettings(device=parameters["device"])
             except ValueError:

@@ -36,6 +36,10 @@ class LatentDensity(Protocol):
     def components(self) -> int:
         r"""The number of components of a mixture; 1 for a density that is none."""
 
+    @property
+    def latent_dim(self) -> int:
+        r"""The dimension of a code; 0 before the fit."""
+
     def fit(self, z: Tensor, seed: int = 0) -> Self:
         r"""Fits the density to codes of shape :math:`(N, d)`."""
 
@@ -135,6 +139,11 @@ class GaussianMixture:
     def components(self) -> int:
         r"""The number of components that the fit has chosen; 0 before it."""
         return len(self.weights)
+
+    @property
+    def latent_dim(self) -> int:
+        r"""The dimension of a code; 0 before the fit."""
+        return self.means.shape[1]
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
         r"""Fits the mixture to codes.
@@ -250,10 +259,11 @@ class AncestralMixture(nn.Module):
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
-        w = torch.randn(n, self.latent_dim, generator=generator)
+        w = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
         component = torch.randint(self.components, (n,), generator=generator)
         mean, log_var = (both[torch.arange(n), component] for both in self.conditional(w))
-        return (mean + (0.5 * log_var).exp() * torch.randn(n, self.latent_dim, generator=generator)).double()
+        noise = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
+        return (mean + (0.5 * log_var).exp() * noise).double()
 
     @torch.no_grad()
     def log_prob(self, z: Tensor) -> Tensor:
@@ -261,15 +271,20 @@ class AncestralMixture(nn.Module):
 
         It is the mean density over fixed draws of w.
         """
-        mean, log_var = self.conditional(torch.randn(self.DRAWS, self.latent_dim, generator=make_generator("w")))
+        mean, log_var = self.conditional(
+            torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
+        )
         gaussians = Independent(Normal(mean.flatten(0, 1).double(), (0.5 * log_var).flatten(0, 1).double().exp()), 1)
         every = MixtureSameFamily(Categorical(torch.ones(self.DRAWS * self.components, dtype=torch.float64)), gaussians)
         return torch.cat([every.log_prob(some) for some in z.double().split(100)])
 
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
         r"""Takes over what :meth:`state_dict` gave, in whatever size that is."""
-        latent_dim = state["network.0.weight"].shape[1]
-        self._build(len(state["network.2.bias"]) // (2 * latent_dim), latent_dim, None)
+        latent_dim = math.prod(state["network.0.weight"].shape[1:])
+        components, rest = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
+        if not latent_dim or not components or rest:
+            raise ValueError("the tensors of the prior are not those of a mixture")
+        self._build(components, latent_dim, None)
         super().load_state_dict(state, *arguments, **options)
         return self.requires_grad_(False)
 

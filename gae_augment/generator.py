@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from .densities import DENSITIES, LatentDensity
+from .densities import DENSITIES, GaussianMixture, LatentDensity
 from .networks import Architecture, Autoencoder, build_autoencoder, resolve_architecture
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
@@ -58,11 +58,11 @@ CHOSEN_DENSITIES = ("mixture", "normal", "standard_normal")
 MOST_COMPONENTS = 100
 """The most components of a mixture that ``components="auto"`` tries."""
 
-FLOOR_FROM = 20
-"""From so many codes for each dimension on, the tails beyond all codes are cut off."""
+LIMITS_FROM = 20
+"""From so many codes for each dimension on, new codes keep within the range of these."""
 
 REDRAWS = 20
-"""How often codes in the tails are drawn anew, at most."""
+"""How often codes beyond the range are drawn anew, at most."""
 
 LEARNED_COMPONENTS = 10
 """The components of a mixture that is learned with the network, where ``components="auto"``."""
@@ -87,6 +87,7 @@ class GeneratorSettings:
     learning_rate: float = 1e-3
     schedule: str = "cosine"
     starts: int | Literal["auto"] = "auto"
+    truncated: bool = True
     anchored: bool | Literal["auto"] = "auto"
     device: str = "auto"
 
@@ -135,6 +136,8 @@ class GeneratorSettings:
                 f"'delta' is a boundary for models that train until their reconstruction error is small, and "
                 f"{model.name!r} trains for all its epochs; it is {self.delta!r}. Leave it at 'auto'."
             )
+        if self.truncated not in (True, False):
+            raise ValueError(f"'truncated' is True or False, and it is {self.truncated!r}.")
         if self.anchored not in (True, False, "auto"):
             raise ValueError(f"'anchored' is True, False or 'auto', and it is {self.anchored!r}.")
         if self.device != "auto":
@@ -246,7 +249,7 @@ class Generator:
     density: LatentDensity
     report: FitReport
     anchors: Tensor | None = None
-    floor: float = -math.inf
+    limits: Tensor | None = None
     _prior: LatentDensity | None = None
 
     def __init__(self, settings: GeneratorSettings | None = None) -> None:
@@ -281,6 +284,7 @@ class Generator:
 
     def _fit(self, images: Tensor, seed: int, values: ValueScale, progress: Progress) -> Self:
         start = time.perf_counter()
+        self.limits = None
         self.shape, self.values = tuple(images.shape[1:]), values
         images = images.to(self.settings.torch_device())
         log, delta = self._train(images, seed, progress)
@@ -289,10 +293,9 @@ class Generator:
         else:
             codes = self.encode(images)
             self.density.fit(codes, seed=derive_seed(seed, "density"))
-            # Fewer codes lie far higher in a density that is fitted to them than new ones do.
-            if len(codes) >= FLOOR_FROM * codes.shape[1]:
-                parts = codes.cpu().split(DECODED_AT_ONCE)
-                self.floor = min(self.density.log_prob(part).min().item() for part in parts)
+            own = isinstance(self.density, GaussianMixture) and self.settings.truncated
+            if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
+                self.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
         self.anchors = images.cpu() if self.settings.anchored_for(self.shape) else None
         self.report = FitReport(
             images=len(images),
@@ -424,14 +427,16 @@ class Generator:
             return self.decode(z) if self.anchors is None else self._decode_anchored(z, self.anchors)
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
-        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, none in the tails beyond all training codes.
+        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`.
 
-        A code that a fitted density holds for less likely than every code that it was fitted to is drawn anew: out
-        there the decoder was never trained.
+        A code of a fitted mixture that lies beyond all training codes in a dimension is drawn anew: out there the
+        decoder was never trained.
         """
         z = self.density.sample(n, generator)
+        if self.limits is None:
+            return z
         for _ in range(REDRAWS):
-            outside = torch.cat([self.density.log_prob(some) for some in z.split(DECODED_AT_ONCE)]) < self.floor
+            outside = ((z < self.limits[0]) | (z > self.limits[1])).any(dim=1)
             if not outside.any():
                 break
             z[outside] = self.density.sample(int(outside.sum()), generator)
@@ -458,12 +463,13 @@ class Generator:
             "shape": list(self.shape),
             "values": {"kind": self.values.kind, "dtype": str(self.values.dtype).removeprefix("torch.")},
             "report": asdict(self.report),
-            "floor": self.floor if math.isfinite(self.floor) else None,
         }
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"density.{name}": tensor for name, tensor in self.density.state_dict().items()}
         if self.anchors is not None:
             tensors["anchors.images"] = self.anchors
+        if self.limits is not None:
+            tensors["codes.limits"] = self.limits
         if self.values.mean is not None and self.values.deviation is not None and self.values.bounds is not None:
             tensors |= {"values.mean": self.values.mean, "values.deviation": self.values.deviation}
             tensors["values.bounds"] = self.values.bounds
@@ -481,7 +487,7 @@ class Generator:
         self = cls(GeneratorSettings(**{**header["settings"], "model": model or header["settings"]["model"]}))
         self.shape = tuple(int(size) for size in header["shape"])
         self._build(generator=None)
-        groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}}
+        groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}, "codes": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
             groups[group][rest] = tensor
@@ -497,5 +503,9 @@ class Generator:
         )
         self.anchors = groups["anchors"].get("images")
         self.report = FitReport(**header["report"])
-        self.floor = -math.inf if header["floor"] is None else float(header["floor"])
+        self.limits = groups["codes"].get("limits")
+        dimension = self.settings.latent_dim_for(self.shape)
+        found = [self.density.latent_dim] + ([] if self.limits is None else list(self.limits.shape[1:]))
+        if any(other != dimension for other in found):
+            raise ValueError(f"codes have {dimension} dimensions, and those of the density {found[0]}")
         return self

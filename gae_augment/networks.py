@@ -233,7 +233,11 @@ def resolve_architecture(architecture: Architecture, shape: tuple[int, ...]) -> 
     Raises:
         ValueError: If the architecture is unknown, or is convolutional where there are no pixels side by side.
     """
-    own = isinstance(architecture, tuple) and all(type(width) is int and width > 0 for width in architecture)
+    own = (
+        isinstance(architecture, tuple)
+        and len(architecture) > 0
+        and all(type(width) is int and width > 0 for width in architecture)
+    )
     if not own and architecture not in ARCHITECTURES:
         raise ValueError(
             f"'architecture' is one of {', '.join(map(repr, ARCHITECTURES))}, or a tuple of widths such as "

@@ -163,7 +163,7 @@ def train(
             log.errors.append(error)
             progress(error)
             if held_out is not None and error == min(log.errors):
-                best = copy.deepcopy(network.state_dict())
+                best = copy.deepcopy((network.state_dict(), objective.state_dict()))
             log.reached = error < (resolved if delta is None else delta) or (
                 delta is None and stopped_falling(log.errors, tolerance=0.005)
             )
@@ -173,7 +173,9 @@ def train(
     if not log.reached:
         log.reached = delta is None and stopped_falling(log.errors, tolerance=0.1)
     if best is not None:
-        network.load_state_dict(best)
+        network.load_state_dict(best[0])
+        objective.load_state_dict(best[1])
+    objective.advance(network, sample, 1.0)
     log.training_error = mean_excess(network, images[:AT_MOST_CHECKED], values)
     return log
 

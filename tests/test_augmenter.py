@@ -62,6 +62,7 @@ def test_defaults_are_those_of_the_public_face():
         "learning_rate": 1e-3,
         "schedule": "cosine",
         "starts": "auto",
+        "truncated": True,
         "anchored": "auto",
         "sampling_strategy": "auto",
         "device": "auto",

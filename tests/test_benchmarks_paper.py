@@ -14,6 +14,7 @@ from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import load_images
 from gae_augment import MODELS
 from gae_augment.generator import Generator, GeneratorSettings
+from gae_augment.seeding import make_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 
@@ -91,11 +92,17 @@ def test_rows_follow_the_protocol():
     assert rows.settings_for("beta_vae:beta=2", 10, 30).model.objective("bernoulli").beta == 2
     changed = rows.settings_for("gae:delta=0.05,components=7,steepness=0.5", 10, 30)
     assert (changed.delta, changed.components, changed.model.objective("bernoulli").steepness) == (0.05, 7, 0.5)
+    assert rows.settings_for("info_vae:scale=5", 10, 30).model.objective("bernoulli").alpha == 0.9
     assert rows.settings_for("info_vae", 10, 30).model.objective("bernoulli").scale == 100
 
 
 @pytest.mark.parametrize(
-    ("row", "message"), [("gan", "'--models' are .*, and there is 'gan'"), ("vae:beta", "are numbers, as in")]
+    ("row", "message"),
+    [
+        ("gan", "'--models' are .*, and there is 'gan'"),
+        ("vae:beta", "are numbers, as in"),
+        ("gae:detla=1", "argument that 'gae' does not know"),
+    ],
 )
 def test_other_rows_are_refused(row, message, capsys, tmp_path):
     with pytest.raises(SystemExit):
@@ -109,7 +116,7 @@ def test_rank_correlation_is_that_of_the_ranks():
 
     def made(fids):
         return [
-            runs.Run(**{**values, "model": model, "fid": fid, "components": 1})
+            runs.Run(**{**values, "model": model, "fid": fid, "components": 1, "device": "a CPU"})
             for model, fid in zip(order, fids, strict=True)
         ]
 
@@ -163,9 +170,11 @@ def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
     generator = Generator(quick).fit(cosine.curve(50), seed=1)
     x, y = (generator.reconstruct(cosine.curve(50)) - cosine.curve(50)).T
     assert float(trials[1]["reconstruction_error"]) == pytest.approx(((x**2).mean() + (y**2).mean()).item() / 2)
-    # The nearest point of the curve, searched for sample by sample.
+    # The nearest point of the curve, searched for sample by sample, and samples as the decoder gives them.
+    codes = generator.draw_codes(500, make_generator(1, "samples")).float()
+    values = generator.network.decode(codes).detach().double() * generator.values.deviation + generator.values.mean
     near = 0
-    for sample in generator.sample(500, seed=1).tolist():
+    for sample in values.tolist():
         t = np.linspace(sample[0] - 0.1, sample[0] + 0.1, 400).clip(-0.1, 2 * math.pi + 0.1)
         near += bool((np.hypot(t - sample[0], np.cos(t) - sample[1]) < 0.1).any())
     assert float(trials[1]["near"]) == pytest.approx(near / 500, abs=0.005)

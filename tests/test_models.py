@@ -1,8 +1,10 @@
 r"""One battery for all models: a model joins it by standing in the table."""
 
 import copy
+import dataclasses
 import inspect
 import math
+import pickle
 
 import pytest
 import torch
@@ -276,12 +278,62 @@ def test_best_start_goes_on(monkeypatch):
 
 def test_no_code_lies_beyond_all_training_codes():
     x = torch.randn(400, 2, generator=make_generator("tails"))
-    generator = Generator(GeneratorSettings(architecture=(16,), latent_dim=2, epochs=3)).fit(x, seed=0)
-    least = generator.density.log_prob(generator.encode(x)).min()
-    assert generator.density.log_prob(generator.draw_codes(3000, make_generator(0))).min() >= least - 1e-6
-    assert generator.density.log_prob(generator.density.sample(3000, make_generator(0))).min() < least
-    few = Generator(GeneratorSettings(architecture=(16,), latent_dim=2, epochs=3)).fit(x[:39], seed=0)
-    assert few.floor == -math.inf
+    settings = GeneratorSettings(architecture=(16,), latent_dim=2, epochs=3)
+    generator = Generator(settings).fit(x, seed=0)
+    codes = generator.encode(x).double()
+
+    def outside(z):
+        return ((z < codes.amin(dim=0)) | (z > codes.amax(dim=0))).any(dim=1).sum().item()
+
+    assert outside(generator.density.sample(3000, make_generator(0))) > 0
+    assert outside(generator.draw_codes(3000, make_generator(0))) == 0
+    generator.fit(x[:39], seed=0)
+    assert generator.limits is None
+    for changed in ({"truncated": False}, {"density": "standard_normal"}, {"model": "vae"}):
+        assert Generator(dataclasses.replace(settings, **changed)).fit(x, seed=0).limits is None
+
+
+@pytest.mark.parametrize("model", ["vade", "vamp_vae"])
+def test_one_epoch_ends_with_the_last_phase(model, images):
+    generator = fitted(model, images, epochs=1, components=2)
+    codes = generator.encode(images)
+    if model == "vade":
+        # The mixture that is fitted to the codes, whose mean is theirs.
+        mean = (generator.density.weights @ generator.density.means).float()
+        torch.testing.assert_close(mean, codes.mean(dim=0), rtol=1e-2, atol=1e-2)
+    assert generator.sample(3, seed=0).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_default_type_of_the_user_changes_nothing(model, images):
+    expected = fitted(model, images).sample(4, seed=0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(fitted(model, images).sample(4, seed=0), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_row_of_the_table_can_be_copied():
+    row = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
+    assert resolve_model(row) is row
+    assert GeneratorSettings(model=row).model.name == "beta_vae"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "tensor"),
+    [
+        ("gmvae", "density.network.0.weight", torch.zeros(128, 0)),
+        ("gmvae", "density.network.0.weight", torch.zeros(128)),
+        ("gmvae", "density.network.2.bias", torch.zeros(7)),
+        ("vae", "density.latent_dim", torch.tensor(7)),
+        ("gae", "density.means", torch.zeros(1, 7)),
+    ],
+)
+def test_tensors_of_another_size_are_refused(model, name, tensor, images):
+    header, tensors = fitted(model, images).state_dict()
+    with pytest.raises((ValueError, RuntimeError)):
+        Generator.from_state_dict(header, {**tensors, name: tensor})
 
 
 def test_decay_is_of_the_decoder_alone(images):

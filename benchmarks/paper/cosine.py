@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from gae_augment.generator import Generator, GeneratorSettings
 from gae_augment.objectives.variational import gaussian_kl
+from gae_augment.seeding import make_generator
 
 POINTS, SAMPLES, TRIALS, NEAR = 50, 10_000, 5, 0.1
 
@@ -21,8 +22,8 @@ SETTINGS = GeneratorSettings(architecture=(256,), latent_dim=1, epochs=2000, bat
 
 ROWS = {
     "gae": SETTINGS,
-    "gae (paper)": replace(SETTINGS, density="normal", delta=1e-12, schedule="constant", starts=1),
-    "vae": replace(SETTINGS, model="vae", schedule="constant", starts=1),
+    "gae (paper)": replace(SETTINGS, density="normal", delta=1e-12, schedule="constant", starts=1, truncated=False),
+    "vae": replace(SETTINGS, model="vae", starts=1),
 }
 """The generative autoencoder with our defaults and as the paper has it, and the variational one."""
 
@@ -59,7 +60,12 @@ def do_trial(row: str, seed: int) -> tuple[Trial, Tensor, Tensor]:
     r"""Returns what a fit came to, the reconstructed points and the samples."""
     points = curve(POINTS)
     generator = Generator(ROWS[row]).fit(points, seed=seed)
-    rebuilt, samples = generator.reconstruct(points), generator.sample(SAMPLES, seed=seed)
+    rebuilt = generator.reconstruct(points)
+    # As the decoder gives them: kept within the range of each feature, what goes astray would end in the corners of
+    # that range, two of which lie on the curve.
+    with torch.no_grad():
+        outputs = generator.network.decode(generator.draw_codes(SAMPLES, make_generator(seed, "samples")).float())
+    samples = outputs.double() * points.std(dim=0, correction=0) + points.mean(dim=0)
     divergence = math.nan
     if generator.model.stochastic:
         with torch.no_grad():

@@ -43,17 +43,22 @@ def parse_row(text: str) -> tuple[str, Model, dict[str, float]]:
         ) from error
     fields = {field.name for field in dataclasses.fields(GeneratorSettings)}
     changed = {key: int(value) if value.is_integer() else value for key, value in chosen.items() if key in fields}
-    own = {key: value for key, value in chosen.items() if key not in fields} or TUNED.get(name, {})
+    own = TUNED.get(name, {}) | {key: value for key, value in chosen.items() if key not in fields}
     if own:
         # A name of its own, for it is not the table's model any more.
         model = dataclasses.replace(model, name=f"{name} in the benchmark", objective=partial(model.objective, **own))
+        try:
+            model.objective("bernoulli")
+        except TypeError as error:
+            raise ValueError(f"{text!r} has an argument that {name!r} does not know: {error}.") from error
     return name, model, changed
 
 
 def settings_for(row: str, latent_dim: int, epochs: int) -> GeneratorSettings:
     r"""Returns the settings of a row under the paper's protocol.
 
-    Network, latent dimension, epochs and batch size are the paper's for all rows, and so is the optimiser, Adam.
+    Network, latent dimension, epochs and batch size are the paper's for all rows, and so is the optimiser, Adam. The
+    learning rate of ``gae (paper)`` is constant; that of all others falls along a cosine.
     """
     name, model, changed = parse_row(row)
     settings = GeneratorSettings(
@@ -61,7 +66,7 @@ def settings_for(row: str, latent_dim: int, epochs: int) -> GeneratorSettings:
     )
     if name == PAPERS:
         # All epochs, ten components, and no schedule, of which the paper does not speak.
-        settings = dataclasses.replace(settings, delta=1e-9, components=(10, 10), schedule="constant")
+        settings = dataclasses.replace(settings, delta=1e-9, components=(10, 10), schedule="constant", truncated=False)
     elif name != OURS:
-        settings = dataclasses.replace(settings, components=(10, 10))
+        settings = dataclasses.replace(settings, components=(10, 10), truncated=False)
     return dataclasses.replace(settings, **changed)

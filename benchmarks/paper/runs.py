@@ -3,6 +3,7 @@ r"""Runs: a model fitted to a data set and measured. Each is done once, and kept
 __all__ = ["Run", "RunStore", "do_runs"]
 
 import csv
+import hashlib
 import platform
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ class Run:
     epochs: int
     train_images: int
     on: str
+    settings: str
     seconds: float
     cpu_seconds: float
     epochs_trained: int
@@ -72,7 +74,10 @@ class Run:
         return tuple(str(getattr(self, name)) for name in KEY)
 
 
-KEY = ("dataset", "model", "seed", "epochs", "train_images", "on")
+KEY = ("dataset", "model", "seed", "epochs", "train_images", "on", "settings")
+
+REVISION = 1
+"""Raised when the same settings come to mean other images, so that runs are done again."""
 
 
 class RunStore:
@@ -131,9 +136,14 @@ class Plan:
             available -= min(SAMPLES, available // 5)
         return min(self.train_size or available, available)
 
+    def digest(self) -> str:
+        r"""Returns a short name for the settings, so that runs of other ones are not taken for these."""
+        settings = settings_for(self.model, LATENT_DIM[self.dataset], self.epochs)
+        return hashlib.sha256(repr((REVISION, settings)).encode()).hexdigest()[:8]
+
     def fit_path(self, train_images: int) -> Path:
         r"""Returns where the fitted generator is kept, for the figures."""
-        name = f"{self.dataset}-{self.model}-{self.seed}-{self.epochs}-{train_images}-{self.on}"
+        name = f"{self.dataset}-{self.model}-{self.seed}-{self.epochs}-{train_images}-{self.on}-{self.digest()}"
         return self.cache / "fits" / f"{name}.safetensors"
 
 
@@ -212,6 +222,7 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         epochs=plan.epochs,
         train_images=n,
         on=plan.on,
+        settings=plan.digest(),
         seconds=round(generator.report.seconds, 1),
         cpu_seconds=round(cpu_seconds, 1),
         epochs_trained=generator.report.epochs,
@@ -250,7 +261,7 @@ def do_runs(plans: Sequence[Plan], store: RunStore, *, jobs: int) -> list[Run]:
 
     def key(plan: Plan) -> tuple[str, ...]:
         n = plan.train_images(sizes[plan.dataset])
-        return tuple(map(str, (plan.dataset, plan.model, plan.seed, plan.epochs, n, plan.on)))
+        return tuple(map(str, (plan.dataset, plan.model, plan.seed, plan.epochs, n, plan.on, plan.digest())))
 
     missing = [plan for plan in plans if key(plan) not in store.runs]
     work = sum(plan.epochs * COST.get(plan.model.partition(":")[0], 1.0) for plan in missing)

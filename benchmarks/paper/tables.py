@@ -73,7 +73,8 @@ def time_table(dataset: str, runs: Sequence[Run]) -> str:
     r"""Returns the table of training times of a data set, the fastest first, and the rank correlation."""
     rows = _by_model(runs)
     published = SECONDS.get(dataset, {})
-    ours = {model: mean(run.cpu_seconds for run in own) for model, own in rows.items()}
+    on_cpu = all(run.device.endswith("CPU") for run in runs)
+    ours = {model: mean(run.cpu_seconds if on_cpu else run.seconds for run in own) for model, own in rows.items()}
     reference = ours.get("gae (paper)", math.nan)
     lines = [
         [
@@ -87,7 +88,6 @@ def time_table(dataset: str, runs: Sequence[Run]) -> str:
         ]
         for model in sorted(ours, key=ours.__getitem__)
     ]
-    head = (
-        "model", "seconds of one CPU thread", "by the clock", "to gae (paper)", "paper, A100", "to its GAE", "epochs",
-    )  # fmt: skip
+    cost = "seconds of one CPU thread" if on_cpu else "seconds"
+    head = ("model", cost, "by the clock", "to gae (paper)", "paper, A100", "to its GAE", "epochs")
     return _markdown(head, lines) + "\n" + _correlation(ours, published)

@@ -74,7 +74,8 @@ def resolve_model(model: str | Model) -> Model:
     Raises:
         ValueError: If there is no model of that name, or an own model has the name of one.
     """
-    if isinstance(model, Model) and MODELS.get(model.name, model) == model:
+    # By what they say, for copies of a partial function, as in worker processes, are not equal to it.
+    if isinstance(model, Model) and repr(MODELS.get(model.name, model)) == repr(model):
         return model
     if isinstance(model, str) and model in MODELS:
         return MODELS[model]

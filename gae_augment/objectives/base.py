@@ -41,12 +41,12 @@ class Objective(nn.Module, ABC):
         """
 
     def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
-        r"""Moves on to the next phase of training, if there is one; called before each epoch.
+        r"""Moves on to the next phase of training, if there is one; called before each epoch and after the last.
 
         Args:
             network: The network.
             x: The images that :meth:`prepare` was given.
-            part: The part of the epochs that is done, in [0, 1).
+            part: The part of the epochs that is done, in [0, 1].
         """
 
     @abstractmethod

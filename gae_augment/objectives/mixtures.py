@@ -47,9 +47,9 @@ class VariationalDeepEmbedding(Objective):
     def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
         r"""Makes a mixture of as many components as the images support."""
         number = components_for(len(x), components)
-        self.logits = nn.Parameter(torch.zeros(number))
-        self.means = nn.Parameter(torch.zeros(number, network.latent_dim))
-        self.log_variances = nn.Parameter(torch.zeros(number, network.latent_dim))
+        self.logits = nn.Parameter(torch.zeros(number, dtype=torch.float32))
+        self.means = nn.Parameter(torch.zeros(number, network.latent_dim, dtype=torch.float32))
+        self.log_variances = nn.Parameter(torch.zeros(number, network.latent_dim, dtype=torch.float32))
         self.seed = int(torch.randint(2**31, (1,), generator=generator))
 
     @torch.no_grad()
@@ -193,7 +193,7 @@ class GaussianMixtureVariational(Objective):
         last = self.mixture.network[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            last.bias.view(number, 2, d)[:, 0] = torch.randn(number, d, generator=generator)
+            last.bias.view(number, 2, d)[:, 0] = torch.randn(number, d, dtype=torch.float32, generator=generator)
         self.context = build_perceptron([2 * d, self.HIDDEN, 2 * d], generator)
 
     def divergences(

@@ -74,7 +74,7 @@ class Reconstruction(Objective):
         if not self.steepness:
             return error
         unit = z.detach().std(dim=0, correction=0)
-        direction = torch.randn(z.shape, generator=noise, device=z.device) * unit
+        direction = torch.randn(z.shape, generator=noise, device=z.device, dtype=z.dtype) * unit
         moved = network.decode(z + STEP * direction)
         if self.likelihood == "bernoulli":
             outputs, moved = outputs.sigmoid(), moved.sigmoid()

@@ -25,7 +25,7 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
 
 def standard_normal(like: Tensor, noise: torch.Generator) -> Tensor:
     r"""Returns draws of :math:`N(0, 1)`, with the shape of another tensor and on its device."""
-    return torch.randn(like.shape, generator=noise, device=like.device)
+    return torch.randn(like.shape, generator=noise, device=like.device, dtype=like.dtype)
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Tensor:
