@@ -8,10 +8,11 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gae_augment import GAEAugmenter, MixedSampler
-from gae_augment.generator import Generator, GeneratorSettings, single_threaded
+from gae_augment.generator import Generator, single_threaded
 from gae_augment.networks import build_autoencoder
 from gae_augment.objectives import reconstruction_error
 from gae_augment.seeding import make_generator
+from gae_augment.settings import GeneratorSettings
 
 SETTINGS = GeneratorSettings(delta=1e-9, epochs=20)
 

@@ -18,12 +18,13 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .datasets import AugmentedDataset
-from .generator import LEAST_IMAGES, FitReport, Generator, GeneratorSettings, Progress, silent
+from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
 from .networks import Architecture, resolve_architecture
 from .objectives import MODELS, Model
 from .persistence import read_file, write_file
 from .reading import class_names, open_source
 from .seeding import derive_seed, resolve_random_state
+from .settings import GeneratorSettings
 from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
 from .values import ValueScale
 

@@ -13,8 +13,9 @@ from benchmarks.paper import cosine, published, rows, runs, tables
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import load_images
 from gae_augment import MODELS
-from gae_augment.generator import Generator, GeneratorSettings
+from gae_augment.generator import Generator
 from gae_augment.seeding import make_generator
+from gae_augment.settings import GeneratorSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 

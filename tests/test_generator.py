@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gae_augment.generator import HOLD_OUT_FROM, PART_OF_SPREAD, Generator, GeneratorSettings, single_threaded
+from gae_augment.generator import HOLD_OUT_FROM, PART_OF_SPREAD, Generator, single_threaded
 from gae_augment.objectives import excess_error
 from gae_augment.seeding import make_generator
+from gae_augment.settings import GeneratorSettings
 from gae_augment.training import spread
 from gae_augment.values import ValueScale
 

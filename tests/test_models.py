@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from gae_augment import MODELS, GAEAugmenter
-from gae_augment.generator import Generator, GeneratorSettings
+from gae_augment.generator import Generator
 from gae_augment.networks import build_autoencoder
 from gae_augment.objectives import Model, Objective, Reconstruction, reconstruction_error, resolve_model
 from gae_augment.objectives.reconstruction import RegularisedReconstruction
 from gae_augment.seeding import make_generator
+from gae_augment.settings import GeneratorSettings
 from gae_augment.training import train
 from gae_augment.values import ValueScale
 

@@ -19,6 +19,7 @@ ROWS = (
     ("densities", "evaluation", "datasets", "folders"),
     ("objectives",),
     ("training",),
+    ("settings",),
     ("generator",),
     ("augmenter",),
     ("__init__",),

@@ -5,8 +5,8 @@ __all__ = ["ROWS", "parse_row", "settings_for"]
 import dataclasses
 from functools import partial
 
-from gae_augment.generator import GeneratorSettings
 from gae_augment.objectives import MODELS, Model
+from gae_augment.settings import GeneratorSettings
 
 OURS, PAPERS = "gae", "gae (paper)"
 

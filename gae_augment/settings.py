@@ -1,0 +1,140 @@
+r"""What a generator is made of and how it is trained."""
+
+__all__ = ["GeneratorSettings"]
+
+import math
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Literal
+
+import torch
+
+from .networks import Architecture, resolve_architecture
+from .objectives import Model, resolve_model
+from .training import SCHEDULES
+
+STARTS = 8
+"""The first weights that are tried for vectors."""
+
+CHOSEN_DENSITIES = ("mixture", "normal", "standard_normal")
+"""The densities that need nothing of the model and can be chosen for any."""
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    r"""What a generator is made of and how it is trained; the parameters of :class:`gae_augment.GAEAugmenter`.
+
+    Raises:
+        ValueError: If a value is not one of those that are allowed.
+    """
+
+    model: str | Model = "gae"
+    latent_dim: int | Literal["auto"] = "auto"
+    architecture: Architecture = "auto"
+    density: str = "auto"
+    components: int | tuple[int, int] | Literal["auto"] = "auto"
+    delta: float | Literal["auto"] = "auto"
+    epochs: int | Literal["auto"] = "auto"
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    starts: int | Literal["auto"] = "auto"
+    truncated: bool = True
+    anchored: bool | Literal["auto"] = "auto"
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        choices: dict[str, tuple[str, ...]] = {
+            "density": ("auto", *CHOSEN_DENSITIES),
+            "schedule": SCHEDULES,
+        }
+        model = resolve_model(self.model)
+        if isinstance(self.architecture, list | tuple):
+            # A file's header has lists only.
+            object.__setattr__(self, "architecture", tuple(self.architecture))
+        resolve_architecture(self.architecture, (1, 1, 1))
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"'{name}' is one of {', '.join(map(repr, allowed))}, and it is {getattr(self, name)!r}."
+                )
+        if isinstance(self.components, list | tuple):
+            object.__setattr__(self, "components", tuple(self.components))
+            if (
+                len(self.components) != 2
+                or not all(type(number) is int for number in self.components)
+                or not 1 <= self.components[0] <= self.components[1]
+            ):
+                raise ValueError(
+                    f"'components' is the most components, or the least and the most, such as (10, 10) for just ten, "
+                    f"and it is {self.components!r}."
+                )
+        for name in ("latent_dim", "components", "epochs", "batch_size", "starts"):
+            value = getattr(self, name)
+            if (value == "auto" and name != "batch_size") or isinstance(value, tuple):
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+                raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")
+            object.__setattr__(self, name, int(value))
+        for name in ("delta", "learning_rate"):
+            value = getattr(self, name)
+            if value == "auto" and name == "delta":
+                continue
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
+                raise ValueError(f"'{name}' is a number above 0, and it is {value!r}.")
+            object.__setattr__(self, name, float(value))
+        if self.delta != "auto" and not model.bounded:
+            raise ValueError(
+                f"'delta' is a boundary for models that train until their reconstruction error is small, and "
+                f"{model.name!r} trains for all its epochs; it is {self.delta!r}. Leave it at 'auto'."
+            )
+        if self.truncated not in (True, False):
+            raise ValueError(f"'truncated' is True or False, and it is {self.truncated!r}.")
+        if self.anchored not in (True, False, "auto"):
+            raise ValueError(f"'anchored' is True, False or 'auto', and it is {self.anchored!r}.")
+        if self.device != "auto":
+            try:
+                torch.empty(0, device=torch.device(self.device))
+            except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+                raise ValueError(
+                    f"'device' is one that torch can use here, and it is {self.device!r}. Use 'auto' or 'cpu'. "
+                    f"({error})"
+                ) from error
+            object.__setattr__(self, "device", str(self.device))
+
+    def latent_dim_for(self, shape: tuple[int, ...]) -> int:
+        r"""Returns the latent dimension for images of a shape: 10 for up to 1024 values, else 32, as in the paper."""
+        if self.latent_dim != "auto":
+            return self.latent_dim
+        pixels = math.prod(shape)
+        return min(pixels, 10 if pixels <= 1024 else 32)
+
+    def component_range(self, most: int) -> tuple[int, int]:
+        r"""Returns the least and the most components; with ``"auto"`` from 1 to so many."""
+        if isinstance(self.components, tuple):
+            return self.components
+        return 1, most if self.components == "auto" else self.components
+
+    def starts_for(self, shape: tuple[int, ...]) -> int:
+        r"""Returns how many first weights are tried for data of a shape.
+
+        A code of fewer dimensions than a vector has can begin folded, two parts of the data on one code, and no
+        training unfolds it. Images have not shown it.
+        """
+        if self.starts != "auto":
+            return self.starts
+        return STARTS if len(shape) == 1 and self.latent_dim_for(shape) < shape[0] else 1
+
+    def anchored_for(self, shape: tuple[int, ...]) -> bool:
+        r"""Returns whether new images of a shape keep the detail of real ones: with ``"auto"`` those in colour do.
+
+        Photographs hold detail that no small code has, and a class whose synthetic images lack it is taken for a
+        blurred one.
+        """
+        return len(shape) == 3 and shape[0] >= 3 if self.anchored == "auto" else self.anchored
+
+    def torch_device(self) -> torch.device:
+        r"""Returns the device; ``"auto"`` is a CUDA GPU where there is one."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
