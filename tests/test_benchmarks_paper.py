@@ -64,7 +64,7 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
     run_paper(tmp_path, "figures", *QUICK, "--models", "gae (paper)", "vae")
     folder = tmp_path / "output" / "digits"
     # A hundred images of 8x8 with a line between.
-    assert size_of(folder / "samples vae.png") == (10 * 9 + 1, 10 * 9 + 1)
+    assert size_of(folder / "samples-vae.png") == (10 * 9 + 1, 10 * 9 + 1)
     assert size_of(folder / "reconstructions.png") == (20 * 9 + 1, 3 * 9 + 1)
     (tmp_path / "cache" / "fits").rename(tmp_path / "elsewhere")
     with pytest.raises(SystemExit, match="figures need the fitted models, which '--cache' keeps"):

@@ -10,7 +10,7 @@ from gae_augment.persistence import read_file
 
 from .cosine import do_trials
 from .data import DATASETS, load_images
-from .figures import draw_reconstructions, draw_samples
+from .figures import draw_reconstructions, draw_samples, file_name
 from .report import write_report
 from .rows import ROWS, settings_for
 from .runs import Plan, RunStore, do_runs
@@ -82,7 +82,7 @@ def _draw(options: argparse.Namespace, dataset: str, paths: dict[str, Path]) -> 
         model = settings_for(row, 1, 1).model
         assert isinstance(model, Model)
         generators[row] = Generator.from_state_dict(header, tensors, None if model.name in MODELS else model)
-        draw_samples(generators[row], options.output / dataset / f"samples {row}.png")
+        draw_samples(generators[row], options.output / dataset / f"samples-{file_name(row)}.png")
     test = load_images(dataset, options.data_root, options.cache).test[0]
     draw_reconstructions(generators, test, options.output / dataset / "reconstructions.png")
 

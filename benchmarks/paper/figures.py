@@ -1,7 +1,8 @@
 r"""Figures 5, 6 and 7: reconstructions, and samples of each model."""
 
-__all__ = ["draw_reconstructions", "draw_samples"]
+__all__ = ["draw_reconstructions", "draw_samples", "file_name"]
 
+import re
 from pathlib import Path
 
 import torch
@@ -13,6 +14,11 @@ from gae_augment.generator import Generator
 from gae_augment.seeding import make_generator
 
 SIDE = 10
+
+
+def file_name(row: str) -> str:
+    r"""Returns the name of a row without what is awkward in the name of a file."""
+    return re.sub(r"[^\w.=]+", "-", row).strip("-")
 
 
 def codes_by_component(generator: Generator) -> Tensor:
