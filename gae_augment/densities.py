@@ -24,9 +24,9 @@ SEARCHED_ON = 20_000
 """The number of components is searched for on at most so many codes; the mixture is then refined on all."""
 
 
-def components_for(codes: int, most: int) -> int:
+def components_for(codes: int, most: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
     r"""Returns how many components of at most so many a number of codes supports, 1 at least."""
-    return max(1, min(most, codes // CODES_PER_COMPONENT))
+    return max(1, min(most, codes // codes_per_component))
 
 
 class LatentDensity(Protocol):
@@ -162,7 +162,7 @@ class GaussianMixture:
         if len(z) > SEARCHED_ON:
             searched = standardised[np.random.default_rng(seed).choice(len(z), SEARCHED_ON, replace=False)]
         best, best_criterion, worse = None, float("inf"), 0
-        cap = max(1, min(self.max_components, len(z) // self.codes_per_component))
+        cap = components_for(len(z), self.max_components, self.codes_per_component)
         for components in _numbers(min(self.min_components, cap), cap):
             mixture = fit_mixture(searched, components, "full", self.regularisation, seed)
             criterion = mixture.bic(searched)

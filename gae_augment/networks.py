@@ -154,6 +154,11 @@ def _layers(widths: Sequence[int]) -> list[nn.Module]:
     return modules[:-1]
 
 
+def _hidden(architecture: Architecture) -> Sequence[int]:
+    r"""Returns the widths of a fully connected encoder."""
+    return architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
+
+
 def _fully_connected_encoder(shape: tuple[int, ...], hidden: Sequence[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), *_layers([math.prod(shape), *hidden, outputs]))
 
@@ -282,7 +287,7 @@ def build_autoencoder(
         if architecture == "conv":
             encoder, decoder = _convolutional_encoder(shape, outputs), _convolutional_decoder(shape, latent_dim)
         else:
-            hidden = architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
+            hidden = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, outputs)
             decoder = _fully_connected_decoder(shape, hidden, latent_dim)
         network = Autoencoder(encoder, decoder, shape, latent_dim, architecture)
@@ -315,7 +320,7 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
             width = 128
             encoder = _convolutional_encoder(shape, width)
         else:
-            *hidden, width = architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
+            *hidden, width = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, width)
         critic = Critic(nn.Sequential(*encoder, nn.ReLU()), nn.Linear(width, 1))
     critic = critic.float().to_empty(device="cpu")

@@ -49,6 +49,15 @@ def fitted(model, images, seed=0, **settings):
     return Generator(GeneratorSettings(model=model, **settings)).fit(images, seed=seed)
 
 
+def untrained(model, architecture, images):
+    r"""The scale of the images, and a model's network and objective before training."""
+    values = ValueScale.of(images)
+    row = MODELS[model]
+    network = build_autoencoder((8, 8), 3, architecture, stochastic=row.stochastic, generator=make_generator("weights"))
+    network.centre(values.to_network(images), values.likelihood)
+    return values, network, row.objective(values.likelihood)
+
+
 def test_the_table_has_ten_models():
     assert list(MODELS) == TEN
     assert all(name == model.name for name, model in MODELS.items())
@@ -59,11 +68,7 @@ def test_the_table_has_ten_models():
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_every_parameter_is_trained(model, architecture, images):
-    values = ValueScale.of(images)
-    row = MODELS[model]
-    network = build_autoencoder((8, 8), 3, architecture, stochastic=row.stochastic, generator=make_generator("weights"))
-    network.centre(values.to_network(images), values.likelihood)
-    objective = row.objective(values.likelihood)
+    values, network, objective = untrained(model, architecture, images)
     before = {}
     prepare, advance = objective.prepare, objective.advance
 
@@ -95,11 +100,7 @@ def test_every_parameter_is_trained(model, architecture, images):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_loss_falls(model, architecture, images):
-    values = ValueScale.of(images)
-    row = MODELS[model]
-    network = build_autoencoder((8, 8), 3, architecture, stochastic=row.stochastic, generator=make_generator("weights"))
-    network.centre(values.to_network(images), values.likelihood)
-    objective = row.objective(values.likelihood)
+    values, network, objective = untrained(model, architecture, images)
     # For an objective whose phases differ, as its last phase has it.
     x = values.to_network(images)
     losses = []

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from ..networks import Autoencoder, Critic, build_critic
 from .base import Likelihood, Losses, Objective
+from .reconstruction import expectation
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 
@@ -53,7 +54,7 @@ class AdversarialVariational(Objective):
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         outputs = network.decode(torch.cat([z, standard_normal(z, noise)]))
-        made = outputs.sigmoid() if self.likelihood == "bernoulli" else outputs
+        made = expectation(outputs, self.likelihood)
         features = self.critic.features(network.centred(torch.cat([x, made])))
         real, rebuilt, _ = features.chunk(3)
         real_logits, _, made_logits = self.critic.head(features).chunk(3)

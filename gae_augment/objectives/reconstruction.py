@@ -13,6 +13,11 @@ STEP = 0.01
 """The length of a step along the codes, in standard deviations, over which a slope is measured."""
 
 
+def expectation(outputs: Tensor, likelihood: Likelihood) -> Tensor:
+    r"""Returns the images that a decoder's outputs stand for: logits of pixels, or means."""
+    return outputs.sigmoid() if likelihood == "bernoulli" else outputs
+
+
 def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
     r"""Returns the reconstruction error of each image, summed over its pixels, in nats.
 
@@ -76,9 +81,8 @@ class Reconstruction(Objective):
         unit = z.detach().std(dim=0, correction=0)
         direction = torch.randn(z.shape, generator=noise, device=z.device, dtype=z.dtype) * unit
         moved = network.decode(z + STEP * direction)
-        if self.likelihood == "bernoulli":
-            outputs, moved = outputs.sigmoid(), moved.sigmoid()
-        slope = ((moved - outputs) / STEP).flatten(1).square().sum(dim=1).mean()
+        change = expectation(moved, self.likelihood) - expectation(outputs, self.likelihood)
+        slope = (change / STEP).flatten(1).square().sum(dim=1).mean()
         return error + self.steepness * slope
 
 
