@@ -53,18 +53,24 @@ class AdversarialVariational(Objective):
         r"""Returns the encoder's loss, and those of the decoder and of the critic whose turn it is."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
-        outputs = network.decode(torch.cat([z, standard_normal(z, noise)]))
-        made = expectation(outputs, self.likelihood)
-        features = self.critic.features(network.centred(torch.cat([x, made])))
-        real, rebuilt, _ = features.chunk(3)
-        real_logits, _, made_logits = self.critic.head(features).chunk(3)
+
+        # Three passes, for no loss needs the gradients of all three.
+        def critic_features(images: Tensor) -> Tensor:
+            features: Tensor = self.critic.features(network.centred(images))
+            return features
+
+        def made(codes: Tensor) -> Tensor:
+            return critic_features(expectation(network.decode(codes), self.likelihood))
+
+        real, rebuilt, invented = critic_features(x), made(z), made(standard_normal(z, noise))
+        real_logits, invented_logits = self.critic.head(real), self.critic.head(invented)
 
         likeness = 0.5 * (real - rebuilt).square().sum(dim=1).mean()
         on_real = functional.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
-        on_made = functional.binary_cross_entropy_with_logits(made_logits, torch.zeros_like(made_logits))
-        adversarial = on_real + on_made
+        on_invented = functional.binary_cross_entropy_with_logits(invented_logits, torch.zeros_like(invented_logits))
+        adversarial = on_real + on_invented
 
-        entropies = torch.stack([on_real, on_made]).tolist()
+        entropies = torch.stack([on_real, on_invented]).tolist()
         critic_steps = min(entropies) >= self.equilibrium - self.margin
         decoder_steps = max(entropies) <= self.equilibrium + self.margin
         if not critic_steps and not decoder_steps:
