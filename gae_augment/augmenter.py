@@ -58,9 +58,10 @@ class GAEAugmenter(BaseEstimator):
         truncated: Whether codes from a fitted mixture that lie beyond all training codes are drawn anew; only where
             there are at least 20 images for each dimension of a code.
         anchored: Whether a new image keeps the detail of a real one, which the autoencoder cannot reproduce: the
-            training image whose code is nearest is moved to the new code, :math:`x_i + f_d(z) - f_d(z_i)`. The
-            training images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"``
-            does so for images in colour.
+            training image whose code is nearest is moved to the new code, :math:`x_i + f_d(z) - f_d(z_i)`. A number
+            :math:`t` moves it only so far, or beyond: :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. The training
+            images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"`` does so
+            for images in colour, with :math:`t = 1.5`.
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
         device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.
@@ -106,7 +107,7 @@ class GAEAugmenter(BaseEstimator):
         schedule: str = "cosine",
         starts: int | Literal["auto"] = "auto",
         truncated: bool = True,
-        anchored: bool | Literal["auto"] = "auto",
+        anchored: bool | float | Literal["auto"] = "auto",
         sampling_strategy: SamplingStrategy = "auto",
         device: str = "auto",
         n_jobs: int | None = None,

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .densities import DENSITIES, GaussianMixture, LatentDensity
+from .devices import resolve_device
 from .networks import Autoencoder, build_autoencoder
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
@@ -160,7 +161,7 @@ class Generator:
         start = time.perf_counter()
         self.limits = None
         self.shape, self.values = tuple(images.shape[1:]), values
-        images = images.to(self.settings.torch_device())
+        images = images.to(resolve_device(self.settings.device))
         log, delta = self._train(images, seed, progress)
         if self.settings.density == "auto" and self._prior is not None:
             self.density = self._prior
@@ -170,7 +171,7 @@ class Generator:
             own = isinstance(self.density, GaussianMixture) and self.settings.truncated
             if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
                 self.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
-        self.anchors = images.cpu() if self.settings.anchored_for(self.shape) else None
+        self.anchors = None if self.settings.reach_for(self.shape) is None else images.cpu()
         self.report = FitReport(
             images=len(images),
             epochs=log.epochs,
@@ -277,7 +278,7 @@ class Generator:
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU."""
-        device = self.settings.torch_device()
+        device = resolve_device(self.settings.device)
         self.network.to(device)
         batches = z.float().to(device).split(DECODED_AT_ONCE)
         images = [self.values.from_network(self.network.decode(batch)).cpu() for batch in batches]
@@ -292,9 +293,9 @@ class Generator:
     def sample(self, n: int, *, seed: int) -> Tensor:
         r"""Returns :math:`n` new images, with shape :math:`(n, *)`, in the user's type and value range.
 
-        A new code :math:`z` is decoded. Anchored, the image is :math:`x_i + f_d(z) - f_d(z_i)`, where :math:`x_i` is
-        the training image whose code :math:`z_i` is nearest to it: what the autoencoder cannot reproduce is kept from
-        a real image, and the model moves it.
+        A new code :math:`z` is decoded. Anchored, the image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
+        :math:`x_i` is the training image whose code :math:`z_i` is nearest to it: what the autoencoder cannot reproduce
+        is kept from a real image, and the model moves it.
         """
         with single_threaded():
             z = self.draw_codes(n, make_generator(seed, "sample"))
@@ -318,14 +319,17 @@ class Generator:
 
     @torch.no_grad()
     def _decode_anchored(self, z: Tensor, anchors: Tensor) -> Tensor:
-        device = self.settings.torch_device()
+        device = resolve_device(self.settings.device)
         self.network.to(device)
         anchors = anchors.to(device)
         codes = self.encode(anchors)
+        reach = self.settings.reach_for(self.shape)
+        assert reach is not None
         images = []
         for batch in z.float().to(device).split(DECODED_AT_ONCE):
             nearest = torch.cdist(batch, codes).argmin(dim=1)
-            new, old = (self.values.expectation(self.network.decode(some)) for some in (batch, codes[nearest]))
+            reached = codes[nearest] + reach * (batch - codes[nearest])
+            new, old = (self.values.expectation(self.network.decode(some)) for some in (reached, codes[nearest]))
             images.append(self.values.from_values(self.values.to_network(anchors[nearest]) + (new - old)).cpu())
         self.network.cpu()
         return torch.cat(images)

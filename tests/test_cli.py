@@ -77,7 +77,7 @@ def test_errors_are_one_clear_line_and_nothing_is_lost(folder, tmp_path, capsys)
 
 
 def test_demo_refuses_before_any_work_what_it_cannot_finish(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("gae_augment.demo.GAEAugmenter", lambda **_: pytest.fail("a training started"))
+    monkeypatch.setattr("gae_augment.demo.run.GAEAugmenter", lambda **_: pytest.fail("a training started"))
     assert main(["demo", "--dataset", str(folder), "--output", str(tmp_path / "z")]) == 1
     assert "'down' of 'images' has 0" in capsys.readouterr().err
     for path in folder.rglob("*.png"):

@@ -187,14 +187,16 @@ def test_an_anchored_image_at_the_code_of_a_training_image_is_that_image(colour,
     torch.testing.assert_close(generator.sample(12, seed=0), images, rtol=0, atol=1e-4)
 
 
-def test_anchored_images_are_the_formula(colour):
-    generator = Generator(GeneratorSettings(architecture="fc", epochs=3, anchored=True)).fit(colour / 255, seed=0)
+@pytest.mark.parametrize(("anchored", "t"), [(True, 1), (0.5, 0.5), (2, 2)])
+def test_anchored_images_are_the_formula(colour, anchored, t):
+    generator = Generator(GeneratorSettings(architecture="fc", epochs=3, anchored=anchored)).fit(colour / 255, seed=0)
     z = generator.density.sample(5, make_generator(7, "sample")).float()
     codes = generator.encode(colour / 255)
     expected = []
     for code in z:
         nearest = min(range(12), key=lambda i: (codes[i] - code).norm().item())
-        new, old = (generator.decode(some[None])[0] for some in (code, codes[nearest]))
+        reached = codes[nearest] + t * (code - codes[nearest])
+        new, old = (generator.decode(some[None])[0] for some in (reached, codes[nearest]))
         expected.append((colour[nearest] / 255 + new - old).clamp(0, 1))
     torch.testing.assert_close(generator.sample(5, seed=7), torch.stack(expected))
 
@@ -209,6 +211,7 @@ def test_images_in_colour_are_anchored_and_grey_ones_and_vectors_are_not(colour)
     assert Generator(GeneratorSettings(architecture="fc", epochs=1, anchored=False)).fit(colour, seed=0).anchors is None
 
 
-def test_anchored_is_true_false_or_auto():
-    with pytest.raises(ValueError, match="True, False or 'auto', and it is 'maybe'"):
-        GeneratorSettings(anchored="maybe")
+@pytest.mark.parametrize("wrong", ["maybe", -0.5, 3.5, float("nan"), None])
+def test_anchored_is_true_false_auto_or_how_far(wrong):
+    with pytest.raises(ValueError, match=f"number above 0 and at most 3, and it is {wrong!r}"):
+        GeneratorSettings(anchored=wrong)

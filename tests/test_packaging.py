@@ -15,6 +15,7 @@ FOLDERS = {"gae_augment": ROOT / "gae_augment", "gae_augment.integrations": ROOT
 
 # From the bottom up, as in the design: a module imports from lower rows alone.
 ROWS = (
+    ("devices", "likelihoods"),
     ("longtail", "networks", "persistence", "reading", "samplers", "seeding", "strategy", "values"),
     ("densities", "evaluation", "datasets", "folders"),
     ("objectives",),

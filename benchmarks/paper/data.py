@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import SVHN
 
-from gae_augment.demo import DemoData, load_data
+from gae_augment.demo import LabelledSet, load_data
 
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits")
 """Names, those of the paper first; scikit-learn's digits are for trying things out."""
@@ -20,7 +20,7 @@ JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
 """CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
 
 
-def load_images(name: str, data_root: Path, cache: Path) -> DemoData:
+def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
     r"""Returns a data set, its training images in an order that is mixed and always the same.
 
     Args:
@@ -48,16 +48,16 @@ def load_images(name: str, data_root: Path, cache: Path) -> DemoData:
     else:
         data = load_data(name, data_root)
     order = torch.randperm(len(data.train[0]), generator=torch.Generator().manual_seed(0))
-    return DemoData(name, (data.train[0][order], data.train[1][order]), data.test, data.classes)
+    return LabelledSet(name, (data.train[0][order], data.train[1][order]), data.test, data.classes)
 
 
-def _svhn(data_root: Path) -> DemoData:
+def _svhn(data_root: Path) -> LabelledSet:
     def read(split: str) -> tuple[Tensor, Tensor]:
         dataset = SVHN(str(data_root), split=split)
         return torch.from_numpy(dataset.data), torch.from_numpy(dataset.labels).long()
 
     try:
-        return DemoData("svhn", read("train"), read("test"), tuple("0123456789"))
+        return LabelledSet("svhn", read("train"), read("test"), tuple("0123456789"))
     except RuntimeError as error:
         raise ValueError(
             f"'--data-root' is the folder that torchvision keeps SVHN in, and {str(data_root)!r} does not hold it. "

@@ -15,6 +15,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from gae_augment.devices import resolve_device
 from gae_augment.evaluation import ClassifierFeatures, InceptionFeatures, fidelity, inception_weights, local_lipschitz
 from gae_augment.evaluation.classifier import Classifier
 from gae_augment.generator import Generator, single_threaded
@@ -239,7 +240,7 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         lipschitz_training=round(at_codes, 3),
         jobs=plan.jobs,
         threads=1,
-        device=_device_name(settings.torch_device()),
+        device=_device_name(resolve_device(settings.device)),
         versions=f"python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "torch-fidelity")),
     )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..devices import resolve_device
 from ..seeding import make_generator
-from .images import checked_images, checked_pair, resolve_device, to_unit
+from .images import checked_images, checked_pair, to_unit
 
 WIDTHS = (16, 32, 64, 128)
 """The channels of the convolutions; the last are the features."""

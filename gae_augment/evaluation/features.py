@@ -10,8 +10,9 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from ..devices import resolve_device
 from .classifier import Classifier, train_classifier
-from .images import checked_images, checked_labels, resolve_device, to_unit
+from .images import checked_images, checked_labels, to_unit
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """The file in which torch-fidelity keeps the weights of the original FID's network (1706.08500)."""

@@ -1,6 +1,6 @@
 r"""What an image and a label are to the evaluation, checked at the door."""
 
-__all__ = ["Labelled", "checked_images", "checked_labels", "checked_pair", "resolve_device", "to_unit"]
+__all__ = ["Labelled", "checked_images", "checked_labels", "checked_pair", "to_unit"]
 
 import torch
 from torch import Tensor
@@ -100,10 +100,3 @@ def checked_pair(
 def to_unit(images: Tensor) -> Tensor:
     r"""Returns checked images as float32 in [0, 1]."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
-
-
-def resolve_device(device: torch.device | str) -> torch.device:
-    r"""Returns the device; ``"auto"`` is a CUDA GPU where there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)

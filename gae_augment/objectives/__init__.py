@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+from ..likelihoods import Likelihood
 from .adversarial import AdversarialVariational
-from .base import Likelihood, Losses, Objective
+from .base import Losses, Objective
 from .discrepancy import InfoVariational, Wasserstein
 from .mixtures import GaussianMixtureVariational, VampPrior, VariationalDeepEmbedding
 from .reconstruction import Reconstruction, RegularisedReconstruction, excess_error, reconstruction_error

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..likelihoods import Likelihood, expectation
 from ..networks import Autoencoder, Critic, build_critic
-from .base import Likelihood, Losses, Objective
-from .reconstruction import expectation
+from .base import Losses, Objective
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 

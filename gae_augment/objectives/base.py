@@ -1,19 +1,16 @@
 r"""What all objectives have in common."""
 
-__all__ = ["Likelihood", "Losses", "Objective"]
+__all__ = ["Losses", "Objective"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ..densities import LatentDensity
+from ..likelihoods import Likelihood
 from ..networks import Autoencoder
-
-Likelihood = Literal["bernoulli", "gaussian"]
-"""The distribution of a pixel given a code: what the decoder's outputs are the parameters of."""
 
 Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
 """Scalars, each with the parameters that it is minimised by; a parameter in none of them stays as it is."""

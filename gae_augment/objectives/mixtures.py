@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..densities import AncestralMixture, GaussianMixture, components_for, fit_mixture
+from ..likelihoods import Likelihood
 from ..networks import LOG_VARIANCE_LIMIT, Autoencoder, build_perceptron
-from .base import Likelihood, Objective
+from .base import Objective
 from .reconstruction import reconstruction_error
 from .variational import gaussian_kl, reparameterise
 

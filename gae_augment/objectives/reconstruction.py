@@ -6,16 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..likelihoods import Likelihood, expectation
 from ..networks import Autoencoder
-from .base import Likelihood, Objective
+from .base import Objective
 
 STEP = 0.01
 """The length of a step along the codes, in standard deviations, over which a slope is measured."""
-
-
-def expectation(outputs: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns the images that a decoder's outputs stand for: logits of pixels, or means."""
-    return outputs.sigmoid() if likelihood == "bernoulli" else outputs
 
 
 def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:

@@ -5,8 +5,9 @@ __all__ = ["Variational", "gaussian_kl", "reparameterise"]
 import torch
 from torch import Tensor
 
+from ..likelihoods import Likelihood
 from ..networks import Autoencoder
-from .base import Likelihood, Objective
+from .base import Objective
 from .reconstruction import reconstruction_error
 
 
