@@ -9,7 +9,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from benchmarks.paper import cosine, published, rows, runs, tables
+from benchmarks.paper import boundary, cosine, published, rows, runs, tables
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import load_images
 from gae_augment import MODELS
@@ -183,3 +183,26 @@ def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
     assert float(trials[2]["regularisation_error"]) > 0
     assert "| gae |" in (tmp_path / "output" / "REPORT.md").read_text()
     assert (tmp_path / "output" / "cosine.png").stat().st_size > 10_000
+
+
+def test_delta_is_measured_once_for_each_seed(tmp_path, monkeypatch):
+    monkeypatch.setattr(boundary, "DELTAS", ("auto", "0.2"))
+    monkeypatch.setattr(boundary, "STEPS", 20)
+    run_paper(tmp_path, "delta", "--datasets", "digits", "--seeds", "1")
+    path = tmp_path / "output" / "delta.csv"
+    auto, coarse = boundary.read_points(path)
+    assert [(point.dataset, point.seed, point.delta) for point in (auto, coarse)] == [
+        ("digits", 1, "auto"),
+        ("digits", 1, "0.2"),
+    ]
+    # Every class comes below so wide a boundary, at once, and worse than by default.
+    assert coarse.reached == 1
+    assert auto.reconstruction_error < coarse.reconstruction_error < 0.2
+    assert coarse.epochs < auto.epochs
+    assert coarse.fid > auto.fid
+    before = path.read_text()
+    monkeypatch.setattr(boundary, "GAEAugmenter", lambda **_: pytest.fail("it is measured again"))
+    run_paper(tmp_path, "delta", "--datasets", "digits", "--seeds", "1")
+    assert path.read_text() == before
+    assert "| digits | 0.2 | 100% |" in (tmp_path / "output" / "REPORT.md").read_text()
+    assert (tmp_path / "output" / "delta.png").stat().st_size > 10_000

@@ -6,10 +6,13 @@ import csv
 from pathlib import Path
 from statistics import mean, stdev
 
+from gae_augment.evaluation import Difference
+
+from .boundary import Point, read_points
 from .cosine import PUBLISHED, Trial
 from .data import DATASETS
 from .runs import RunStore
-from .tables import fid_table, time_table
+from .tables import fid_table, markdown, time_table
 
 
 def _cosine_table(path: Path) -> str:
@@ -36,6 +39,30 @@ def _cosine_table(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _delta_table(points: list[Point]) -> str:
+    head = ("data set", "delta", "classes that reached it", "error", "epochs", "FID", "gain, points", "seeds")
+    lines = []
+    for dataset in sorted({point.dataset for point in points}):
+        of_set = [point for point in points if point.dataset == dataset]
+        for delta in dict.fromkeys(point.delta for point in of_set):
+            own = [point for point in of_set if point.delta == delta]
+            gain = Difference.of([point.gain for point in own])
+            interval = "" if gain.low is None else f" ({gain.low:+.2f} to {gain.high:+.2f})"
+            lines.append(
+                (
+                    dataset,
+                    delta,
+                    f"{mean(point.reached for point in own):.0%}",
+                    f"{mean(point.reconstruction_error for point in own):.4f}",
+                    f"{mean(point.epochs for point in own):.0f}",
+                    f"{mean(point.fid for point in own):.2f}",
+                    f"{gain.mean:+.2f}{interval}",
+                    str(len(own)),
+                )
+            )
+    return markdown(head, lines)
+
+
 def write_report(output: Path) -> None:
     r"""Writes ``REPORT.md``: the remarks of ``REMARKS.md``, which a person writes, and the tables below them."""
     remarks = output / "REMARKS.md"
@@ -44,6 +71,9 @@ def write_report(output: Path) -> None:
         parts.append(remarks.read_text())
     if (output / "cosine.csv").is_file():
         parts += ["## Cosine curve (Table 2; Figure 4 is `cosine.png`)\n", _cosine_table(output / "cosine.csv")]
+    points = read_points(output / "delta.csv")
+    if points:
+        parts += ["## The boundary of the reconstruction error (`delta.png`)\n", _delta_table(points)]
     runs = list(RunStore(output / "runs.csv").runs.values())
     for on in ("test", "validation"):
         for dataset in DATASETS:

@@ -1,6 +1,6 @@
 r"""Runs: a model fitted to a data set and measured. Each is done once, and kept in a table."""
 
-__all__ = ["Run", "RunStore", "do_runs"]
+__all__ = ["Plan", "Run", "RunStore", "do_runs", "typed"]
 
 import csv
 import hashlib
@@ -94,7 +94,7 @@ class RunStore:
         if path.is_file():
             with path.open(newline="") as file:
                 for line in csv.DictReader(file):
-                    run = Run(**{field.name: _typed(field.type, line[field.name]) for field in fields(Run)})
+                    run = Run(**{field.name: typed(field.type, line[field.name]) for field in fields(Run)})
                     self.runs[run.key] = run
 
     def add(self, run: Run) -> None:
@@ -109,7 +109,8 @@ class RunStore:
         temporary.replace(self.path)
 
 
-def _typed(kind: object, text: str) -> str | int | float:
+def typed(kind: object, text: str) -> str | int | float:
+    r"""Returns the value of a field of a data class, of this type, that a CSV file has as text."""
     return {"int": int, "float": float}.get(getattr(kind, "__name__", str(kind)), str)(text)
 
 

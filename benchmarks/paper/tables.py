@@ -1,6 +1,6 @@
 r"""Tables of runs, ours beside the paper's."""
 
-__all__ = ["fid_table", "time_table"]
+__all__ = ["fid_table", "markdown", "time_table"]
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,8 @@ def _by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return rows
 
 
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    r"""Returns a table; all columns but the first are figures."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
 
@@ -66,7 +67,7 @@ def fid_table(dataset: str, runs: Sequence[Run]) -> str:
         "precision", "recall", "coverage", "components", "Lipschitz at samples", "at training codes",
         "training images", "seeds",
     )  # fmt: skip
-    return _markdown(head, lines) + "\n" + _correlation(ours, published)
+    return markdown(head, lines) + "\n" + _correlation(ours, published)
 
 
 def time_table(dataset: str, runs: Sequence[Run]) -> str:
@@ -90,4 +91,4 @@ def time_table(dataset: str, runs: Sequence[Run]) -> str:
     ]
     cost = "seconds of one CPU thread" if on_cpu else "seconds"
     head = ("model", cost, "by the clock", "to gae (paper)", "paper, A100", "to its GAE", "epochs")
-    return _markdown(head, lines) + "\n" + _correlation(ours, published)
+    return markdown(head, lines) + "\n" + _correlation(ours, published)

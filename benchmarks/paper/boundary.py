@@ -1,0 +1,155 @@
+r"""What a sufficiently small reconstruction error is: FID and a classifier's gain against the boundary delta."""
+
+__all__ = ["Point", "draw_figure", "measure", "read_points"]
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from gae_augment import GAEAugmenter
+from gae_augment.demo import DEFAULT_PROFILE, LabelledSet
+from gae_augment.evaluation import ClassifierFeatures, classifier_gain, fidelity
+from gae_augment.longtail import choose_images, profile_counts
+
+from .runs import typed
+
+DELTAS = ("auto", "0.2", "0.1", "0.07", "0.05", "0.035", "0.025", "0.01")
+"""Boundaries, in nats per pixel."""
+
+STEPS, BATCH = 500, 128
+"""Of each classifier."""
+
+
+@dataclass(frozen=True)
+class Point:
+    r"""What one boundary came to, on average over the scarce classes of a long-tailed set.
+
+    Attributes:
+        delta: ``"auto"``, or the boundary in nats per pixel.
+        reached: The part of the classes whose error came below it, or stopped falling with ``"auto"``.
+        reconstruction_error: Of the training images, in nats per pixel.
+        fid: Between as many synthetic as test images of each scarce class, by classifier features.
+        gain: Of a classifier's balanced accuracy over class-balanced sampling of real images, in points.
+    """
+
+    dataset: str
+    seed: int
+    delta: str
+    reached: float
+    reconstruction_error: float
+    epochs: float
+    fid: float
+    gain: float
+    seconds: float
+
+
+def read_points(path: Path) -> list[Point]:
+    r"""Returns the points of a table, none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Point(**{field.name: typed(field.type, line[field.name]) for field in fields(Point)})
+            for line in csv.DictReader(file)
+        ]
+
+
+def measure(data: LabelledSet, seeds: list[int], path: Path) -> list[Point]:
+    r"""Measures every boundary with every seed that the table at ``path`` does not hold yet, and adds them to it."""
+    points = read_points(path)
+    images, labels = data.train
+    missing = [seed for seed in seeds if (data.name, seed) not in {(point.dataset, point.seed) for point in points}]
+    if missing:
+        epochs = max(3, 128_000 // len(images))
+        features = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=epochs)
+    for seed in tqdm(missing, desc=f"delta, {data.name}", unit="seed", disable=not missing):
+        points += _measure(data, seed, features)
+        points.sort(key=lambda point: (point.dataset, point.seed, DELTAS.index(point.delta)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".partial")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Point)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(map(asdict, points))
+        temporary.replace(path)
+    return points
+
+
+def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list[Point]:
+    images, labels = data.train
+    counts = profile_counts(
+        DEFAULT_PROFILE.get(data.name, "lt-100"), labels.bincount(minlength=len(data.classes)).tolist()
+    )
+    chosen = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
+    train = images[chosen], labels[chosen]
+    augmenters = {
+        delta: GAEAugmenter(
+            delta="auto" if delta == "auto" else float(delta), random_state=seed, n_jobs=-1, progress=False
+        ).fit(*train)
+        for delta in DELTAS
+    }
+
+    def made(augmenter: GAEAugmenter, numbers: dict[int, int]) -> tuple[Tensor, Tensor]:
+        parts = [augmenter.sample(label, number, seed=seed) for label, number in numbers.items()]
+        return torch.cat(parts), torch.tensor(list(numbers)).repeat_interleave(torch.tensor(list(numbers.values())))
+
+    added = {int(label): number for label, number in augmenters["auto"].sampling_strategy_.items() if number}
+    gain = classifier_gain(
+        train,
+        {delta: made(augmenter, added) for delta, augmenter in augmenters.items()},
+        data.test,
+        seeds=[seed],
+        epochs=max(7, round(STEPS * BATCH / len(chosen))),
+        batch_size=BATCH,
+        affine=True,
+        classes=len(data.classes),
+    )
+    arms = dict(zip(augmenters, list(gain.scores)[2:], strict=True))
+    test_images, test_labels = data.test
+    held_out = test_images[torch.isin(test_labels, torch.tensor(list(added)))]
+    alike = {label: int((test_labels == label).sum()) for label in added}
+
+    points = []
+    for delta, augmenter in augmenters.items():
+        figures = fidelity(held_out, made(augmenter, alike)[0], extractor=features)
+        reports = augmenter.report_.values()
+        points.append(
+            Point(
+                dataset=data.name,
+                seed=seed,
+                delta=delta,
+                reached=round(fmean(bool(report.delta_reached) for report in reports), 2),
+                reconstruction_error=round(fmean(report.reconstruction_error for report in reports), 5),
+                epochs=round(fmean(report.epochs for report in reports), 1),
+                fid=round(figures[f"FID ({features.name})"], 3),
+                gain=round(100 * gain.difference(arms[delta], "balanced accuracy").mean, 3),
+                seconds=round(sum(report.seconds for report in reports), 2),
+            )
+        )
+    return points
+
+
+def draw_figure(points: list[Point], path: Path) -> None:
+    r"""Draws FID and gain, mean and standard error over the seeds, against the error that each boundary came to."""
+    from matplotlib.figure import Figure
+
+    datasets = sorted({point.dataset for point in points})
+    figure = Figure(figsize=(9, 3.5 * len(datasets)), layout="constrained")
+    axes = figure.subplots(len(datasets), 2, squeeze=False)
+    for line, dataset in zip(axes, datasets, strict=True):
+        for axis, figure_name, label in zip(line, ("fid", "gain"), ("FID", "gain, points"), strict=True):
+            for delta in DELTAS:
+                own = [point for point in points if (point.dataset, point.delta) == (dataset, delta)]
+                values = torch.tensor([getattr(point, figure_name) for point in own])
+                spread = values.std().item() / len(own) ** 0.5 if len(own) > 1 else 0.0
+                colour = "C3" if delta == "auto" else "C0"
+                error = fmean(point.reconstruction_error for point in own)
+                axis.errorbar(error, values.mean().item(), spread, fmt="o", color=colour)
+                axis.annotate(delta, (error, values.mean().item()), textcoords="offset points", xytext=(5, 5))
+            axis.set(xscale="log", xlabel="reconstruction error, nats per pixel", ylabel=label, title=dataset)
+    figure.savefig(path, dpi=90)
