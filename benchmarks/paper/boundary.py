@@ -151,5 +151,5 @@ def draw_figure(points: list[Point], path: Path) -> None:
                 error = fmean(point.reconstruction_error for point in own)
                 axis.errorbar(error, values.mean().item(), spread, fmt="o", color=colour)
                 axis.annotate(delta, (error, values.mean().item()), textcoords="offset points", xytext=(5, 5))
-            axis.set(xscale="log", xlabel="reconstruction error, nats per pixel", ylabel=label, title=dataset)
+            axis.set(xlabel="reconstruction error, nats per pixel", ylabel=label, title=dataset)
     figure.savefig(path, dpi=90)
