@@ -128,6 +128,21 @@ def test_rank_correlation_is_that_of_the_ranks():
     assert f"over 10 models: {1 - 6 * 2 / 990:.2f}" in tables.fid_table("mnist", made(swapped))
 
 
+def test_times_of_two_machines_are_not_divided():
+    values = dict.fromkeys((field for field in runs.Run.__dataclass_fields__), 0.0)
+    made = [
+        runs.Run(**{**values, "model": model, "cpu_seconds": seconds, "device": device})
+        for model, seconds, device in [
+            ("gae (paper)", 100.0, "one CPU"),
+            ("vae", 150.0, "one CPU"),
+            ("wae", 75.0, "another CPU"),
+        ]
+    ]
+    lines = [[cell.strip() for cell in line.split("|")] for line in tables.time_table("mnist", made).splitlines()]
+    ratios = {line[1]: line[4] for line in lines if len(line) > 2 and line[-2].endswith("CPU")}
+    assert ratios == {"wae": "", "gae (paper)": "1.00", "vae": "1.50"}
+
+
 def test_published_tables_are_those_of_the_paper():
     assert published.FID["mnist"]["gae (paper)"] == 44.30
     assert published.SECONDS["cifar10"]["vae"] == 143.58

@@ -248,7 +248,10 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
 
 
 def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.machine()} CPU"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    # The instructions decide both the speed and the last bits of every figure, those of the features included.
+    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def do_runs(plans: Sequence[Plan], store: RunStore, *, jobs: int) -> list[Run]:

@@ -9,6 +9,7 @@ from statistics import mean
 from scipy.stats import spearmanr
 
 from .published import FID, SECONDS
+from .rows import PAPERS
 from .runs import Run
 
 
@@ -74,21 +75,23 @@ def time_table(dataset: str, runs: Sequence[Run]) -> str:
     r"""Returns the table of training times of a data set, the fastest first, and the rank correlation."""
     rows = _by_model(runs)
     published = SECONDS.get(dataset, {})
-    on_cpu = all(run.device.endswith("CPU") for run in runs)
+    on_cpu = all("CPU" in run.device for run in runs)
     ours = {model: mean(run.cpu_seconds if on_cpu else run.seconds for run in own) for model, own in rows.items()}
-    reference = ours.get("gae (paper)", math.nan)
+    devices = {model: ", ".join(sorted({run.device for run in own})) for model, own in rows.items()}
     lines = [
         [
             model,
             _number(ours[model], 0),
             _number(mean(run.seconds for run in rows[model]), 0),
-            _number(ours[model] / reference),
+            # Times of two machines do not compare.
+            _number(ours[model] / ours[PAPERS]) if devices[model] == devices.get(PAPERS) else "",
             _number(published.get(model, math.nan)),
-            _number(published.get(model, math.nan) / published.get("gae (paper)", math.nan)),
+            _number(published.get(model, math.nan) / published.get(PAPERS, math.nan)),
             str(rows[model][0].epochs_trained),
+            devices[model],
         ]
         for model in sorted(ours, key=ours.__getitem__)
     ]
     cost = "seconds of one CPU thread" if on_cpu else "seconds"
-    head = ("model", cost, "by the clock", "to gae (paper)", "paper, A100", "to its GAE", "epochs")
+    head = ("model", cost, "by the clock", f"to {PAPERS}", "paper, A100", "to its GAE", "epochs", "machine")
     return markdown(head, lines) + "\n" + _correlation(ours, published)
