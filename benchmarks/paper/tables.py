@@ -78,13 +78,14 @@ def time_table(dataset: str, runs: Sequence[Run]) -> str:
     on_cpu = all("CPU" in run.device for run in runs)
     ours = {model: mean(run.cpu_seconds if on_cpu else run.seconds for run in own) for model, own in rows.items()}
     devices = {model: ", ".join(sorted({run.device for run in own})) for model, own in rows.items()}
+    # Times of two machines do not compare.
+    comparable = {model: seconds for model, seconds in ours.items() if devices[model] == devices.get(PAPERS)}
     lines = [
         [
             model,
             _number(ours[model], 0),
             _number(mean(run.seconds for run in rows[model]), 0),
-            # Times of two machines do not compare.
-            _number(ours[model] / ours[PAPERS]) if devices[model] == devices.get(PAPERS) else "",
+            _number(ours[model] / ours[PAPERS]) if model in comparable else "",
             _number(published.get(model, math.nan)),
             _number(published.get(model, math.nan) / published.get(PAPERS, math.nan)),
             str(rows[model][0].epochs_trained),
@@ -94,4 +95,4 @@ def time_table(dataset: str, runs: Sequence[Run]) -> str:
     ]
     cost = "seconds of one CPU thread" if on_cpu else "seconds"
     head = ("model", cost, "by the clock", f"to {PAPERS}", "paper, A100", "to its GAE", "epochs", "machine")
-    return markdown(head, lines) + "\n" + _correlation(ours, published)
+    return markdown(head, lines) + "\n" + _correlation(comparable, published)

@@ -105,7 +105,9 @@ class VariationalDeepEmbedding(Objective):
 class VampPrior(Objective):
     r"""VampVAE: the prior is the mixture of the posteriors at learned pseudo-inputs :math:`u_1 \dots u_K`.
 
-    The divergence's weight grows from 0 to 1 at the beginning.
+    The divergence's weight can grow from 0 to 1 at the beginning. With few components that harms: posteriors become
+    narrow meanwhile, and a narrow component that explains no code but its own gets no gradient any more. With ten of
+    them on 10 000 images of MNIST, 20 epochs, samples had a FID (classifier features) of 10.0 with 0.2 and 3.5 with 0.
 
     Args:
         likelihood: As for every objective.
@@ -117,7 +119,7 @@ class VampPrior(Objective):
 
     pseudo_inputs: nn.Parameter
 
-    def __init__(self, likelihood: Likelihood, warm_up: float = 0.2) -> None:
+    def __init__(self, likelihood: Likelihood, warm_up: float = 0.0) -> None:
         super().__init__(likelihood)
         self.warm_up = warm_up
         self.weight = 1.0
