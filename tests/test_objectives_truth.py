@@ -321,7 +321,7 @@ def test_vamp_prior_matches_a_direct_mixture(network, x, likelihood):
 
 
 def test_vamp_priors_loss_is_the_bound_of_the_same_draw(network, x):
-    objective = VampPrior("gaussian")
+    objective = VampPrior("gaussian", warm_up=0.2)
     objective.prepare(network, x, components=4, generator=make_generator(0))
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
@@ -331,6 +331,11 @@ def test_vamp_priors_loss_is_the_bound_of_the_same_draw(network, x):
         objective.advance(network, x, part)
         loss = objective.loss(network, x, torch.Generator().manual_seed(3))
         torch.testing.assert_close(loss, (error + weight * divergence).mean())
+    # Without a warm-up, which is the default, it is the whole bound from the beginning.
+    objective.warm_up = VampPrior("gaussian").warm_up
+    objective.advance(network, x, 0.0)
+    loss = objective.loss(network, x, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(loss, (error + divergence).mean())
 
 
 def test_pseudo_inputs_begin_as_training_images_and_are_no_more_than_there_are(network, x):
