@@ -226,6 +226,7 @@ class Generator:
                 epochs=epochs,
                 batch_size=settings.batch_size,
                 learning_rate=settings.learning_rate,
+                precision=settings.precision_for(self.shape, images.device),
                 components=settings.component_range(LEARNED_COMPONENTS)[1],
                 generator=make_generator(seed, "batches", *([start] if start else [])),
                 resolved=RESOLVED_VECTORS if len(self.shape) == 1 else RESOLVED,

@@ -35,6 +35,14 @@ LOG_VARIANCE_LIMIT = 12.0
 """Log-variances of codes stay within plus and minus this, so that no exponential of them overflows."""
 
 
+class Layers(nn.Sequential):
+    r"""Layers whose result is of the type of what goes in, at whatever precision their products are computed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = super().forward(x)
+        return outputs.to(x.dtype)
+
+
 class Autoencoder(nn.Module):
     r"""An encoder :math:`f_e` and a decoder :math:`f_d`, which see images as deviations from their mean.
 
@@ -58,8 +66,8 @@ class Autoencoder(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Sequential,
-        decoder: nn.Sequential,
+        encoder: Layers,
+        decoder: Layers,
         shape: tuple[int, ...],
         latent_dim: int,
         architecture: Architecture,
@@ -159,12 +167,12 @@ def _hidden(architecture: Architecture) -> Sequence[int]:
     return architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
 
 
-def _fully_connected_encoder(shape: tuple[int, ...], hidden: Sequence[int], outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Flatten(), *_layers([math.prod(shape), *hidden, outputs]))
+def _fully_connected_encoder(shape: tuple[int, ...], hidden: Sequence[int], outputs: int) -> Layers:
+    return Layers(nn.Flatten(), *_layers([math.prod(shape), *hidden, outputs]))
 
 
-def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], latent_dim: int) -> nn.Sequential:
-    return nn.Sequential(*_layers([latent_dim, *reversed(hidden), math.prod(shape)]), nn.Unflatten(1, shape))
+def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], latent_dim: int) -> Layers:
+    return Layers(*_layers([latent_dim, *reversed(hidden), math.prod(shape)]), nn.Unflatten(1, shape))
 
 
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
@@ -177,12 +185,12 @@ def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[in
     return channels, sizes, [min(16 * 2**level, 128) for level in range(len(sizes))]
 
 
-def _convolutional_encoder(shape: tuple[int, ...], outputs: int) -> nn.Sequential:
+def _convolutional_encoder(shape: tuple[int, ...], outputs: int) -> Layers:
     channels, sizes, widths = _levels(shape)
     down: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=3, padding=1), nn.ReLU()]
     for width_in, width_out in pairwise(widths):
         down += [nn.Conv2d(width_in, width_out, kernel_size=3, stride=2, padding=1), nn.ReLU()]
-    return nn.Sequential(
+    return Layers(
         nn.Unflatten(1, (channels, shape[0])) if len(shape) == 2 else nn.Identity(),
         *down,
         nn.Flatten(),
@@ -190,13 +198,13 @@ def _convolutional_encoder(shape: tuple[int, ...], outputs: int) -> nn.Sequentia
     )
 
 
-def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> nn.Sequential:
+def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
     channels, sizes, widths = _levels(shape)
     up: list[nn.Module] = []
     for level in range(len(sizes) - 1, 0, -1):
         up.append(ConvResize(widths[level], widths[level - 1], sizes[level - 1]))
     smallest = (widths[-1], *sizes[-1])
-    return nn.Sequential(
+    return Layers(
         nn.Linear(latent_dim, math.prod(smallest)),
         nn.Unflatten(1, smallest),
         nn.ReLU(),
@@ -322,13 +330,13 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
         else:
             *hidden, width = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, width)
-        critic = Critic(nn.Sequential(*encoder, nn.ReLU()), nn.Linear(width, 1))
+        critic = Critic(Layers(*encoder, nn.ReLU()), Layers(nn.Linear(width, 1)))
     critic = critic.float().to_empty(device="cpu")
     _initialise(critic, generator)
     return critic
 
 
-def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = None) -> nn.Sequential:
+def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = None) -> Layers:
     r"""Returns a small fully connected network of ReLU layers whose last layer begins at 0.
 
     Args:
@@ -336,7 +344,7 @@ def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = 
         generator: What the weights are drawn from. Without one they are left unset, to be loaded.
     """
     with torch.device("meta"):
-        network = nn.Sequential(*_layers(widths))
+        network = Layers(*_layers(widths))
     network = network.float().to_empty(device="cpu")
     if generator is not None:
         _initialise(network, generator)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 
+from .devices import multiplies_bfloat16_fast
 from .networks import Architecture, resolve_architecture
 from .objectives import Model, resolve_model
 from .training import SCHEDULES
@@ -25,6 +26,9 @@ Beyond it images of a scarce class differ more. On validation images of the bloo
 
 FARTHEST = 3.0
 """The farthest that it can be moved."""
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What the products of a training are computed in."""
 
 CHOSEN_DENSITIES = ("mixture", "normal", "standard_normal")
 """The densities that need nothing of the model and can be chosen for any."""
@@ -48,6 +52,7 @@ class GeneratorSettings:
     batch_size: int = 64
     learning_rate: float = 1e-3
     schedule: str = "cosine"
+    precision: str = "auto"
     starts: int | Literal["auto"] = "auto"
     truncated: bool = True
     anchored: bool | float | Literal["auto"] = "auto"
@@ -57,6 +62,7 @@ class GeneratorSettings:
         choices: dict[str, tuple[str, ...]] = {
             "density": ("auto", *CHOSEN_DENSITIES),
             "schedule": SCHEDULES,
+            "precision": ("auto", *PRECISIONS),
         }
         model = resolve_model(self.model)
         if isinstance(self.architecture, list | tuple):
@@ -129,6 +135,18 @@ class GeneratorSettings:
         if isinstance(self.components, tuple):
             return self.components
         return 1, most if self.components == "auto" else self.components
+
+    def precision_for(self, shape: tuple[int, ...], device: torch.device) -> torch.dtype:
+        r"""Returns what the products of a training on data of a shape are computed in.
+
+        With ``"auto"`` it is bfloat16 for images where the device is fast at it: on a CPU that is so for fully
+        connected networks. Vectors need more than its three digits.
+        """
+        if self.precision != "auto":
+            return PRECISIONS[self.precision]
+        convolutional = resolve_architecture(self.architecture, shape) == "conv"
+        suits = len(shape) > 1 and not (device.type == "cpu" and convolutional)
+        return torch.bfloat16 if suits and multiplies_bfloat16_fast(device) else torch.float32
 
     def starts_for(self, shape: tuple[int, ...]) -> int:
         r"""Returns how many first weights are tried for data of a shape.

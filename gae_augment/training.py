@@ -87,6 +87,7 @@ def train(
     batch_size: int,
     learning_rate: float,
     schedule: str = "cosine",
+    precision: torch.dtype = torch.float32,
     components: int = 10,
     delta: float | None,
     resolved: float = RESOLVED,
@@ -109,6 +110,8 @@ def train(
         batch_size: The images in a batch.
         learning_rate: Adam's first learning rate.
         schedule: One of :data:`SCHEDULES`.
+        precision: What the products inside of the layers are computed in, forwards and backwards. Weights, losses and
+            the error are float32 in any case.
         components: The most components of a mixture, for objectives that have one.
         delta: The excess reconstruction error, in nats per pixel, below which training stops. With ``None`` it stops
             when the error stops falling: when the last quarter of the checks has not lowered it, or when it is too
@@ -144,7 +147,8 @@ def train(
         objective.advance(network, sample, (epoch - 1) / epochs)
         order = torch.randperm(len(images), generator=generator).to(images.device)
         for chosen in order.split(batch_size):
-            losses = objective.losses(network, values.to_network(images[chosen]), noise)
+            with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+                losses = objective.losses(network, values.to_network(images[chosen]), noise)
             optimiser.zero_grad(set_to_none=True)
             # All gradients are taken before any parameter moves.
             for place, (loss, own) in enumerate(losses, start=1):

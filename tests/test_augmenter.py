@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_public_face():
         "batch_size": 64,
         "learning_rate": 1e-3,
         "schedule": "cosine",
+        "precision": "auto",
         "starts": "auto",
         "truncated": True,
         "anchored": "auto",

@@ -14,6 +14,7 @@ from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import load_images
 from gae_augment import MODELS
 from gae_augment.generator import Generator
+from gae_augment.objectives.mixtures import VampPrior
 from gae_augment.seeding import make_generator
 from gae_augment.settings import GeneratorSettings
 
@@ -78,6 +79,17 @@ def test_validation_images_are_not_trained_on(tmp_path):
     assert runs.Plan("digits", "vae", 0, 1, None, "test", tmp_path, tmp_path).train_images(1000) == 1000
 
 
+def test_a_weight_that_a_class_has_by_itself_names_the_run(tmp_path, monkeypatch):
+    def digest(model):
+        return runs.Plan("digits", model, 0, 1, None, "test", tmp_path, tmp_path).digest()
+
+    before = {model: digest(model) for model in rows.ROWS}
+    assert before == {model: digest(model) for model in rows.ROWS}
+    assert len(set(before.values())) == len(rows.ROWS)
+    monkeypatch.setattr(VampPrior.__init__, "__defaults__", (0.5,))
+    assert [model for model in rows.ROWS if digest(model) != before[model]] == ["vamp_vae"]
+
+
 def test_rows_follow_the_protocol():
     assert set(rows.ROWS) == {*MODELS, "gae (paper)"}
     for row in rows.ROWS:
@@ -93,6 +105,7 @@ def test_rows_follow_the_protocol():
     assert rows.settings_for("beta_vae:beta=2", 10, 30).model.objective("bernoulli").beta == 2
     changed = rows.settings_for("gae:delta=0.05,components=7,steepness=0.5", 10, 30)
     assert (changed.delta, changed.components, changed.model.objective("bernoulli").steepness) == (0.05, 7, 0.5)
+    assert rows.settings_for("vae:precision=float32", 10, 30).precision == "float32"
     assert rows.settings_for("info_vae:scale=5", 10, 30).model.objective("bernoulli").alpha == 0.9
     assert rows.settings_for("info_vae", 10, 30).model.objective("bernoulli").scale == 100
 
@@ -102,6 +115,7 @@ def test_rows_follow_the_protocol():
     [
         ("gan", "'--models' are .*, and there is 'gan'"),
         ("vae:beta", "are numbers, as in"),
+        ("vae:precision=half", "'precision' is one of 'auto', 'float32', 'bfloat16', and it is 'half'"),
         ("gae:detla=1", "argument that 'gae' does not know"),
     ],
 )

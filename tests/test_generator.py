@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import gae_augment.settings
 from gae_augment.generator import HOLD_OUT_FROM, PART_OF_SPREAD, Generator, single_threaded
 from gae_augment.objectives import excess_error
 from gae_augment.seeding import make_generator
@@ -139,6 +140,7 @@ def test_settings_take_numbers_of_every_kind():
         ({"components": (5,)}, r"it is \(5,\)"),
         ({"architecture": (10, 0)}, r"or a tuple of widths .* and it is \(10, 0\)"),
         ({"schedule": "linear"}, r"'schedule' is one of 'cosine', 'constant', and it is 'linear'"),
+        ({"precision": "float16"}, r"'precision' is one of 'auto', 'float32', 'bfloat16', and it is 'float16'"),
         ({"starts": 0}, r"'starts' is an integer of at least 1, and it is 0"),
         ({"model": "vae", "delta": 0.1}, r"'vae' trains for all its epochs; it is 0\.1\. Leave it at 'auto'"),
         ({"epochs": 2.5}, r"'epochs' is an integer of at least 1, and it is 2\.5"),
@@ -156,6 +158,24 @@ def test_settings_take_numbers_of_every_kind():
 def test_other_settings_are_refused(setting, message):
     with pytest.raises(ValueError, match=message):
         GeneratorSettings(**setting)
+
+
+@pytest.mark.parametrize(
+    ("fast", "device", "shape", "settings", "precision"),
+    [
+        (True, "cpu", (28, 28), {}, torch.bfloat16),
+        (False, "cpu", (28, 28), {}, torch.float32),
+        (True, "cpu", (28, 28), {"architecture": "conv"}, torch.float32),
+        (True, "cuda", (28, 28), {"architecture": "conv"}, torch.bfloat16),
+        (True, "cpu", (3, 64, 64), {}, torch.float32),
+        (True, "cpu", (30,), {}, torch.float32),
+        (True, "cpu", (28, 28), {"precision": "float32"}, torch.float32),
+        (False, "cpu", (30,), {"precision": "bfloat16"}, torch.bfloat16),
+    ],
+)
+def test_precision_is_the_faster_one_that_suits(fast, device, shape, settings, precision, monkeypatch):
+    monkeypatch.setattr(gae_augment.settings, "multiplies_bfloat16_fast", lambda device: fast)
+    assert GeneratorSettings(**settings).precision_for(shape, torch.device(device)) == precision
 
 
 def test_threads_are_given_back():

@@ -99,6 +99,38 @@ def test_every_parameter_is_trained(model, architecture, images):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
+def test_products_alone_are_of_lower_precision(model, architecture, images):
+    values, network, objective = untrained(model, architecture, images)
+    products, losses = [], []
+    last = [module for module in network.decoder.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)][-1]
+    last.register_forward_hook(lambda module, inputs, output: products.append(output.dtype))
+    original = objective.losses
+
+    def kept(*arguments):
+        losses.append(original(*arguments))
+        return losses[-1]
+
+    objective.losses = kept
+    twin = copy.deepcopy(network)
+    options = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "delta": 0.0, "components": 2}
+    log = train(
+        network, objective, images, values, precision=torch.bfloat16, generator=make_generator("order"), **options
+    )
+    # The checks of the error, without gradients, are of full precision.
+    assert set(products) == {torch.bfloat16, torch.float32}
+    assert {loss.dtype for step in losses for loss, _ in step} == {torch.float32}
+    assert {parameter.dtype for parameter in (*network.parameters(), *objective.parameters())} == {torch.float32}
+    assert network.decode(network.encode(values.to_network(images))).dtype == torch.float32
+
+    full = train(
+        twin, MODELS[model].objective(values.likelihood), images, values, generator=make_generator("order"), **options
+    )
+    assert log.training_error == pytest.approx(full.training_error, rel=0.1)
+    assert log.training_error != full.training_error
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_loss_falls(model, architecture, images):
     values, network, objective = untrained(model, architecture, images)
     # For an objective whose phases differ, as its last phase has it.

@@ -188,6 +188,21 @@ def test_steepness_is_the_expected_squared_slope(x, likelihood):
     assert (slopes.mean() - expected).abs() < 4 * slopes.std() / 2000**0.5 + 0.03 * expected
 
 
+def test_steepness_is_not_lost_in_rounding(x):
+    network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
+    torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
+
+    def slope():
+        noise = torch.Generator().manual_seed(0)
+        return Reconstruction("gaussian", 1.0).loss(network, x, noise) - Reconstruction("gaussian").loss(
+            network, x, noise
+        )
+
+    full = slope()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(slope(), full, rtol=0.05, atol=0)
+
+
 @pytest.fixture
 def embedding(network):
     r"""A mixture of three components in two dimensions."""

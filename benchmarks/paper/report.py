@@ -83,7 +83,7 @@ def write_report(output: Path) -> None:
                 own = [run for run in runs if (run.dataset, run.on, run.epochs, run.train_images) == key]
                 title = f"{dataset}: {epochs} epochs of {size} images, measured on {on} images"
                 parts += [f"## {title}\n", fid_table(dataset, own), time_table(dataset, own)]
-    versions = sorted({f"{run.device}, {run.threads} thread, {run.versions}" for run in runs})
+    versions = sorted({f"{run.device}, {run.threads} thread, {run.arithmetic}, {run.versions}" for run in runs})
     if versions:
         parts += ["## Machines and versions\n", "\n".join(f"- {line}" for line in versions) + "\n"]
     output.mkdir(parents=True, exist_ok=True)

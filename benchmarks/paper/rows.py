@@ -20,11 +20,14 @@ The paper says so of InfoVAE and GMVAE, and VAE-GAN's own paper names no weight.
 images of MNIST and 20 epochs, stand in the table of runs with the others.
 """
 
+TEXTS = ("precision", "schedule")
+"""The settings that can be changed and are no numbers."""
+
 COST = {"vae_gan": 4.0, "gmvae": 1.2, "vamp_vae": 1.3, "vade": 1.1}
 """What an epoch costs, roughly, where it costs more than the plain autoencoder's."""
 
 
-def parse_row(text: str) -> tuple[str, Model, dict[str, float]]:
+def parse_row(text: str) -> tuple[str, Model, dict[str, float | str]]:
     r"""Returns name, model and changed settings of a row such as ``"vae"`` or ``"gae:delta=0.05,steepness=0.1"``.
 
     What is not the name of a setting is an argument of the objective.
@@ -36,14 +39,18 @@ def parse_row(text: str) -> tuple[str, Model, dict[str, float]]:
     if name not in ROWS:
         raise ValueError(f"'--models' are {', '.join(map(repr, ROWS))}, and there is {name!r}.")
     model = MODELS["gae" if name == PAPERS else name]
+    fields = {field.name for field in dataclasses.fields(GeneratorSettings)}
     try:
-        chosen = {key: float(value) for key, value in (pair.split("=") for pair in arguments.split(",") if pair)}
+        pairs = dict(pair.split("=") for pair in arguments.split(",") if pair)
+        chosen = {key: float(value) for key, value in pairs.items() if key not in TEXTS}
     except ValueError as error:
         raise ValueError(
             f"Arguments of a model are numbers, as in 'beta_vae:beta=2', and they are {text!r}."
         ) from error
-    fields = {field.name for field in dataclasses.fields(GeneratorSettings)}
-    changed = {key: int(value) if value.is_integer() else value for key, value in chosen.items() if key in fields}
+    changed: dict[str, float | str] = {
+        key: int(value) if value.is_integer() else value for key, value in chosen.items() if key in fields
+    }
+    changed |= {key: value for key, value in pairs.items() if key in TEXTS}
     own = TUNED.get(name, {}) | {key: value for key, value in chosen.items() if key not in fields}
     if own:
         # A name of its own, for it is not the table's model any more.

@@ -19,6 +19,7 @@ from gae_augment.devices import resolve_device
 from gae_augment.evaluation import ClassifierFeatures, InceptionFeatures, fidelity, inception_weights, local_lipschitz
 from gae_augment.evaluation.classifier import Classifier
 from gae_augment.generator import Generator, single_threaded
+from gae_augment.objectives import Model
 from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
 
@@ -67,6 +68,7 @@ class Run:
     jobs: int
     threads: int
     device: str
+    arithmetic: str
     versions: str
 
     @property
@@ -77,7 +79,7 @@ class Run:
 
 KEY = ("dataset", "model", "seed", "epochs", "train_images", "on", "settings")
 
-REVISION = 1
+REVISION = 2
 """Raised when the same settings come to mean other images, so that runs are done again."""
 
 
@@ -141,7 +143,11 @@ class Plan:
     def digest(self) -> str:
         r"""Returns a short name for the settings, so that runs of other ones are not taken for these."""
         settings = settings_for(self.model, LATENT_DIM[self.dataset], self.epochs)
-        return hashlib.sha256(repr((REVISION, settings)).encode()).hexdigest()[:8]
+        assert isinstance(settings.model, Model)
+        # The weights of an objective that stand in its class alone do not show in the settings.
+        objective = settings.model.objective("bernoulli")
+        weights = {name: value for name, value in vars(objective).items() if isinstance(value, float)}
+        return hashlib.sha256(repr((REVISION, settings, weights)).encode()).hexdigest()[:8]
 
     def fit_path(self, train_images: int) -> Path:
         r"""Returns where the fitted generator is kept, for the figures."""
@@ -192,6 +198,7 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         samples = min(SAMPLES, len(reference))
 
         settings = settings_for(plan.model, LATENT_DIM[plan.dataset], plan.epochs)
+        device = resolve_device(settings.device)
 
         def tell(error: float, delta: float | None) -> None:
             if progress is not None:
@@ -241,7 +248,8 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         lipschitz_training=round(at_codes, 3),
         jobs=plan.jobs,
         threads=1,
-        device=_device_name(resolve_device(settings.device)),
+        device=_device_name(device),
+        arithmetic=str(settings.precision_for(generator.shape, device)).removeprefix("torch."),
         versions=f"python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "torch-fidelity")),
     )

@@ -70,13 +70,14 @@ class Reconstruction(Objective):
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the mean error of a batch, with the penalty if there is one, in nats per image."""
         z = network.encode(x)
-        outputs = network.decode(z)
-        error = reconstruction_error(outputs, x, self.likelihood).mean()
         if not self.steepness:
-            return error
+            return reconstruction_error(network.decode(z), x, self.likelihood).mean()
         unit = z.detach().std(dim=0, correction=0)
         direction = torch.randn(z.shape, generator=noise, device=z.device, dtype=z.dtype) * unit
-        moved = network.decode(z + STEP * direction)
+        # A difference over a short step would be lost in the rounding of a lower precision.
+        with torch.autocast(z.device.type, enabled=False):
+            outputs, moved = network.decode(z), network.decode(z + STEP * direction)
+        error = reconstruction_error(outputs, x, self.likelihood).mean()
         change = expectation(moved, self.likelihood) - expectation(outputs, self.likelihood)
         slope = (change / STEP).flatten(1).square().sum(dim=1).mean()
         return error + self.steepness * slope
