@@ -95,7 +95,7 @@ class GaussianMixture:
 
     The number of components is the one with the least Bayesian information criterion, from 1 up to a cap. It is
     counted upwards, one by one to 10 and then by doubling, and the search ends after two numbers in a row that are no
-    better.
+    better, or one above 10.
 
     Args:
         max_components: The cap :math:`K`.
@@ -170,7 +170,8 @@ class GaussianMixture:
                 best, best_criterion, worse = mixture, criterion, 0
             else:
                 worse += 1
-            if worse == 2:
+            # A step beyond 10 doubles the number, and the cost of all before it.
+            if worse == 2 or (worse and components > 10):
                 break
         if best is None:
             raise FloatingPointError("No mixture could be fitted to the codes: their likelihood is not a number.")
