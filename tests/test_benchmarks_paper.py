@@ -219,7 +219,8 @@ def test_delta_is_measured_once_for_each_seed(tmp_path, monkeypatch):
     monkeypatch.setattr(boundary, "STEPS", 20)
     run_paper(tmp_path, "delta", "--datasets", "digits", "--seeds", "1")
     path = tmp_path / "output" / "delta.csv"
-    auto, coarse = boundary.read_points(path)
+    points = {point.delta: point for point in boundary.point_table(path).records.values()}
+    auto, coarse = points["auto"], points["0.2"]
     assert [(point.dataset, point.seed, point.delta) for point in (auto, coarse)] == [
         ("digits", 1, "auto"),
         ("digits", 1, "0.2"),

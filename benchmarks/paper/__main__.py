@@ -17,7 +17,7 @@ from .data import DATASETS, load_images
 from .figures import draw_reconstructions, draw_samples, file_name
 from .report import write_report
 from .rows import ROWS, settings_for
-from .runs import Plan, RunStore, do_runs
+from .runs import Plan, do_runs, run_table
 from .tables import fid_table, time_table
 
 HERE = Path(__file__).resolve().parent.parent
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in options.seeds
         for model in options.models
     ]
-    runs = do_runs(plans, RunStore(options.output / "runs.csv"), jobs=options.jobs)
+    runs = do_runs(plans, run_table(options.output / "runs.csv"), jobs=options.jobs)
     table = time_table if options.experiment == "time" else fid_table
     for dataset in options.datasets:
         own = [(plan, run) for plan, run in zip(plans, runs, strict=True) if plan.dataset == dataset]

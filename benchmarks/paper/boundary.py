@@ -1,9 +1,8 @@
 r"""What a sufficiently small reconstruction error is: FID and a classifier's gain against the boundary delta."""
 
-__all__ = ["Point", "draw_figure", "measure", "read_points"]
+__all__ = ["Point", "draw_figure", "measure", "point_table"]
 
-import csv
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
@@ -16,7 +15,7 @@ from gae_augment.demo import DEFAULT_PROFILE, LabelledSet
 from gae_augment.evaluation import ClassifierFeatures, classifier_gain, fidelity
 from gae_augment.longtail import choose_images, profile_counts
 
-from .runs import typed
+from ..records import RecordTable
 
 DELTAS = ("auto", "0.2", "0.1", "0.07", "0.05", "0.035", "0.025", "0.01")
 """Boundaries, in nats per pixel."""
@@ -48,36 +47,23 @@ class Point:
     seconds: float
 
 
-def read_points(path: Path) -> list[Point]:
-    r"""Returns the points of a table, none if it is not there."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [
-            Point(**{field.name: typed(field.type, line[field.name]) for field in fields(Point)})
-            for line in csv.DictReader(file)
-        ]
+def point_table(path: Path) -> RecordTable[Point]:
+    r"""Returns the table of points in a file."""
+    return RecordTable(path, Point, ("dataset", "seed", "delta"))
 
 
 def measure(data: LabelledSet, seeds: list[int], path: Path) -> list[Point]:
     r"""Measures every boundary with every seed that the table at ``path`` does not hold yet, and adds them to it."""
-    points = read_points(path)
+    table = point_table(path)
     images, labels = data.train
-    missing = [seed for seed in seeds if (data.name, seed) not in {(point.dataset, point.seed) for point in points}]
+    there = {(point.dataset, point.seed) for point in table.records.values()}
+    missing = [seed for seed in seeds if (data.name, seed) not in there]
     if missing:
         epochs = max(3, 128_000 // len(images))
         features = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=epochs)
     for seed in tqdm(missing, desc=f"delta, {data.name}", unit="seed", disable=not missing):
-        points += _measure(data, seed, features)
-        points.sort(key=lambda point: (point.dataset, point.seed, DELTAS.index(point.delta)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".partial")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Point)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(map(asdict, points))
-        temporary.replace(path)
-    return points
+        table.add(*_measure(data, seed, features))
+    return list(table.records.values())
 
 
 def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list[Point]:

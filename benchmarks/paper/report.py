@@ -8,10 +8,10 @@ from statistics import mean, stdev
 
 from gae_augment.evaluation import Difference
 
-from .boundary import Point, read_points
+from .boundary import DELTAS, Point, point_table
 from .cosine import PUBLISHED, Trial
 from .data import DATASETS
-from .runs import RunStore
+from .runs import run_table
 from .tables import fid_table, markdown, time_table
 
 
@@ -44,7 +44,7 @@ def _delta_table(points: list[Point]) -> str:
     lines = []
     for dataset in sorted({point.dataset for point in points}):
         of_set = [point for point in points if point.dataset == dataset]
-        for delta in dict.fromkeys(point.delta for point in of_set):
+        for delta in sorted({point.delta for point in of_set}, key=DELTAS.index):
             own = [point for point in of_set if point.delta == delta]
             gain = Difference.of([point.gain for point in own])
             interval = "" if gain.low is None else f" ({gain.low:+.2f} to {gain.high:+.2f})"
@@ -71,10 +71,10 @@ def write_report(output: Path) -> None:
         parts.append(remarks.read_text())
     if (output / "cosine.csv").is_file():
         parts += ["## Cosine curve (Table 2; Figure 4 is `cosine.png`)\n", _cosine_table(output / "cosine.csv")]
-    points = read_points(output / "delta.csv")
+    points = list(point_table(output / "delta.csv").records.values())
     if points:
         parts += ["## The boundary of the reconstruction error (`delta.png`)\n", _delta_table(points)]
-    runs = list(RunStore(output / "runs.csv").runs.values())
+    runs = list(run_table(output / "runs.csv").records.values())
     for on in ("test", "validation"):
         for dataset in DATASETS:
             sizes = sorted({(run.epochs, run.train_images) for run in runs if (run.dataset, run.on) == (dataset, on)})

@@ -1,13 +1,12 @@
 r"""Runs: a model fitted to a data set and measured. Each is done once, and kept in a table."""
 
-__all__ = ["Plan", "Run", "RunStore", "do_runs", "typed"]
+__all__ = ["Plan", "Run", "do_runs", "run_table"]
 
-import csv
 import hashlib
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from gae_augment.objectives import Model
 from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
 
+from ..records import RecordTable
 from .data import LATENT_DIM, load_images
 from .rows import COST, settings_for
 
@@ -71,11 +71,6 @@ class Run:
     arithmetic: str
     versions: str
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        r"""What identifies the run."""
-        return tuple(str(getattr(self, name)) for name in KEY)
-
 
 KEY = ("dataset", "model", "seed", "epochs", "train_images", "on", "settings")
 
@@ -83,37 +78,9 @@ REVISION = 2
 """Raised when the same settings come to mean other images, so that runs are done again."""
 
 
-class RunStore:
-    r"""The table of runs, a CSV file that is replaced as a whole whenever a run is done.
-
-    Args:
-        path: The file; it need not be there.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.runs: dict[tuple[str, ...], Run] = {}
-        if path.is_file():
-            with path.open(newline="") as file:
-                for line in csv.DictReader(file):
-                    run = Run(**{field.name: typed(field.type, line[field.name]) for field in fields(Run)})
-                    self.runs[run.key] = run
-
-    def add(self, run: Run) -> None:
-        r"""Adds a run, in the place of an older one of the same key."""
-        self.runs[run.key] = run
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".partial")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Run)], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(self.runs[key]) for key in sorted(self.runs))
-        temporary.replace(self.path)
-
-
-def typed(kind: object, text: str) -> str | int | float:
-    r"""Returns the value of a field of a data class, of this type, that a CSV file has as text."""
-    return {"int": int, "float": float}.get(getattr(kind, "__name__", str(kind)), str)(text)
+def run_table(path: Path) -> RecordTable[Run]:
+    r"""Returns the table of runs in a file."""
+    return RecordTable(path, Run, KEY)
 
 
 @dataclass(frozen=True)
@@ -262,8 +229,8 @@ def _device_name(device: torch.device) -> str:
     return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def do_runs(plans: Sequence[Plan], store: RunStore, *, jobs: int) -> list[Run]:
-    r"""Does the runs that the table does not hold yet, the cheap ones first, and returns all.
+def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> list[Run]:
+    r"""Does the runs that the table does not hold yet, and returns all.
 
     A run that is cut off is done again from its beginning; those that ended are kept.
     """
@@ -276,19 +243,19 @@ def do_runs(plans: Sequence[Plan], store: RunStore, *, jobs: int) -> list[Run]:
         n = plan.train_images(sizes[plan.dataset])
         return tuple(map(str, (plan.dataset, plan.model, plan.seed, plan.epochs, n, plan.on, plan.digest())))
 
-    missing = [plan for plan in plans if key(plan) not in store.runs]
+    missing = [plan for plan in plans if key(plan) not in table.records]
     work = sum(plan.epochs * COST.get(plan.model.partition(":")[0], 1.0) for plan in missing)
     with tqdm(total=round(work), unit="epoch", disable=not missing) as bar:
-        bar.write(f"{len(plans) - len(missing)} of {len(plans)} runs are in {store.path}.")
+        bar.write(f"{len(plans) - len(missing)} of {len(plans)} runs are in {table.path}.")
         for plan, run in zip(missing, _results(missing, jobs, bar), strict=True):
-            store.add(run)
+            table.add(run)
             bar.write(
                 f"{run.dataset}, {run.model}, seed {run.seed}: FID {run.fid:.2f} ({run.fid_reconstructions:.2f} of "
                 f"reconstructions), {run.seconds:.0f} s, {run.components} components"
             )
             if jobs > 1:
                 bar.update(plan.epochs * COST.get(plan.model.partition(":")[0], 1.0))
-    return [store.runs[key(plan)] for plan in plans]
+    return [table.records[key(plan)] for plan in plans]
 
 
 def _results(plans: Sequence[Plan], jobs: int, bar: tqdm) -> Iterator[Run]:

@@ -1,0 +1,61 @@
+r"""What was measured, one line a record, in a CSV file: nothing is measured twice."""
+
+__all__ = ["RecordTable"]
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from filelock import FileLock
+
+Record = TypeVar("Record")
+
+
+class RecordTable(Generic[Record]):
+    r"""Records of one kind, in a file that is replaced as a whole whenever one is added.
+
+    Several processes may add to one file: each keeps what the others have added.
+
+    Args:
+        path: The file; it need not be there.
+        kind: The data class of the records, with fields of ``str``, ``int`` and ``float``.
+        key: The names of the fields that identify a record.
+    """
+
+    def __init__(self, path: Path, kind: type[Record], key: Sequence[str]) -> None:
+        self.path, self.kind, self.key = path, kind, tuple(key)
+        self.records: dict[tuple[str, ...], Record] = {}
+        self._read()
+
+    def _read(self) -> None:
+        if not self.path.is_file():
+            return
+        types = {field.name: _converter(field.type) for field in fields(self.kind)}  # type: ignore[arg-type]
+        with self.path.open(newline="") as file:
+            for line in csv.DictReader(file):
+                record = self.kind(**{name: convert(line[name]) for name, convert in types.items()})
+                self.records[self.key_of(record)] = record
+
+    def key_of(self, record: Record) -> tuple[str, ...]:
+        r"""Returns what identifies a record."""
+        return tuple(str(getattr(record, name)) for name in self.key)
+
+    def add(self, *records: Record) -> None:
+        r"""Adds records, in the place of older ones of the same key."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock")):
+            self._read()
+            self.records.update({self.key_of(record): record for record in records})
+            temporary = self.path.with_suffix(".partial")
+            with temporary.open("w", newline="") as file:
+                names = [field.name for field in fields(self.kind)]  # type: ignore[arg-type]
+                writer = csv.DictWriter(file, names, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(asdict(self.records[key]) for key in sorted(self.records))  # type: ignore[call-overload]
+            temporary.replace(self.path)
+
+
+def _converter(kind: Any) -> type:
+    return {"int": int, "float": float}.get(getattr(kind, "__name__", str(kind)), str)
