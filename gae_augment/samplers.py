@@ -34,6 +34,10 @@ class MixedSampler(Sampler[int]):
     of the largest class, so that the largest class stays real and the scarcest is synthetic in about :math:`f` of its
     draws. A class without synthetic images stays real, and one without real images is always synthetic.
 
+    Where the loss makes up for the imbalance, such as a weighted cross-entropy or a balanced softmax, the classes are
+    to stay as frequent as they are: with ``class_balanced=False`` every real image comes once, in random order, and is
+    replaced by a synthetic one of its class with the same probability.
+
     The draw depends on the seed and the epoch alone, so all ranks of a distributed run see the same one. Every pass
     over the sampler moves to the next epoch by itself; :meth:`set_epoch` names it instead.
 
@@ -43,6 +47,7 @@ class MixedSampler(Sampler[int]):
         epochs: How many epochs the training will have. If given, the last of them are drawn from real images only.
         real_last: The part of ``epochs`` at the end that is drawn from real images only, in [0, 1]; above 0 it is one
             epoch at least, if there are two.
+        class_balanced: Whether all classes are drawn alike, or as often as they have real images.
         num_samples: The indices in one epoch. By default as many as there are real images.
         seed: The seed of all draws.
 
@@ -67,6 +72,7 @@ class MixedSampler(Sampler[int]):
         *,
         epochs: int | None = None,
         real_last: float = 0.15,
+        class_balanced: bool = True,
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -79,6 +85,8 @@ class MixedSampler(Sampler[int]):
             raise ValueError(f"'real_last' is a part of the epochs between 0 and 1, and it is {real_last}.")
         if epochs is not None and epochs < 1:
             raise ValueError(f"'epochs' is at least 1, and it is {epochs}. Leave it out to mix in every epoch.")
+        if class_balanced not in (True, False):
+            raise ValueError(f"'class_balanced' is True or False, and it is {class_balanced!r}.")
         if num_samples is not None and num_samples < 1:
             raise ValueError(
                 f"'num_samples' is at least 1, and it is {num_samples}. Leave it out for one per real image."
@@ -111,7 +119,15 @@ class MixedSampler(Sampler[int]):
         self._counts = torch.stack([real_counts, synthetic_counts], dim=1)
         self._starts = (self._counts.flatten().cumsum(0) - self._counts.flatten()).view_as(self._counts)
 
+        self._class_of, self._real = torch.from_numpy(class_of), torch.from_numpy(np.flatnonzero(~is_synthetic))
+        if not class_balanced and not len(self._real):
+            raise ValueError(
+                "With class_balanced=False classes are as frequent as their real images, and there is no real image. "
+                "Leave it at True."
+            )
+
         self.synthetic_fraction = synthetic_fraction
+        self.class_balanced = class_balanced
         self.epochs = epochs
         self.real_last = real_last
         self.num_samples = int((~is_synthetic).sum() or len(targets)) if num_samples is None else num_samples
@@ -133,7 +149,13 @@ class MixedSampler(Sampler[int]):
     def draw(self, epoch: int) -> Tensor:
         r"""Returns the indices of an epoch, with shape (num_samples,)."""
         generator = make_generator(self.seed, "mixed sampler", epoch)
-        classes = torch.randint(len(self._counts), (self.num_samples,), generator=generator)
+        if self.class_balanced:
+            classes = torch.randint(len(self._counts), (self.num_samples,), generator=generator)
+        else:
+            passes = -(-self.num_samples // len(self._real))
+            order = [self._real[torch.randperm(len(self._real), generator=generator)] for _ in range(passes)]
+            drawn = torch.cat(order)[: self.num_samples]
+            classes = self._class_of[drawn]
         chance, place = torch.rand(2, self.num_samples, dtype=torch.float64, generator=generator)
         probability = torch.zeros_like(self.synthetic_probability)
         if not self.draws_real_only(epoch):
@@ -141,7 +163,8 @@ class MixedSampler(Sampler[int]):
         probability = torch.where(self._without_real, 1.0, probability)
         synthetic = (chance < probability[classes]).long()
         places = (place * self._counts[classes, synthetic]).long()
-        return self._order[self._starts[classes, synthetic] + places]
+        indices = self._order[self._starts[classes, synthetic] + places]
+        return indices if self.class_balanced else torch.where(synthetic.bool(), indices, drawn)
 
     def __iter__(self) -> Iterator[int]:
         indices = self.draw(self.epoch)

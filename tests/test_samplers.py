@@ -39,6 +39,37 @@ def test_classes_and_synthetic_parts_follow_the_formula(fraction):
         assert within(synthetic[own].sum(), own.sum(), fraction * (1 - real / 100))
 
 
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_unbalanced_classes_are_as_frequent_as_their_real_images():
+    real = np.flatnonzero(~DATA.is_synthetic)
+    nothing = list(MixedSampler(DATA, 0.0, class_balanced=False))
+    assert sorted(nothing) == real.tolist()
+    assert nothing != real.tolist()
+
+    # 400 passes over the real images in one epoch; every class keeps its number of draws in each.
+    sampler = MixedSampler(DATA, 0.6, class_balanced=False, num_samples=400 * len(real))
+    drawn = np.array(list(sampler))
+    for one in drawn.reshape(400, -1):
+        assert np.bincount(DATA.targets[one], minlength=10)[[0, 3, 7, 9]].tolist() == [100, 40, 5, 1]
+    counts = np.bincount(drawn, minlength=len(DATA.targets))
+    for label, number, made in ((0, 100, 0), (3, 40, 60), (7, 5, 95), (9, 1, 99)):
+        chance = 0.6 * (1 - number / 100)
+        own, is_synthetic = DATA.targets == label, DATA.is_synthetic
+        assert all(within(count, 400, 1 - chance) for count in counts[own & ~is_synthetic])
+        if made:
+            assert all(within(count, 400 * number, chance / made) for count in counts[own & is_synthetic])
+
+
+def test_unbalanced_epochs_are_real_at_the_end_and_may_be_short():
+    sampler = MixedSampler(DATA, 1.0, class_balanced=False, epochs=2, num_samples=50)
+    first, last = list(sampler), list(sampler)
+    assert DATA.is_synthetic[first].any()
+    assert not DATA.is_synthetic[last].any()
+    assert len(set(last)) == 50
+    with pytest.raises(ValueError, match="there is no real image. Leave it at True"):
+        MixedSampler(training_set({}, {1: 5}), class_balanced=False)
+
+
 def test_images_of_one_kind_are_drawn_alike():
     counts = np.bincount(list(MixedSampler(DATA, 0.5, num_samples=LONG)), minlength=len(DATA.targets))
     for label, real in {0: 100, 3: 40, 7: 5}.items():
