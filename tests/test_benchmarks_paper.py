@@ -9,9 +9,9 @@ import scipy.io
 import torch
 from PIL import Image
 
+from benchmarks.data import load_images
 from benchmarks.paper import boundary, cosine, published, rows, runs, tables
 from benchmarks.paper.__main__ import main
-from benchmarks.paper.data import load_images
 from gae_augment import MODELS
 from gae_augment.generator import Generator
 from gae_augment.objectives.mixtures import VampPrior

@@ -66,7 +66,7 @@ def test_unbalanced_epochs_are_real_at_the_end_and_may_be_short():
     assert DATA.is_synthetic[first].any()
     assert not DATA.is_synthetic[last].any()
     assert len(set(last)) == 50
-    with pytest.raises(ValueError, match="there is no real image. Leave it at True"):
+    with pytest.raises(ValueError, match=r"there is no real image\. Leave it at True"):
         MixedSampler(training_set({}, {1: 5}), class_balanced=False)
 
 

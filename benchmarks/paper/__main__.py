@@ -11,12 +11,12 @@ from gae_augment.generator import Generator
 from gae_augment.objectives import MODELS, Model
 from gae_augment.persistence import read_file
 
+from ..data import load_images
 from . import boundary
 from .cosine import do_trials
-from .data import DATASETS, load_images
 from .figures import draw_reconstructions, draw_samples, file_name
 from .report import write_report
-from .rows import ROWS, settings_for
+from .rows import DATASETS, ROWS, settings_for
 from .runs import Plan, do_runs, run_table
 from .tables import fid_table, time_table
 

@@ -10,7 +10,7 @@ from gae_augment.evaluation import Difference
 
 from .boundary import DELTAS, Point, point_table
 from .cosine import PUBLISHED, Trial
-from .data import DATASETS
+from .rows import DATASETS
 from .runs import run_table
 from .tables import fid_table, markdown, time_table
 

@@ -1,12 +1,17 @@
 r"""The rows of the tables: which model, with which settings."""
 
-__all__ = ["ROWS", "parse_row", "settings_for"]
+__all__ = ["DATASETS", "LATENT_DIM", "ROWS", "parse_row", "settings_for"]
 
 import dataclasses
 from functools import partial
 
 from gae_augment.objectives import MODELS, Model
 from gae_augment.settings import GeneratorSettings
+
+LATENT_DIM = {"mnist": 10, "fashion_mnist": 10, "cifar10": 32, "svhn": 32, "digits": 10}
+
+DATASETS = tuple(LATENT_DIM)
+"""The paper's four, and scikit-learn's digits for trying things out."""
 
 OURS, PAPERS = "gae", "gae (paper)"
 

@@ -22,9 +22,9 @@ from gae_augment.objectives import Model
 from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
 
+from ..data import load_images
 from ..records import RecordTable
-from .data import LATENT_DIM, load_images
-from .rows import COST, settings_for
+from .rows import COST, LATENT_DIM, settings_for
 
 SAMPLES = 10_000
 """The images that are made for FID, and at most so many test images."""

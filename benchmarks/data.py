@@ -1,4 +1,4 @@
-r"""The paper's four data sets."""
+r"""The data sets of the benchmarks."""
 
 __all__ = ["DATASETS", "load_images"]
 
@@ -11,10 +11,8 @@ from torchvision.datasets import SVHN
 
 from gae_augment.demo import LabelledSet, load_data
 
-DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "digits")
-"""Names, those of the paper first; scikit-learn's digits are for trying things out."""
-
-LATENT_DIM = {"mnist": 10, "fashion_mnist": 10, "cifar10": 32, "svhn": 32, "digits": 10}
+DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "bccd", "digits")
+"""Names: the generative autoencoder's paper's four, blood cells, and scikit-learn's digits for trying things out."""
 
 JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
 """CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
@@ -25,7 +23,7 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
 
     Args:
         name: One of :data:`DATASETS`.
-        data_root: Where torchvision's data sets lie.
+        data_root: Where torchvision's data sets lie, and the folder ``bccd``.
         cache: Where an archive is unpacked.
 
     Raises:
@@ -46,7 +44,7 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
         inner = folder if (folder / "train").is_dir() else next(path for path in folder.iterdir() if path.is_dir())
         data = load_data(str(inner))
     else:
-        data = load_data(name, data_root)
+        data = load_data(str(data_root / name) if name == "bccd" else name, data_root)
     order = torch.randperm(len(data.train[0]), generator=torch.Generator().manual_seed(0))
     return LabelledSet(name, (data.train[0][order], data.train[1][order]), data.test, data.classes)
 
