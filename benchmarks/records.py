@@ -32,7 +32,7 @@ class RecordTable(Generic[Record]):
     def _read(self) -> None:
         if not self.path.is_file():
             return
-        types = {field.name: _converter(field.type) for field in fields(self.kind)}  # type: ignore[arg-type]
+        types = {field.name: _converter(field.type) for field in fields(self.kind)}
         with self.path.open(newline="") as file:
             for line in csv.DictReader(file):
                 record = self.kind(**{name: convert(line[name]) for name, convert in types.items()})
@@ -50,10 +50,10 @@ class RecordTable(Generic[Record]):
             self.records.update({self.key_of(record): record for record in records})
             temporary = self.path.with_suffix(".partial")
             with temporary.open("w", newline="") as file:
-                names = [field.name for field in fields(self.kind)]  # type: ignore[arg-type]
+                names = [field.name for field in fields(self.kind)]
                 writer = csv.DictWriter(file, names, lineterminator="\n")
                 writer.writeheader()
-                writer.writerows(asdict(self.records[key]) for key in sorted(self.records))  # type: ignore[call-overload]
+                writer.writerows(asdict(self.records[key]) for key in sorted(self.records))
             temporary.replace(self.path)
 
 

@@ -1,0 +1,90 @@
+r"""DeepSMOTE: an autoencoder of all classes, and interpolation between neighbouring codes of a class."""
+
+__all__ = ["DeepSMOTE"]
+
+from typing import Self
+
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+from torch.nn import functional
+
+from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.generator import single_threaded
+from gae_augment.networks import build_autoencoder
+from gae_augment.seeding import make_generator
+
+
+class DeepSMOTE:
+    r"""Makes images between those of a class.
+
+    The autoencoder is trained to reconstruct, and at the same time to decode the code of one image of a class to
+    another of it: a batch of one class is encoded, its codes are mixed up, and the penalty is the error against the
+    images as they stood.
+
+    Args:
+        latent_dim: The dimension of a code; the authors' is 300.
+        steps: The optimiser's steps; the authors train for 200 epochs on a GPU.
+        batch_size: The images in a batch, the authors' 100.
+        step_size: Adam's learning rate; the authors' is 2e-4.
+        neighbours: The nearest codes of the class, one of which is interpolated with.
+
+    References:
+        | DeepSMOTE: fusing deep learning and SMOTE for imbalanced data (Dablain et al., 2021)
+        | https://arxiv.org/abs/2105.02340
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 300,
+        steps: int = 1500,
+        batch_size: int = 100,
+        step_size: float = 1e-3,
+        neighbours: int = 5,
+    ) -> None:
+        self.latent_dim, self.steps, self.batch_size = latent_dim, steps, batch_size
+        self.step_size, self.neighbours = step_size, neighbours
+
+    def fit(self, train: Labelled, seed: int) -> Self:
+        r"""Trains the autoencoder on uint8 images of shape :math:`(N, C, H, W)` and their labels."""
+        with single_threaded():
+            return self._fit(train, seed)
+
+    def _fit(self, train: Labelled, seed: int) -> Self:
+        images, labels = train
+        self.images, self.labels = images, labels
+        self.network = build_autoencoder(
+            tuple(images.shape[1:]), self.latent_dim, "conv", generator=make_generator(seed, "deepsmote")
+        )
+        self.network.centre(to_unit(images[:5000]), "bernoulli")
+        generator = make_generator(seed, "deepsmote", "batches")
+        of_class = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=self.step_size, fused=True)
+        for _ in range(self.steps):
+            chosen = torch.randint(len(images), (self.batch_size,), generator=generator)
+            x = to_unit(images[chosen])
+            error = functional.mse_loss(self.network.decode(self.network.encode(x)).sigmoid(), x)
+            own = of_class[int(torch.randint(len(of_class), (1,), generator=generator))]
+            x = to_unit(images[own[torch.randperm(len(own), generator=generator)[: self.batch_size]]])
+            mixed = self.network.encode(x)[torch.randperm(len(x), generator=generator)]
+            penalty = functional.mse_loss(self.network.decode(mixed).sigmoid(), x)
+            optimiser.zero_grad(set_to_none=True)
+            (error + penalty).backward()
+            optimiser.step()
+        return self
+
+    @torch.no_grad()
+    def sample(self, label: int, n: int, seed: int) -> Tensor:
+        r"""Returns :math:`n` new images of a class, uint8 with shape :math:`(n, C, H, W)`."""
+        with single_threaded():
+            own = self.images[self.labels == label]
+            codes = torch.cat([self.network.encode(to_unit(batch)) for batch in own.split(1000)])
+            nearest = NearestNeighbors(n_neighbors=min(self.neighbours, len(own) - 1)).fit(codes.numpy())
+            neighbours = torch.from_numpy(nearest.kneighbors(return_distance=False))
+            generator = make_generator(seed, "deepsmote", label)
+            first = torch.randint(len(own), (n,), generator=generator)
+            place = torch.randint(neighbours.shape[1], (n,), generator=generator)
+            part = torch.rand(n, 1, generator=generator)
+            z = codes[first] + part * (codes[neighbours[first, place]] - codes[first])
+            made = [self.network.decode(batch).sigmoid().mul(255).round().byte() for batch in z.split(1000)]
+            return torch.cat(made)

@@ -1,0 +1,245 @@
+r"""Runs: a classifier trained in one way on one cell, and measured. Each is done once, and kept in a table."""
+
+__all__ = ["Plan", "Run", "do_runs", "run_table"]
+
+import hashlib
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from filelock import FileLock
+from joblib import Parallel, delayed
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from gae_augment.demo import LabelledSet
+from gae_augment.evaluation import ClassifierFeatures, fidelity, imbalance_metrics
+from gae_augment.evaluation.classifier import Classifier
+from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.generator import single_threaded
+from gae_augment.persistence import read_file, write_file
+from gae_augment.seeding import make_generator
+
+from ..data import load_images
+from ..records import RecordTable
+from .cells import BUDGETS, Cell, choose_training, split_validation, thirds
+from .sources import NOTHING, Source, parse_source
+from .strategies import STRATEGIES
+from .training import train
+
+LEAST_FOR_FID = 50
+"""Fewer images, real or synthetic, have no FID worth the name."""
+
+
+@dataclass(frozen=True)
+class Run:
+    r"""One line of the table: what was done, and what came out.
+
+    Scores are in percent; those of the head, the middle and the tail are the mean recall of the third of the classes
+    with the most images, and so on; ``recall`` has all classes, the first first. ``fid`` is that of the synthetic
+    images of all classes that have any, by the features of a classifier trained on the whole training set.
+    """
+
+    dataset: str
+    profile: str
+    regime: str
+    strategy: str
+    source: str
+    seed: int
+    on: str
+    settings: str
+    balanced_accuracy: float
+    accuracy: float
+    macro_f1: float
+    head: float
+    middle: float
+    tail: float
+    recall: str
+    counts: str
+    synthetic_images: int
+    fid: float
+    source_seconds: float
+    training_seconds: float
+    device: str
+    versions: str
+
+
+KEY = ("dataset", "profile", "regime", "strategy", "source", "seed", "on", "settings")
+
+REVISION = 1
+"""Raised when the same names come to mean other images or other classifiers, so that runs are done again."""
+
+
+def run_table(path: Path) -> RecordTable[Run]:
+    r"""Returns the table of runs in a file."""
+    return RecordTable(path, Run, KEY)
+
+
+@dataclass(frozen=True)
+class Plan:
+    r"""A run that is to be done.
+
+    Attributes:
+        on: ``"test"``, or ``"validation"`` for a fifth of the training images, which are then not trained on.
+    """
+
+    cell: Cell
+    strategy: str
+    source: str
+    seed: int
+    on: str
+    data_root: Path
+    cache: Path
+
+    @property
+    def settings(self) -> str:
+        r"""A short name for the budget, so that runs of other ones are not taken for these."""
+        return hashlib.sha256(repr((REVISION, BUDGETS[self.cell.dataset])).encode()).hexdigest()[:8]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        r"""What identifies the run."""
+        cell = self.cell
+        named = (cell.dataset, cell.profile, cell.regime, self.strategy, self.source, self.seed, self.on, self.settings)
+        return tuple(map(str, named))
+
+
+@dataclass(frozen=True)
+class Made:
+    r"""What a source made for one training set; it is kept in a file, for every strategy and regime has the same."""
+
+    pair: Labelled
+    seconds: float
+    fid: float
+
+
+def _features(data: LabelledSet, cache: Path) -> ClassifierFeatures:
+    r"""Returns the features of a classifier trained on the whole, balanced training set."""
+    path = cache / f"classifier-{data.name}.safetensors"
+    images, labels = data.train
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            epochs = max(3, 128_000 // len(images))
+            features = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=epochs)
+            write_file(path, {"dataset": data.name, "epochs": epochs}, features.classifier.state_dict())
+    classifier = Classifier(tuple(images.shape[1:]), len(data.classes), generator=make_generator(0))
+    classifier.load_state_dict(read_file(path)[1])
+    return ClassifierFeatures(classifier, data.name)
+
+
+def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
+    test_images, test_labels = data.test
+    real, synthetic = [], []
+    for label in made[1].unique().tolist():
+        own, new = test_images[test_labels == label], made[0][made[1] == label]
+        n = min(len(own), len(new))
+        real.append(own[:n])
+        synthetic.append(new[:n])
+    if sum(map(len, real)) < LEAST_FOR_FID:
+        return float("nan")
+    features = _features(data, cache)
+    return fidelity(torch.cat(real), torch.cat(synthetic), extractor=features)[f"FID ({features.name})"]
+
+
+def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled) -> Made:
+    r"""Returns what the source makes, from its file if it is there."""
+    empty = Made((real[0][:0], real[1][:0]), 0.0, float("nan"))
+    if source.name == NOTHING:
+        return empty
+    # How images are mixed in does not change them.
+    making = ",".join(
+        part for part in plan.source.partition(":")[2].split(",") if part.split("=")[0] not in source.mixing
+    )
+    name = f"{plan.cell.dataset}-{plan.cell.profile}-{plan.source.partition(':')[0]}-{making}-{plan.seed}-{plan.on}"
+    path = plan.cache / "synthetic" / f"{name}-{REVISION}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            start = time.perf_counter()
+            images, labels = source.images(real, plan.seed)
+            header = {"seconds": time.perf_counter() - start, "fid": _fid(data, (images, labels), plan.cache)}
+            write_file(path, header, {"images": images, "labels": labels})
+    header, tensors = read_file(path)
+    return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"])
+
+
+@torch.no_grad()
+def _predict(network: nn.Module, images: Tensor) -> Tensor:
+    return torch.cat([network(to_unit(batch)).argmax(dim=1) for batch in images.split(1000)])
+
+
+def do_run(plan: Plan) -> Run:
+    r"""Makes the cell's training set and its synthetic images, trains a classifier and measures it."""
+    # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
+    with single_threaded():
+        cell, source = plan.cell, parse_source(plan.source)
+        data = load_images(cell.dataset, plan.data_root, plan.cache)
+        real, held_out = choose_training(data, cell.profile, plan.seed), data.test
+        if plan.on == "validation":
+            real, held_out = split_validation(real, plan.seed)
+        made = _make(plan, source, data, real)
+        start = time.perf_counter()
+        network = train(
+            real,
+            made.pair,
+            classes=len(data.classes),
+            strategy=STRATEGIES[plan.strategy],
+            regime=cell.regime,
+            budget=BUDGETS[cell.dataset],
+            seed=plan.seed,
+            **source.mixing,
+        )
+        seconds = time.perf_counter() - start
+        scores = imbalance_metrics(held_out[1], _predict(network.cpu(), held_out[0]), len(data.classes))
+    recall = [100 * value for value in scores["recall"]]
+    counts = real[1].bincount(minlength=len(data.classes)).tolist()
+    head, middle, tail = (fmean(recall[label] for label in part) if part else float("nan") for part in thirds(counts))
+    return Run(
+        dataset=cell.dataset,
+        profile=cell.profile,
+        regime=cell.regime,
+        strategy=plan.strategy,
+        source=plan.source,
+        seed=plan.seed,
+        on=plan.on,
+        settings=plan.settings,
+        balanced_accuracy=round(100 * scores["balanced accuracy"], 3),
+        accuracy=round(100 * scores["accuracy"], 3),
+        macro_f1=round(100 * scores["macro F1"], 3),
+        head=round(head, 3),
+        middle=round(middle, 3),
+        tail=round(tail, 3),
+        recall=" ".join(f"{value:.2f}" for value in recall),
+        counts=" ".join(map(str, counts)),
+        synthetic_images=len(made.pair[1]),
+        fid=round(made.fid, 4),
+        source_seconds=round(made.seconds, 1),
+        training_seconds=round(seconds, 1),
+        device=f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+        if not torch.cuda.is_available()
+        else torch.cuda.get_device_name(),
+        versions=f"python {platform.python_version()}, "
+        + ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "lightning", "scikit-learn")),
+    )
+
+
+def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> list[Run]:
+    r"""Does the runs that the table does not hold yet, and returns all.
+
+    A run that is cut off is done again from its beginning; those that ended are kept, and so are synthetic images.
+    """
+    missing = [plan for plan in plans if plan.key not in table.records]
+    with tqdm(total=len(missing), unit="run", disable=not missing) as bar:
+        bar.write(f"{len(plans) - len(missing)} of {len(plans)} runs are in {table.path}.")
+        for run in Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(do_run)(plan) for plan in missing):
+            table.add(run)
+            cell = f"{run.dataset} {run.profile}, {run.regime}"
+            bar.write(f"{cell}, {run.strategy} + {run.source}, seed {run.seed}: {run.balanced_accuracy:.2f}")
+            bar.update()
+    return [table.records[plan.key] for plan in plans]

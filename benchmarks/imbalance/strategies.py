@@ -1,0 +1,77 @@
+r"""What is done about imbalance other than making images: sampling, weights, losses, and mixtures of real images."""
+
+__all__ = ["STRATEGIES", "Strategy"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Loss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""From logits, targets (labels or probabilities), the real images of each class, and the part of training done."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    r"""A way of training.
+
+    Attributes:
+        class_balanced: Whether all classes are drawn alike, or as often as they have images.
+        loss: The loss of a batch.
+        mix: What mixes the images of a batch and their labels.
+    """
+
+    class_balanced: bool
+    loss: Loss
+    mix: Literal["nothing", "mixup", "cutmix"] = "nothing"
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
+    r"""Returns the mean cross-entropy, in nats."""
+    return functional.cross_entropy(logits, targets)
+
+
+def weighted(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
+    r"""Returns the mean cross-entropy with classes weighted by one over their number of images."""
+    return functional.cross_entropy(logits, targets, weight=counts.sum() / (len(counts) * counts))
+
+
+DEFER_UNTIL, EFFECTIVE = 0.8, 0.9999
+
+
+def deferred(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
+    r"""Returns the cross-entropy, and towards the end that with weights of the effective numbers of images.
+
+    References:
+        | LDAM-DRW (Cao et al., 2019), https://arxiv.org/abs/1906.07413: after 160 of 200 epochs
+        | Class-balanced loss (Cui et al., 2019), https://arxiv.org/abs/1901.05555
+    """
+    if part < DEFER_UNTIL:
+        return functional.cross_entropy(logits, targets)
+    weights = (1 - EFFECTIVE) / (1 - EFFECTIVE**counts)
+    return functional.cross_entropy(logits, targets, weight=weights / weights.mean())
+
+
+def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
+    r"""Returns the cross-entropy of logits that are shifted by the logarithm of the classes' frequencies.
+
+    References:
+        | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
+        | Long-tail learning via logit adjustment (Menon et al., 2021), https://arxiv.org/abs/2007.07314
+    """
+    return functional.cross_entropy(logits + torch.log(counts / counts.sum()), targets)
+
+
+STRATEGIES = {
+    "plain": Strategy(False, cross_entropy),
+    "class weights": Strategy(False, weighted),
+    "class-balanced sampling": Strategy(True, cross_entropy),
+    "deferred re-weighting": Strategy(False, deferred),
+    "balanced softmax": Strategy(False, balanced_softmax),
+    "mixup": Strategy(True, cross_entropy, "mixup"),
+    "cutmix": Strategy(True, cross_entropy, "cutmix"),
+}
+"""The strategies by name."""

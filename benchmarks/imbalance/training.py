@@ -1,0 +1,168 @@
+r"""The training of a classifier, by Lightning."""
+
+__all__ = ["train"]
+
+import logging
+import math
+import warnings
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+from torchvision.transforms import v2
+
+from gae_augment import MixedSampler
+from gae_augment.evaluation.classifier import one_cycle, random_affine
+from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.seeding import derive_seed, make_generator
+
+from .cells import Budget
+from .networks import build_classifier
+from .strategies import Strategy
+
+MIXUP, CUTMIX = 0.2, 1.0
+"""The parameters of the Beta distributions that the papers' weights come from (1710.09412, 1905.04899)."""
+
+PADDING = 4
+"""The pixels about an image that a crop may move into."""
+
+
+class Batches(Dataset[Labelled]):
+    r"""Whole batches of labelled images, by the list of their indices."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __getitem__(self, indices: list[int]) -> Labelled:
+        return self.images[indices], self.labels[indices]
+
+
+class Training(LightningModule):
+    r"""One training of a network.
+
+    Args:
+        network: The classifier, from images in [0, 1] to logits.
+        strategy: What is done about imbalance.
+        counts: The real images of each class.
+        regime: What is done to every image.
+        steps: The optimiser's steps there will be.
+        learning_rate: The peak of the learning rate.
+        seed: What random maps of images depend on.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        strategy: Strategy,
+        counts: Tensor,
+        regime: str,
+        steps: int,
+        learning_rate: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network, self.strategy, self.regime = network, strategy, regime
+        self.steps, self.learning_rate = steps, learning_rate
+        self.register_buffer("counts", counts.float())
+        self.generator = make_generator(seed, "regime")
+        self.strong = v2.Compose(
+            [
+                v2.RandomCrop(32, padding=PADDING),
+                v2.RandomHorizontalFlip(),
+                v2.TrivialAugmentWide(),
+            ]
+        )
+        self.mix: Any = {
+            "nothing": None,
+            "mixup": v2.MixUp(alpha=MIXUP, num_classes=len(counts)),
+            "cutmix": v2.CutMix(alpha=CUTMIX, num_classes=len(counts)),
+        }[strategy.mix]
+
+    def training_step(self, batch: Labelled, _: int) -> Tensor:
+        r"""Returns the loss of a batch, in nats."""
+        images, labels = batch
+        if self.regime == "strong":
+            # torchvision draws one map for a whole batch.
+            images = torch.stack([self.strong(image) for image in images])
+        x, targets = to_unit(images), labels
+        if self.regime == "affine":
+            x = random_affine(x, self.generator)
+        if self.mix is not None:
+            x, targets = self.mix(x, targets)
+        return self.strategy.loss(self.network(x), targets, self.counts, self.global_step / self.steps)
+
+    def configure_optimizers(self) -> Any:
+        r"""Returns AdamW, and the one-cycle schedule."""
+        optimiser = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=0.01, fused=True)
+        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(min(step, self.steps), self.steps))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+
+def train(
+    real: Labelled,
+    synthetic: Labelled,
+    *,
+    classes: int,
+    strategy: Strategy,
+    regime: str,
+    budget: Budget,
+    seed: int,
+    synthetic_fraction: float = 0.5,
+    real_last: float = 0.15,
+) -> nn.Module:
+    r"""Returns a trained classifier, in evaluation mode.
+
+    Everything random depends on the seed, and no global generator is moved.
+
+    Args:
+        real: The real images, uint8 with shape :math:`(N, C, H, W)`, and their labels.
+        synthetic: Synthetic ones, or none.
+        classes: The number of classes.
+        strategy: What is done about imbalance.
+        regime: What is done to every image: ``"plain"``, ``"affine"`` or ``"strong"``.
+        budget: How long to train.
+        seed: The seed.
+        synthetic_fraction: As for :class:`gae_augment.MixedSampler`.
+        real_last: Likewise.
+    """
+    images, labels = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
+    is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
+    batches = max(1, round(len(real[1]) / budget.batch_size))
+    epochs = math.ceil(budget.steps / batches)
+    sampler = MixedSampler(
+        SimpleNamespace(targets=labels.tolist(), is_synthetic=is_synthetic),
+        synthetic_fraction,
+        epochs=epochs,
+        real_last=real_last,
+        class_balanced=strategy.class_balanced,
+        num_samples=batches * budget.batch_size,
+        seed=seed,
+    )
+    loader = DataLoader(
+        Batches(images, labels), sampler=BatchSampler(sampler, budget.batch_size, drop_last=False), batch_size=None
+    )
+    network = build_classifier(tuple(images.shape[1:]), classes, seed)
+    counts = real[1].bincount(minlength=classes)
+    training = Training(network, strategy, counts, regime, budget.steps, budget.learning_rate, seed)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # torchvision's random transforms draw from the global generator.
+        torch.manual_seed(derive_seed(seed, "transforms"))
+        # The images are in memory; workers would only copy them.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Lightning's own.
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        trainer = Trainer(
+            max_steps=budget.steps,
+            accelerator="auto",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(training, loader)
+    return network.eval()

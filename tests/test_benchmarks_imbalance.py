@@ -1,0 +1,266 @@
+r"""The experiment on imbalance: real trainings on small data, losses beside their formulae, a table that is resumed."""
+
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ttest_rel
+from sklearn.neighbors import KNeighborsClassifier
+
+from benchmarks.data import load_images
+from benchmarks.imbalance import cells, report, runs, sources, strategies, training
+from benchmarks.imbalance.__main__ import main
+from benchmarks.imbalance.deepsmote import DeepSMOTE
+from gae_augment.demo import load_data
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
+
+COUNTS = torch.tensor([90.0, 9.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def long_tailed():
+    return cells.choose_training(load_data("digits"), "lt-20", seed=0)
+
+
+def test_validation_images_are_a_fifth_of_each_class_and_not_trained_on(long_tailed):
+    # Every image gets a number of its own in place of its pixels.
+    numbered = torch.arange(len(long_tailed[1])), long_tailed[1]
+    kept, held_out = cells.split_validation(numbered, seed=3)
+    assert sorted(torch.cat([kept[0], held_out[0]]).tolist()) == numbered[0].tolist()
+    for label, count in enumerate(long_tailed[1].bincount().tolist()):
+        assert (held_out[1] == label).sum() == max(1, round(count / 5))
+        assert (long_tailed[1][kept[0]] == kept[1]).all()
+
+
+def test_thirds_are_by_count():
+    assert cells.thirds([5, 100, 7, 50, 1, 30]) == ([1, 3], [5, 2], [0, 4])
+    assert cells.thirds([1, 2, 3]) == ([2], [1], [0])
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(6, 3, generator=generator), torch.tensor([0, 0, 1, 2, 1, 0])
+
+
+def test_weighted_loss_is_the_mean_over_classes_weighted_by_rarity(batch):
+    logits, labels = batch
+    nats = -logits.log_softmax(dim=1)[torch.arange(6), labels]
+    weights = 1 / COUNTS[labels]
+    expected = (weights * nats).sum() / weights.sum()
+    torch.testing.assert_close(strategies.weighted(logits, labels, COUNTS, 0.0), expected)
+
+
+def test_balanced_softmax_is_the_posterior_under_the_training_prior(batch):
+    logits, labels = batch
+    joint = COUNTS * logits.exp()
+    expected = -(joint / joint.sum(dim=1, keepdim=True)).log()[torch.arange(6), labels].mean()
+    torch.testing.assert_close(strategies.balanced_softmax(logits, labels, COUNTS, 0.0), expected)
+
+
+def test_weights_are_deferred_and_those_of_effective_numbers(batch):
+    logits, labels = batch
+    plain = strategies.cross_entropy(logits, labels, COUNTS, 0.0)
+    assert strategies.deferred(logits, labels, COUNTS, 0.79) == plain
+    # (1 - b) / (1 - b^n) is one over 1 + b + ... + b^(n - 1).
+    weights = torch.tensor([1 / sum(0.9999**k for k in range(int(n))) for n in COUNTS])[labels]
+    nats = -logits.log_softmax(dim=1)[torch.arange(6), labels]
+    expected = (weights * nats).sum() / weights.sum()
+    torch.testing.assert_close(strategies.deferred(logits, labels, COUNTS, 0.8), expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", strategies.STRATEGIES)
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_every_strategy_learns_and_repeats_itself(name, long_tailed):
+    def trained(seed=0):
+        return training.train(
+            long_tailed, (long_tailed[0][:0], long_tailed[1][:0]), classes=10, strategy=strategies.STRATEGIES[name],
+            regime="affine", budget=cells.Budget(60, 32, 5e-3), seed=seed,
+        )  # fmt: skip
+
+    one, again, other = trained(), trained(), trained(seed=1)
+    assert not one.training
+    x = long_tailed[0].float() / 255
+    logits = one(x)
+    torch.testing.assert_close(logits, again(x), rtol=0, atol=0)
+    assert not torch.equal(logits, other(x))
+    assert (logits.argmax(dim=1) == long_tailed[1]).float().mean() > 0.4
+
+
+def test_synthetic_images_are_learned_from(long_tailed):
+    # All images that are called 9 at training are synthetic ones of nothing but a bright square.
+    real = long_tailed[1] != 9
+    squares = torch.zeros(50, 1, 8, 8, dtype=torch.uint8)
+    squares[:, :, 2:6, 2:6] = 255
+    network = training.train(
+        (long_tailed[0][real], long_tailed[1][real]), (squares, torch.full((50,), 9)), classes=10,
+        strategy=strategies.STRATEGIES["class-balanced sampling"], regime="plain", budget=cells.Budget(40, 32, 5e-3),
+        seed=0, synthetic_fraction=1.0, real_last=0.0,
+    )  # fmt: skip
+    assert (network(squares.float() / 255).argmax(dim=1) == 9).all()
+
+
+def test_strong_regime_and_colour():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(40) % 2
+    images[labels == 1, 0] //= 8
+    network = training.train(
+        (images, labels), (images[:0], labels[:0]), classes=2, strategy=strategies.STRATEGIES["cutmix"],
+        regime="strong", budget=cells.Budget(30, 16, 1e-2), seed=0,
+    )  # fmt: skip
+    assert (network(images.float() / 255).argmax(dim=1) == labels).float().mean() > 0.9
+
+
+@pytest.mark.parametrize("text", ["smote", "adasyn", "deepsmote:steps=300", "gae"])
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_sources_fill_every_class_up(text, long_tailed):
+    images, labels = sources.parse_source(text).images(long_tailed, seed=0)
+    counts = long_tailed[1].bincount()
+    missing = counts.max() - counts
+    if text == "adasyn":
+        # It makes about as many, and none of a class that borders on no other.
+        assert (labels.bincount(minlength=10) <= missing + 5).all()
+        assert labels.bincount(minlength=10)[missing > 0].float().mean() > 0.5 * missing[missing > 0].float().mean()
+    else:
+        assert labels.bincount(minlength=10).tolist() == missing.tolist()
+    assert (images.shape[1:], images.dtype, len(images)) == ((1, 8, 8), torch.uint8, len(labels))
+    again = sources.parse_source(text).images(long_tailed, seed=0)
+    assert torch.equal(images, again[0])
+    assert not torch.equal(images, sources.parse_source(text).images(long_tailed, seed=1)[0])
+    # Most new images are what they are called, by the nearest of all digits.
+    every = load_data("digits").train
+    nearest = KNeighborsClassifier(1).fit(every[0].flatten(1).numpy(), every[1].numpy())
+    assert nearest.score(images.flatten(1).numpy(), labels.numpy()) > 0.7
+
+
+def test_nothing_is_no_image(long_tailed):
+    images, labels = sources.parse_source("nothing").images(long_tailed, seed=0)
+    assert (images.shape, len(labels)) == ((0, 1, 8, 8), 0)
+
+
+def test_deepsmote_interpolates_between_codes_of_one_class(long_tailed):
+    model = DeepSMOTE(steps=20, neighbours=1).fit(long_tailed, seed=0)
+    model.network.decode = lambda z: z[:, :64].view(-1, 1, 8, 8)
+    codes = model.network.encode(long_tailed[0][long_tailed[1] == 9].float() / 255).detach()
+    nearest = torch.cdist(codes, codes).fill_diagonal_(math.inf).argmin(dim=1)
+    made = model.sample(9, 30, seed=1).float().flatten(1) / 255
+    # Every new code lies on the segment between a code and the one nearest to it.
+    parts = torch.linspace(0, 1, 401)[:, None, None]
+    segments = (codes + parts * (codes[nearest] - codes))[..., :64].sigmoid().flatten(0, 1)
+    assert torch.cdist(made, segments).amin(dim=1).max() < 0.03
+    assert torch.cdist(made, codes[:, :64].sigmoid()).amin(dim=1).median() > 0.1
+
+
+def test_arguments_of_sources():
+    source = sources.parse_source("gae:synthetic_fraction=0.3,anchored=1,architecture=fc")
+    assert source.mixing == {"synthetic_fraction": 0.3}
+    assert source.make.keywords == {"model": "gae", "anchored": 1, "architecture": "fc"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gan", "Sources are 'nothing', 'gae', .*, and there is 'gan'"),
+        ("gae:epochs", "have values, as in"),
+        ("gae:epoch=3", "'gae' has no argument 'epoch'"),
+        ("gae:synthetic_fraction=2", "'synthetic_fraction' is a part between 0 and 1, and it is 2"),
+    ],
+)
+def test_other_sources_are_refused(text, message, capsys):
+    with pytest.raises(ValueError, match=message):
+        sources.parse_source(text)
+    with pytest.raises(SystemExit):
+        main(["--sources", text])
+    assert "error: " in capsys.readouterr().err
+
+
+def run_imbalance(tmp_path, *arguments):
+    main([*arguments, "--output", str(tmp_path / "output"), "--cache", str(tmp_path / "cache")])
+
+
+QUICK = ("--datasets", "digits", "--profiles", "lt-20", "--regimes", "affine", "--seeds", "2")
+
+
+def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(20, 32, 5e-3))
+    some = ("--strategies", "plain", "class-balanced sampling")
+    run_imbalance(tmp_path, *QUICK, *some, "--sources", "nothing", "smote")
+    assert "class-balanced sampling + smote" in capsys.readouterr().out
+    path = tmp_path / "output" / "runs.csv"
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 8
+    for line in lines:
+        recall = np.array(line["recall"].split(), dtype=float)
+        counts = np.array(line["counts"].split(), dtype=int)
+        assert float(line["balanced_accuracy"]) == pytest.approx(recall.mean(), abs=0.01)
+        assert float(line["tail"]) == pytest.approx(recall[np.argsort(counts)[:3]].mean(), abs=0.01)
+        made = {"nothing": 0, "smote": (counts.max() - counts).sum()}[line["source"]]
+        assert int(line["synthetic_images"]) == made
+        assert (float(line["fid"]) > 0) == bool(made)
+    assert "## digits, lt-20, affine; measured on test images" in (tmp_path / "output" / "REPORT.md").read_text()
+
+    trained = []
+    original = runs.train
+    monkeypatch.setattr(
+        runs, "train", lambda *arguments, **options: trained.append(1) or original(*arguments, **options)
+    )
+    monkeypatch.setattr(sources, "SOURCES", sources.SOURCES | {"smote": lambda *_: pytest.fail("made again")})
+    run_imbalance(tmp_path, *QUICK, *some, "cutmix", "--sources", "smote")
+    assert len(trained) == 2
+    run_imbalance(tmp_path, *QUICK, *some, "--sources", "smote:synthetic_fraction=0.2")
+    assert len(trained) == 6
+
+
+def test_validation_runs_see_no_test_image(tmp_path, monkeypatch):
+    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(5, 32, 5e-3))
+    seen = []
+
+    def predict(network, images):
+        seen.append(images)
+        return torch.zeros(len(images), dtype=torch.long)
+
+    monkeypatch.setattr(runs, "_predict", predict)
+    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "--validation", "--seeds", "1")
+    data = load_images("digits", tmp_path, tmp_path)
+    train = cells.choose_training(data, "lt-20", seed=0)
+    rows = {tuple(image.flatten().tolist()) for image in train[0]}
+    assert all(tuple(image.flatten().tolist()) in rows for image in seen[0])
+    assert "measured on validation images" in (tmp_path / "output" / "REPORT.md").read_text()
+
+
+def made_run(strategy, source, seed, accuracy, **others):
+    empty = dict.fromkeys(runs.Run.__dataclass_fields__, 0.0)
+    values = {"dataset": "d", "profile": "p", "regime": "r", "on": "test", **others}
+    return runs.Run(
+        **{**empty, **values, "strategy": strategy, "source": source, "seed": seed, "balanced_accuracy": accuracy}
+    )
+
+
+def test_differences_are_paired_by_seed():
+    base, ours = [80.0, 84.0, 79.0, 88.0], [81.0, 84.5, 81.0, 88.3]
+    rows = [made_run("class-balanced sampling", "nothing", seed, value) for seed, value in enumerate(base)]
+    rows += [made_run("class-balanced sampling", "gae", seed, value) for seed, value in enumerate(ours)]
+    # A seed that the other row lacks does not count.
+    rows.append(made_run("class-balanced sampling", "gae", 7, 10.0))
+    interval = ttest_rel(ours, base).confidence_interval(0.95)
+    expected = f"{np.mean(ours) - np.mean(base):+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
+    assert expected in report.summary(rows[:-1])
+    assert report.differences(
+        {run.seed: run for run in rows if run.source == "gae"}, {run.seed: run for run in rows if run.source != "gae"}
+    ).mean == pytest.approx(np.mean(ours) - np.mean(base))
+    # Over cells: each cell's own base.
+    moved = [replace(run, dataset="e", balanced_accuracy=run.balanced_accuracy - 50) for run in rows[:-1]]
+    assert f"| {np.mean(ours) - np.mean(base):+.2f} (" in report.composed(rows[:-1] + moved)
+    assert "| 8 |" in report.composed(rows[:-1] + moved)
+
+
+def test_pythae_is_named_where_it_is_missing(monkeypatch, long_tailed):
+    monkeypatch.setitem(__import__("sys").modules, "pythae.models", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'gae-augment\[benchmarks\]'"):
+        sources.parse_source("pythae_vae").images(long_tailed, seed=0)
