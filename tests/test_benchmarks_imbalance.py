@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.data import load_images
-from benchmarks.imbalance import cells, report, runs, sources, strategies, training
+from benchmarks.imbalance import cells, pictures, report, runs, sources, strategies, training
 from benchmarks.imbalance.__main__ import main
 from benchmarks.imbalance.deepsmote import DeepSMOTE
 from gae_augment.demo import load_data
@@ -183,18 +183,19 @@ def run_imbalance(tmp_path, *arguments):
     main([*arguments, "--output", str(tmp_path / "output"), "--cache", str(tmp_path / "cache")])
 
 
-QUICK = ("--datasets", "digits", "--profiles", "lt-20", "--regimes", "affine", "--seeds", "2")
+QUICK = ("--datasets", "digits", "--profiles", "lt-20", "--regimes", "affine", "--seeds", "1")
 
 
 def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(20, 32, 5e-3))
+    monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
     some = ("--strategies", "plain", "class-balanced sampling")
     run_imbalance(tmp_path, *QUICK, *some, "--sources", "nothing", "smote")
     assert "class-balanced sampling + smote" in capsys.readouterr().out
     path = tmp_path / "output" / "runs.csv"
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 8
+    assert len(lines) == 4
     for line in lines:
         recall = np.array(line["recall"].split(), dtype=float)
         counts = np.array(line["counts"].split(), dtype=int)
@@ -204,6 +205,7 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
         assert int(line["synthetic_images"]) == made
         assert (float(line["fid"]) > 0) == bool(made)
     assert "## digits, lt-20, affine; measured on test images" in (tmp_path / "output" / "REPORT.md").read_text()
+    assert (tmp_path / "output" / "gains-test.png").stat().st_size > 10_000
 
     trained = []
     original = runs.train
@@ -212,9 +214,9 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
     )
     monkeypatch.setattr(sources, "SOURCES", sources.SOURCES | {"smote": lambda *_: pytest.fail("made again")})
     run_imbalance(tmp_path, *QUICK, *some, "cutmix", "--sources", "smote")
-    assert len(trained) == 2
+    assert len(trained) == 1
     run_imbalance(tmp_path, *QUICK, *some, "--sources", "smote:synthetic_fraction=0.2")
-    assert len(trained) == 6
+    assert len(trained) == 3
 
 
 def test_validation_runs_see_no_test_image(tmp_path, monkeypatch):
@@ -226,7 +228,7 @@ def test_validation_runs_see_no_test_image(tmp_path, monkeypatch):
         return torch.zeros(len(images), dtype=torch.long)
 
     monkeypatch.setattr(runs, "_predict", predict)
-    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "--validation", "--seeds", "1")
+    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "--validation")
     data = load_images("digits", tmp_path, tmp_path)
     train = cells.choose_training(data, "lt-20", seed=0)
     rows = {tuple(image.flatten().tolist()) for image in train[0]}
@@ -258,6 +260,16 @@ def test_differences_are_paired_by_seed():
     moved = [replace(run, dataset="e", balanced_accuracy=run.balanced_accuracy - 50) for run in rows[:-1]]
     assert f"| {np.mean(ours) - np.mean(base):+.2f} (" in report.composed(rows[:-1] + moved)
     assert "| 8 |" in report.composed(rows[:-1] + moved)
+
+
+def test_gains_of_classes_are_those_of_the_same_run_without_images():
+    cell = {"counts": "90 9 1", "recall": "99.00 50.00 10.00"}
+    base = [made_run("plain", "nothing", seed, 53.0, **cell) for seed in range(2)]
+    ours = made_run("plain", "gae", 1, 55.0, **cell | {"recall": "98.00 52.50 14.50"})
+    alone = made_run("mixup", "gae", 1, 55.0, **cell)
+    (gain,) = pictures.gains([*base, ours, alone])
+    assert (gain.base, gain.points) == (base[1], 2.0)
+    assert gain.by_class() == [(90, -1.0), (9, 2.5), (1, 4.5)]
 
 
 def test_pythae_is_named_where_it_is_missing(monkeypatch, long_tailed):

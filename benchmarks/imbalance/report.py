@@ -10,6 +10,7 @@ from statistics import fmean
 from gae_augment.evaluation import Difference
 
 from ..paper.tables import markdown
+from .pictures import draw_gains, gains
 from .runs import Run, run_table
 from .sources import NOTHING
 
@@ -85,27 +86,19 @@ def summary(runs: Sequence[Run], ours: str = "gae") -> str:
 
 def composed(runs: Sequence[Run]) -> str:
     r"""Returns what each source adds to each strategy, over all cells and seeds that have both."""
-    cells: dict[tuple[str, str, str], list[Run]] = {}
-    for run in runs:
-        cells.setdefault((run.dataset, run.profile, run.regime), []).append(run)
     pairs: dict[Row, list[float]] = {}
-    for own in cells.values():
-        rows = _by_row(own)
-        for (strategy, source), with_images in rows.items():
-            base = rows.get((strategy, NOTHING), {})
-            for seed in with_images.keys() & base.keys():
-                if source != NOTHING:
-                    gain = with_images[seed].balanced_accuracy - base[seed].balanced_accuracy
-                    pairs.setdefault((strategy, source), []).append(gain)
+    for gain in gains(runs):
+        pairs.setdefault((gain.run.strategy, gain.run.source), []).append(gain.points)
     lines = [
-        [strategy, source, _signed(Difference.of(gains)), str(len(gains))]
-        for (strategy, source), gains in sorted(pairs.items(), key=lambda pair: -fmean(pair[1]))
+        [strategy, source, _signed(Difference.of(points)), str(len(points))]
+        for (strategy, source), points in sorted(pairs.items(), key=lambda pair: -fmean(pair[1]))
     ]
     return markdown(("strategy", "with images of", "gain, points", "cells and seeds"), lines)
 
 
 def write_report(output: Path) -> None:
     r"""Writes ``REPORT.md``: the remarks of ``REMARKS.md``, which a person writes, and the tables below them."""
+    output.mkdir(parents=True, exist_ok=True)
     remarks = output / "REMARKS.md"
     parts = ["# Imbalance: what a classifier gains\n"]
     if remarks.is_file():
@@ -120,7 +113,9 @@ def write_report(output: Path) -> None:
             dataset, profile, regime = cell
             parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", summary(own)]
         parts += [f"## What images add to a strategy; measured on {on} images\n", composed(measured)]
+        if found := gains(measured):
+            draw_gains(found, output / f"gains-{on}.png")
+            parts.append(f"`gains-{on}.png` shows them by class size, imbalance, number of images and FID.\n")
     versions = sorted({f"{run.device}, {run.versions}" for run in runs})
     parts += ["## Machines and versions\n", "\n".join(f"- {line}" for line in versions) + "\n"]
-    output.mkdir(parents=True, exist_ok=True)
     (output / "REPORT.md").write_text("\n".join(parts))

@@ -36,6 +36,10 @@ LEAST_FOR_FID = 50
 """Fewer images, real or synthetic, have no FID worth the name."""
 
 
+FEATURES_LEARNED_FROM = 128_000
+"""The classifier whose features FID is measured by sees so many images, each of a small set several times."""
+
+
 @dataclass(frozen=True)
 class Run:
     r"""One line of the table: what was done, and what came out.
@@ -125,7 +129,7 @@ def _features(data: LabelledSet, cache: Path) -> ClassifierFeatures:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
-            epochs = max(3, 128_000 // len(images))
+            epochs = max(3, FEATURES_LEARNED_FROM // len(images))
             features = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=epochs)
             write_file(path, {"dataset": data.name, "epochs": epochs}, features.classifier.state_dict())
     classifier = Classifier(tuple(images.shape[1:]), len(data.classes), generator=make_generator(0))
