@@ -85,6 +85,8 @@ class GAEDataModule(LightningDataModule):
             all real and all synthetic images once an epoch, in random order.
         real_last: For ``"mix"``, the part of the trainer's ``max_epochs`` at the end that is drawn from real images
             only.
+        class_balanced: For ``"mix"``, whether all classes are drawn alike, or as often as they have real images, for a
+            loss that makes up for the imbalance itself.
         transform: What all training images are put through in place of the training set's own transforms.
         batch_size: The images in a batch, beside a training set; 32 by default.
         num_workers: The worker processes of each loader, beside a training set; 0 by default.
@@ -131,6 +133,7 @@ class GAEDataModule(LightningDataModule):
         synthetic_fraction: float = 0.5,
         mode: Literal["mix", "fill"] = "mix",
         real_last: float = 0.15,
+        class_balanced: bool = True,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
         batch_size: int | None = None,
         num_workers: int | None = None,
@@ -169,14 +172,17 @@ class GAEDataModule(LightningDataModule):
         if mode not in MODES:
             raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
         # The sampler's own checks, now and not after a long fit.
-        MixedSampler(SimpleNamespace(targets=[0], is_synthetic=[False]), synthetic_fraction, real_last=real_last)
+        pair = SimpleNamespace(targets=[0], is_synthetic=[False])
+        MixedSampler(pair, synthetic_fraction, real_last=real_last, class_balanced=class_balanced)
 
         super().__init__()
         # As plain values, because a checkpoint that holds others cannot be loaded with weights_only=True.
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
         synthetic_fraction, real_last, seed = float(synthetic_fraction), float(real_last), operator.index(seed)
+        class_balanced = bool(class_balanced)
         self.save_hyperparameters(ignore=["data", "augmenter", "transform", *own], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
+        self.class_balanced = class_balanced
         # Under common names user code finds the wrapped module's own.
         self._mode, self._transform, self._seed, self._cache = mode, transform, seed, AugmenterCache(cache_dir)
         self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
@@ -295,6 +301,7 @@ class GAEDataModule(LightningDataModule):
                 # Lightning's -1 is for no end.
                 epochs=epochs if epochs and epochs > 0 else None,
                 real_last=self.real_last,
+                class_balanced=self.class_balanced,
                 num_samples=None if loader is None else len(loader.sampler),  # type: ignore[arg-type]
                 seed=self._seed,
             )

@@ -194,11 +194,13 @@ def test_fill_trains_on_every_image_once(make):
     assert not torch.equal(model.epoch(0)[1], model.epoch(1)[1])
 
 
-def test_mix_trains_on_the_samplers_draw(make):
-    model, module = Classifier(), make(val_set=Digits(1), synthetic_fraction=0.7, real_last=0.5, seed=3)
+@pytest.mark.parametrize("class_balanced", [True, False])
+def test_mix_trains_on_the_samplers_draw(make, class_balanced):
+    settings = {"real_last": 0.5, "seed": 3, "class_balanced": class_balanced}
+    model, module = Classifier(), make(val_set=Digits(1), synthetic_fraction=0.7, **settings)
     make_trainer().fit(model, datamodule=module)
     assert module.augmenter_.seed_ == 3
-    sampler = MixedSampler(module.augmented, 0.7, epochs=2, real_last=0.5, seed=3)
+    sampler = MixedSampler(module.augmented, 0.7, epochs=2, **settings)
     for epoch in (0, 1):
         indices = sampler.draw(epoch)
         expected = torch.stack([module.augmented[index][0] for index in indices.tolist()])
@@ -361,6 +363,7 @@ class Endless(IterableDataset):
         (Digits(), {"synthetic_fraction": 1.5}, ValueError, "and it is 1.5"),
         (Digits(), {"loader_settings": {"shuffle": True}}, ValueError, r"\['shuffle'\] is not for it"),
         (Digits(), {"real_last": -1}, ValueError, "and it is -1"),
+        (Digits(), {"class_balanced": "no"}, ValueError, "'class_balanced' is True or False, and it is 'no'"),
     ],
 )
 def test_mistakes_show_at_once(make, data, parameters, error, message):
@@ -525,6 +528,7 @@ def test_checkpoint_is_plain(make, tmp_path):
         "synthetic_fraction": 0.5,
         "mode": "fill",
         "real_last": 0.15,
+        "class_balanced": True,
         "cache_dir": str(tmp_path / "cache"),
         "seed": 4,
     }
