@@ -2,8 +2,11 @@ r"""Variational autoencoders of pythae, one for each class."""
 
 __all__ = ["fit_pythae"]
 
+import contextlib
+import io
 import logging
 import tempfile
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -36,7 +39,6 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("This source needs pythae: pip install 'gae-augment[benchmarks]'") from error
 
-    logging.getLogger("pythae").setLevel(logging.ERROR)
     images, labels = train
     made = {}
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
@@ -54,7 +56,8 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
                 no_cuda=not torch.cuda.is_available(),
                 seed=seed,
             )
-            TrainingPipeline(model=model, training_config=settings)(train_data=own)
+            with _silence():
+                TrainingPipeline(model=model, training_config=settings)(train_data=own)
             sampler = (
                 NormalSampler(model)
                 if kind == "vae"
@@ -63,3 +66,16 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
             new = sampler.sample(num_samples=number, batch_size=min(number, 500), return_gen=True)
             made[label] = new.detach().cpu().clamp(0, 1).mul(255).round().byte().view(number, *images.shape[1:])
     return made
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    r"""Lets pythae train without its bars and the lines that it logs for each epoch."""
+    before = logging.root.manager.disable
+    # Each of its loggers has a level and a handler of its own.
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
