@@ -3,11 +3,9 @@ r"""Runs: a classifier trained in one way on one cell, and measured. Each is don
 __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
 import hashlib
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gae_augment.demo import LabelledSet
+from gae_augment.devices import resolve_device
 from gae_augment.evaluation import ClassifierFeatures, fidelity, imbalance_metrics
 from gae_augment.evaluation.classifier import Classifier
 from gae_augment.evaluation.images import Labelled, to_unit
@@ -26,6 +25,7 @@ from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
 
 from ..data import load_images
+from ..machine import device_name, versions
 from ..records import RecordTable
 from .cells import BUDGETS, Cell, choose_training, split_validation, thirds
 from .sources import NOTHING, Source, parse_source
@@ -225,11 +225,8 @@ def do_run(plan: Plan) -> Run:
         fid=round(made.fid, 4),
         source_seconds=round(made.seconds, 1),
         training_seconds=round(seconds, 1),
-        device=f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
-        versions=f"python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "lightning", "scikit-learn")),
+        device=device_name(resolve_device("auto")),
+        versions=versions("torch", "torchvision", "lightning", "scikit-learn"),
     )
 
 

@@ -3,11 +3,9 @@ r"""Runs: a model fitted to a data set and measured. Each is done once, and kept
 __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
 import hashlib
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -23,6 +21,7 @@ from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
 
 from ..data import load_images
+from ..machine import device_name, versions
 from ..records import RecordTable
 from .rows import COST, LATENT_DIM, settings_for
 
@@ -215,18 +214,10 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         lipschitz_training=round(at_codes, 3),
         jobs=plan.jobs,
         threads=1,
-        device=_device_name(device),
+        device=device_name(device),
         arithmetic=str(settings.precision_for(generator.shape, device)).removeprefix("torch."),
-        versions=f"python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "torch-fidelity")),
+        versions=versions("torch", "scikit-learn", "torch-fidelity"),
     )
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    # The instructions decide both the speed and the last bits of every figure, those of the features included.
-    return f"{platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> list[Run]:
