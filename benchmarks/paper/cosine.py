@@ -27,11 +27,11 @@ ROWS = {
     "gae": SETTINGS,
     "gae (paper)": PAPERS,
     "vae": replace(SETTINGS, model="vae", starts=1),
-    "gae (paper), learning rate 0.003": replace(PAPERS, learning_rate=0.003),
+    "gae (paper), rate 0.003": replace(PAPERS, learning_rate=0.003),
 }
 """The generative autoencoder with our defaults and as the paper has it, and the variational one.
 
-The paper names no learning rate; that of all rows but the last is Adam's default.
+The paper names no learning rate; that of all rows but the last is Adam's default, 0.001.
 """
 
 PUBLISHED = {"gae (paper)": (0.0101, 0.0106), "vae": (0.5131, 0.0041)}
@@ -113,7 +113,7 @@ def draw_figure(pictures: dict[tuple[str, int], tuple[Tensor, Tensor]], path: Pa
         for place, what in enumerate(("reconstructions", "samples")):
             line = axes[2 * number + place]
             line[0].plot(*points.T, ".", color="black", markersize=3)
-            line[0].set_ylabel(f"{row}\n{what}")
+            line[0].set_ylabel(f"{row}\n{what}".replace(", ", "\n"))
             for seed in range(TRIALS):
                 line[seed + 1].plot(*points.T, color="0.8", linewidth=1)
                 line[seed + 1].plot(*pictures[row, seed][place].T, ".", markersize=2, alpha=0.5)
