@@ -1,8 +1,9 @@
 r"""The data sets of the benchmarks."""
 
-__all__ = ["DATASETS", "load_images"]
+__all__ = ["load_images"]
 
 import tarfile
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -11,18 +12,17 @@ from torchvision.datasets import SVHN
 
 from gae_augment.demo import LabelledSet, load_data
 
-DATASETS = ("mnist", "fashion_mnist", "cifar10", "svhn", "bccd", "digits")
-"""Names: the generative autoencoder's paper's four, blood cells, and scikit-learn's digits for trying things out."""
-
 JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
 """CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
 
 
+# Many runs in a row are of one data set, and one of single files takes a while to decode.
+@lru_cache(maxsize=1)
 def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
     r"""Returns a data set, its training images in an order that is mixed and always the same.
 
     Args:
-        name: One of :data:`DATASETS`.
+        name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"``, ``"svhn"``, ``"bccd"`` or ``"digits"``.
         data_root: Where torchvision's data sets lie, and the folder ``bccd``.
         cache: Where an archive is unpacked.
 
