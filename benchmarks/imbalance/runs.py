@@ -17,14 +17,13 @@ from tqdm.auto import tqdm
 
 from gae_augment.demo import LabelledSet
 from gae_augment.devices import resolve_device
-from gae_augment.evaluation import ClassifierFeatures, fidelity, imbalance_metrics
-from gae_augment.evaluation.classifier import Classifier
+from gae_augment.evaluation import fidelity, imbalance_metrics
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.generator import single_threaded
 from gae_augment.persistence import read_file, write_file
-from gae_augment.seeding import make_generator
 
 from ..data import load_images
+from ..features import classifier_features
 from ..machine import device_name, versions
 from ..records import RecordTable
 from .cells import BUDGETS, Cell, choose_training, split_validation, thirds
@@ -122,21 +121,6 @@ class Made:
     fid: float
 
 
-def _features(data: LabelledSet, cache: Path) -> ClassifierFeatures:
-    r"""Returns the features of a classifier trained on the whole, balanced training set."""
-    path = cache / f"classifier-{data.name}.safetensors"
-    images, labels = data.train
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            epochs = max(3, FEATURES_LEARNED_FROM // len(images))
-            features = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=epochs)
-            write_file(path, {"dataset": data.name, "epochs": epochs}, features.classifier.state_dict())
-    classifier = Classifier(tuple(images.shape[1:]), len(data.classes), generator=make_generator(0))
-    classifier.load_state_dict(read_file(path)[1])
-    return ClassifierFeatures(classifier, data.name)
-
-
 def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
     test_images, test_labels = data.test
     real, synthetic = [], []
@@ -147,7 +131,8 @@ def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
         synthetic.append(new[:n])
     if sum(map(len, real)) < LEAST_FOR_FID:
         return float("nan")
-    features = _features(data, cache)
+    epochs = max(3, FEATURES_LEARNED_FROM // len(data.train[0]))
+    features = classifier_features(data.name, data.train, cache, epochs=epochs)
     return fidelity(torch.cat(real), torch.cat(synthetic), extractor=features)[f"FID ({features.name})"]
 
 

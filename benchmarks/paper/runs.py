@@ -13,14 +13,14 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from gae_augment.devices import resolve_device
-from gae_augment.evaluation import ClassifierFeatures, InceptionFeatures, fidelity, inception_weights, local_lipschitz
-from gae_augment.evaluation.classifier import Classifier
+from gae_augment.evaluation import InceptionFeatures, fidelity, inception_weights, local_lipschitz
 from gae_augment.generator import Generator, single_threaded
 from gae_augment.objectives import Model
-from gae_augment.persistence import read_file, write_file
+from gae_augment.persistence import write_file
 from gae_augment.seeding import make_generator
 
 from ..data import load_images
+from ..features import classifier_features
 from ..machine import device_name, versions
 from ..records import RecordTable
 from .rows import COST, LATENT_DIM, settings_for
@@ -121,21 +121,6 @@ class Plan:
         return self.cache / "fits" / f"{name}.safetensors"
 
 
-def _features(plan: Plan, train: tuple[torch.Tensor, torch.Tensor]) -> ClassifierFeatures:
-    r"""Returns the features of a classifier trained on the whole training set, once for all runs."""
-    images, labels = train
-    path = plan.cache / f"classifier-{plan.dataset}.safetensors"
-    classifier = Classifier(tuple(images.shape[1:]), int(labels.max()) + 1, generator=make_generator(0))
-    if path.is_file():
-        classifier.load_state_dict(read_file(path)[1])
-        return ClassifierFeatures(classifier, plan.dataset)
-    epochs = 40 if plan.dataset == "digits" else 3
-    features = ClassifierFeatures.train(images, labels, dataset_name=plan.dataset, epochs=epochs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, {"dataset": plan.dataset, "epochs": epochs}, features.classifier.state_dict())
-    return features
-
-
 def steepness(generator: Generator, train: torch.Tensor, seed: int) -> tuple[float, float]:
     r"""Returns the median local Lipschitz constant of a decoder at sampled codes, and that at codes of training images.
 
@@ -157,7 +142,8 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
     # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
     with single_threaded():
         data = load_images(plan.dataset, plan.data_root, plan.cache)
-        features = _features(plan, data.train)
+        epochs = 40 if plan.dataset == "digits" else 3
+        features = classifier_features(plan.dataset, data.train, plan.cache, epochs=epochs)
         n = plan.train_images(len(data.train[0]))
         train = data.train[0][:n]
         reference = data.test[0] if plan.on == "test" else data.train[0][-min(SAMPLES, len(data.train[0]) // 5) :]
