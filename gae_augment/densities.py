@@ -21,7 +21,7 @@ CODES_PER_COMPONENT = 20
 """A component of a mixture is supported by so many codes at least."""
 
 SEARCHED_ON = 20_000
-"""The number of components is searched for on at most so many codes; the mixture is then refined on all."""
+"""Mixtures of each number of components are fitted to at most so many codes; the best is then refined on all."""
 
 
 def components_for(codes: int, most: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
@@ -165,7 +165,8 @@ class GaussianMixture:
         cap = components_for(len(z), self.max_components, self.codes_per_component)
         for components in _numbers(min(self.min_components, cap), cap):
             mixture = fit_mixture(searched, components, "full", self.regularisation, seed)
-            criterion = mixture.bic(searched)
+            # The criterion of all codes: more of them support more components.
+            criterion = mixture.bic(standardised)
             if criterion < best_criterion:
                 best, best_criterion, worse = mixture, criterion, 0
             else:

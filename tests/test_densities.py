@@ -75,6 +75,15 @@ def test_search_counts_on_past_one_number_that_is_no_better():
     assert GaussianMixture(5).fit(z).components == 1 + int(np.argmin([one, two, three, *others])) >= 3
 
 
+def test_all_codes_say_how_many_components_they_support(monkeypatch):
+    # Two Gaussians so near to one another that 200 codes do not tell them apart, and 5000 do.
+    noise = torch.randn(5000, 2, dtype=torch.float64, generator=make_generator("near"))
+    z = noise + 2.2 * torch.tensor([[1.0, 0.0], [0.0, 0.0]]).repeat(2500, 1)
+    assert GaussianMixture(2).fit(z[:200]).components == 1
+    monkeypatch.setattr("gae_augment.densities.SEARCHED_ON", 200)
+    assert GaussianMixture(2).fit(z).components == 2
+
+
 def test_cap_and_codes_per_component(codes):
     assert GaussianMixture(2).fit(codes).components == 2
     assert GaussianMixture(codes_per_component=1000).fit(codes[:2500]).components <= 2
