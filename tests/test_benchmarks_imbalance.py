@@ -26,16 +26,6 @@ def long_tailed():
     return cells.choose_training(load_data("digits"), "lt-20", seed=0)
 
 
-def test_validation_images_are_a_fifth_of_each_class_and_not_trained_on(long_tailed):
-    # Every image gets a number of its own in place of its pixels.
-    numbered = torch.arange(len(long_tailed[1])), long_tailed[1]
-    kept, held_out = cells.split_validation(numbered, seed=3)
-    assert sorted(torch.cat([kept[0], held_out[0]]).tolist()) == numbered[0].tolist()
-    for label, count in enumerate(long_tailed[1].bincount().tolist()):
-        assert (held_out[1] == label).sum() == max(1, round(count / 5))
-        assert (long_tailed[1][kept[0]] == kept[1]).all()
-
-
 def test_thirds_are_by_count():
     assert cells.thirds([5, 100, 7, 50, 1, 30]) == ([1, 3], [5, 2], [0, 4])
     assert cells.thirds([1, 2, 3]) == ([2], [1], [0])
@@ -217,6 +207,26 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
     assert len(trained) == 1
     run_imbalance(tmp_path, *QUICK, *some, "--sources", "smote:synthetic_fraction=0.2")
     assert len(trained) == 3
+
+
+def test_chosen_fraction_is_trained_with_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(20, 32, 5e-3))
+    monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
+    monkeypatch.setattr(runs, "SPLITS", 2)
+    trained = []
+
+    def train(real, synthetic, **options):
+        trained.append((len(real[1]), options["synthetic_fraction"]))
+        return training.train(real, synthetic, **options)
+
+    monkeypatch.setattr(runs, "train", train)
+    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "smote:synthetic_fraction=auto")
+    with (tmp_path / "output" / "runs.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    counts = np.array(line["counts"].split(), dtype=int)
+    kept = counts.sum() - np.maximum(1, np.round(counts / 5)).sum()
+    assert trained[:-1] == [(kept, 0.0), (kept, 0.25), (kept, 0.5)] * 2
+    assert trained[-1] == (counts.sum(), float(line["synthetic_fraction"]))
 
 
 def test_validation_runs_see_no_test_image(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 r"""The cells of the experiment: a data set, made long-tailed by a profile."""
 
-__all__ = ["BUDGETS", "PROFILES", "REGIMES", "Budget", "Cell", "choose_training", "split_validation", "thirds"]
+__all__ = ["BUDGETS", "PROFILES", "REGIMES", "Budget", "Cell", "choose_training", "thirds"]
 
 from dataclasses import dataclass
 
@@ -14,9 +14,6 @@ PROFILES = ("natural", "lt-10", "lt-20", "lt-100", "deepsmote")
 
 REGIMES = ("plain", "affine", "strong")
 """What is done to every training image, real and synthetic: nothing, a random affine map, or that of TrivialAugment."""
-
-VALIDATION = 0.2
-"""The part of each class that choices are made on."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +59,6 @@ def choose_training(data: LabelledSet, profile: str, seed: int) -> Labelled:
     counts = profile_counts(profile, labels.bincount(minlength=len(data.classes)).tolist())
     chosen = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
     return images[chosen], labels[chosen]
-
-
-def split_validation(train: Labelled, seed: int) -> tuple[Labelled, Labelled]:
-    r"""Returns the training images without a fifth of each class, and that fifth, one image at least."""
-    images, labels = train
-    parts = {label: max(1, round(VALIDATION * count)) for label, count in enumerate(labels.bincount().tolist())}
-    held_out = torch.from_numpy(choose_images(labels.numpy(), parts, seed))
-    kept = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held_out, False)
-    return (images[kept], labels[kept]), (images[held_out], labels[held_out])
 
 
 def thirds(counts: list[int]) -> tuple[list[int], list[int], list[int]]:

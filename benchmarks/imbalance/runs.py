@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -17,7 +18,8 @@ from tqdm.auto import tqdm
 
 from gae_augment.demo import LabelledSet
 from gae_augment.devices import resolve_device
-from gae_augment.evaluation import fidelity, imbalance_metrics
+from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics
+from gae_augment.evaluation.fraction import HELD_OUT, Predict, hold_out
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.generator import single_threaded
 from gae_augment.persistence import read_file, write_file
@@ -26,14 +28,16 @@ from ..data import load_images
 from ..features import classifier_features
 from ..machine import device_name, versions
 from ..records import RecordTable
-from .cells import BUDGETS, Cell, choose_training, split_validation, thirds
-from .sources import NOTHING, Source, parse_source
+from .cells import BUDGETS, Cell, choose_training, thirds
+from .sources import AUTO, NOTHING, Source, parse_source
 from .strategies import STRATEGIES
 from .training import train
 
 LEAST_FOR_FID = 50
 """Fewer images, real or synthetic, have no FID worth the name."""
 
+SPLITS = 3
+"""The splits that a synthetic fraction is chosen on, where it is."""
 
 FEATURES_LEARNED_FROM = 128_000
 """The classifier whose features FID is measured by sees so many images, each of a small set several times."""
@@ -46,6 +50,7 @@ class Run:
     Scores are in percent; those of the head, the middle and the tail are the mean recall of the third of the classes
     with the most images, and so on; ``recall`` has all classes, the first first. ``fid`` is that of the synthetic
     images of all classes that have any, by the features of a classifier trained on the whole training set.
+    ``synthetic_fraction`` is the one that was used, chosen or not.
     """
 
     dataset: str
@@ -65,6 +70,7 @@ class Run:
     recall: str
     counts: str
     synthetic_images: int
+    synthetic_fraction: float
     fid: float
     source_seconds: float
     training_seconds: float
@@ -171,21 +177,31 @@ def do_run(plan: Plan) -> Run:
         data = load_images(cell.dataset, plan.data_root, plan.cache)
         real, held_out = choose_training(data, cell.profile, plan.seed), data.test
         if plan.on == "validation":
-            real, held_out = split_validation(real, plan.seed)
+            real, held_out = hold_out(real, HELD_OUT, plan.seed)
         made = _make(plan, source, data, real)
+
+        def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
+            network = train(
+                real,
+                synthetic,
+                classes=len(data.classes),
+                strategy=STRATEGIES[plan.strategy],
+                regime=cell.regime,
+                budget=BUDGETS[cell.dataset],
+                seed=seed,
+                **{**source.mixing, "synthetic_fraction": fraction},
+            )
+            return partial(_predict, network.cpu())
+
         start = time.perf_counter()
-        network = train(
-            real,
-            made.pair,
-            classes=len(data.classes),
-            strategy=STRATEGIES[plan.strategy],
-            regime=cell.regime,
-            budget=BUDGETS[cell.dataset],
-            seed=plan.seed,
-            **source.mixing,
-        )
+        fraction = source.mixing.get("synthetic_fraction", 0.5) if len(made.pair[1]) else 0.0
+        if fraction == AUTO:
+            fraction = choose_synthetic_fraction(
+                real, source.images, splits=SPLITS, seed=plan.seed, train_on=train_on
+            ).fraction
+        predict = train_on(real, made.pair, fraction, plan.seed)
         seconds = time.perf_counter() - start
-        scores = imbalance_metrics(held_out[1], _predict(network.cpu(), held_out[0]), len(data.classes))
+        scores = imbalance_metrics(held_out[1], predict(held_out[0]), len(data.classes))
     recall = [100 * value for value in scores["recall"]]
     counts = real[1].bincount(minlength=len(data.classes)).tolist()
     head, middle, tail = (fmean(recall[label] for label in part) if part else float("nan") for part in thirds(counts))
@@ -207,6 +223,7 @@ def do_run(plan: Plan) -> Run:
         recall=" ".join(f"{value:.2f}" for value in recall),
         counts=" ".join(map(str, counts)),
         synthetic_images=len(made.pair[1]),
+        synthetic_fraction=fraction,
         fid=round(made.fid, 4),
         source_seconds=round(made.seconds, 1),
         training_seconds=round(seconds, 1),

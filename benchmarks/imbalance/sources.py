@@ -1,6 +1,6 @@
 r"""Where synthetic images come from: our models, and the peers'."""
 
-__all__ = ["NOTHING", "SOURCES", "Source", "parse_source"]
+__all__ = ["AUTO", "NOTHING", "SOURCES", "Source", "parse_source"]
 
 import inspect
 from collections.abc import Callable
@@ -21,6 +21,9 @@ from .pythae_models import fit_pythae
 
 NOTHING = "nothing"
 """The source of no images."""
+
+AUTO = "auto"
+"""The synthetic fraction that is chosen on held-out training images."""
 
 Make = Callable[[Labelled, dict[int, int], int], dict[int, Tensor]]
 """From training images, the number to make of each class and a seed, the new images of each class."""
@@ -127,7 +130,7 @@ def parse_source(text: str) -> Source:
     if unknown := sorted(set(chosen) - known):
         raise ValueError(f"{name!r} has no argument {unknown[0]!r}; it is {text!r}.")
     # The sampler's own checks, before any work.
-    MixedSampler(_Pair(), **mixing)
+    MixedSampler(_Pair(), **{key: value for key, value in mixing.items() if value != AUTO})
     return Source(text, partial(SOURCES[name], **chosen) if chosen else SOURCES[name], mixing)
 
 

@@ -3,6 +3,7 @@ r"""How good synthetic images are: faithful, original, and useful to a classifie
 from .classifier import Classifier, train_classifier
 from .features import ClassifierFeatures, FeatureExtractor, InceptionFeatures, inception_weights
 from .fidelity import fidelity
+from .fraction import FractionChoice, choose_synthetic_fraction
 from .gain import ClassifierGain, Difference, classifier_gain, imbalance_metrics
 from .lipschitz import local_lipschitz
 from .memorisation import Memorisation, memorisation
@@ -13,8 +14,10 @@ __all__ = [
     "ClassifierGain",
     "Difference",
     "FeatureExtractor",
+    "FractionChoice",
     "InceptionFeatures",
     "Memorisation",
+    "choose_synthetic_fraction",
     "classifier_gain",
     "fidelity",
     "imbalance_metrics",

@@ -1,6 +1,6 @@
 r"""What a classifier gains from synthetic images: the same training with and without them, side by side."""
 
-__all__ = ["BALANCED", "PLAIN", "ClassifierGain", "Difference", "classifier_gain", "imbalance_metrics"]
+__all__ = ["BALANCED", "PLAIN", "ClassifierGain", "Difference", "classifier_gain", "imbalance_metrics", "train_mixed"]
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..samplers import MixedSampler
-from .classifier import train_classifier
+from .classifier import Classifier, train_classifier
 from .images import Labelled, checked_labels, checked_pair, to_unit
 
 PLAIN = "plain training"
@@ -204,17 +204,11 @@ def classifier_gain(
             arms[f"{BALANCED} + {model}"] = (pair, synthetic_fraction)
 
         for arm, (extra, fraction) in arms.items():
-            images, labels = _joined(real, extra)
-            sampler = None
-            if fraction is not None:
-                is_synthetic = [False] * len(real[1]) + [True] * len(extra[1])
-                data = SimpleNamespace(targets=labels.tolist(), is_synthetic=is_synthetic)
-                sampler = MixedSampler(data, fraction, epochs=epochs, seed=seed)
-            classifier = train_classifier(
-                images,
-                labels,
+            classifier = train_mixed(
+                real,
+                extra,
+                fraction,
                 classes=classes,
-                sampler=sampler,
                 epochs=epochs,
                 batch_size=batch_size,
                 learning_rate=learning_rate,
@@ -225,6 +219,29 @@ def classifier_gain(
             scores.setdefault(arm, []).append(imbalance_metrics(test_labels, classifier.predict(test_images), classes))
             progress(arm, seed, scores[arm][-1])
     return ClassifierGain(seeds, scores)
+
+
+def train_mixed(
+    real: Labelled, synthetic: Labelled, fraction: float | None, *, classes: int, epochs: int, seed: int, **options: Any
+) -> Classifier:
+    r"""Returns a classifier trained on class-balanced batches of real and synthetic images.
+
+    Args:
+        real: The real images, checked, and their labels.
+        synthetic: The synthetic ones, likewise.
+        fraction: The fraction of :class:`gae_augment.MixedSampler`; with ``None`` every image comes once an epoch.
+        classes: The number of classes.
+        epochs: The passes over as many images as there are real ones.
+        seed: What everything random depends on.
+        **options: More arguments of :func:`train_classifier`.
+    """
+    images, labels = _joined(real, synthetic)
+    sampler = None
+    if fraction is not None:
+        is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
+        data = SimpleNamespace(targets=labels.tolist(), is_synthetic=is_synthetic)
+        sampler = MixedSampler(data, fraction, epochs=epochs, seed=seed)
+    return train_classifier(images, labels, classes=classes, sampler=sampler, epochs=epochs, seed=seed, **options)
 
 
 def _joined(real: Labelled, extra: Labelled) -> Labelled:
