@@ -16,13 +16,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
+from gae_augment.evaluation import FractionChoice
 from gae_augment.seeding import make_generator, resolve_random_state
 
 from .cache import AugmenterCache, cache_key
+from .fraction import AUTO, choose_fraction
 from .loaders import ShuffledSampler, check_loader, rebuild_loader
 
 try:
     from lightning.pytorch import LightningDataModule
+    from lightning.pytorch.utilities import rank_zero_info
     from lightning.pytorch.utilities.model_helpers import is_overridden
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -80,7 +83,10 @@ class GAEDataModule(LightningDataModule):
             ``random_state`` gets ``seed``, because a random seed would find no file. ``GAEAugmenter()`` by default.
         val_set: A set to validate on, beside a training set.
         test_set: A set to test on, beside a training set.
-        synthetic_fraction: For ``"mix"``, as in :class:`gae_augment.MixedSampler`.
+        synthetic_fraction: For ``"mix"``, as in :class:`gae_augment.MixedSampler`. ``"auto"`` chooses it on held-out
+            images of the training set, with a small classifier, and uses none if none is surely of use
+            (:func:`gae_augment.evaluation.choose_synthetic_fraction`). The generators are fitted six times for that,
+            once; ``fraction_choice_`` tells what was chosen and why.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`; ``"fill"`` goes through
             all real and all synthetic images once an epoch, in random order.
         real_last: For ``"mix"``, the part of the trainer's ``max_epochs`` at the end that is drawn from real images
@@ -130,7 +136,7 @@ class GAEDataModule(LightningDataModule):
         augmenter: GAEAugmenter | None = None,
         val_set: Dataset | None = None,
         test_set: Dataset | None = None,
-        synthetic_fraction: float = 0.5,
+        synthetic_fraction: float | Literal["auto"] = 0.5,
         mode: Literal["mix", "fill"] = "mix",
         real_last: float = 0.15,
         class_balanced: bool = True,
@@ -173,13 +179,24 @@ class GAEDataModule(LightningDataModule):
             raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
         # The sampler's own checks, now and not after a long fit.
         pair = SimpleNamespace(targets=[0], is_synthetic=[False])
-        MixedSampler(pair, synthetic_fraction, real_last=real_last, class_balanced=class_balanced)
+        chosen = synthetic_fraction == AUTO
+        if chosen and mode != "mix":
+            raise ValueError(
+                f"synthetic_fraction='auto' is for mode='mix', and the mode is {mode!r}, in which every image comes "
+                f"once. Leave the mode out."
+            )
+        if isinstance(synthetic_fraction, str) and not chosen:
+            raise ValueError(
+                f"'synthetic_fraction' is a part between 0 and 1, or 'auto', and it is {synthetic_fraction!r}."
+            )
+        fixed = 0.5 if isinstance(synthetic_fraction, str) else synthetic_fraction
+        MixedSampler(pair, fixed, real_last=real_last, class_balanced=class_balanced)
 
         super().__init__()
         # As plain values, because a checkpoint that holds others cannot be loaded with weights_only=True.
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
-        synthetic_fraction, real_last, seed = float(synthetic_fraction), float(real_last), operator.index(seed)
-        class_balanced = bool(class_balanced)
+        synthetic_fraction = "auto" if chosen else float(fixed)
+        real_last, seed, class_balanced = float(real_last), operator.index(seed), bool(class_balanced)
         self.save_hyperparameters(ignore=["data", "augmenter", "transform", *own], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
         self.class_balanced = class_balanced
@@ -191,6 +208,7 @@ class GAEDataModule(LightningDataModule):
         self._prepared: tuple[Any, str] | None = None
         self._augmented: AugmentedDataset | None = None
         self._key: str | None = None
+        self.fraction_choice_: FractionChoice | None = None
         self._inner = wrapped
 
         # Lightning asks which of its hooks a module overrides, so there are only those that have something to do.
@@ -245,6 +263,7 @@ class GAEDataModule(LightningDataModule):
             key = cache_key(self.augmenter, training_set)
             if self._cache.load(self.augmenter, key) is None:
                 self._cache.fit(self.augmenter, training_set, key)
+            self._choose_fraction(training_set, key)
             # For 'setup', which must neither set up the wrapped module a second time nor read all images again.
             self._prepared = training_set, key
 
@@ -276,6 +295,9 @@ class GAEDataModule(LightningDataModule):
                 stacklevel=2,
             )
             fitted = self._cache.fit(self.augmenter, training_set, key)
+        self._choose_fraction(training_set, key)
+        if self.fraction_choice_ is not None:
+            rank_zero_info(self.fraction_choice_.reason)
         self._key, self._augmented = key, fitted.augment(training_set, transform=self._transform)
 
     def train_dataloader(self) -> DataLoader:
@@ -297,7 +319,7 @@ class GAEDataModule(LightningDataModule):
         if self._mode == "mix":
             sampler = MixedSampler(
                 augmented,
-                self.synthetic_fraction,
+                self._fraction(),
                 # Lightning's -1 is for no end.
                 epochs=epochs if epochs and epochs > 0 else None,
                 real_last=self.real_last,
@@ -360,6 +382,17 @@ class GAEDataModule(LightningDataModule):
             )
         if self._inner is not None and "data" in state_dict:
             self._inner.load_state_dict(state_dict["data"])
+
+    def _fraction(self) -> float:
+        if isinstance(self.synthetic_fraction, str):
+            assert self.fraction_choice_ is not None
+            return self.fraction_choice_.fraction
+        return self.synthetic_fraction
+
+    def _choose_fraction(self, training_set: Any, key: str) -> None:
+        if self.synthetic_fraction == AUTO:
+            path = self._cache.folder / f"{key}-fraction-{self._seed}.safetensors"
+            self.fraction_choice_ = choose_fraction(self.augmenter, training_set, path, self._seed)
 
     def _open_training_set(self) -> Any:
         if self._inner is None:

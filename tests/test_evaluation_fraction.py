@@ -6,7 +6,7 @@ from scipy.stats import ttest_1samp
 from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score
 
-from gae_augment.evaluation import choose_synthetic_fraction
+from gae_augment.evaluation import FractionChoice, choose_synthetic_fraction
 from gae_augment.evaluation.fraction import CERTAINTY, hold_out
 
 
@@ -65,7 +65,9 @@ def test_fraction_is_used_where_students_t_is_sure_of_a_gain(dark_and_bright, ga
     assert choice.without == pytest.approx([0.75] * 3)
     assert choice.difference(0.3).mean == pytest.approx(0.05 * sum(gains) / 3)
     assert ("is used" if sure else "No synthetic images are used") in choice.reason
-    assert json.loads(json.dumps(choice.as_dict()))["reason"] == choice.reason
+    values = json.loads(json.dumps(choice.as_dict()))
+    assert values["reason"] == choice.reason
+    assert FractionChoice.from_dict(values) == choice
 
 
 def test_images_that_the_scarce_classes_lack_are_used(digits):

@@ -33,6 +33,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from gae_augment.evaluation import choose_synthetic_fraction
 from gae_augment.integrations.cache import AugmenterCache, cache_key
 from gae_augment.integrations.lightning import GAEDataModule
 
@@ -208,6 +209,40 @@ def test_mix_trains_on_the_samplers_draw(make, class_balanced):
         assert module.augmented.is_synthetic[indices.numpy()].any() == (epoch == 0)
 
 
+def test_fraction_is_chosen_once_and_drawn_with(make, fits, tmp_path, monkeypatch):
+    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
+    module = make(synthetic_fraction="auto", seed=3, val_set=Digits(1))
+    make_trainer(1).fit(Classifier(), datamodule=module)
+    choice = module.fraction_choice_
+    # For the images themselves, and for each of five splits.
+    assert len(fits) == 6
+    assert module.hparams["synthetic_fraction"] == "auto"
+    assert module.train_dataloader().sampler.synthetic_fraction == choice.fraction in (0, 0.25, 0.5)
+    images, labels = Digits().images, torch.tensor(Digits().targets)
+
+    def synthesise(real, seed):
+        X, y = clone(module.augmenter).set_params(random_state=seed).fit_resample(*real)
+        return X[len(real[1]) :], y[len(real[1]) :]
+
+    expected = choose_synthetic_fraction((images, labels), synthesise, seed=3, epochs=4)
+    assert choice == expected
+
+    fits.clear()
+    again = ready(make(synthetic_fraction="auto", seed=3))
+    assert again.fraction_choice_ == choice
+    assert not fits
+    (path,) = (tmp_path / "cache").glob("*-fraction-3.safetensors")
+    path.write_bytes(b"damaged")
+    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
+    assert len(fits) == 5
+
+
+def test_fraction_is_not_chosen_for_what_no_classifier_sees(make):
+    vectors = torch.utils.data.TensorDataset(torch.randn(30, 4), torch.tensor([0] * 20 + [1] * 10))
+    with pytest.raises(ValueError, match=r"synthetic_fraction='auto' tries .* shape \(N, C, H, W\)"):
+        make(vectors, synthetic_fraction="auto").prepare_data()
+
+
 def test_transforms_are_the_users(make):
     module = ready(make(Digits(transform=torch.neg)))
     images, _ = next(iter(module.train_dataloader()))
@@ -361,6 +396,8 @@ class Endless(IterableDataset):
         (Digits(), {"mode": "mixed"}, ValueError, "'mode' is one of 'mix', 'fill', and it is 'mixed'"),
         (Digits(), {"augmenter": "gae"}, TypeError, "'augmenter' is a GAEAugmenter, and it is a str"),
         (Digits(), {"synthetic_fraction": 1.5}, ValueError, "and it is 1.5"),
+        (Digits(), {"synthetic_fraction": "most"}, ValueError, "between 0 and 1, or 'auto', and it is 'most'"),
+        (Digits(), {"synthetic_fraction": "auto", "mode": "fill"}, ValueError, "is for mode='mix'"),
         (Digits(), {"loader_settings": {"shuffle": True}}, ValueError, r"\['shuffle'\] is not for it"),
         (Digits(), {"real_last": -1}, ValueError, "and it is -1"),
         (Digits(), {"class_balanced": "no"}, ValueError, "'class_balanced' is True or False, and it is 'no'"),

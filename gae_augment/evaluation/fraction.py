@@ -2,9 +2,9 @@ r"""How many synthetic images a classifier is to see: decided on real images tha
 
 __all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -64,6 +64,12 @@ class FractionChoice:
     def as_dict(self) -> dict[str, Any]:
         r"""Returns everything as plain values for JSON."""
         return {**asdict(self), "reason": self.reason}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        r"""Returns the choice that :meth:`as_dict` gave, also after JSON has made text of the fractions."""
+        scores = {float(fraction): tuple(own) for fraction, own in values["scores"].items()}
+        return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
 
 def hold_out(train: Labelled, part: float, seed: int) -> tuple[Labelled, Labelled]:
