@@ -19,7 +19,7 @@ from .networks import Autoencoder, build_autoencoder
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
-from .training import AT_MOST_CHECKED, RESOLVED, TrainingLog, spread, train
+from .training import RESOLVED, TrainingLog, spread, train
 from .values import ValueScale
 
 Progress = Callable[[float, float | None], None]
@@ -37,7 +37,7 @@ STEPS = 600
 """The optimiser's steps that ``epochs="auto"`` provides for."""
 
 HOLD_OUT_FROM = 200
-"""From so many images on, a tenth of them is held out, to see when the error stops falling."""
+"""From so many images on, a tenth of them is held out to see when the error stops falling."""
 
 PART_OF_SPREAD = 0.3
 """The boundary for fewer images, as a part of their spread."""
@@ -187,10 +187,9 @@ class Generator:
     def _train(self, images: Tensor, seed: int, progress: Progress) -> tuple[TrainingLog, float | None]:
         r"""Trains the network until the error is below the boundary, and returns the log and the boundary.
 
-        With ``delta="auto"`` a large class holds out a tenth of its images, 1000 at most, and the network with the
-        least error on them is kept. A small class cannot spare any, and learnt by heart its samples are worse than
-        coarse ones: there the boundary is a part of the error that the mean image has. A model without a boundary
-        trains on.
+        With ``delta="auto"`` a large class holds out a tenth of its images, and the network with the least error on
+        them is kept. A small class cannot spare any, and learnt by heart its samples are worse than coarse ones: there
+        the boundary is a part of the error that the mean image has. A model without a boundary trains on.
         """
         if not self.model.bounded:
             return self._train_until(0.0, images, None, seed, progress), None
@@ -203,7 +202,7 @@ class Generator:
             delta = max(PART_OF_SPREAD * spread(images, self.values), RESOLVED)
             return self._train_until(delta, images, None, seed, progress), delta
         order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(images.device)
-        spared = min(len(images) // 10, AT_MOST_CHECKED)
+        spared = len(images) // 10
         log = self._train_until(None, images[order[spared:]], images[order[:spared]], seed, progress)
         return log, min(log.errors)
 
