@@ -43,7 +43,7 @@ class GAEAugmenter(BaseEstimator):
             codes, ``"standard_normal"``, or the model's own with ``"auto"``.
         components: The most components of a mixture, or the least and the most. The number of one that is fitted to
             the codes is chosen by the Bayesian information criterion, with at least 20 codes for each. ``"auto"`` is
-            up to 100 for these, and 10 for mixtures that are learned with the network.
+            up to 80 for these, and 10 for mixtures that are learned with the network.
         delta: The boundary :math:`\delta` that the reconstruction error has to come below, as the excess over that of
             a perfect reconstruction, in nats per pixel. ``"auto"`` trains until the error of images that are held out
             stops falling, and where there are fewer than 200, until three tenths of the mean image's error are left.

@@ -50,8 +50,8 @@ CENTRED_ON = 5000
 
 DECODED_AT_ONCE = 1000
 
-MOST_COMPONENTS = 100
-"""The most components of a mixture that ``components="auto"`` tries."""
+MOST_COMPONENTS = 80
+"""The most components of a mixture that ``components="auto"`` tries, a number that doubling comes to."""
 
 LIMITS_FROM = 20
 """From so many codes for each dimension on, new codes keep within the range of these."""
