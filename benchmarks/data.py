@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import SVHN
 
@@ -35,11 +36,14 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
         name == "cifar10" and not (data_root / "cifar-10-batches-py").is_dir() and (data_root / JPEG_ARCHIVE).is_file()
     ):
         folder = cache / "cifar10-jpeg"
-        if not folder.is_dir():
-            partial = folder.with_suffix(".partial")
-            with tarfile.open(data_root / JPEG_ARCHIVE) as archive:
-                archive.extractall(partial, filter="data")
-            partial.replace(folder)
+        cache.mkdir(parents=True, exist_ok=True)
+        # Runs beside each other share the cache.
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.is_dir():
+                partial = folder.with_suffix(".partial")
+                with tarfile.open(data_root / JPEG_ARCHIVE) as archive:
+                    archive.extractall(partial, filter="data")
+                partial.replace(folder)
         # The archive may hold one folder around the two.
         inner = folder if (folder / "train").is_dir() else next(path for path in folder.iterdir() if path.is_dir())
         data = load_data(str(inner))

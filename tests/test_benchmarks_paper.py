@@ -2,6 +2,9 @@ r"""The paper's experiments on small data: real fits, a table that is resumed, p
 
 import csv
 import math
+import tarfile
+import time
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from benchmarks.data import load_images
+from benchmarks.data import JPEG_ARCHIVE, load_images
 from benchmarks.paper import boundary, cosine, published, rows, runs, tables
 from benchmarks.paper.__main__ import main
 from gae_augment import MODELS
@@ -181,6 +184,29 @@ def test_svhn_is_read_from_its_own_format(tmp_path):
     assert sorted(data.train[1].tolist()) == sorted((np.arange(12) + 1) % 10)
     with pytest.raises(ValueError, match=r"folder that torchvision keeps SVHN in.*split='test'"):
         load_images("svhn", tmp_path / "nowhere", tmp_path)
+
+
+def test_archive_is_unpacked_once_by_runs_beside_each_other(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        for number, name in enumerate(("ape", "bee")):
+            folder = tmp_path / "made" / "cifar" / split / name
+            folder.mkdir(parents=True)
+            for place in range(3):
+                Image.new("RGB", (32, 32), (60 * number, 80 * place, 0)).save(folder / f"{place}.jpg")
+    with tarfile.open(tmp_path / JPEG_ARCHIVE, "w:gz") as archive:
+        archive.add(tmp_path / "made" / "cifar", "cifar")
+    unpack, unpacked = tarfile.TarFile.extractall, []
+
+    def slowly(archive, path, **options):
+        unpacked.append(path)
+        unpack(archive, path, **options)
+        time.sleep(0.3)
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", slowly)
+    with ThreadPool(3) as pool:
+        sets = pool.map(lambda _: load_images.__wrapped__("cifar10", tmp_path, tmp_path / "cache"), range(3))
+    assert len(unpacked) == 1
+    assert [(len(one.train[0]), len(one.test[0]), one.classes) for one in sets] == [(6, 6, ("ape", "bee"))] * 3
 
 
 def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
