@@ -209,6 +209,20 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
     assert len(trained) == 3
 
 
+def copies(train, missing, seed):
+    return {label: train[0][train[1] == label][:1].repeat(number, 1, 1, 1) for label, number in missing.items()}
+
+
+def test_copies_are_found_out(tmp_path, monkeypatch):
+    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(5, 32, 5e-3))
+    monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
+    monkeypatch.setitem(sources.SOURCES, "smote", copies)
+    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "smote")
+    with (tmp_path / "output" / "runs.csv").open(newline="") as file:
+        assert [line["memorised"] for line in csv.DictReader(file)] == ["nan", "1.0"]
+    assert "| 100.0% |" in (tmp_path / "output" / "REPORT.md").read_text()
+
+
 def test_chosen_fraction_is_trained_with_and_kept(tmp_path, monkeypatch):
     monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(20, 32, 5e-3))
     monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)

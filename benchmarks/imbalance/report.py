@@ -52,6 +52,11 @@ def _mean(runs: Iterable[Run], name: str, digits: int = 2) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
+def _percent(runs: Iterable[Run], name: str) -> str:
+    value = fmean(getattr(run, name) for run in runs)
+    return "" if math.isnan(value) else f"{value:.1%}"
+
+
 def summary(runs: Sequence[Run], ours: str = "gae") -> str:
     r"""Returns the table of one cell, the best first, with differences paired by seed and their 95 % intervals.
 
@@ -72,6 +77,7 @@ def summary(runs: Sequence[Run], ours: str = "gae") -> str:
                 _signed(differences(own, balanced)) if row != (BALANCED, NOTHING) else "",
                 _signed(differences(own, rows[best])) if best not in (None, row) else "",
                 *(_mean(own.values(), name) for name in ("head", "middle", "tail", "macro_f1", "fid")),
+                _percent(own.values(), "memorised"),
                 _mean(own.values(), "source_seconds", 0),
                 _mean(own.values(), "training_seconds", 0),
                 str(len(own)),
@@ -79,7 +85,7 @@ def summary(runs: Sequence[Run], ours: str = "gae") -> str:
         )
     head = (
         "row", "balanced accuracy", f"to {BALANCED}", "to the best strategy alone", "head", "middle", "tail",
-        "macro F1", "FID (classifier features)", "seconds to make images", "to train", "seeds",
+        "macro F1", "FID (classifier features)", "memorised", "seconds to make images", "to train", "seeds",
     )  # fmt: skip
     return markdown(head, lines)
 

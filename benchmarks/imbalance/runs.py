@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from gae_augment.demo import LabelledSet
 from gae_augment.devices import resolve_device
-from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics
+from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics, memorisation
 from gae_augment.evaluation.fraction import HELD_OUT, Predict, hold_out
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.generator import single_threaded
 from gae_augment.persistence import read_file, write_file
+from gae_augment.seeding import make_generator
 
 from ..data import load_images
 from ..features import classifier_features
@@ -35,6 +36,9 @@ from .training import train
 
 LEAST_FOR_FID = 50
 """Fewer images, real or synthetic, have no FID worth the name."""
+
+COMPARED = 1000
+"""Memorisation is that of so many synthetic images, beside as many test images."""
 
 SPLITS = 3
 """The splits that a synthetic fraction is chosen on, where it is."""
@@ -49,7 +53,8 @@ class Run:
 
     Scores are in percent; those of the head, the middle and the tail are the mean recall of the third of the classes
     with the most images, and so on; ``recall`` has all classes, the first first. ``fid`` is that of the synthetic
-    images of all classes that have any, by the features of a classifier trained on the whole training set.
+    images of all classes that have any, by the features of a classifier trained on the whole training set, and
+    ``memorised`` the part of them that lie suspiciously close to a training image, 0.01 by chance.
     ``synthetic_fraction`` is the one that was used, chosen or not.
     """
 
@@ -72,6 +77,7 @@ class Run:
     synthetic_images: int
     synthetic_fraction: float
     fid: float
+    memorised: float
     source_seconds: float
     training_seconds: float
     device: str
@@ -125,6 +131,7 @@ class Made:
     pair: Labelled
     seconds: float
     fid: float
+    memorised: float
 
 
 def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
@@ -142,9 +149,19 @@ def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
     return fidelity(torch.cat(real), torch.cat(synthetic), extractor=features)[f"FID ({features.name})"]
 
 
+def _memorised(data: LabelledSet, real: Labelled, made: Labelled, seed: int) -> float:
+    filled = made[1].unique()
+    train, test, new = (images[torch.isin(labels, filled)] for images, labels in (real, data.test, made))
+    if not len(new):
+        return float("nan")
+    generator = make_generator(seed, "memorisation")
+    test, new = (images[torch.randperm(len(images), generator=generator)[:COMPARED]] for images in (test, new))
+    return memorisation(train, test, new).fraction
+
+
 def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled) -> Made:
     r"""Returns what the source makes, from its file if it is there."""
-    empty = Made((real[0][:0], real[1][:0]), 0.0, float("nan"))
+    empty = Made((real[0][:0], real[1][:0]), 0.0, float("nan"), float("nan"))
     if source.name == NOTHING:
         return empty
     # How images are mixed in does not change them.
@@ -159,9 +176,10 @@ def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled) -> Made
             start = time.perf_counter()
             images, labels = source.images(real, plan.seed)
             header = {"seconds": time.perf_counter() - start, "fid": _fid(data, (images, labels), plan.cache)}
+            header["memorised"] = _memorised(data, real, (images, labels), plan.seed)
             write_file(path, header, {"images": images, "labels": labels})
     header, tensors = read_file(path)
-    return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"])
+    return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"], header["memorised"])
 
 
 @torch.no_grad()
@@ -225,6 +243,7 @@ def do_run(plan: Plan) -> Run:
         synthetic_images=len(made.pair[1]),
         synthetic_fraction=fraction,
         fid=round(made.fid, 4),
+        memorised=round(made.memorised, 4),
         source_seconds=round(made.seconds, 1),
         training_seconds=round(seconds, 1),
         device=device_name(resolve_device("auto")),
