@@ -64,7 +64,7 @@ class GAEAugmenter(BaseEstimator):
             training image whose code is nearest is moved to the new code, :math:`x_i + f_d(z) - f_d(z_i)`. A number
             :math:`t` moves it only so far, or beyond: :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. The training
             images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"`` does so
-            for images in colour, with :math:`t = 1.5`.
+            for images, with :math:`t = 1.5`, and not for vectors.
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
         device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.

@@ -21,7 +21,10 @@ REACH = 1.5
 """How far a training image is moved towards a new code, where ``anchored="auto"``; 1 is all the way.
 
 Beyond it images of a scarce class differ more. On validation images of the blood cells a classifier gained 0.39 (1),
-0.66 (1.5) and 0.91 points (2) with 40 images of the two scarce classes, and 0.34 (1) and 0.67 (1.5) with 210.
+0.66 (1.5) and 0.91 points (2) with 40 images of the two scarce classes, and 0.34 (1) and 0.67 (1.5) with 210. On
+training images that the counts of DeepSMOTE leave out it gained, over class-balanced sampling, on Fashion-MNIST 1.6 (1)
+and 1.9 points (1.5) without and 0.4 and 0.6 with random affine maps of all images, and on MNIST 0.9 and 1.2, 0.2 and
+0.3; images that are not anchored gained 0.0, 0.5, 0.4 and 0.1.
 """
 
 FARTHEST = 3.0
@@ -161,10 +164,10 @@ class GeneratorSettings:
     def reach_for(self, shape: tuple[int, ...]) -> float | None:
         r"""Returns how far training images of a shape are moved towards new codes, or ``None`` if none is kept.
 
-        With ``"auto"`` those in colour are. Photographs hold detail that no small code has, and a class whose
+        With ``"auto"`` images are, and vectors are not. Images hold detail that no small code has, and a class whose
         synthetic images lack it is taken for a blurred one.
         """
         if self.anchored == "auto":
-            return REACH if len(shape) == 3 and shape[0] >= 3 else None
+            return REACH if len(shape) > 1 else None
         # True is 1.0, all the way.
         return float(self.anchored) or None

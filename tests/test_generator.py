@@ -221,8 +221,8 @@ def test_anchored_images_are_the_formula(colour, anchored, t):
     torch.testing.assert_close(generator.sample(5, seed=7), torch.stack(expected))
 
 
-def test_images_in_colour_are_anchored_and_grey_ones_and_vectors_are_not(colour):
-    for images, anchored in ((colour, True), (colour[:, :1], False), (colour[:, 0], False), (colour.flatten(1), False)):
+def test_images_are_anchored_and_vectors_are_not(colour):
+    for images, anchored in ((colour, True), (colour[:, :1], True), (colour[:, 0], True), (colour.flatten(1), False)):
         generator = Generator(GeneratorSettings(architecture="fc", epochs=1)).fit(images, seed=0)
         header, tensors = generator.state_dict()
         assert (generator.anchors is not None) == ("anchors.images" in tensors) == anchored

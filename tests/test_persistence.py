@@ -110,7 +110,13 @@ def test_file_is_safetensors_and_json(fitted, path):
     assert json.loads(header["__metadata__"]["header"])["counts"] == [[0, 40], [1, 25], [2, 12]]
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
-    # Networks and densities; no tensor is a set of images.
+    assert {name.split(".")[1] for name in names} == {"network", "density", "anchors"}
+
+
+def test_only_anchored_augmenters_save_training_images(digits, make_augmenter, path):
+    make_augmenter(anchored=False).fit(*digits).save(path)
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
     assert {name.split(".")[1] for name in names} == {"network", "density"}
 
 

@@ -73,9 +73,14 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
     )
     chosen = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
     train = images[chosen], labels[chosen]
+    # Not anchored: images show what the autoencoder cannot reproduce.
     augmenters = {
         delta: GAEAugmenter(
-            delta="auto" if delta == "auto" else float(delta), random_state=seed, n_jobs=-1, progress=False
+            delta="auto" if delta == "auto" else float(delta),
+            anchored=False,
+            random_state=seed,
+            n_jobs=-1,
+            progress=False,
         ).fit(*train)
         for delta in DELTAS
     }
