@@ -86,7 +86,7 @@ class Run:
 
 KEY = ("dataset", "profile", "regime", "strategy", "source", "seed", "on", "settings")
 
-REVISION = 1
+REVISION = 2
 """Raised when the same names come to mean other images or other classifiers, so that runs are done again."""
 
 
