@@ -36,14 +36,7 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
         name == "cifar10" and not (data_root / "cifar-10-batches-py").is_dir() and (data_root / JPEG_ARCHIVE).is_file()
     ):
         folder = cache / "cifar10-jpeg"
-        cache.mkdir(parents=True, exist_ok=True)
-        # Runs beside each other share the cache.
-        with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                partial = folder.with_suffix(".partial")
-                with tarfile.open(data_root / JPEG_ARCHIVE) as archive:
-                    archive.extractall(partial, filter="data")
-                partial.replace(folder)
+        _unpack(data_root / JPEG_ARCHIVE, folder)
         # The archive may hold one folder around the two.
         inner = folder if (folder / "train").is_dir() else next(path for path in folder.iterdir() if path.is_dir())
         data = load_data(str(inner))
@@ -51,6 +44,18 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
         data = load_data(str(data_root / name) if name == "bccd" else name, data_root)
     order = torch.randperm(len(data.train[0]), generator=torch.Generator().manual_seed(0))
     return LabelledSet(name, (data.train[0][order], data.train[1][order]), data.test, data.classes)
+
+
+def _unpack(path: Path, folder: Path) -> None:
+    r"""Unpacks an archive into a folder, unless it is there; runs beside each other do it once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            return
+        partial = folder.with_suffix(".partial")
+        with tarfile.open(path) as archive:
+            archive.extractall(partial, filter="data")
+        partial.replace(folder)
 
 
 def _svhn(data_root: Path) -> LabelledSet:

@@ -47,14 +47,9 @@ def _name(row: Row) -> str:
     return strategy if source == NOTHING else f"{strategy} + {source}"
 
 
-def _mean(runs: Iterable[Run], name: str, digits: int = 2) -> str:
+def _mean(runs: Iterable[Run], name: str, form: str = ".2f") -> str:
     value = fmean(getattr(run, name) for run in runs)
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _percent(runs: Iterable[Run], name: str) -> str:
-    value = fmean(getattr(run, name) for run in runs)
-    return "" if math.isnan(value) else f"{value:.1%}"
+    return "" if math.isnan(value) else format(value, form)
 
 
 def summary(runs: Sequence[Run], ours: str = "gae") -> str:
@@ -77,9 +72,9 @@ def summary(runs: Sequence[Run], ours: str = "gae") -> str:
                 _signed(differences(own, balanced)) if row != (BALANCED, NOTHING) else "",
                 _signed(differences(own, rows[best])) if best not in (None, row) else "",
                 *(_mean(own.values(), name) for name in ("head", "middle", "tail", "macro_f1", "fid")),
-                _percent(own.values(), "memorised"),
-                _mean(own.values(), "source_seconds", 0),
-                _mean(own.values(), "training_seconds", 0),
+                _mean(own.values(), "memorised", ".1%"),
+                _mean(own.values(), "source_seconds", ".0f"),
+                _mean(own.values(), "training_seconds", ".0f"),
                 str(len(own)),
             ]
         )
