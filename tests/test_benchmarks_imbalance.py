@@ -69,7 +69,7 @@ def test_every_strategy_learns_and_repeats_itself(name, long_tailed):
     def trained(seed=0):
         return training.train(
             long_tailed, (long_tailed[0][:0], long_tailed[1][:0]), classes=10, strategy=strategies.STRATEGIES[name],
-            regime="affine", budget=cells.Budget(60, 32, 5e-3), seed=seed,
+            regime="affine", budget=cells.Budget(60, 32, 5e-3, 0.01), seed=seed,
         )  # fmt: skip
 
     one, again, other = trained(), trained(), trained(seed=1)
@@ -88,7 +88,8 @@ def test_synthetic_images_are_learned_from(long_tailed):
     squares[:, :, 2:6, 2:6] = 255
     network = training.train(
         (long_tailed[0][real], long_tailed[1][real]), (squares, torch.full((50,), 9)), classes=10,
-        strategy=strategies.STRATEGIES["class-balanced sampling"], regime="plain", budget=cells.Budget(40, 32, 5e-3),
+        strategy=strategies.STRATEGIES["class-balanced sampling"], regime="plain",
+        budget=cells.Budget(40, 32, 5e-3, 0.01),
         seed=0, synthetic_fraction=1.0, real_last=0.0,
     )  # fmt: skip
     assert (network(squares.float() / 255).argmax(dim=1) == 9).all()
@@ -101,7 +102,7 @@ def test_strong_regime_and_colour():
     images[labels == 1, 0] //= 8
     network = training.train(
         (images, labels), (images[:0], labels[:0]), classes=2, strategy=strategies.STRATEGIES["cutmix"],
-        regime="strong", budget=cells.Budget(30, 16, 1e-2), seed=0,
+        regime="strong", budget=cells.Budget(30, 16, 1e-2, 0.01), seed=0,
     )  # fmt: skip
     assert (network(images.float() / 255).argmax(dim=1) == labels).float().mean() > 0.9
 
@@ -177,7 +178,7 @@ QUICK = ("--datasets", "digits", "--profiles", "lt-20", "--regimes", "affine", "
 
 
 def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(20, 32, 5e-3))
+    monkeypatch.setitem(cells.BUDGETS, "digits", cells.Budget(20, 32, 5e-3, 0.01))
     monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
     some = ("--strategies", "plain", "class-balanced sampling")
     run_imbalance(tmp_path, *QUICK, *some, "--sources", "nothing", "smote")
@@ -214,7 +215,7 @@ def copies(train, missing, seed):
 
 
 def test_copies_are_found_out(tmp_path, monkeypatch):
-    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(5, 32, 5e-3))
+    monkeypatch.setitem(cells.BUDGETS, "digits", cells.Budget(5, 32, 5e-3, 0.01))
     monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
     monkeypatch.setitem(sources.SOURCES, "smote", copies)
     run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "smote")
@@ -224,7 +225,7 @@ def test_copies_are_found_out(tmp_path, monkeypatch):
 
 
 def test_chosen_fraction_is_trained_with_and_kept(tmp_path, monkeypatch):
-    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(20, 32, 5e-3))
+    monkeypatch.setitem(cells.BUDGETS, "digits", cells.Budget(20, 32, 5e-3, 0.01))
     monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
     monkeypatch.setattr(runs, "SPLITS", 2)
     trained = []
@@ -243,21 +244,38 @@ def test_chosen_fraction_is_trained_with_and_kept(tmp_path, monkeypatch):
     assert trained[-1] == (counts.sum(), float(line["synthetic_fraction"]))
 
 
-def test_validation_runs_see_no_test_image(tmp_path, monkeypatch):
-    monkeypatch.setitem(runs.BUDGETS, "digits", cells.Budget(5, 32, 5e-3))
-    seen = []
+@pytest.mark.parametrize("on", ["validation", "development"])
+def test_choices_are_made_on_training_images_that_are_not_trained_on(tmp_path, monkeypatch, on):
+    monkeypatch.setitem(cells.BUDGETS, "digits", cells.Budget(5, 32, 5e-3, 0.01))
+    seen, trained = [], []
 
     def predict(network, images):
         seen.append(images)
         return torch.zeros(len(images), dtype=torch.long)
 
+    def train(real, synthetic, **options):
+        trained.append((real, options["budget"]))
+        return training.train(real, synthetic, **options)
+
     monkeypatch.setattr(runs, "_predict", predict)
-    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "--validation")
+    monkeypatch.setattr(runs, "train", train)
+    run_imbalance(
+        tmp_path, *QUICK, "--strategies", "plain", "--sources", "nothing", "--on", on, "--learning-rate", "0.001"
+    )
+
+    def rows(images):
+        return {tuple(image.flatten().tolist()) for image in images}
+
     data = load_images("digits", tmp_path, tmp_path)
-    train = cells.choose_training(data, "lt-20", seed=0)
-    rows = {tuple(image.flatten().tolist()) for image in train[0]}
-    assert all(tuple(image.flatten().tolist()) in rows for image in seen[0])
-    assert "measured on validation images" in (tmp_path / "output" / "REPORT.md").read_text()
+    ((real, budget),), (held_out,) = trained, seen
+    assert budget == cells.Budget(5, 32, 0.001, 0.01)
+    assert rows(held_out) <= rows(data.train[0]) - rows(real[0])
+    left = cells.choose_training(data, "lt-20", seed=0)
+    parts = {"validation": len(left[1]) / 5, "development": len(data.train[1]) / 10}
+    assert len(held_out) == pytest.approx(parts[on], abs=10)
+    report = (tmp_path / "output" / "REPORT.md").read_text()
+    assert f"measured on {on} images" in report
+    assert "5 steps of 32 images, learning rate 0.001, weight decay 0.01" in report
 
 
 def made_run(strategy, source, seed, accuracy, **others):

@@ -2,9 +2,10 @@ r"""``python -m benchmarks.imbalance``: what a classifier gains by synthetic ima
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from .cells import BUDGETS, PROFILES, REGIMES, Cell
+from .cells import BUDGETS, MEASURED_ON, PROFILES, REGIMES, Cell
 from .report import summary, write_report
 from .runs import Plan, do_runs, run_table
 from .sources import NOTHING, SOURCES, parse_source
@@ -27,7 +28,16 @@ def main(arguments: list[str] | None = None) -> None:
         help=f"{', '.join(SOURCES)}; with arguments, as in gae:synthetic_fraction=0.3",
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many")
-    parser.add_argument("--validation", action="store_true", help="hold out a fifth of each class, and measure on it")
+    parser.add_argument(
+        "--on",
+        choices=MEASURED_ON,
+        default="test",
+        help="what is measured on: for choices a tenth of each class before the profile, or a fifth after it",
+    )
+    budget = parser.add_argument_group("budget", "in place of the tuned ones")
+    budget.add_argument("--steps", type=int)
+    budget.add_argument("--learning-rate", type=float)
+    budget.add_argument("--weight-decay", type=float)
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
     parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
     parser.add_argument("--output", type=Path, default=HERE / "results" / "imbalance")
@@ -44,9 +54,22 @@ def main(arguments: list[str] | None = None) -> None:
         for profile in options.profiles
         for regime in options.regimes
     ]
-    on = "validation" if options.validation else "test"
+    changed = {
+        name: getattr(options, name)
+        for name in ("steps", "learning_rate", "weight_decay")
+        if getattr(options, name) is not None
+    }
     plans = [
-        Plan(cell, strategy, source, seed, on, options.data_root, options.cache)
+        Plan(
+            cell,
+            strategy,
+            source,
+            seed,
+            options.on,
+            replace(BUDGETS[cell.dataset], **changed),
+            options.data_root,
+            options.cache,
+        )
         for cell in cells
         for seed in range(options.seeds)
         for source in options.sources

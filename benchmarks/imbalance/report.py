@@ -10,6 +10,7 @@ from statistics import fmean
 from gae_augment.evaluation import Difference
 
 from ..paper.tables import markdown
+from .cells import MEASURED_ON
 from .pictures import draw_gains, gains
 from .runs import Run, run_table
 from .sources import NOTHING
@@ -105,14 +106,14 @@ def write_report(output: Path) -> None:
     if remarks.is_file():
         parts.append(remarks.read_text())
     runs = list(run_table(output / "runs.csv").records.values())
-    for on in ("test", "validation"):
+    for on in MEASURED_ON:
         measured = [run for run in runs if run.on == on]
         if not measured:
             continue
-        for cell in sorted({(run.dataset, run.profile, run.regime) for run in measured}):
-            own = [run for run in measured if (run.dataset, run.profile, run.regime) == cell]
-            dataset, profile, regime = cell
-            parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", summary(own)]
+        for cell in sorted({(run.dataset, run.profile, run.regime, run.settings) for run in measured}):
+            own = [run for run in measured if (run.dataset, run.profile, run.regime, run.settings) == cell]
+            dataset, profile, regime, settings = cell
+            parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", f"{settings}\n", summary(own)]
         parts += [f"## What images add to a strategy; measured on {on} images\n", composed(measured)]
         if found := gains(measured):
             draw_gains(found, output / f"gains-{on}.png")

@@ -2,7 +2,6 @@ r"""Runs: a classifier trained in one way on one cell, and measured. Each is don
 
 __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 from gae_augment.demo import LabelledSet
 from gae_augment.devices import resolve_device
 from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics, memorisation
-from gae_augment.evaluation.fraction import HELD_OUT, Predict, hold_out
+from gae_augment.evaluation.fraction import Predict
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.generator import single_threaded
 from gae_augment.persistence import read_file, write_file
@@ -29,7 +28,7 @@ from ..data import load_images
 from ..features import classifier_features
 from ..machine import device_name, versions
 from ..records import RecordTable
-from .cells import BUDGETS, Cell, choose_training, thirds
+from .cells import Budget, Cell, split, thirds
 from .sources import AUTO, NOTHING, Source, parse_source
 from .strategies import STRATEGIES
 from .training import train
@@ -100,7 +99,8 @@ class Plan:
     r"""A run that is to be done.
 
     Attributes:
-        on: ``"test"``, or ``"validation"`` for a fifth of the training images, which are then not trained on.
+        on: What the run is measured on, one of ``MEASURED_ON``.
+        budget: How long is trained.
     """
 
     cell: Cell
@@ -108,13 +108,18 @@ class Plan:
     source: str
     seed: int
     on: str
+    budget: Budget
     data_root: Path
     cache: Path
 
     @property
     def settings(self) -> str:
-        r"""A short name for the budget, so that runs of other ones are not taken for these."""
-        return hashlib.sha256(repr((REVISION, BUDGETS[self.cell.dataset])).encode()).hexdigest()[:8]
+        r"""The budget in words, so that runs of other ones are not taken for these."""
+        budget = self.budget
+        return (
+            f"{budget.steps} steps of {budget.batch_size} images, learning rate {budget.learning_rate:g}, "
+            f"weight decay {budget.weight_decay:g}, revision {REVISION}"
+        )
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -193,9 +198,7 @@ def do_run(plan: Plan) -> Run:
     with single_threaded():
         cell, source = plan.cell, parse_source(plan.source)
         data = load_images(cell.dataset, plan.data_root, plan.cache)
-        real, held_out = choose_training(data, cell.profile, plan.seed), data.test
-        if plan.on == "validation":
-            real, held_out = hold_out(real, HELD_OUT, plan.seed)
+        real, held_out = split(data, cell.profile, plan.seed, plan.on)
         made = _make(plan, source, data, real)
 
         def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
@@ -205,7 +208,7 @@ def do_run(plan: Plan) -> Run:
                 classes=len(data.classes),
                 strategy=STRATEGIES[plan.strategy],
                 regime=cell.regime,
-                budget=BUDGETS[cell.dataset],
+                budget=plan.budget,
                 seed=seed,
                 **{**source.mixing, "synthetic_fraction": fraction},
             )

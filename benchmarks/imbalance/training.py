@@ -48,8 +48,7 @@ class Training(LightningModule):
         strategy: What is done about imbalance.
         counts: The real images of each class.
         regime: What is done to every image.
-        steps: The optimiser's steps there will be.
-        learning_rate: The peak of the learning rate.
+        budget: How long is trained.
         seed: What random maps of images depend on.
     """
 
@@ -59,13 +58,12 @@ class Training(LightningModule):
         strategy: Strategy,
         counts: Tensor,
         regime: str,
-        steps: int,
-        learning_rate: float,
+        budget: Budget,
         seed: int,
     ) -> None:
         super().__init__()
         self.network, self.strategy, self.regime = network, strategy, regime
-        self.steps, self.learning_rate = steps, learning_rate
+        self.budget = budget
         self.register_buffer("counts", counts.float())
         self.generator = make_generator(seed, "regime")
         self.strong = v2.Compose(
@@ -92,12 +90,17 @@ class Training(LightningModule):
             x = random_affine(x, self.generator)
         if self.mix is not None:
             x, targets = self.mix(x, targets)
-        return self.strategy.loss(self.network(x), targets, self.counts, self.global_step / self.steps)
+        return self.strategy.loss(self.network(x), targets, self.counts, self.global_step / self.budget.steps)
 
     def configure_optimizers(self) -> Any:
         r"""Returns AdamW, and the one-cycle schedule."""
-        optimiser = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=0.01, fused=True)
-        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(min(step, self.steps), self.steps))
+        budget = self.budget
+        optimiser = torch.optim.AdamW(
+            self.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay, fused=True
+        )
+        rates = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: one_cycle(min(step, budget.steps), budget.steps)
+        )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
 
@@ -146,7 +149,7 @@ def train(
     )
     network = build_classifier(tuple(images.shape[1:]), classes, seed)
     counts = real[1].bincount(minlength=classes)
-    training = Training(network, strategy, counts, regime, budget.steps, budget.learning_rate, seed)
+    training = Training(network, strategy, counts, regime, budget, seed)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         # torchvision's random transforms draw from the global generator.
