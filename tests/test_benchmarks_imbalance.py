@@ -95,6 +95,32 @@ def test_synthetic_images_are_learned_from(long_tailed):
     assert (network(squares.float() / 255).argmax(dim=1) == 9).all()
 
 
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_soft_labels_undo_what_a_source_mislabels(long_tailed):
+    images, labels = long_tailed
+    threes = images[labels == 3]
+    wrong = threes, torch.full((len(threes),), 9)
+
+    def probability_of_nine(soft_labels):
+        network = training.train(
+            long_tailed, wrong, classes=10, strategy=strategies.STRATEGIES["class-balanced sampling"], regime="plain",
+            budget=cells.Budget(150, 32, 5e-3, 0.01), seed=0, synthetic_fraction=1.0, real_last=0.0,
+            soft_labels=soft_labels,
+        )  # fmt: skip
+        return training.logits_of(network, threes).softmax(dim=1)[:, 9].mean().item()
+
+    # Threes are drawn as 3 and as 9 about as often.
+    assert probability_of_nine(soft_labels=0.0) == pytest.approx(0.5, abs=0.2)
+    assert probability_of_nine(soft_labels=1.0) < 0.05
+
+
+def test_soft_labels_are_mixed_by_weight():
+    logits = torch.tensor([[0.0, 0.0], [3.0, 0.0]]).log_softmax(dim=1)
+    p = torch.sigmoid(torch.tensor(3.0)).item()
+    expected = torch.tensor([[0.25 * 0.5, 0.75 + 0.25 * 0.5], [0.75 + 0.25 * p, 0.25 * (1 - p)]])
+    torch.testing.assert_close(training.soften(torch.tensor([1, 0]), logits, 0.25), expected)
+
+
 def test_strong_regime_and_colour():
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
@@ -160,6 +186,7 @@ def test_arguments_of_sources():
         ("gae:epochs", "have values, as in"),
         ("gae:epoch=3", "'gae' has no argument 'epoch'"),
         ("gae:synthetic_fraction=2", "'synthetic_fraction' is a part between 0 and 1, and it is 2"),
+        ("gae:soft_labels=2", "'soft_labels' is a weight between 0 and 1, and it is 2"),
     ],
 )
 def test_other_sources_are_refused(text, message, capsys):

@@ -19,7 +19,7 @@ from gae_augment.demo import LabelledSet
 from gae_augment.devices import resolve_device
 from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics, memorisation
 from gae_augment.evaluation.fraction import Predict
-from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.evaluation.images import Labelled
 from gae_augment.generator import single_threaded
 from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
@@ -31,7 +31,7 @@ from ..records import RecordTable
 from .cells import Budget, Cell, split, thirds
 from .sources import AUTO, NOTHING, Source, parse_source
 from .strategies import STRATEGIES
-from .training import train
+from .training import logits_of, train
 
 LEAST_FOR_FID = 50
 """Fewer images, real or synthetic, have no FID worth the name."""
@@ -187,9 +187,8 @@ def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled) -> Made
     return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"], header["memorised"])
 
 
-@torch.no_grad()
 def _predict(network: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([network(to_unit(batch)).argmax(dim=1) for batch in images.split(1000)])
+    return logits_of(network, images).argmax(dim=1)
 
 
 def do_run(plan: Plan) -> Run:

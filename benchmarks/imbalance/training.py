@@ -1,6 +1,6 @@
 r"""The training of a classifier, by Lightning."""
 
-__all__ = ["train"]
+__all__ = ["logits_of", "train"]
 
 import logging
 import math
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -26,12 +27,15 @@ from .strategies import Strategy
 MIXUP, CUTMIX = 0.2, 1.0
 """The parameters of the Beta distributions that the papers' weights come from (1710.09412, 1905.04899)."""
 
+AT_ONCE = 1000
+"""The images that pass through a network together where nothing is learned."""
+
 PADDING = 4
 """The pixels about an image that a crop may move into."""
 
 
 class Batches(Dataset[Labelled]):
-    r"""Whole batches of labelled images, by the list of their indices."""
+    r"""Whole batches of images and their labels, or the probabilities in place of labels, by a list of indices."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -104,6 +108,17 @@ class Training(LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
 
+@torch.no_grad()
+def logits_of(network: nn.Module, images: Tensor) -> Tensor:
+    r"""Returns the logits of uint8 images, with shape :math:`(N, C)`."""
+    return torch.cat([network(to_unit(batch)) for batch in images.split(AT_ONCE)])
+
+
+def soften(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
+    r"""Returns labels as probabilities, in which a classifier's have so much weight, with shape :math:`(N, C)`."""
+    return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
+
+
 def train(
     real: Labelled,
     synthetic: Labelled,
@@ -115,6 +130,7 @@ def train(
     seed: int,
     synthetic_fraction: float = 0.5,
     real_last: float = 0.15,
+    soft_labels: float = 0.0,
 ) -> nn.Module:
     r"""Returns a trained classifier, in evaluation mode.
 
@@ -130,6 +146,8 @@ def train(
         seed: The seed.
         synthetic_fraction: As for :class:`gae_augment.MixedSampler`.
         real_last: Likewise.
+        soft_labels: Above 0, another classifier is trained before, in the same way on real images alone, and has so
+            much of a say in the labels of the synthetic ones.
     """
     images, labels = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
     is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
@@ -144,8 +162,21 @@ def train(
         num_samples=batches * budget.batch_size,
         seed=seed,
     )
+    targets = labels
+    if soft_labels and len(synthetic[1]):
+        teacher = train(
+            real,
+            (synthetic[0][:0], synthetic[1][:0]),
+            classes=classes,
+            strategy=strategy,
+            regime=regime,
+            budget=budget,
+            seed=derive_seed(seed, "teacher") % 2**32,
+        ).cpu()
+        logits = logits_of(teacher, synthetic[0])
+        targets = torch.cat([functional.one_hot(real[1], classes).float(), soften(synthetic[1], logits, soft_labels)])
     loader = DataLoader(
-        Batches(images, labels), sampler=BatchSampler(sampler, budget.batch_size, drop_last=False), batch_size=None
+        Batches(images, targets), sampler=BatchSampler(sampler, budget.batch_size, drop_last=False), batch_size=None
     )
     network = build_classifier(tuple(images.shape[1:]), classes, seed)
     counts = real[1].bincount(minlength=classes)
