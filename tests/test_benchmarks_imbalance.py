@@ -331,6 +331,36 @@ def test_differences_are_paired_by_seed():
     assert "| 8 |" in report.composed(rows[:-1] + moved)
 
 
+def test_ours_are_judged_by_the_best_baseline_of_each_cell():
+    def cell(dataset, **means):
+        noise = (0.1, 0.0, -0.1)
+        names = {"balanced": ("class-balanced sampling", "nothing"), "mixup": ("mixup", "nothing")}
+        names |= {"peer": ("class-balanced sampling", "smote"), "ours": ("class-balanced sampling", "gae:anchored=1")}
+        return [
+            made_run(*names[name], seed, mean + noise[(seed + place) % 3], dataset=dataset)
+            for place, (name, mean) in enumerate(means.items())
+            for seed in range(3)
+        ]
+
+    cells_of_runs = [
+        cell("a", balanced=80.0, mixup=82.0, peer=83.0, ours=84.0),
+        cell("b", balanced=90.0, mixup=92.0, ours=91.5),
+        cell("b", balanced=70.0, mixup=60.0, ours=70.3),
+        # Of too few seeds.
+        cell("b", balanced=70.0, ours=99.0)[::3],
+    ]
+    row = report.overview(cells_of_runs).splitlines()[2]
+    means = [84.0 - 83.0, 91.5 - 92.0, 70.3 - 70.0]
+    expected = ["class-balanced sampling + gae:anchored=1", "3", f"{np.mean(means):+.2f}", "2", "1", "1", "+4.00"]
+    assert [part.strip() for part in row.strip("|").split("|")] == [*expected, f"{np.mean([1.5, 0.3]):+.2f}"]
+    lines = report.against_baselines(cells_of_runs[0]).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        "class-balanced sampling + smote", "mixup", "class-balanced sampling",
+    ]  # fmt: skip
+    ours, mixup = ([80 + x for x in values] for values in ([4.0, 3.9, 4.1], [2.0, 1.9, 2.1]))
+    assert f"{np.mean(ours) - np.mean(mixup):+.2f} (" in lines[3]
+
+
 def test_gains_of_classes_are_those_of_the_same_run_without_images():
     cell = {"counts": "90 9 1", "recall": "99.00 50.00 10.00"}
     base = [made_run("plain", "nothing", seed, 53.0, **cell) for seed in range(2)]
