@@ -121,14 +121,15 @@ def test_soft_labels_are_mixed_by_weight():
     torch.testing.assert_close(training.soften(torch.tensor([1, 0]), logits, 0.25), expected)
 
 
-def test_strong_regime_and_colour():
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_strong_regime_and_colour(precision):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.arange(40) % 2
     images[labels == 1, 0] //= 8
     network = training.train(
         (images, labels), (images[:0], labels[:0]), classes=2, strategy=strategies.STRATEGIES["cutmix"],
-        regime="strong", budget=cells.Budget(30, 16, 1e-2, 0.01), seed=0,
+        regime="strong", budget=cells.Budget(30, 16, 1e-2, 0.01, precision), seed=0,
     )  # fmt: skip
     assert (network(images.float() / 255).argmax(dim=1) == labels).float().mean() > 0.9
 

@@ -3,6 +3,7 @@ r"""The cells of the experiment: a data set, made long-tailed by a profile."""
 __all__ = ["BUDGETS", "MEASURED_ON", "PROFILES", "REGIMES", "Budget", "Cell", "choose_training", "split", "thirds"]
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
@@ -35,12 +36,14 @@ class Budget:
         batch_size: The images in a batch.
         learning_rate: The peak of the learning rate.
         weight_decay: That of AdamW.
+        precision: As Lightning calls it.
     """
 
     steps: int
     batch_size: int
     learning_rate: float
     weight_decay: float
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
 BUDGETS = {
@@ -48,7 +51,8 @@ BUDGETS = {
     "bccd": Budget(1000, 64, 5e-3, 0.01),
     "mnist": Budget(1500, 128, 0.04, 0.1),
     "fashion_mnist": Budget(1500, 128, 0.04, 0.1),
-    "cifar10": Budget(2000, 128, 1e-2, 0.01),
+    # The residual network takes half the time in bfloat16, on processors that have instructions for it.
+    "cifar10": Budget(1500, 128, 0.01, 0.1, "bf16-mixed"),
 }
 """Tuned for class-balanced sampling without synthetic images, on ``"development"`` images; the report has figures."""
 

@@ -118,7 +118,8 @@ class Plan:
         budget = self.budget
         return (
             f"{budget.steps} steps of {budget.batch_size} images, learning rate {budget.learning_rate:g}, "
-            f"weight decay {budget.weight_decay:g}, revision {REVISION}"
+            f"weight decay {budget.weight_decay:g}, "
+            f"{'' if budget.precision == '32-true' else f'{budget.precision}, '}revision {REVISION}"
         )
 
     @property

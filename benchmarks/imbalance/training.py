@@ -94,7 +94,7 @@ class Training(LightningModule):
             x = random_affine(x, self.generator)
         if self.mix is not None:
             x, targets = self.mix(x, targets)
-        return self.strategy.loss(self.network(x), targets, self.counts, self.global_step / self.budget.steps)
+        return self.strategy.loss(self.network(x).float(), targets, self.counts, self.global_step / self.budget.steps)
 
     def configure_optimizers(self) -> Any:
         r"""Returns AdamW, and the one-cycle schedule."""
@@ -193,6 +193,7 @@ def train(
             max_steps=budget.steps,
             accelerator="auto",
             devices=1,
+            precision=budget.precision,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
