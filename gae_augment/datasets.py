@@ -1,14 +1,15 @@
 r"""A training set of real and synthetic images."""
 
-__all__ = ["AugmentedDataset"]
+__all__ = ["AugmentedDataset", "Teacher", "soft_labels"]
 
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.datasets import VisionDataset
 
 from .reading import ItemFormat, class_names, raw_view, read_labels, transforms_of
@@ -23,6 +24,27 @@ class ImageSource(Protocol):
     seed_: int
 
     def sample(self, label: Label, n: int, *, seed: int | None = None) -> Tensor: ...
+
+
+Teacher = Callable[[Tensor], Tensor]
+"""From a batch of images to logits, with shape (B, C): a trained classifier, most often a module."""
+
+AT_ONCE = 500
+"""The images that a teacher is shown together."""
+
+
+def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
+    r"""Returns labels as probabilities, in which a teacher has a say, with shape :math:`(N, C)`.
+
+    That is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is 1 at the label
+    (distillation, https://arxiv.org/abs/1503.02531, at a temperature of 1).
+
+    Args:
+        labels: The labels, from 0 to C - 1, with shape :math:`(N,)`.
+        logits: The teacher's, with shape :math:`(N, C)`.
+        weight: The teacher's say :math:`w`, in [0, 1].
+    """
+    return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
 
 
 class AugmentedDataset(VisionDataset):
@@ -87,6 +109,8 @@ class AugmentedDataset(VisionDataset):
         self.class_to_idx = {names.get(label, str(label)): label for label in present}
         self.classes = list(self.class_to_idx)
 
+        self._teacher: tuple[Teacher, float] | None = None
+        self._soft: Tensor | None = None
         self._format = ItemFormat.of(self._raw[0][0])
         self._synthetic = self._draw(epoch=0)
         self.epoch = 0
@@ -107,31 +131,129 @@ class AugmentedDataset(VisionDataset):
         r"""Draws fresh synthetic images, the same ones for the same seed and epoch; epoch 0 is how it begins.
 
         Workers of a DataLoader see them too, persistent ones included, where the system has shared memory for all
-        synthetic images.
+        synthetic images. A teacher labels them anew.
+
+        Raises:
+            RuntimeError: If labels are soft and this is a copy, which has no teacher.
         """
-        if epoch != self.epoch:
-            self._synthetic.copy_(self._draw(epoch))
-            self.epoch = epoch
+        if epoch == self.epoch:
+            return
+        if self._soft is not None and self._teacher is None:
+            raise RuntimeError(
+                "A copy of a dataset with soft labels does not hold the teacher, so that fresh images would stay "
+                "without labels. Call soften again, or set_epoch of the original."
+            )
+        self._synthetic.copy_(self._draw(epoch))
+        self.epoch = epoch
+        if self._soft is not None and self._teacher is not None:
+            self._soft.copy_(self._ask(*self._teacher))
+
+    def soften(self, teacher: Teacher, weight: float = 0.5) -> Self:
+        r"""Makes all labels probabilities, in which a teacher has a say for synthetic images; returns the dataset.
+
+        An image that was made for a class may look like another one. A classifier that was trained on the real images
+        alone, in the same way, knows better: the label of a synthetic image is then as :func:`soft_labels` says. Real
+        images keep theirs, as probabilities of 0 and 1. ``torch.nn.functional.cross_entropy`` and torchvision's
+        ``MixUp`` and ``CutMix`` take such labels as they are. ``targets`` stays a list of integers.
+
+        Args:
+            teacher: From a batch of images, in the form of the items and with shape :math:`(B, *)`, to logits of shape
+                :math:`(B, C)`. A module is asked in evaluation mode, on its own device.
+            weight: The teacher's say, in [0, 1].
+
+        Raises:
+            TypeError: If the teacher cannot be called, or items are no tensors.
+            ValueError: If the weight is out of its range, or the logits do not have a column for every label.
+
+        Example:
+            >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
+            >>> training_set = torch.utils.data.TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
+            >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(training_set)
+            >>> augmented = augmenter.augment(training_set).soften(lambda images: images.flatten(1)[:, :2], weight=0.5)
+            >>> augmented[0][1]
+            tensor([1., 0.])
+            >>> augmented.targets[-1], bool(0.5 < augmented[-1][1][1] < 1)
+            (1, True)
+        """
+        if not callable(teacher):
+            raise TypeError(f"'teacher' maps a batch of images to logits, and it is a {type(teacher).__name__}.")
+        if not 0 <= weight <= 1:
+            raise ValueError(f"'weight' is the teacher's say, between 0 and 1, and it is {weight}. Half is a good one.")
+        soft = self._ask(teacher, weight)
+        _share(soft)
+        self._teacher, self._soft = (teacher, weight), soft
+        return self
+
+    def _ask(self, teacher: Teacher, weight: float) -> Tensor:
+        r"""Returns the soft labels of the synthetic images."""
+        wanted = max(self.targets) + 1
+        if min(self.targets) < 0:
+            raise ValueError(f"Soft labels are for labels from 0 on, and there is {min(self.targets)}.")
+        labels = torch.tensor(self.targets)[torch.from_numpy(self.is_synthetic)]
+        module = teacher if isinstance(teacher, nn.Module) else nn.Module()
+        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+        indices, parts = np.flatnonzero(self.is_synthetic), []
+        # A frozen part of a module in training is in evaluation mode already, and stays so.
+        modes = [(part, part.training) for part in module.modules()]
+        module.eval()
+        try:
+            # Transforms may draw from torch's global generator.
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(self.seed, "teacher", self.epoch))
+                # A dataset without synthetic images asks as well, for the number of classes.
+                for start in range(0, max(1, len(indices)), AT_ONCE):
+                    asked = indices[start : start + AT_ONCE] if len(indices) else [0]
+                    images = [self._image(index) for index in asked]
+                    if not isinstance(images[0], Tensor):
+                        raise TypeError(
+                            f"A teacher sees images as tensors, and items are of type {type(images[0]).__name__}. Give "
+                            f"the dataset a transform that makes tensors, or pass one as 'transform'."
+                        )
+                    logits = teacher(torch.stack(images).to(device)).float().cpu()
+                    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < wanted:
+                        raise ValueError(
+                            f"The teacher returns logits of shape ({len(images)}, C) with C at least {wanted}, a "
+                            f"column for each label, and their shape is {tuple(logits.shape)}."
+                        )
+                    parts.append(logits)
+        finally:
+            for part, training in modes:
+                part.training = training
+        return soft_labels(labels, torch.cat(parts)[: len(labels)], weight)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker processes need the soft labels, and not the teacher, which may be on a GPU or tied to a trainer.
+        return {**self.__dict__, "_teacher": None}
 
     def synthetic_images(self, label: int) -> Tensor:
         r"""Returns the synthetic images of a class, raw, with shape :math:`(n, *)`."""
         targets = np.array(self.targets)[self.is_synthetic]
         return self._synthetic[torch.from_numpy(targets == label)]
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
         if not -len(self) <= index < len(self):
             raise IndexError(f"The dataset has {len(self)} items, and there is none at {index}.")
         index = int(index) % len(self)
+        image, label = self._image(index), self.targets[index]
+        if self._soft is None:
+            return image, label
+        if self.is_synthetic[index]:
+            return image, self._soft[self._place(index)].clone()
+        return image, functional.one_hot(torch.tensor(label), self._soft.shape[1]).to(self._soft)
+
+    def _place(self, index: int) -> int:
+        r"""Returns the place of an item among the synthetic ones."""
+        return index - len(self) + len(self._synthetic)
+
+    def _image(self, index: int) -> Any:
         own_transforms = self.transform is None
         if not self.is_synthetic[index]:
             image, _ = (self.dataset if own_transforms else self._raw)[index]
         else:
-            image = self._format.from_tensor(self._synthetic[index - len(self) + len(self._synthetic)])
+            image = self._format.from_tensor(self._synthetic[self._place(index)])
             for transform in transforms_of(self.dataset) if own_transforms else ():
                 image, _ = transform(image, self.targets[index])
-        if self.transform is not None:
-            image = self.transform(image)
-        return image, self.targets[index]
+        return image if self.transform is None else self.transform(image)
 
     def __len__(self) -> int:
         return len(self.targets)

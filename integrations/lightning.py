@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
+from gae_augment.datasets import Teacher
 from gae_augment.evaluation import FractionChoice
 from gae_augment.seeding import make_generator, resolve_random_state
 
@@ -94,6 +95,10 @@ class GAEDataModule(LightningDataModule):
         class_balanced: For ``"mix"``, whether all classes are drawn alike, or as often as they have real images, for a
             loss that makes up for the imbalance itself.
         transform: What all training images are put through in place of the training set's own transforms.
+        teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
+            in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.soften`), which
+            ``torch.nn.functional.cross_entropy`` takes as they are.
+        teacher_weight: The teacher's say, in [0, 1].
         batch_size: The images in a batch, beside a training set; 32 by default.
         num_workers: The worker processes of each loader, beside a training set; 0 by default.
         loader_settings: More arguments of the DataLoaders, such as ``pin_memory``, beside a training set.
@@ -141,6 +146,8 @@ class GAEDataModule(LightningDataModule):
         real_last: float = 0.15,
         class_balanced: bool = True,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
+        teacher: Teacher | None = None,
+        teacher_weight: float = 0.5,
         batch_size: int | None = None,
         num_workers: int | None = None,
         loader_settings: Mapping[str, Any] | None = None,
@@ -177,6 +184,10 @@ class GAEDataModule(LightningDataModule):
             )
         if mode not in MODES:
             raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
+        if teacher is not None and not callable(teacher):
+            raise TypeError(f"'teacher' maps a batch of images to logits, and it is a {type(teacher).__name__}.")
+        if not 0 <= teacher_weight <= 1:
+            raise ValueError(f"'teacher_weight' is a part between 0 and 1, and it is {teacher_weight}.")
         # The sampler's own checks, now and not after a long fit.
         pair = SimpleNamespace(targets=[0], is_synthetic=[False])
         chosen = synthetic_fraction == AUTO
@@ -197,10 +208,12 @@ class GAEDataModule(LightningDataModule):
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
         synthetic_fraction = "auto" if chosen else float(fixed)
         real_last, seed, class_balanced = float(real_last), operator.index(seed), bool(class_balanced)
-        self.save_hyperparameters(ignore=["data", "augmenter", "transform", *own], logger=False)
+        teacher_weight = float(teacher_weight)
+        self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *own], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
         self.class_balanced = class_balanced
         # Under common names user code finds the wrapped module's own.
+        self._teacher, self._teacher_weight = teacher, teacher_weight
         self._mode, self._transform, self._seed, self._cache = mode, transform, seed, AugmenterCache(cache_dir)
         self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
         random_state = self.augmenter.random_state
@@ -298,7 +311,10 @@ class GAEDataModule(LightningDataModule):
         self._choose_fraction(training_set, key)
         if self.fraction_choice_ is not None:
             rank_zero_info(self.fraction_choice_.reason)
-        self._key, self._augmented = key, fitted.augment(training_set, transform=self._transform)
+        augmented = fitted.augment(training_set, transform=self._transform)
+        if self._teacher is not None:
+            augmented.soften(self._teacher, self._teacher_weight)
+        self._key, self._augmented = key, augmented
 
     def train_dataloader(self) -> DataLoader:
         r"""Returns the loader of real and synthetic images.

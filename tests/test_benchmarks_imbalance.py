@@ -114,13 +114,6 @@ def test_soft_labels_undo_what_a_source_mislabels(long_tailed):
     assert probability_of_nine(soft_labels=1.0) < 0.05
 
 
-def test_soft_labels_are_mixed_by_weight():
-    logits = torch.tensor([[0.0, 0.0], [3.0, 0.0]]).log_softmax(dim=1)
-    p = torch.sigmoid(torch.tensor(3.0)).item()
-    expected = torch.tensor([[0.25 * 0.5, 0.75 + 0.25 * 0.5], [0.75 + 0.25 * p, 0.25 * (1 - p)]])
-    torch.testing.assert_close(training.soften(torch.tensor([1, 0]), logits, 0.25), expected)
-
-
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_strong_regime_and_colour(precision):
     generator = torch.Generator().manual_seed(0)

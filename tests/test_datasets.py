@@ -239,6 +239,107 @@ def test_spawned_workers(make_dataset, fitted_to):
     assert torch.equal(everything(loader)[0], everything(DataLoader(augmented, batch_size=60))[0])
 
 
+class Pixels(torch.nn.Module):
+    r"""A teacher whose logits are three pixels, which notes what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+        self.frozen = torch.nn.Dropout().eval()
+        self.seen = []
+
+    def forward(self, x):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.seen.append(len(x))
+        return self.scale * x.flatten(1)[:, 27:30].float() / 8
+
+
+def expected_labels(images, label, weight):
+    p = (images.flatten(1)[:, 27:30].double() / 8).exp()
+    p /= p.sum(dim=1, keepdim=True)
+    p *= weight
+    p[:, label] += 1 - weight
+    return p.float()
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_soft_labels(make_dataset, fitted_to, monkeypatch):
+    monkeypatch.setattr("gae_augment.datasets.AT_ONCE", 25)
+    teacher = Pixels().train()
+    teacher.frozen.eval()
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
+    hard = list(augmented.targets)
+    assert augmented.soften(teacher, 0.25) is augmented
+    assert teacher.seen == [25, 18]
+    assert (teacher.training, teacher.frozen.training) == (True, False)
+    for epoch in (0, 1, 0):
+        augmented.set_epoch(epoch)
+        soft = torch.stack([label for _, label in augmented])
+        torch.testing.assert_close(soft[:77], torch.nn.functional.one_hot(torch.tensor(hard[:77]), 3).float())
+        made = torch.cat([expected_labels(augmented.synthetic_images(label), label, 0.25) for label in (1, 2)])
+        torch.testing.assert_close(soft[77:], made)
+    assert augmented.targets == hard
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_soft_labels_in_workers_and_copies(make_dataset, fitted_to):
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
+    augmented.soften(lambda images: images.flatten(1)[:, 27:30].float())  # which cannot be pickled
+    alone = everything(DataLoader(augmented, batch_size=60))[1]
+    for method in ("fork", "spawn"):
+        loader = DataLoader(augmented, batch_size=60, num_workers=1, multiprocessing_context=method)
+        assert torch.equal(everything(loader)[1], alone)
+    other = pickle.loads(pickle.dumps(augmented))
+    other.set_epoch(0)
+    with pytest.raises(RuntimeError, match="does not hold the teacher"):
+        other.set_epoch(1)
+    assert torch.equal(everything(DataLoader(other, batch_size=60))[1], alone)
+    images, labels = next(iter(DataLoader(other, batch_size=120)))
+    _, mixed = v2.MixUp(num_classes=3)(images.float(), labels)
+    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(120))
+    other[119][1].zero_()
+    assert torch.equal(other[119][1], alone[119])
+
+
+def test_soft_labels_of_random_views_repeat_themselves(make_dataset, fitted_to):
+    def labels():
+        dataset = make_dataset("tensor", transform=v2.RandomRotation(90))
+        augmented = AugmentedDataset(dataset, fitted_to("tensor")).soften(Pixels())
+        return torch.stack([augmented[index][1] for index in range(77, 120)])
+
+    assert torch.equal(labels(), labels())
+
+
+def test_soft_labels_without_synthetic_images(make_dataset, fitted_to):
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), images_to_add={}).soften(Pixels())
+    assert len(augmented) == 77
+    assert augmented[76][1].tolist() == torch.nn.functional.one_hot(torch.tensor(augmented.targets[76]), 3).tolist()
+
+
+@pytest.mark.parametrize(
+    ("form", "teacher", "weight", "error", "message"),
+    [
+        ("tensor", "nobody", 0.5, TypeError, "'teacher' maps a batch of images to logits, and it is a str"),
+        ("tensor", Pixels(), 1.5, ValueError, "'weight' is the teacher's say, between 0 and 1, and it is 1.5"),
+        ("PIL", Pixels(), 0.5, TypeError, "items are of type Image"),
+        (
+            "tensor",
+            lambda x: x.flatten(1)[:, :2].float(),
+            0.5,
+            ValueError,
+            r"C at least 3, .* their shape is \(43, 2\)",
+        ),
+        ("tensor", lambda x: x.float(), 0.5, ValueError, r"their shape is \(43, 1, 8, 8\)"),
+    ],
+)
+def test_teachers_that_cannot_label(form, teacher, weight, error, message, make_dataset, fitted_to):
+    augmented = AugmentedDataset(make_dataset(form), fitted_to(form))
+    with pytest.raises(error, match=message):
+        augmented.soften(teacher, weight)
+    assert isinstance(augmented[119][1], int)
+
+
 def test_negative_and_other_indices(augmented):
     assert as_bytes(augmented[-1][0]) == as_bytes(augmented[119][0])
     assert as_bytes(augmented[-120][0]) == as_bytes(augmented[0][0])

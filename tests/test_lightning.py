@@ -243,6 +243,27 @@ def test_fraction_is_not_chosen_for_what_no_classifier_sees(make):
         make(vectors, synthetic_fraction="auto").prepare_data()
 
 
+def test_teacher_labels_what_is_trained_on(make):
+    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).requires_grad_(False)
+    model, module = Classifier(), make(teacher=teacher, teacher_weight=0.3, real_last=0.0, val_set=Digits(1))
+    make_trainer().fit(model, datamodule=module)
+    images, labels = model.epoch(0)
+    rows = {
+        tuple(image.flatten().tolist()): label for image, label in zip(Digits().images, Digits().targets, strict=True)
+    }
+    own = [rows.get(tuple(image.flatten().tolist())) for image in images]
+    synthetic = torch.tensor([label is None for label in own])
+    assert 5 < synthetic.sum() < 65
+    real = torch.nn.functional.one_hot(torch.tensor([label for label in own if label is not None]), 10)
+    torch.testing.assert_close(labels[~synthetic], real.float())
+    # All but the label itself is the teacher's.
+    told = 0.3 * teacher(images[synthetic]).softmax(dim=1)
+    difference = labels[synthetic] - told
+    torch.testing.assert_close(difference.max(dim=1).values, torch.full((len(told),), 0.7))
+    torch.testing.assert_close(difference.sum(dim=1), torch.full((len(told),), 0.7))
+    assert set(difference.argmax(dim=1).tolist()) == {1, 2}
+
+
 def test_transforms_are_the_users(make):
     module = ready(make(Digits(transform=torch.neg)))
     images, _ = next(iter(module.train_dataloader()))
@@ -400,6 +421,8 @@ class Endless(IterableDataset):
         (Digits(), {"synthetic_fraction": "auto", "mode": "fill"}, ValueError, "is for mode='mix'"),
         (Digits(), {"loader_settings": {"shuffle": True}}, ValueError, r"\['shuffle'\] is not for it"),
         (Digits(), {"real_last": -1}, ValueError, "and it is -1"),
+        (Digits(), {"teacher": 3}, TypeError, "'teacher' maps a batch of images to logits, and it is a int"),
+        (Digits(), {"teacher_weight": 2}, ValueError, "'teacher_weight' is a part between 0 and 1, and it is 2"),
         (Digits(), {"class_balanced": "no"}, ValueError, "'class_balanced' is True or False, and it is 'no'"),
     ],
 )
@@ -566,6 +589,7 @@ def test_checkpoint_is_plain(make, tmp_path):
         "mode": "fill",
         "real_last": 0.15,
         "class_balanced": True,
+        "teacher_weight": 0.5,
         "cache_dir": str(tmp_path / "cache"),
         "seed": 4,
     }

@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms import v2
 
 from gae_augment import MixedSampler
+from gae_augment.datasets import soft_labels as as_soft
 from gae_augment.evaluation.classifier import one_cycle, random_affine
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.seeding import derive_seed, make_generator
@@ -114,11 +115,6 @@ def logits_of(network: nn.Module, images: Tensor) -> Tensor:
     return torch.cat([network(to_unit(batch)) for batch in images.split(AT_ONCE)])
 
 
-def soften(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
-    r"""Returns labels as probabilities, in which a classifier's have so much weight, with shape :math:`(N, C)`."""
-    return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
-
-
 def train(
     real: Labelled,
     synthetic: Labelled,
@@ -174,7 +170,7 @@ def train(
             seed=derive_seed(seed, "teacher") % 2**32,
         ).cpu()
         logits = logits_of(teacher, synthetic[0])
-        targets = torch.cat([functional.one_hot(real[1], classes).float(), soften(synthetic[1], logits, soft_labels)])
+        targets = torch.cat([functional.one_hot(real[1], classes).float(), as_soft(synthetic[1], logits, soft_labels)])
     loader = DataLoader(
         Batches(images, targets), sampler=BatchSampler(sampler, budget.batch_size, drop_last=False), batch_size=None
     )
