@@ -355,6 +355,27 @@ def test_ours_are_judged_by_the_best_baseline_of_each_cell():
     assert f"{np.mean(ours) - np.mean(mixup):+.2f} (" in lines[3]
 
 
+def test_budgets_are_beside_each_other(tmp_path):
+    table = runs.run_table(tmp_path / "runs.csv")
+    values = {("long", "plain"): (81.0, 83.0), ("short", "plain"): (80.0,), ("long", "affine"): (90.0,)}
+    for (settings, regime), own in values.items():
+        for seed, value in enumerate(own):
+            names = {
+                "settings": settings,
+                "regime": regime,
+                "device": "x",
+                "versions": "y",
+                "recall": "1",
+                "counts": "1",
+            }
+            table.add(made_run("class-balanced sampling", "nothing", seed, value, **names))
+    report.write_report(tmp_path)
+    text = (tmp_path / "REPORT.md").read_text()
+    assert "| long | 90.00 (1) | 82.00 (2) |" in text
+    assert "| short |  | 80.00 (1) |" in text
+    assert "Ours" not in text
+
+
 def test_gains_of_classes_are_those_of_the_same_run_without_images():
     cell = {"counts": "90 9 1", "recall": "99.00 50.00 10.00"}
     base = [made_run("plain", "nothing", seed, 53.0, **cell) for seed in range(2)]

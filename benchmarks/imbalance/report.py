@@ -159,6 +159,20 @@ def composed(runs: Sequence[Run]) -> str:
     return markdown(("strategy", "with images of", "gain, points", "cells and seeds"), lines)
 
 
+def budgets(runs: Sequence[Run]) -> str:
+    r"""Returns the balanced accuracy of class-balanced sampling alone, by budget and cell."""
+    own = [run for run in runs if (run.strategy, run.source) == (BALANCED, NOTHING)]
+    cells = sorted({(run.dataset, run.profile, run.regime) for run in own})
+    lines = []
+    for settings in sorted({run.settings for run in own}):
+        values = [
+            [run.balanced_accuracy for run in own if (run.dataset, run.profile, run.regime, run.settings) == key]
+            for key in ((*cell, settings) for cell in cells)
+        ]
+        lines.append([settings, *(f"{fmean(some):.2f} ({len(some)})" if some else "" for some in values)])
+    return markdown(("budget", *(f"{', '.join(cell)} (seeds)" for cell in cells)), lines)
+
+
 def write_report(output: Path) -> None:
     r"""Writes ``REPORT.md``: the remarks of ``REMARKS.md``, which a person writes, and the tables below them."""
     output.mkdir(parents=True, exist_ok=True)
@@ -174,12 +188,16 @@ def write_report(output: Path) -> None:
         by_cell: dict[tuple[str, ...], list[Run]] = {}
         for run in sorted(measured, key=lambda run: (run.dataset, run.profile, run.regime, run.settings)):
             by_cell.setdefault((run.dataset, run.profile, run.regime, run.settings), []).append(run)
-        parts += [f"## Ours over all cells; measured on {on} images\n", overview(list(by_cell.values()))]
+        if any(is_ours(row) for row in _by_row(measured)):
+            parts += [f"## Ours over all cells; measured on {on} images\n", overview(list(by_cell.values()))]
+        if len(by_cell) > len({cell[:3] for cell in by_cell}):
+            parts += [f"## {BALANCED} with several budgets; measured on {on} images\n", budgets(measured)]
         for (dataset, profile, regime, settings), own in by_cell.items():
             parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", f"{settings}\n", summary(own)]
-            parts += ["Ours against each baseline, in points:\n", against_baselines(own)]
-        parts += [f"## What images add to a strategy; measured on {on} images\n", composed(measured)]
+            if table := against_baselines(own):
+                parts += ["Ours against each baseline, in points:\n", table]
         if found := gains(measured):
+            parts += [f"## What images add to a strategy; measured on {on} images\n", composed(measured)]
             draw_gains(found, output / f"gains-{on}.png")
             parts.append(f"`gains-{on}.png` shows them by class size, imbalance, number of images and FID.\n")
     versions = sorted({f"{run.device}, {run.versions}" for run in runs})
