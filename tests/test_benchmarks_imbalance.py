@@ -360,15 +360,8 @@ def test_budgets_are_beside_each_other(tmp_path):
     values = {("long", "plain"): (81.0, 83.0), ("short", "plain"): (80.0,), ("long", "affine"): (90.0,)}
     for (settings, regime), own in values.items():
         for seed, value in enumerate(own):
-            names = {
-                "settings": settings,
-                "regime": regime,
-                "device": "x",
-                "versions": "y",
-                "recall": "1",
-                "counts": "1",
-            }
-            table.add(made_run("class-balanced sampling", "nothing", seed, value, **names))
+            names = {"settings": settings, "regime": regime, "device": "x", "versions": "y", "synthetic_images": 0}
+            table.add(made_run("class-balanced sampling", "nothing", seed, value, recall="1", counts="1", **names))
     report.write_report(tmp_path)
     text = (tmp_path / "REPORT.md").read_text()
     assert "| long | 90.00 (1) | 82.00 (2) |" in text
