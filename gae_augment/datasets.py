@@ -1,6 +1,6 @@
 r"""A training set of real and synthetic images."""
 
-__all__ = ["AugmentedDataset", "Teacher", "soft_labels"]
+__all__ = ["AugmentedDataset"]
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -8,13 +8,14 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import VisionDataset
 
 from .reading import ItemFormat, class_names, raw_view, read_labels, transforms_of
-from .seeding import derive_seed
+from .seeding import derive_seed, global_seed
 from .strategy import Label, SamplingStrategy, resolve_strategy
+from .teachers import Teacher, ask, check_teacher, soft_labels
 
 
 class ImageSource(Protocol):
@@ -24,27 +25,6 @@ class ImageSource(Protocol):
     seed_: int
 
     def sample(self, label: Label, n: int, *, seed: int | None = None) -> Tensor: ...
-
-
-Teacher = Callable[[Tensor], Tensor]
-"""From a batch of images to logits, with shape (B, C): a trained classifier, most often a module."""
-
-AT_ONCE = 500
-"""The images that a teacher is shown together."""
-
-
-def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
-    r"""Returns labels as probabilities, in which a teacher has a say, with shape :math:`(N, C)`.
-
-    That is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is 1 at the label
-    (distillation, https://arxiv.org/abs/1503.02531, at a temperature of 1).
-
-    Args:
-        labels: The labels, from 0 to C - 1, with shape :math:`(N,)`.
-        logits: The teacher's, with shape :math:`(N, C)`.
-        weight: The teacher's say :math:`w`, in [0, 1].
-    """
-    return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
 
 
 class AugmentedDataset(VisionDataset):
@@ -143,27 +123,37 @@ class AugmentedDataset(VisionDataset):
                 "A copy of a dataset with soft labels does not hold the teacher, so that fresh images would stay "
                 "without labels. Call soften again, or set_epoch of the original."
             )
-        self._synthetic.copy_(self._draw(epoch))
-        self.epoch = epoch
+        synthetic = self._draw(epoch)
+        # Should the teacher fail, images and labels do not belong together, and no epoch counts as drawn.
+        self.epoch = -1
+        self._synthetic.copy_(synthetic)
         if self._soft is not None and self._teacher is not None:
-            self._soft.copy_(self._ask(*self._teacher))
+            self._soft.copy_(self._ask(*self._teacher, epoch))
+        self.epoch = epoch
 
     def soften(self, teacher: Teacher, weight: float = 0.5) -> Self:
         r"""Makes all labels probabilities, in which a teacher has a say for synthetic images; returns the dataset.
 
         An image that was made for a class may look like another one. A classifier that was trained on the real images
-        alone, in the same way, knows better: the label of a synthetic image is then as :func:`soft_labels` says. Real
-        images keep theirs, as probabilities of 0 and 1. ``torch.nn.functional.cross_entropy`` and torchvision's
-        ``MixUp`` and ``CutMix`` take such labels as they are. ``targets`` stays a list of integers.
+        alone, in the same way, may know better: the label of a synthetic image is then as
+        :func:`gae_augment.teachers.soft_labels` says. Real images keep theirs, as probabilities of 0 and 1.
+        ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix`` take such
+        labels as they are. ``targets`` stays a list of integers.
+
+        The teacher is asked once for each image, and again by :meth:`set_epoch`. It sees the items: where transforms
+        are random, one draw of them, which depends on the seed and the epoch. Worker processes that run already go on
+        with integers; if labels are soft already, they see the new ones. Copies do not hold the teacher.
 
         Args:
             teacher: From a batch of images, in the form of the items and with shape :math:`(B, *)`, to logits of shape
-                :math:`(B, C)`. A module is asked in evaluation mode, on its own device.
+                :math:`(B, C)`. A module is asked in evaluation mode, on its own device; a function that calls one sees
+                to both itself.
             weight: The teacher's say, in [0, 1].
 
         Raises:
-            TypeError: If the teacher cannot be called, or items are no tensors.
-            ValueError: If the weight is out of its range, or the logits do not have a column for every label.
+            TypeError: If the teacher cannot be called, or images or logits are no tensors.
+            ValueError: If the weight is out of its range, labels are below 0, or the logits do not have a column for
+                every label or are not finite.
 
         Example:
             >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -175,51 +165,30 @@ class AugmentedDataset(VisionDataset):
             >>> augmented.targets[-1], bool(0.5 < augmented[-1][1][1] < 1)
             (1, True)
         """
-        if not callable(teacher):
-            raise TypeError(f"'teacher' maps a batch of images to logits, and it is a {type(teacher).__name__}.")
-        if not 0 <= weight <= 1:
-            raise ValueError(f"'weight' is the teacher's say, between 0 and 1, and it is {weight}. Half is a good one.")
-        soft = self._ask(teacher, weight)
-        _share(soft)
-        self._teacher, self._soft = (teacher, weight), soft
+        check_teacher(teacher, weight)
+        if min(self.targets) < 0:
+            raise ValueError(
+                f"Soft labels are for labels from 0 on, the columns of the logits, and there is {min(self.targets)}. "
+                f"Number the classes from 0."
+            )
+        soft = self._ask(teacher, weight, self.epoch)
+        if self._soft is not None and self._soft.shape == soft.shape:
+            # Where workers look.
+            self._soft.copy_(soft)
+        else:
+            # Workers that do not see fresh images must not see their labels.
+            self._soft = soft.share_memory_() if self._synthetic.is_shared() else soft
+        self._teacher = teacher, weight
         return self
 
-    def _ask(self, teacher: Teacher, weight: float) -> Tensor:
+    def _ask(self, teacher: Teacher, weight: float, epoch: int) -> Tensor:
         r"""Returns the soft labels of the synthetic images."""
-        wanted = max(self.targets) + 1
-        if min(self.targets) < 0:
-            raise ValueError(f"Soft labels are for labels from 0 on, and there is {min(self.targets)}.")
         labels = torch.tensor(self.targets)[torch.from_numpy(self.is_synthetic)]
-        module = teacher if isinstance(teacher, nn.Module) else nn.Module()
-        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-        indices, parts = np.flatnonzero(self.is_synthetic), []
-        # A frozen part of a module in training is in evaluation mode already, and stays so.
-        modes = [(part, part.training) for part in module.modules()]
-        module.eval()
-        try:
-            # Transforms may draw from torch's global generator.
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derive_seed(self.seed, "teacher", self.epoch))
-                # A dataset without synthetic images asks as well, for the number of classes.
-                for start in range(0, max(1, len(indices)), AT_ONCE):
-                    asked = indices[start : start + AT_ONCE] if len(indices) else [0]
-                    images = [self._image(index) for index in asked]
-                    if not isinstance(images[0], Tensor):
-                        raise TypeError(
-                            f"A teacher sees images as tensors, and items are of type {type(images[0]).__name__}. Give "
-                            f"the dataset a transform that makes tensors, or pass one as 'transform'."
-                        )
-                    logits = teacher(torch.stack(images).to(device)).float().cpu()
-                    if logits.ndim != 2 or len(logits) != len(images) or logits.shape[1] < wanted:
-                        raise ValueError(
-                            f"The teacher returns logits of shape ({len(images)}, C) with C at least {wanted}, a "
-                            f"column for each label, and their shape is {tuple(logits.shape)}."
-                        )
-                    parts.append(logits)
-        finally:
-            for part, training in modes:
-                part.training = training
-        return soft_labels(labels, torch.cat(parts)[: len(labels)], weight)
+        # Without synthetic images any one tells the number of classes.
+        asked = np.flatnonzero(self.is_synthetic).tolist() if len(labels) else [0]
+        with global_seed(derive_seed(self.seed, "teacher", epoch)):
+            logits = ask(teacher, (self._image(index) for index in asked), wanted=max(self.targets) + 1)
+        return soft_labels(labels, logits[: len(labels)], weight)
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes need the soft labels, and not the teacher, which may be on a GPU or tied to a trainer.

@@ -148,6 +148,11 @@ def _integer(label: Any, index: int) -> int:
         label = label.item()
     if isinstance(label, bool | int | np.integer | np.bool_):
         return int(label)
+    if isinstance(label, Tensor) and label.is_floating_point() and label.ndim == 1:
+        raise ValueError(
+            f"The labels of a dataset are integers, and that of item {index} is a vector of {len(label)} numbers. Pass "
+            f"the dataset from before its labels were made soft or mixed."
+        )
     raise ValueError(
         f"The labels of a dataset are integers, and that of item {index} is {label!r}, a {type(label).__name__}. "
         f"Number the classes from 0, for instance with a target_transform."

@@ -1,10 +1,13 @@
 r"""Seeds: every random number of the package comes from a generator that is made here from one seed."""
 
-__all__ = ["derive_seed", "make_generator", "resolve_random_state"]
+__all__ = ["derive_seed", "global_seed", "make_generator", "resolve_random_state"]
 
 import hashlib
 import operator
+import random
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -24,6 +27,25 @@ def derive_seed(*parts: int | str) -> int:
 def make_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     r"""Returns a torch generator seeded with :func:`derive_seed` of the parts."""
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
+
+
+@contextmanager
+def global_seed(seed: int) -> Iterator[None]:
+    r"""Runs code of users, such as random transforms, that draws from global generators: from seeded ones.
+
+    Afterwards those of torch on the CPU, NumPy and Python are as they were. GPUs' are left alone.
+    """
+    # torch.manual_seed would seed the generators of all GPUs as well.
+    torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
 
 
 def resolve_random_state(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import clone
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
-from gae_augment.datasets import Teacher
 from gae_augment.evaluation import FractionChoice
 from gae_augment.seeding import make_generator, resolve_random_state
+from gae_augment.teachers import Teacher, check_teacher
 
 from .cache import AugmenterCache, cache_key
 from .fraction import AUTO, choose_fraction
@@ -97,7 +97,7 @@ class GAEDataModule(LightningDataModule):
         transform: What all training images are put through in place of the training set's own transforms.
         teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
             in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.soften`), which
-            ``torch.nn.functional.cross_entropy`` takes as they are.
+            ``torch.nn.functional.cross_entropy`` without class weights takes as they are.
         teacher_weight: The teacher's say, in [0, 1].
         batch_size: The images in a batch, beside a training set; 32 by default.
         num_workers: The worker processes of each loader, beside a training set; 0 by default.
@@ -146,7 +146,8 @@ class GAEDataModule(LightningDataModule):
         real_last: float = 0.15,
         class_balanced: bool = True,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
-        teacher: Teacher | None = None,
+        # Of a callable alone jsonargparse would make what the callable returns.
+        teacher: nn.Module | Teacher | None = None,
         teacher_weight: float = 0.5,
         batch_size: int | None = None,
         num_workers: int | None = None,
@@ -184,10 +185,7 @@ class GAEDataModule(LightningDataModule):
             )
         if mode not in MODES:
             raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
-        if teacher is not None and not callable(teacher):
-            raise TypeError(f"'teacher' maps a batch of images to logits, and it is a {type(teacher).__name__}.")
-        if not 0 <= teacher_weight <= 1:
-            raise ValueError(f"'teacher_weight' is a part between 0 and 1, and it is {teacher_weight}.")
+        check_teacher(len if teacher is None else teacher, teacher_weight, "teacher_weight")
         # The sampler's own checks, now and not after a long fit.
         pair = SimpleNamespace(targets=[0], is_synthetic=[False])
         chosen = synthetic_fraction == AUTO

@@ -1,6 +1,7 @@
 import copy
 import multiprocessing
 import pickle
+import random
 from functools import partial
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from torchvision.datasets import VisionDataset
 from torchvision.transforms import v2
 
 from gae_augment import AugmentedDataset
+from gae_augment.seeding import global_seed
 
 
 class Digits(VisionDataset):
@@ -265,7 +267,7 @@ def expected_labels(images, label, weight):
 
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_soft_labels(make_dataset, fitted_to, monkeypatch):
-    monkeypatch.setattr("gae_augment.datasets.AT_ONCE", 25)
+    monkeypatch.setattr("gae_augment.teachers.AT_ONCE", 25)
     teacher = Pixels().train()
     teacher.frozen.eval()
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
@@ -302,13 +304,73 @@ def test_soft_labels_in_workers_and_copies(make_dataset, fitted_to):
     assert torch.equal(other[119][1], alone[119])
 
 
+def rolled(image):
+    r"""Draws from the global generators of all three."""
+    return image.roll(int(np.random.randint(4)) + random.randrange(4) + int(torch.randint(4, ())), dims=-1)  # noqa: NPY002
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
 def test_soft_labels_of_random_views_repeat_themselves(make_dataset, fitted_to):
     def labels():
-        dataset = make_dataset("tensor", transform=v2.RandomRotation(90))
+        dataset = make_dataset("tensor", transform=rolled)
         augmented = AugmentedDataset(dataset, fitted_to("tensor")).soften(Pixels())
-        return torch.stack([augmented[index][1] for index in range(77, 120)])
+        with global_seed(0):
+            return torch.stack([augmented[index][1] for index in range(77, 120)])
 
-    assert torch.equal(labels(), labels())
+    with global_seed(7):
+        one = labels()
+    assert torch.equal(one, labels())
+
+
+def test_teacher_sees_what_transforms_make(make_dataset, fitted_to):
+    seen = []
+
+    def teacher(images):
+        seen.append(images)
+        return images.flatten(1)[:, :3]
+
+    doubled = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Lambda(lambda image: 2 * image)])
+    augmented = AugmentedDataset(make_dataset(transform=doubled), fitted_to("PIL")).soften(teacher)
+    (images,) = seen
+    assert torch.equal(images, torch.stack([augmented[index][0] for index in range(77, 120)]))
+    raw = torch.cat([augmented.synthetic_images(label) for label in (1, 2)])
+    torch.testing.assert_close(images.squeeze(), 2 * raw.squeeze().float() / 255)
+
+
+def test_a_teacher_that_fails_once_leaves_no_wrong_labels(make_dataset, fitted_to):
+    teacher = Pixels()
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).soften(teacher)
+    forward = teacher.forward
+    teacher.forward = lambda x: x.nothing
+    with pytest.raises(AttributeError, match="nothing"):
+        augmented.set_epoch(1)
+    teacher.forward = forward
+    augmented.set_epoch(1)
+    images = torch.stack([augmented[index][0] for index in range(77, 120)])
+    labels = torch.stack([augmented[index][1] for index in range(77, 120)])
+    told = 0.5 * (images.flatten(1)[:, 27:30].float() / 8).softmax(dim=1)
+    torch.testing.assert_close((labels - told).max(dim=1).values, torch.full((43,), 0.5))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("room", [2**30, 0])
+def test_persistent_workers_see_labels_that_belong_to_their_images(room, make_dataset, fitted_to, monkeypatch):
+    # Without room for the images they stay, and so do their labels.
+    monkeypatch.setattr("gae_augment.datasets.shutil.disk_usage", lambda _: SimpleNamespace(free=room))
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).soften(Pixels())
+    loader = DataLoader(
+        augmented, batch_size=60, num_workers=1, persistent_workers=True, multiprocessing_context="fork"
+    )
+    before = everything(loader)[0]
+    # The second teacher has the last word in what is seen.
+    augmented.soften(Pixels(), weight=1.0).set_epoch(1)
+    images, labels = everything(loader)
+    assert torch.equal(images, before) == (room == 0)
+    told = (images[77:].flatten(1)[:, 27:30].float() / 8).softmax(dim=1)
+    if room:
+        torch.testing.assert_close(labels[77:], told)
+    else:
+        torch.testing.assert_close((labels[77:] - 0.5 * told).max(dim=1).values, torch.full((43,), 0.5))
 
 
 def test_soft_labels_without_synthetic_images(make_dataset, fitted_to):
@@ -331,6 +393,9 @@ def test_soft_labels_without_synthetic_images(make_dataset, fitted_to):
             r"C at least 3, .* their shape is \(43, 2\)",
         ),
         ("tensor", lambda x: x.float(), 0.5, ValueError, r"their shape is \(43, 1, 8, 8\)"),
+        ("tensor", lambda x: x.flatten(1)[:, :3] / torch.zeros(()), 0.5, ValueError, "these are not finite"),
+        ("tensor", lambda x: (x, x), 0.5, TypeError, "this one returns a tuple"),
+        ("tensor", Pixels(), "0.5", ValueError, "between 0 and 1, and it is '0.5'"),
     ],
 )
 def test_teachers_that_cannot_label(form, teacher, weight, error, message, make_dataset, fitted_to):
@@ -338,6 +403,19 @@ def test_teachers_that_cannot_label(form, teacher, weight, error, message, make_
     with pytest.raises(error, match=message):
         augmented.soften(teacher, weight)
     assert isinstance(augmented[119][1], int)
+
+
+def test_soft_labels_need_columns(fitted_to, make_dataset):
+    dataset = make_dataset("tensor", target_transform=lambda label: label - 1)
+    augmented = AugmentedDataset(dataset, fitted_to("tensor"), images_to_add={})
+    with pytest.raises(ValueError, match=r"there is -1\. Number the classes from 0"):
+        augmented.soften(Pixels())
+
+
+def test_softened_dataset_is_not_a_training_set_again(make_dataset, fitted_to):
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).soften(Pixels())
+    with pytest.raises(ValueError, match=r"item 0 is a vector of 3 numbers\. Pass the dataset from before"):
+        AugmentedDataset(augmented, fitted_to("tensor"))
 
 
 def test_negative_and_other_indices(augmented):

@@ -175,6 +175,11 @@ def make(augmenter, tmp_path):
     return make
 
 
+class Linear(torch.nn.Sequential):
+    def __init__(self, pixels):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(pixels, 10))
+
+
 def ready(module):
     module.prepare_data()
     module.setup("fit")
@@ -244,7 +249,7 @@ def test_fraction_is_not_chosen_for_what_no_classifier_sees(make):
 
 
 def test_teacher_labels_what_is_trained_on(make):
-    teacher = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)).requires_grad_(False)
+    teacher = Linear(64).requires_grad_(False)
     model, module = Classifier(), make(teacher=teacher, teacher_weight=0.3, real_last=0.0, val_set=Digits(1))
     make_trainer().fit(model, datamodule=module)
     images, labels = model.epoch(0)
@@ -422,7 +427,12 @@ class Endless(IterableDataset):
         (Digits(), {"loader_settings": {"shuffle": True}}, ValueError, r"\['shuffle'\] is not for it"),
         (Digits(), {"real_last": -1}, ValueError, "and it is -1"),
         (Digits(), {"teacher": 3}, TypeError, "'teacher' maps a batch of images to logits, and it is a int"),
-        (Digits(), {"teacher_weight": 2}, ValueError, "'teacher_weight' is a part between 0 and 1, and it is 2"),
+        (
+            Digits(),
+            {"teacher_weight": 2},
+            ValueError,
+            "'teacher_weight' is the teacher's say, between 0 and 1, and it is 2",
+        ),
         (Digits(), {"class_balanced": "no"}, ValueError, "'class_balanced' is True or False, and it is 'no'"),
     ],
 )
@@ -703,6 +713,9 @@ def test_command_line_reads_it_from_yaml(monkeypatch, tmp_path):
             class_path: gae_augment.GAEAugmenter
             init_args: {{epochs: 1, delta: 100.0, latent_dim: 2, device: cpu, progress: false}}
           mode: fill
+          teacher:
+            class_path: {__name__}.Linear
+            init_args: {{pixels: 64}}
           cache_dir: {tmp_path}
         """
     )
@@ -711,4 +724,6 @@ def test_command_line_reads_it_from_yaml(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config", str(tmp_path / "config.yaml")])
     cli = LightningCLI(Classifier, GAEDataModule, seed_everything_default=False, save_config_callback=None)
     assert isinstance(cli.datamodule.data, Recording)
-    assert Counter(cli.model.epoch(0)[1].tolist()) == {0: 40, 1: 40, 2: 40}
+    assert isinstance(cli.datamodule.augmented[0][1], torch.Tensor)
+    # The teacher has half of the say, and never all of it.
+    assert Counter(cli.model.epoch(0)[1].argmax(dim=1).tolist()) == {0: 40, 1: 40, 2: 40}

@@ -31,6 +31,8 @@ class Cell:
 class Budget:
     r"""How long a classifier is trained: the same for all strategies, with and without synthetic images.
 
+    Soft labels double it, for their teacher is trained as long.
+
     Attributes:
         steps: The optimiser's steps.
         batch_size: The images in a batch.
@@ -54,7 +56,7 @@ BUDGETS = {
     # The residual network takes half the time in bfloat16, on processors that have instructions for it.
     "cifar10": Budget(1500, 128, 0.01, 0.1, "bf16-mixed"),
 }
-"""Tuned for class-balanced sampling without synthetic images, on ``"development"`` images; the report has figures."""
+"""Those of MNIST and Fashion-MNIST are tuned for class-balanced sampling alone; ``tuning/REPORT.md`` has figures."""
 
 MEASURED_ON = ("test", "development", "validation")
 """What runs are measured on.

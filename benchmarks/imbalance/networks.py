@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from gae_augment.evaluation.classifier import Classifier
-from gae_augment.seeding import make_generator
+from gae_augment.seeding import global_seed, make_generator
 
 WIDTHS = (32, 64, 128)
 
@@ -54,6 +54,5 @@ def build_classifier(shape: tuple[int, ...], classes: int, seed: int) -> nn.Modu
     r"""Returns a classifier of images of shape :math:`(C, H, W)`, whose first weights depend on the seed alone."""
     if shape[0] == 1:
         return Classifier(shape, classes, generator=make_generator(seed, "weights"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with global_seed(seed):
         return ResNet(shape[0], classes)

@@ -37,7 +37,7 @@ LEAST_FOR_FID = 50
 """Fewer images, real or synthetic, have no FID worth the name."""
 
 COMPARED = 1000
-"""Memorisation is that of so many synthetic images, beside as many test images."""
+"""Memorisation is that of so many synthetic images, beside as many images that are measured on."""
 
 SPLITS = 3
 """The splits that a synthetic fraction is chosen on, where it is."""
@@ -140,11 +140,11 @@ class Made:
     memorised: float
 
 
-def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
-    test_images, test_labels = data.test
+def _fid(data: LabelledSet, held_out: Labelled, made: Labelled, cache: Path) -> float:
+    images, labels = held_out
     real, synthetic = [], []
     for label in made[1].unique().tolist():
-        own, new = test_images[test_labels == label], made[0][made[1] == label]
+        own, new = images[labels == label], made[0][made[1] == label]
         n = min(len(own), len(new))
         real.append(own[:n])
         synthetic.append(new[:n])
@@ -155,17 +155,17 @@ def _fid(data: LabelledSet, made: Labelled, cache: Path) -> float:
     return fidelity(torch.cat(real), torch.cat(synthetic), extractor=features)[f"FID ({features.name})"]
 
 
-def _memorised(data: LabelledSet, real: Labelled, made: Labelled, seed: int) -> float:
+def _memorised(real: Labelled, held_out: Labelled, made: Labelled, seed: int) -> float:
     filled = made[1].unique()
-    train, test, new = (images[torch.isin(labels, filled)] for images, labels in (real, data.test, made))
+    train, other, new = (images[torch.isin(labels, filled)] for images, labels in (real, held_out, made))
     if not len(new):
         return float("nan")
     generator = make_generator(seed, "memorisation")
-    test, new = (images[torch.randperm(len(images), generator=generator)[:COMPARED]] for images in (test, new))
-    return memorisation(train, test, new).fraction
+    other, new = (images[torch.randperm(len(images), generator=generator)[:COMPARED]] for images in (other, new))
+    return memorisation(train, other, new).fraction
 
 
-def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled) -> Made:
+def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled, held_out: Labelled) -> Made:
     r"""Returns what the source makes, from its file if it is there."""
     empty = Made((real[0][:0], real[1][:0]), 0.0, float("nan"), float("nan"))
     if source.name == NOTHING:
@@ -181,8 +181,8 @@ def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled) -> Made
         if not path.is_file():
             start = time.perf_counter()
             images, labels = source.images(real, plan.seed)
-            header = {"seconds": time.perf_counter() - start, "fid": _fid(data, (images, labels), plan.cache)}
-            header["memorised"] = _memorised(data, real, (images, labels), plan.seed)
+            header = {"seconds": time.perf_counter() - start, "fid": _fid(data, held_out, (images, labels), plan.cache)}
+            header["memorised"] = _memorised(real, held_out, (images, labels), plan.seed)
             write_file(path, header, {"images": images, "labels": labels})
     header, tensors = read_file(path)
     return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"], header["memorised"])
@@ -199,7 +199,7 @@ def do_run(plan: Plan) -> Run:
         cell, source = plan.cell, parse_source(plan.source)
         data = load_images(cell.dataset, plan.data_root, plan.cache)
         real, held_out = split(data, cell.profile, plan.seed, plan.on)
-        made = _make(plan, source, data, real)
+        made = _make(plan, source, data, real, held_out)
 
         def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
             network = train(

@@ -131,8 +131,9 @@ def parse_source(text: str) -> Source:
         raise ValueError(f"{name!r} has no argument {unknown[0]!r}; it is {text!r}.")
     # The sampler's own checks, before any work.
     MixedSampler(_Pair(), **{key: value for key, value in mixing.items() if key != "soft_labels" and value != AUTO})
-    if not 0 <= mixing.get("soft_labels", 0) <= 1:
-        raise ValueError(f"'soft_labels' is a weight between 0 and 1, and it is {mixing['soft_labels']}.")
+    weight = mixing.get("soft_labels", 0)
+    if isinstance(weight, str) or not 0 <= weight <= 1:
+        raise ValueError(f"'soft_labels' is a weight between 0 and 1, and it is {weight}.")
     return Source(text, partial(SOURCES[name], **chosen) if chosen else SOURCES[name], mixing)
 
 

@@ -34,9 +34,20 @@ def cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor, part: float) 
     return functional.cross_entropy(logits, targets)
 
 
+def _weighted_mean(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    r"""Returns the cross-entropy with weights of classes, over the sum of the weights, for probabilities as well.
+
+    PyTorch's own divides by the number of images where targets are probabilities.
+    """
+    if targets.ndim == 1:
+        return functional.cross_entropy(logits, targets, weight=weights)
+    weights = weights * targets
+    return -(weights * logits.log_softmax(dim=1)).sum() / weights.sum()
+
+
 def weighted(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
     r"""Returns the mean cross-entropy with classes weighted by one over their number of images."""
-    return functional.cross_entropy(logits, targets, weight=counts.sum() / (len(counts) * counts))
+    return _weighted_mean(logits, targets, counts.sum() / (len(counts) * counts))
 
 
 DEFER_UNTIL, EFFECTIVE = 0.8, 0.9999
@@ -52,7 +63,7 @@ def deferred(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Te
     if part < DEFER_UNTIL:
         return functional.cross_entropy(logits, targets)
     weights = (1 - EFFECTIVE) / (1 - EFFECTIVE**counts)
-    return functional.cross_entropy(logits, targets, weight=weights / weights.mean())
+    return _weighted_mean(logits, targets, weights / weights.mean())
 
 
 def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:

@@ -16,10 +16,10 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms import v2
 
 from gae_augment import MixedSampler
-from gae_augment.datasets import soft_labels as as_soft
 from gae_augment.evaluation.classifier import one_cycle, random_affine
 from gae_augment.evaluation.images import Labelled, to_unit
-from gae_augment.seeding import derive_seed, make_generator
+from gae_augment.seeding import derive_seed, global_seed, make_generator
+from gae_augment.teachers import soft_labels as as_soft
 
 from .cells import Budget
 from .networks import build_classifier
@@ -178,9 +178,8 @@ def train(
     counts = real[1].bincount(minlength=classes)
     training = Training(network, strategy, counts, regime, budget, seed)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        # torchvision's random transforms draw from the global generator.
-        torch.manual_seed(derive_seed(seed, "transforms"))
+    # torchvision's random transforms draw from the global generator.
+    with warnings.catch_warnings(), global_seed(derive_seed(seed, "transforms")):
         # The images are in memory; workers would only copy them.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Lightning's own.
