@@ -156,6 +156,7 @@ class AugmentedDataset(VisionDataset):
                 every label or are not finite.
 
         Example:
+            >>> from gae_augment import GAEAugmenter
             >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
             >>> training_set = torch.utils.data.TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
             >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(training_set)
