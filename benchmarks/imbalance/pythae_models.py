@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.seeding import global_seed
 
 LATENT_DIM = 10
 
@@ -41,9 +42,8 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
 
     images, labels = train
     made = {}
-    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
-        for label, number in missing.items():
-            torch.manual_seed(seed)
+    for label, number in missing.items():
+        with global_seed(seed), tempfile.TemporaryDirectory() as folder:
             own = to_unit(images[labels == label])
             batch_size = min(64, len(own))
             shape = {"input_dim": tuple(own.shape[1:]), "latent_dim": LATENT_DIM, "reconstruction_loss": "bce"}
