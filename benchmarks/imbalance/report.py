@@ -23,6 +23,16 @@ ENOUGH_SEEDS = 3
 Row = tuple[str, str]
 """A strategy and a source."""
 
+CellRuns = dict[tuple[str, str, str, str], list[Run]]
+"""The runs by data set, profile, regime and budget."""
+
+
+def _by_cell(runs: Iterable[Run]) -> CellRuns:
+    cells: CellRuns = {}
+    for run in runs:
+        cells.setdefault((run.dataset, run.profile, run.regime, run.settings), []).append(run)
+    return dict(sorted(cells.items()))
+
 
 def _by_row(runs: Iterable[Run]) -> dict[Row, dict[int, Run]]:
     rows: dict[Row, dict[int, Run]] = {}
@@ -31,10 +41,10 @@ def _by_row(runs: Iterable[Run]) -> dict[Row, dict[int, Run]]:
     return rows
 
 
-def differences(runs: dict[int, Run], base: dict[int, Run]) -> Difference | None:
-    r"""Returns the difference of the balanced accuracy, paired by the seeds that both have, in points."""
+def differences(runs: dict[int, Run], base: dict[int, Run], *, at_least: int = 1) -> Difference | None:
+    r"""Returns the difference of the balanced accuracy, in points, paired by the seeds that both have, if enough."""
     common = sorted(runs.keys() & base.keys())
-    if not common:
+    if len(common) < at_least:
         return None
     return Difference.of([runs[seed].balanced_accuracy - base[seed].balanced_accuracy for seed in common])
 
@@ -67,11 +77,7 @@ def to_best_baseline(rows: dict[Row, dict[int, Run]], ours: Row) -> Difference |
     Only baselines with enough seeds in common with the row count, paired by them, so that one that was measured on easy
     seeds alone is not the best for that.
     """
-    found = [
-        differences(rows[ours], own)
-        for row, own in rows.items()
-        if not is_ours(row) and len(own.keys() & rows[ours].keys()) >= ENOUGH_SEEDS
-    ]
+    found = [differences(rows[ours], own, at_least=ENOUGH_SEEDS) for row, own in rows.items() if not is_ours(row)]
     return min((one for one in found if one is not None), key=lambda one: one.mean, default=None)
 
 
@@ -133,8 +139,8 @@ def overview(cells: Sequence[Sequence[Run]]) -> str:
             if found is None:
                 continue
             verdicts.setdefault(row, []).append(found)
-            gains_by_set, gain = gained.setdefault(row, {}), differences(own, balanced)
-            if gain is not None and len(own.keys() & balanced.keys()) >= ENOUGH_SEEDS:
+            gains_by_set, gain = gained.setdefault(row, {}), differences(own, balanced, at_least=ENOUGH_SEEDS)
+            if gain is not None:
                 gains_by_set.setdefault(runs[0].dataset, []).append(gain.mean)
     datasets = sorted({name for means in gained.values() for name in means})
     lines = []
@@ -167,18 +173,16 @@ def composed(runs: Sequence[Run]) -> str:
     return markdown(("strategy", "with images of", "gain, points", "cells and seeds"), lines)
 
 
-def budgets(runs: Sequence[Run]) -> str:
+def budgets(cells: CellRuns) -> str:
     r"""Returns the balanced accuracy of class-balanced sampling alone, by budget and cell."""
-    own = [run for run in runs if (run.strategy, run.source) == (BALANCED, NOTHING)]
-    cells = sorted({(run.dataset, run.profile, run.regime) for run in own})
+    values = {key: _by_row(runs).get((BALANCED, NOTHING)) for key, runs in cells.items()}
+    measured = {key: own for key, own in values.items() if own}
+    columns = sorted({key[:3] for key in measured})
     lines = []
-    for settings in sorted({run.settings for run in own}):
-        values = [
-            [run.balanced_accuracy for run in own if (run.dataset, run.profile, run.regime, run.settings) == key]
-            for key in ((*cell, settings) for cell in cells)
-        ]
-        lines.append([settings, *(f"{fmean(some):.2f} ({len(some)})" if some else "" for some in values)])
-    return markdown(("budget", *(f"{', '.join(cell)} (seeds)" for cell in cells)), lines)
+    for settings in sorted({key[3] for key in measured}):
+        row = [measured.get((*column, settings)) for column in columns]
+        lines.append([settings, *(f"{_accuracy(own):.2f} ({len(own)})" if own else "" for own in row)])
+    return markdown(("budget", *(f"{', '.join(column)} (seeds)" for column in columns)), lines)
 
 
 def write_report(output: Path) -> None:
@@ -193,13 +197,11 @@ def write_report(output: Path) -> None:
         measured = [run for run in runs if run.on == on]
         if not measured:
             continue
-        by_cell: dict[tuple[str, ...], list[Run]] = {}
-        for run in sorted(measured, key=lambda run: (run.dataset, run.profile, run.regime, run.settings)):
-            by_cell.setdefault((run.dataset, run.profile, run.regime, run.settings), []).append(run)
+        by_cell = _by_cell(measured)
         if any(is_ours(row) for row in _by_row(measured)):
             parts += [f"## Ours over all cells; measured on {on} images\n", overview(list(by_cell.values()))]
         if len(by_cell) > len({cell[:3] for cell in by_cell}):
-            parts += [f"## {BALANCED} with several budgets; measured on {on} images\n", budgets(measured)]
+            parts += [f"## {BALANCED} with several budgets; measured on {on} images\n", budgets(by_cell)]
         for (dataset, profile, regime, settings), own in by_cell.items():
             parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", f"{settings}\n", summary(own)]
             if table := against_baselines(own):
