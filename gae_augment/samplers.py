@@ -3,6 +3,7 @@ r"""Which real and which synthetic images a training batch is made of."""
 __all__ = ["LabelledImages", "MixedSampler"]
 
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Protocol
 
 import numpy as np
@@ -26,17 +27,20 @@ class LabelledImages(Protocol):
 
 
 class MixedSampler(Sampler[int]):
-    r"""Draws class-balanced batches in which scarce classes are partly synthetic.
+    r"""Draws balanced batches in which scarce classes are partly synthetic.
 
-    Each index is drawn on its own: first a class, all classes alike; then real or synthetic, where an image of class
-    :math:`c` is synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`; then an image, all alike. Here
-    :math:`f` is the synthetic fraction, :math:`n_c` the number of real images of the class, and :math:`n_{\max}` that
-    of the largest class, so that the largest class stays real and the scarcest is synthetic in about :math:`f` of its
-    draws. A class without synthetic images stays real, and one without real images is always synthetic.
+    Each index is drawn on its own: first a class, all classes alike if ``balance`` is 1; then real or synthetic, where
+    an image of class :math:`c` is synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`; then an image, all
+    alike. Here :math:`f` is the synthetic fraction, :math:`n_c` the number of real images of the class, and
+    :math:`n_{\max}` that of the largest class, so that the largest class stays real and the scarcest is synthetic in
+    about :math:`f` of its draws. A class without synthetic images stays real, and one without real images is always
+    synthetic.
 
-    Where the loss makes up for the imbalance, such as a weighted cross-entropy or a balanced softmax, the classes are
-    to stay as frequent as they are: with ``class_balanced=False`` every real image comes once, in random order, and is
-    replaced by a synthetic one of its class with the same probability.
+    In general the frequency of a class is :math:`\pi_c \propto n_c^{1 - b}` with the balance :math:`b`; 0.5 is
+    square-root sampling. Below 1 the loss is to make up for what imbalance is left, which adding
+    :attr:`log_frequencies` to the logits in training does (balanced softmax, logit adjustment). With ``balance=0``
+    every real image comes once, in random order, and is replaced by a synthetic one of its class with the same
+    probability.
 
     The draw depends on the seed and the epoch alone, so all ranks of a distributed run see the same one. Every pass
     over the sampler moves to the next epoch by itself; :meth:`set_epoch` names it instead.
@@ -47,7 +51,8 @@ class MixedSampler(Sampler[int]):
         epochs: How many epochs the training will have. If given, the last of them are drawn from real images only.
         real_last: The part of ``epochs`` at the end that is drawn from real images only, in [0, 1]; above 0 it is one
             epoch at least, if there are two.
-        class_balanced: Whether all classes are drawn alike, or as often as they have real images.
+        balance: The balance :math:`b`, in [0, 1]: at 1 all classes are drawn alike, at 0 as often as they have real
+            images.
         num_samples: The indices in one epoch. By default as many as there are real images.
         seed: The seed of all draws.
 
@@ -72,7 +77,7 @@ class MixedSampler(Sampler[int]):
         *,
         epochs: int | None = None,
         real_last: float = 0.15,
-        class_balanced: bool = True,
+        balance: float = 1.0,
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -85,8 +90,11 @@ class MixedSampler(Sampler[int]):
             raise ValueError(f"'real_last' is a part of the epochs between 0 and 1, and it is {real_last}.")
         if epochs is not None and epochs < 1:
             raise ValueError(f"'epochs' is at least 1, and it is {epochs}. Leave it out to mix in every epoch.")
-        if class_balanced not in (True, False):
-            raise ValueError(f"'class_balanced' is True or False, and it is {class_balanced!r}.")
+        if not isinstance(balance, Real) or not 0 <= balance <= 1:
+            raise ValueError(
+                f"'balance' is a number between 0, classes as frequent as their images, and 1, all alike, and it is "
+                f"{balance!r}."
+            )
         if num_samples is not None and num_samples < 1:
             raise ValueError(
                 f"'num_samples' is at least 1, and it is {num_samples}. Leave it out for one per real image."
@@ -120,19 +128,34 @@ class MixedSampler(Sampler[int]):
         self._starts = (self._counts.flatten().cumsum(0) - self._counts.flatten()).view_as(self._counts)
 
         self._class_of, self._real = torch.from_numpy(class_of), torch.from_numpy(np.flatnonzero(~is_synthetic))
-        if not class_balanced and not len(self._real):
+        if balance < 1 and not len(self._real):
             raise ValueError(
-                "With class_balanced=False classes are as frequent as their real images, and there is no real image. "
-                "Leave it at True."
+                f"With balance={balance} the frequency of a class depends on its number of real images, and there is "
+                f"no real image. Leave it at 1."
             )
+        # 0 to the power 0 is 1, so that a class of synthetic images alone is drawn where all classes are alike.
+        weights = real_counts.double() ** (1 - float(balance))
+        self._frequencies = weights / weights.sum()
 
         self.synthetic_fraction = synthetic_fraction
-        self.class_balanced = class_balanced
+        self.balance = float(balance)
         self.epochs = epochs
         self.real_last = real_last
         self.num_samples = int((~is_synthetic).sum() or len(targets)) if num_samples is None else num_samples
         self.seed = seed
         self.epoch = 0
+
+    @property
+    def log_frequencies(self) -> Tensor:
+        r"""The logarithm of the classes' frequencies, by ascending label, with shape :math:`(C,)`.
+
+        Added to the logits in training, and not after it, they make up for what imbalance the draw leaves.
+
+        References:
+            | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
+            | Long-tail learning via logit adjustment (Menon et al., 2021), https://arxiv.org/abs/2007.07314
+        """
+        return self._frequencies.log().float()
 
     def set_epoch(self, epoch: int) -> None:
         r"""Names the epoch that the next pass draws."""
@@ -149,8 +172,11 @@ class MixedSampler(Sampler[int]):
     def draw(self, epoch: int) -> Tensor:
         r"""Returns the indices of an epoch, with shape (num_samples,)."""
         generator = make_generator(self.seed, "mixed sampler", epoch)
-        if self.class_balanced:
+        drawn = None
+        if self.balance == 1:
             classes = torch.randint(len(self._counts), (self.num_samples,), generator=generator)
+        elif self.balance:
+            classes = self._frequencies.multinomial(self.num_samples, replacement=True, generator=generator)
         else:
             passes = -(-self.num_samples // len(self._real))
             order = [self._real[torch.randperm(len(self._real), generator=generator)] for _ in range(passes)]
@@ -164,7 +190,7 @@ class MixedSampler(Sampler[int]):
         synthetic = (chance < probability[classes]).long()
         places = (place * self._counts[classes, synthetic]).long()
         indices = self._order[self._starts[classes, synthetic] + places]
-        return indices if self.class_balanced else torch.where(synthetic.bool(), indices, drawn)
+        return indices if drawn is None else torch.where(synthetic.bool(), indices, drawn)
 
     def __iter__(self) -> Iterator[int]:
         indices = self.draw(self.epoch)

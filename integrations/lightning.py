@@ -92,8 +92,8 @@ class GAEDataModule(LightningDataModule):
             all real and all synthetic images once an epoch, in random order.
         real_last: For ``"mix"``, the part of the trainer's ``max_epochs`` at the end that is drawn from real images
             only.
-        class_balanced: For ``"mix"``, whether all classes are drawn alike, or as often as they have real images, for a
-            loss that makes up for the imbalance itself.
+        balance: For ``"mix"``, how much alike all classes are drawn, as in :class:`gae_augment.MixedSampler`. Below 1
+            the loss is to make up for the rest: add :attr:`log_frequencies` to the logits in training.
         transform: What all training images are put through in place of the training set's own transforms.
         teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
             in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.soften`), which
@@ -144,7 +144,7 @@ class GAEDataModule(LightningDataModule):
         synthetic_fraction: float | Literal["auto"] = 0.5,
         mode: Literal["mix", "fill"] = "mix",
         real_last: float = 0.15,
-        class_balanced: bool = True,
+        balance: float = 1.0,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
         # Of a callable alone jsonargparse would make what the callable returns.
         teacher: nn.Module | Teacher | None = None,
@@ -199,17 +199,17 @@ class GAEDataModule(LightningDataModule):
                 f"'synthetic_fraction' is a part between 0 and 1, or 'auto', and it is {synthetic_fraction!r}."
             )
         fixed = 0.5 if isinstance(synthetic_fraction, str) else synthetic_fraction
-        MixedSampler(pair, fixed, real_last=real_last, class_balanced=class_balanced)
+        MixedSampler(pair, fixed, real_last=real_last, balance=balance)
 
         super().__init__()
         # As plain values, because a checkpoint that holds others cannot be loaded with weights_only=True.
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
         synthetic_fraction = "auto" if chosen else float(fixed)
-        real_last, seed, class_balanced = float(real_last), operator.index(seed), bool(class_balanced)
+        real_last, seed, balance = float(real_last), operator.index(seed), float(balance)
         teacher_weight = float(teacher_weight)
         self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *own], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
-        self.class_balanced = class_balanced
+        self.balance = balance
         # Under common names user code finds the wrapped module's own.
         self._teacher, self._teacher_weight = teacher, teacher_weight
         self._mode, self._transform, self._seed, self._cache = mode, transform, seed, AugmenterCache(cache_dir)
@@ -255,6 +255,11 @@ class GAEDataModule(LightningDataModule):
     def augmenter_(self) -> GAEAugmenter:
         r"""The fitted augmenter, which ``setup`` loads."""
         return self.augmented.augmenter  # type: ignore[return-value]
+
+    @property
+    def log_frequencies(self) -> Tensor:
+        r"""The logarithm of the classes' frequencies in batches, for the loss: those of :class:`MixedSampler`."""
+        return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
     def prepare_data(self) -> None:
         r"""Fits the generators into a file, unless it is there; Lightning calls this in one process.
@@ -337,7 +342,7 @@ class GAEDataModule(LightningDataModule):
                 # Lightning's -1 is for no end.
                 epochs=epochs if epochs and epochs > 0 else None,
                 real_last=self.real_last,
-                class_balanced=self.class_balanced,
+                balance=self.balance,
                 num_samples=None if loader is None else len(loader.sampler),  # type: ignore[arg-type]
                 seed=self._seed,
             )

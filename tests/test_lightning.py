@@ -200,13 +200,14 @@ def test_fill_trains_on_every_image_once(make):
     assert not torch.equal(model.epoch(0)[1], model.epoch(1)[1])
 
 
-@pytest.mark.parametrize("class_balanced", [True, False])
-def test_mix_trains_on_the_samplers_draw(make, class_balanced):
-    settings = {"real_last": 0.5, "seed": 3, "class_balanced": class_balanced}
+@pytest.mark.parametrize("balance", [1.0, 0.5, 0.0])
+def test_mix_trains_on_the_samplers_draw(make, balance):
+    settings = {"real_last": 0.5, "seed": 3, "balance": balance}
     model, module = Classifier(), make(val_set=Digits(1), synthetic_fraction=0.7, **settings)
     make_trainer().fit(model, datamodule=module)
     assert module.augmenter_.seed_ == 3
     sampler = MixedSampler(module.augmented, 0.7, epochs=2, **settings)
+    assert torch.equal(module.log_frequencies, sampler.log_frequencies)
     for epoch in (0, 1):
         indices = sampler.draw(epoch)
         expected = torch.stack([module.augmented[index][0] for index in indices.tolist()])
@@ -433,7 +434,7 @@ class Endless(IterableDataset):
             ValueError,
             "'teacher_weight' is the teacher's say, between 0 and 1, and it is 2",
         ),
-        (Digits(), {"class_balanced": "no"}, ValueError, "'class_balanced' is True or False, and it is 'no'"),
+        (Digits(), {"balance": "no"}, ValueError, "'balance' is a number between 0.*and it is 'no'"),
     ],
 )
 def test_mistakes_show_at_once(make, data, parameters, error, message):
@@ -598,7 +599,7 @@ def test_checkpoint_is_plain(make, tmp_path):
         "synthetic_fraction": 0.5,
         "mode": "fill",
         "real_last": 0.15,
-        "class_balanced": True,
+        "balance": 1.0,
         "teacher_weight": 0.5,
         "cache_dir": str(tmp_path / "cache"),
         "seed": 4,

@@ -42,12 +42,12 @@ def test_classes_and_synthetic_parts_follow_the_formula(fraction):
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_unbalanced_classes_are_as_frequent_as_their_real_images():
     real = np.flatnonzero(~DATA.is_synthetic)
-    nothing = list(MixedSampler(DATA, 0.0, class_balanced=False))
+    nothing = list(MixedSampler(DATA, 0.0, balance=0))
     assert sorted(nothing) == real.tolist()
     assert nothing != real.tolist()
 
     # 400 passes over the real images in one epoch; every class keeps its number of draws in each.
-    sampler = MixedSampler(DATA, 0.6, class_balanced=False, num_samples=400 * len(real))
+    sampler = MixedSampler(DATA, 0.6, balance=0, num_samples=400 * len(real))
     drawn = np.array(list(sampler))
     for one in drawn.reshape(400, -1):
         assert np.bincount(DATA.targets[one], minlength=10)[[0, 3, 7, 9]].tolist() == [100, 40, 5, 1]
@@ -61,13 +61,34 @@ def test_unbalanced_classes_are_as_frequent_as_their_real_images():
 
 
 def test_unbalanced_epochs_are_real_at_the_end_and_may_be_short():
-    sampler = MixedSampler(DATA, 1.0, class_balanced=False, epochs=2, num_samples=50)
+    sampler = MixedSampler(DATA, 1.0, balance=0, epochs=2, num_samples=50)
     first, last = list(sampler), list(sampler)
     assert DATA.is_synthetic[first].any()
     assert not DATA.is_synthetic[last].any()
     assert len(set(last)) == 50
-    with pytest.raises(ValueError, match=r"there is no real image\. Leave it at True"):
-        MixedSampler(training_set({}, {1: 5}), class_balanced=False)
+    with pytest.raises(ValueError, match=r"there is no real image\. Leave it at 1"):
+        MixedSampler(training_set({}, {1: 5}), balance=0)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_balance_is_the_power_of_the_frequencies_and_the_loss_can_make_up_for_it(balance):
+    sampler = MixedSampler(DATA, 0.5, balance=balance, num_samples=LONG)
+    drawn = DATA.targets[list(sampler)]
+    weights = {label: count ** (1 - balance) for label, count in {0: 100, 3: 40, 7: 5, 9: 1}.items()}
+    for label, weight in weights.items():
+        assert within((drawn == label).sum(), LONG, weight / sum(weights.values()))
+    torch.testing.assert_close(
+        sampler.log_frequencies, torch.tensor([math.log(w / sum(weights.values())) for w in weights.values()])
+    )
+
+
+def test_class_without_real_images_is_drawn_where_all_are_alike_alone():
+    data = training_set({0: 3}, {0: 1, 1: 5})
+    assert {1} < set(data.targets[list(MixedSampler(data, num_samples=100))])
+    sampler = MixedSampler(data, balance=0.5, num_samples=1000)
+    assert set(data.targets[list(sampler)]) == {0}
+    assert sampler.log_frequencies.tolist() == [0, -math.inf]
 
 
 def test_images_of_one_kind_are_drawn_alike():

@@ -4,10 +4,11 @@ __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -29,6 +30,7 @@ from ..features import classifier_features
 from ..machine import device_name, versions
 from ..records import RecordTable
 from .cells import Budget, Cell, split, thirds
+from .networks import build_classifier
 from .sources import AUTO, NOTHING, Source, parse_source
 from .strategies import STRATEGIES
 from .training import logits_of, train
@@ -140,6 +142,10 @@ class Made:
     memorised: float
 
 
+def _none_of(pair: Labelled) -> Labelled:
+    return pair[0][:0], pair[1][:0]
+
+
 def _fid(data: LabelledSet, held_out: Labelled, made: Labelled, cache: Path) -> float:
     images, labels = held_out
     real, synthetic = [], []
@@ -167,7 +173,7 @@ def _memorised(real: Labelled, held_out: Labelled, made: Labelled, seed: int) ->
 
 def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled, held_out: Labelled) -> Made:
     r"""Returns what the source makes, from its file if it is there."""
-    empty = Made((real[0][:0], real[1][:0]), 0.0, float("nan"), float("nan"))
+    empty = Made(_none_of(real), 0.0, float("nan"), float("nan"))
     if source.name == NOTHING:
         return empty
     # How images are mixed in does not change them.
@@ -192,27 +198,55 @@ def _predict(network: nn.Module, images: Tensor) -> Tensor:
     return logits_of(network, images).argmax(dim=1)
 
 
+def _train(plan: Plan, real: Labelled, synthetic: Labelled, seed: int, classes: int, **mixing: Any) -> nn.Module:
+    network = train(
+        real,
+        synthetic,
+        classes=classes,
+        strategy=STRATEGIES[plan.strategy],
+        regime=plan.cell.regime,
+        budget=plan.budget,
+        seed=seed,
+        **mixing,
+    )
+    return network.cpu()
+
+
+def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module, float]:
+    r"""Returns the classifier trained on real images alone, and the seconds it took, from its file if it is there.
+
+    It is a row of its own, and the teacher of every source with soft labels.
+    """
+    key = replace(plan, source=NOTHING).key
+    path = plan.cache / "classifiers" / f"{'-'.join(key).replace(' ', '_')}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            start = time.perf_counter()
+            network = _train(plan, real, _none_of(real), plan.seed, classes, synthetic_fraction=0.0)
+            write_file(path, {"seconds": time.perf_counter() - start}, network.state_dict())
+    header, weights = read_file(path)
+    network = build_classifier(tuple(real[0].shape[1:]), classes, plan.seed)
+    network.load_state_dict(weights)
+    return network.eval(), header["seconds"]
+
+
 def do_run(plan: Plan) -> Run:
     r"""Makes the cell's training set and its synthetic images, trains a classifier and measures it."""
     # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
     with single_threaded():
         cell, source = plan.cell, parse_source(plan.source)
         data = load_images(cell.dataset, plan.data_root, plan.cache)
+        classes = len(data.classes)
         real, held_out = split(data, cell.profile, plan.seed, plan.on)
         made = _make(plan, source, data, real, held_out)
+        soft = source.mixing.get("soft_labels", 0) > 0
 
         def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
-            network = train(
-                real,
-                synthetic,
-                classes=len(data.classes),
-                strategy=STRATEGIES[plan.strategy],
-                regime=cell.regime,
-                budget=plan.budget,
-                seed=seed,
-                **{**source.mixing, "synthetic_fraction": fraction},
-            )
-            return partial(_predict, network.cpu())
+            mixing = {**source.mixing, "synthetic_fraction": fraction}
+            if soft and fraction:
+                mixing["teacher"] = _train(plan, real, _none_of(real), seed, classes, synthetic_fraction=0.0)
+            return partial(_predict, _train(plan, real, synthetic, seed, classes, **mixing))
 
         start = time.perf_counter()
         fraction = source.mixing.get("synthetic_fraction", 0.5) if len(made.pair[1]) else 0.0
@@ -220,8 +254,17 @@ def do_run(plan: Plan) -> Run:
             fraction = choose_synthetic_fraction(
                 real, source.images, splits=SPLITS, seed=plan.seed, train_on=train_on
             ).fraction
-        predict = train_on(real, made.pair, fraction, plan.seed)
         seconds = time.perf_counter() - start
+        if fraction:
+            teacher, teacher_seconds = _without_images(plan, real, classes) if soft else (None, 0.0)
+            mixing = {**source.mixing, "synthetic_fraction": fraction}
+            start = time.perf_counter()
+            network = _train(plan, real, made.pair, plan.seed, classes, **mixing, teacher=teacher)
+            seconds += teacher_seconds + time.perf_counter() - start
+        else:
+            network, base_seconds = _without_images(plan, real, classes)
+            seconds += base_seconds
+        predict = partial(_predict, network)
         scores = imbalance_metrics(held_out[1], predict(held_out[0]), len(data.classes))
     recall = [100 * value for value in scores["recall"]]
     counts = real[1].bincount(minlength=len(data.classes)).tolist()

@@ -4,6 +4,7 @@ __all__ = ["STRATEGIES", "Strategy"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,14 +20,16 @@ class Strategy:
     r"""A way of training.
 
     Attributes:
-        class_balanced: Whether all classes are drawn alike, or as often as they have images.
+        balance: How much alike all classes are drawn, as in :class:`gae_augment.MixedSampler`.
         loss: The loss of a batch.
         mix: What mixes the images of a batch and their labels.
+        mixed_part: The part of the batches that are mixed, each by chance.
     """
 
-    class_balanced: bool
+    balance: float
     loss: Loss
     mix: Literal["nothing", "mixup", "cutmix"] = "nothing"
+    mixed_part: float = 1.0
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
@@ -66,23 +69,31 @@ def deferred(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Te
     return _weighted_mean(logits, targets, weights / weights.mean())
 
 
-def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Tensor:
-    r"""Returns the cross-entropy of logits that are shifted by the logarithm of the classes' frequencies.
+def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float, *, balance: float = 0.0) -> Tensor:
+    r"""Returns the cross-entropy of logits that are shifted by the logarithm of the classes' frequencies in batches.
 
     References:
         | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
         | Long-tail learning via logit adjustment (Menon et al., 2021), https://arxiv.org/abs/2007.07314
     """
-    return functional.cross_entropy(logits + torch.log(counts / counts.sum()), targets)
+    frequencies = counts ** (1 - balance)
+    return functional.cross_entropy(logits + torch.log(frequencies / frequencies.sum()), targets)
 
+
+square_root_softmax = partial(balanced_softmax, balance=0.5)
 
 STRATEGIES = {
-    "plain": Strategy(False, cross_entropy),
-    "class weights": Strategy(False, weighted),
-    "class-balanced sampling": Strategy(True, cross_entropy),
-    "deferred re-weighting": Strategy(False, deferred),
-    "balanced softmax": Strategy(False, balanced_softmax),
-    "mixup": Strategy(True, cross_entropy, "mixup"),
-    "cutmix": Strategy(True, cross_entropy, "cutmix"),
+    "plain": Strategy(0, cross_entropy),
+    "class weights": Strategy(0, weighted),
+    "class-balanced sampling": Strategy(1, cross_entropy),
+    "deferred re-weighting": Strategy(0, deferred),
+    "balanced softmax": Strategy(0, balanced_softmax),
+    "square-root sampling": Strategy(0.5, square_root_softmax),
+    "mixup": Strategy(1, cross_entropy, "mixup"),
+    "cutmix": Strategy(1, cross_entropy, "cutmix"),
+    "square-root sampling, half cutmix": Strategy(0.5, square_root_softmax, "cutmix", mixed_part=0.5),
 }
-"""The strategies by name."""
+"""The strategies by name.
+
+Square-root sampling leaves half of the imbalance, on the logarithmic scale, to the loss, which makes up for it.
+"""

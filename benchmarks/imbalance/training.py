@@ -93,7 +93,7 @@ class Training(LightningModule):
         x, targets = to_unit(images), labels
         if self.regime == "affine":
             x = random_affine(x, self.generator)
-        if self.mix is not None:
+        if self.mix is not None and torch.rand(()) < self.strategy.mixed_part:
             x, targets = self.mix(x, targets)
         return self.strategy.loss(self.network(x).float(), targets, self.counts, self.global_step / self.budget.steps)
 
@@ -127,6 +127,7 @@ def train(
     synthetic_fraction: float = 0.5,
     real_last: float = 0.15,
     soft_labels: float = 0.0,
+    teacher: nn.Module | None = None,
 ) -> nn.Module:
     r"""Returns a trained classifier, in evaluation mode.
 
@@ -142,8 +143,8 @@ def train(
         seed: The seed.
         synthetic_fraction: As for :class:`gae_augment.MixedSampler`.
         real_last: Likewise.
-        soft_labels: Above 0, another classifier is trained before, in the same way on real images alone, and has so
-            much of a say in the labels of the synthetic ones.
+        soft_labels: The say of the teacher in the labels of the synthetic images.
+        teacher: A classifier that was trained on the real images alone, on the CPU.
     """
     images, labels = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
     is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
@@ -154,21 +155,12 @@ def train(
         synthetic_fraction,
         epochs=epochs,
         real_last=real_last,
-        class_balanced=strategy.class_balanced,
+        balance=strategy.balance,
         num_samples=batches * budget.batch_size,
         seed=seed,
     )
     targets = labels
-    if soft_labels and len(synthetic[1]):
-        teacher = train(
-            real,
-            (synthetic[0][:0], synthetic[1][:0]),
-            classes=classes,
-            strategy=strategy,
-            regime=regime,
-            budget=budget,
-            seed=derive_seed(seed, "teacher") % 2**32,
-        ).cpu()
+    if teacher is not None and len(synthetic[1]):
         logits = logits_of(teacher, synthetic[0])
         targets = torch.cat([functional.one_hot(real[1], classes).float(), as_soft(synthetic[1], logits, soft_labels)])
     loader = DataLoader(
