@@ -4,7 +4,7 @@ __all__ = ["LabelledImages", "MixedSampler"]
 
 from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -90,7 +90,9 @@ class MixedSampler(Sampler[int]):
             raise ValueError(f"'real_last' is a part of the epochs between 0 and 1, and it is {real_last}.")
         if epochs is not None and epochs < 1:
             raise ValueError(f"'epochs' is at least 1, and it is {epochs}. Leave it out to mix in every epoch.")
-        if not isinstance(balance, Real) or not 0 <= balance <= 1:
+        # bool, int, float and NumPy's, of which mypy takes none for a Real.
+        given: Any = balance
+        if not isinstance(given, Real) or not 0 <= balance <= 1:
             raise ValueError(
                 f"'balance' is a number between 0, classes as frequent as their images, and 1, all alike, and it is "
                 f"{balance!r}."
