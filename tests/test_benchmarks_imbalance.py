@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.data import load_images
-from benchmarks.imbalance import cells, pictures, report, runs, sources, strategies, training
+from benchmarks.imbalance import cells, choices, pictures, report, runs, sources, strategies, training
 from benchmarks.imbalance.__main__ import main
 from benchmarks.imbalance.deepsmote import DeepSMOTE
 from gae_augment.demo import load_data
@@ -368,6 +368,33 @@ def test_ours_are_judged_by_the_best_baseline_of_each_cell():
     ]  # fmt: skip
     ours, mixup = ([80 + x for x in values] for values in ([4.0, 3.9, 4.1], [2.0, 1.9, 2.1]))
     assert f"{np.mean(ours) - np.mean(mixup):+.2f} (" in lines[3]
+
+
+def test_strategy_is_chosen_on_validation_images_alone(tmp_path):
+    def row(strategy, source, seed, accuracy, **others):
+        values = {"settings": "s", "device": "x", "versions": "y", "recall": "1", "counts": "1"}
+        values |= {"synthetic_images": 9 if source == "gae" else 0, "fid": 1.0}
+        return made_run(strategy, source, seed, accuracy, **values | others)
+
+    held_out = {("mixup", 0): 70.0, ("cutmix", 0): 60.0, ("mixup", 1): 50.0, ("cutmix", 1): 51.0, ("mixup", 2): 99.0}
+    measured = [row(strategy, "nothing", seed, value, on="validation") for (strategy, seed), value in held_out.items()]
+    # With images another strategy would be the best, and on test images as well.
+    measured += [row("cutmix", "gae", seed, 98.0, on="validation") for seed in range(3)]
+    measured += [row("mixup", "nothing", seed, 80.0 + seed) for seed in range(3)]
+    measured += [row("cutmix", "nothing", seed, 90.0 + seed) for seed in range(3)]
+    measured += [row("mixup", "gae", 0, 85.0), row("cutmix", "gae", 0, 95.0)]
+    # Another budget is another choice.
+    measured.append(row("cutmix", "nothing", 0, 97.0, on="validation", settings="t"))
+
+    found = {(run.source, run.seed): run.balanced_accuracy for run in choices.chosen_runs(measured)}
+    assert found == {("nothing", 0): 80.0, ("gae", 0): 85.0, ("nothing", 1): 91.0}
+    table = runs.run_table(tmp_path / "runs.csv")
+    table.add(*measured)
+    report.write_report(tmp_path)
+    text = (tmp_path / "REPORT.md").read_text()
+    assert "chosen strategy: mixup (1), cutmix (1)" in text
+    assert "| chosen strategy | 85.50 |" in text
+    assert "| chosen strategy + gae | 85.00 |" in text
 
 
 def test_budgets_are_beside_each_other(tmp_path):

@@ -54,6 +54,7 @@ def draw_gains(found: list[Gain], path: Path) -> None:
     data set with a profile.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     sources = sorted({gain.run.source for gain in found})
     figure = Figure(figsize=(12, 9), layout="constrained")
@@ -85,6 +86,10 @@ def draw_gains(found: list[Gain], path: Path) -> None:
     for axis, title in zip(axes, titles, strict=True):
         axis.axhline(0, color="0.7", linewidth=1)
         axis.set(xlabel=title, ylabel="gain, points", xscale="log")
+        # Where all points lie within a power of ten, its ticks alone would be none, and all of its parts too many.
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter("{x:g}")
     axes[0].set_ylabel("gain in recall, points")
     axes[1].legend(fontsize="small")
     figure.savefig(path, dpi=90)

@@ -3,6 +3,7 @@ r"""The report of the experiment: tables and pictures of what the runs came to."
 __all__ = ["BALANCED", "differences", "summary", "write_report"]
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +13,7 @@ from gae_augment.evaluation import Difference
 
 from ..paper.tables import markdown
 from .cells import MEASURED_ON
+from .choices import CHOSEN, chosen_runs, chosen_strategies
 from .pictures import draw_gains, gains
 from .runs import Run, run_table
 from .sources import NOTHING
@@ -193,8 +195,9 @@ def write_report(output: Path) -> None:
     if remarks.is_file():
         parts.append(remarks.read_text())
     runs = list(run_table(output / "runs.csv").records.values())
+    chosen = chosen_strategies(runs)
     for on in MEASURED_ON:
-        measured = [run for run in runs if run.on == on]
+        measured = [run for run in (*runs, *chosen_runs(runs)) if run.on == on]
         if not measured:
             continue
         by_cell = _by_cell(measured)
@@ -202,13 +205,16 @@ def write_report(output: Path) -> None:
             parts += [f"## Ours over all cells; measured on {on} images\n", overview(list(by_cell.values()))]
         if len(by_cell) > len({cell[:3] for cell in by_cell}):
             parts += [f"## {BALANCED} with several budgets; measured on {on} images\n", budgets(by_cell)]
-        for (dataset, profile, regime, settings), own in by_cell.items():
+        for own_cell, own in by_cell.items():
+            dataset, profile, regime, settings = own_cell
             parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", f"{settings}\n", summary(own)]
+            if on == "test" and (often := Counter(what for place, what in chosen.items() if place[:4] == own_cell)):
+                parts.append(f"{CHOSEN}: {', '.join(f'{name} ({n})' for name, n in often.most_common())}\n")
             if table := against_baselines(own):
                 parts += ["Ours against each baseline, in points:\n", table]
         if found := gains(measured):
             parts += [f"## What images add to a strategy; measured on {on} images\n", composed(measured)]
-            draw_gains(found, output / f"gains-{on}.png")
+            draw_gains([gain for gain in found if gain.run.strategy != CHOSEN], output / f"gains-{on}.png")
             parts.append(f"`gains-{on}.png` shows them by class size, imbalance, number of images and FID.\n")
     versions = sorted({f"{run.device}, {run.versions}" for run in runs})
     parts += ["## Machines and versions\n", "\n".join(f"- {line}" for line in versions) + "\n"]

@@ -1,0 +1,45 @@
+r"""What a user would have taken: the strategy that is best on held-out training images, seed by seed."""
+
+__all__ = ["CHOSEN", "chosen_runs", "chosen_strategies"]
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from .runs import Run
+from .sources import NOTHING
+from .strategies import STRATEGIES
+
+CHOSEN = "chosen strategy"
+"""The name of the rows. They hold the runs of the strategies that were chosen, and nothing is trained for them."""
+
+
+def _place(run: Run) -> tuple[str | int, ...]:
+    return run.dataset, run.profile, run.regime, run.settings, run.seed
+
+
+def chosen_strategies(runs: Iterable[Run]) -> dict[tuple[str | int, ...], str]:
+    r"""Returns the best strategy without synthetic images on the validation images of each cell, budget and seed.
+
+    The candidates are the strategies that were measured there, two at least. With equal ones the first of
+    ``STRATEGIES`` is taken.
+    """
+    scores: dict[tuple[str | int, ...], dict[str, float]] = {}
+    for run in runs:
+        if run.on == "validation" and run.source == NOTHING:
+            scores.setdefault(_place(run), {})[run.strategy] = run.balanced_accuracy
+    order = list(STRATEGIES)
+    return {
+        place: max(sorted(own, key=order.index), key=own.__getitem__) for place, own in scores.items() if len(own) > 1
+    }
+
+
+def chosen_runs(runs: Iterable[Run]) -> list[Run]:
+    r"""Returns the runs on test images of the strategies that were chosen, under the name of the choice.
+
+    They are with synthetic images and without; the choice is the same for both, and knows of none.
+    """
+    runs = list(runs)
+    chosen = chosen_strategies(runs)
+    return [
+        replace(run, strategy=CHOSEN) for run in runs if run.on == "test" and chosen.get(_place(run)) == run.strategy
+    ]
