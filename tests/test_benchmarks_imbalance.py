@@ -356,6 +356,16 @@ def test_ours_are_judged_by_the_best_baseline_of_each_cell():
         # Of too few seeds.
         cell("b", balanced=70.0, ours=99.0)[::3],
     ]
+    own_strategy = [
+        made_run(name, "nothing", seed, 86.0, dataset="a")
+        for name in (strategies.OWN[0], choices.CHOSEN)
+        for seed in range(3)
+    ]
+    # A strategy of the recipe is a baseline, and not a usual one.
+    row = report.overview([[*cells_of_runs[0], *own_strategy]]).splitlines()[2]
+    assert "| -2.00 |" in row
+    row = report.overview([[*cells_of_runs[0], *own_strategy]], report.is_usual).splitlines()[2]
+    assert "| +1.00 |" in row
     # A baseline that was measured once does not count yet.
     cells_of_runs[0].append(made_run("cutmix", "nothing", 0, 95.0, dataset="a"))
     row = report.overview(cells_of_runs).splitlines()[2]

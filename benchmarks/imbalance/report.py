@@ -4,7 +4,7 @@ __all__ = ["BALANCED", "differences", "summary", "write_report"]
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -17,6 +17,7 @@ from .choices import CHOSEN, chosen_runs, chosen_strategies
 from .pictures import draw_gains, gains
 from .runs import Run, run_table
 from .sources import NOTHING
+from .strategies import OWN
 
 BALANCED = "class-balanced sampling"
 
@@ -73,13 +74,20 @@ def is_ours(row: Row) -> bool:
     return row[1].partition(":")[0] in MODELS
 
 
-def to_best_baseline(rows: dict[Row, dict[int, Run]], ours: Row) -> Difference | None:
+def is_usual(row: Row) -> bool:
+    r"""Returns whether a row is what others do: neither our images nor a strategy of the recipe."""
+    return not is_ours(row) and row[0] not in (*OWN, CHOSEN)
+
+
+def to_best_baseline(
+    rows: dict[Row, dict[int, Run]], ours: Row, is_baseline: Callable[[Row], bool] = lambda row: not is_ours(row)
+) -> Difference | None:
     r"""Returns by how much one of our rows is above the baseline of its cell that is hardest for it.
 
     Only baselines with enough seeds in common with the row count, paired by them, so that one that was measured on easy
     seeds alone is not the best for that.
     """
-    found = [differences(rows[ours], own, at_least=ENOUGH_SEEDS) for row, own in rows.items() if not is_ours(row)]
+    found = [differences(rows[ours], own, at_least=ENOUGH_SEEDS) for row, own in rows.items() if is_baseline(row)]
     return min((one for one in found if one is not None), key=lambda one: one.mean, default=None)
 
 
@@ -125,7 +133,7 @@ def against_baselines(runs: Sequence[Run]) -> str:
     return markdown(("baseline", *map(_name, ours)), lines) if ours and baselines else ""
 
 
-def overview(cells: Sequence[Sequence[Run]]) -> str:
+def overview(cells: Sequence[Sequence[Run]], is_baseline: Callable[[Row], bool] = lambda row: not is_ours(row)) -> str:
     r"""Returns how each of our rows does over all cells: against the best baseline of each, and by data set.
 
     A cell counts for a row only if a baseline has at least three seeds in common with it; another budget is another
@@ -137,7 +145,7 @@ def overview(cells: Sequence[Sequence[Run]]) -> str:
         rows = _by_row(runs)
         balanced = rows.get((BALANCED, NOTHING), {})
         for row, own in rows.items():
-            found = to_best_baseline(rows, row) if is_ours(row) else None
+            found = to_best_baseline(rows, row, is_baseline) if is_ours(row) else None
             if found is None:
                 continue
             verdicts.setdefault(row, []).append(found)
@@ -202,7 +210,13 @@ def write_report(output: Path) -> None:
             continue
         by_cell = _by_cell(measured)
         if any(is_ours(row) for row in _by_row(measured)):
-            parts += [f"## Ours over all cells; measured on {on} images\n", overview(list(by_cell.values()))]
+            parts += [
+                f"## Ours over all cells; measured on {on} images\n",
+                "Against the best row of each cell without our images, the recipe's own strategies included:\n",
+                overview(list(by_cell.values())),
+                "Against the best of the usual remedies and of the peers' images alone:\n",
+                overview(list(by_cell.values()), is_usual),
+            ]
         if len(by_cell) > len({cell[:3] for cell in by_cell}):
             parts += [f"## {BALANCED} with several budgets; measured on {on} images\n", budgets(by_cell)]
         for own_cell, own in by_cell.items():

@@ -1,6 +1,6 @@
 r"""What is done about imbalance other than making images: sampling, weights, losses, and mixtures of real images."""
 
-__all__ = ["STRATEGIES", "Strategy"]
+__all__ = ["OWN", "STRATEGIES", "Strategy"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,3 +97,6 @@ STRATEGIES = {
 
 Square-root sampling leaves half of the imbalance, on the logarithmic scale, to the loss, which makes up for it.
 """
+
+OWN = ("square-root sampling", "square-root sampling, half cutmix")
+"""Those that the recipe adds to the usual ones; without images they are baselines like the others."""
