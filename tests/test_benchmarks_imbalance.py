@@ -278,6 +278,24 @@ def test_chosen_fraction_is_trained_with_and_kept(tmp_path, monkeypatch):
     assert trained[-1] == (counts.sum(), float(line["synthetic_fraction"]))
 
 
+def test_classifier_without_images_is_trained_once_and_teaches(tmp_path, monkeypatch):
+    monkeypatch.setitem(cells.BUDGETS, "digits", cells.Budget(20, 32, 5e-3, 0.01))
+    monkeypatch.setattr(runs, "FEATURES_LEARNED_FROM", 5000)
+    trained = []
+
+    def train(real, synthetic, **options):
+        trained.append((len(synthetic[1]), options.get("teacher"), training.train(real, synthetic, **options)))
+        return trained[-1][2]
+
+    monkeypatch.setattr(runs, "train", train)
+    run_imbalance(tmp_path, *QUICK, "--strategies", "plain", "--sources", "smote:soft_labels=0.5", "nothing", "smote")
+    (none, _, alone), (made, teacher, _), (_, no_teacher, _) = trained
+    assert none == 0 < made
+    assert no_teacher is None
+    for name, value in alone.state_dict().items():
+        assert torch.equal(teacher.state_dict()[name], value)
+
+
 @pytest.mark.parametrize("on", ["validation", "development"])
 def test_choices_are_made_on_training_images_that_are_not_trained_on(tmp_path, monkeypatch, on):
     monkeypatch.setitem(cells.BUDGETS, "digits", cells.Budget(5, 32, 5e-3, 0.01))

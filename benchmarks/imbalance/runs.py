@@ -231,41 +231,46 @@ def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module
     return network.eval(), header["seconds"]
 
 
+def _classifier(
+    plan: Plan, source: Source, real: Labelled, synthetic: Labelled, classes: int
+) -> tuple[nn.Module, float, float]:
+    r"""Returns the classifier of a run, the synthetic fraction it was trained with, and the seconds of all training."""
+    soft = source.mixing.get("soft_labels", 0) > 0
+
+    def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
+        mixing = {**source.mixing, "synthetic_fraction": fraction}
+        if soft and fraction:
+            mixing["teacher"] = _train(plan, real, _none_of(real), seed, classes, synthetic_fraction=0.0)
+        return partial(_predict, _train(plan, real, synthetic, seed, classes, **mixing))
+
+    start = time.perf_counter()
+    fraction = source.mixing.get("synthetic_fraction", 0.5) if len(synthetic[1]) else 0.0
+    if fraction == AUTO:
+        choice = choose_synthetic_fraction(real, source.images, splits=SPLITS, seed=plan.seed, train_on=train_on)
+        fraction = choice.fraction
+    seconds = time.perf_counter() - start
+    teacher = None
+    if soft or not fraction:
+        teacher, own_seconds = _without_images(plan, real, classes)
+        seconds += own_seconds
+        if not fraction:
+            return teacher, fraction, seconds
+    start = time.perf_counter()
+    mixing = {**source.mixing, "synthetic_fraction": fraction, "teacher": teacher}
+    network = _train(plan, real, synthetic, plan.seed, classes, **mixing)
+    return network, fraction, seconds + time.perf_counter() - start
+
+
 def do_run(plan: Plan) -> Run:
     r"""Makes the cell's training set and its synthetic images, trains a classifier and measures it."""
     # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
     with single_threaded():
         cell, source = plan.cell, parse_source(plan.source)
         data = load_images(cell.dataset, plan.data_root, plan.cache)
-        classes = len(data.classes)
         real, held_out = split(data, cell.profile, plan.seed, plan.on)
         made = _make(plan, source, data, real, held_out)
-        soft = source.mixing.get("soft_labels", 0) > 0
-
-        def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
-            mixing = {**source.mixing, "synthetic_fraction": fraction}
-            if soft and fraction:
-                mixing["teacher"] = _train(plan, real, _none_of(real), seed, classes, synthetic_fraction=0.0)
-            return partial(_predict, _train(plan, real, synthetic, seed, classes, **mixing))
-
-        start = time.perf_counter()
-        fraction = source.mixing.get("synthetic_fraction", 0.5) if len(made.pair[1]) else 0.0
-        if fraction == AUTO:
-            fraction = choose_synthetic_fraction(
-                real, source.images, splits=SPLITS, seed=plan.seed, train_on=train_on
-            ).fraction
-        seconds = time.perf_counter() - start
-        if fraction:
-            teacher, teacher_seconds = _without_images(plan, real, classes) if soft else (None, 0.0)
-            mixing = {**source.mixing, "synthetic_fraction": fraction}
-            start = time.perf_counter()
-            network = _train(plan, real, made.pair, plan.seed, classes, **mixing, teacher=teacher)
-            seconds += teacher_seconds + time.perf_counter() - start
-        else:
-            network, base_seconds = _without_images(plan, real, classes)
-            seconds += base_seconds
-        predict = partial(_predict, network)
-        scores = imbalance_metrics(held_out[1], predict(held_out[0]), len(data.classes))
+        network, fraction, seconds = _classifier(plan, source, real, made.pair, len(data.classes))
+        scores = imbalance_metrics(held_out[1], _predict(network, held_out[0]), len(data.classes))
     recall = [100 * value for value in scores["recall"]]
     counts = real[1].bincount(minlength=len(data.classes)).tolist()
     head, middle, tail = (fmean(recall[label] for label in part) if part else float("nan") for part in thirds(counts))
