@@ -410,19 +410,22 @@ def test_strategy_is_chosen_on_validation_images_alone(tmp_path):
     measured += [row("cutmix", "gae", seed, 98.0, on="validation") for seed in range(3)]
     measured += [row("mixup", "nothing", seed, 80.0 + seed) for seed in range(3)]
     measured += [row("cutmix", "nothing", seed, 90.0 + seed) for seed in range(3)]
-    measured += [row("mixup", "gae", 0, 85.0), row("cutmix", "gae", 0, 95.0)]
+    measured += [row("mixup", "gae", seed, 85.0) for seed in range(3)]
+    measured += [row("cutmix", "gae", seed, 95.0 + seed) for seed in range(3)]
+    # Of the seeds that have a choice one is missing.
+    measured += [row("mixup", "smote", 0, 70.0)]
     # Another budget is another choice.
     measured.append(row("cutmix", "nothing", 0, 97.0, on="validation", settings="t"))
 
     found = {(run.source, run.seed): run.balanced_accuracy for run in choices.chosen_runs(measured)}
-    assert found == {("nothing", 0): 80.0, ("gae", 0): 85.0, ("nothing", 1): 91.0}
+    assert found == {("nothing", 0): 80.0, ("nothing", 1): 91.0, ("gae", 0): 85.0, ("gae", 1): 96.0}
     table = runs.run_table(tmp_path / "runs.csv")
     table.add(*measured)
     report.write_report(tmp_path)
     text = (tmp_path / "REPORT.md").read_text()
     assert "chosen strategy: mixup (1), cutmix (1)" in text
     assert "| chosen strategy | 85.50 |" in text
-    assert "| chosen strategy + gae | 85.00 |" in text
+    assert "| chosen strategy + gae | 90.50 |" in text
 
 
 def test_budgets_are_beside_each_other(tmp_path):

@@ -2,6 +2,7 @@ r"""What a user would have taken: the strategy that is best on held-out training
 
 __all__ = ["CHOSEN", "chosen_runs", "chosen_strategies"]
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -36,10 +37,14 @@ def chosen_strategies(runs: Iterable[Run]) -> dict[tuple[str | int, ...], str]:
 def chosen_runs(runs: Iterable[Run]) -> list[Run]:
     r"""Returns the runs on test images of the strategies that were chosen, under the name of the choice.
 
-    They are with synthetic images and without; the choice is the same for both, and knows of none.
+    They are with synthetic images and without; the choice is the same for both, and knows of none. Sources count that
+    were measured with every seed of the cell and budget that has a choice.
     """
     runs = list(runs)
     chosen = chosen_strategies(runs)
-    return [
-        replace(run, strategy=CHOSEN) for run in runs if run.on == "test" and chosen.get(_place(run)) == run.strategy
-    ]
+    found: dict[tuple[str | int, ...], list[Run]] = {}
+    for run in runs:
+        if run.on == "test" and chosen.get(_place(run)) == run.strategy:
+            found.setdefault((*_place(run)[:4], run.source), []).append(replace(run, strategy=CHOSEN))
+    seeds = Counter(place[:4] for place in chosen)
+    return [run for key, own in found.items() if len(own) == seeds[key[:4]] for run in own]

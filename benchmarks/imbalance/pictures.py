@@ -85,11 +85,14 @@ def draw_gains(found: list[Gain], path: Path) -> None:
     titles = ("real images of the class", "largest to smallest class", "synthetic images", "FID (classifier features)")
     for axis, title in zip(axes, titles, strict=True):
         axis.axhline(0, color="0.7", linewidth=1)
-        axis.set(xlabel=title, ylabel="gain, points", xscale="log")
-        # Where all points lie within a power of ten, its ticks alone would be none, and all of its parts too many.
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set(xlabel=title, ylabel="gain, points")
+        low, high = axis.dataLim.intervalx
+        # On a short logarithmic axis there would be one tick or none.
+        if high > 10 * low > 0:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_minor_locator(NullLocator())
+            axis.xaxis.set_major_formatter("{x:g}")
     axes[0].set_ylabel("gain in recall, points")
     axes[1].legend(fontsize="small")
     figure.savefig(path, dpi=90)
