@@ -417,7 +417,8 @@ def test_strategy_is_chosen_on_validation_images_alone(tmp_path):
     # Another budget is another choice.
     measured.append(row("cutmix", "nothing", 0, 97.0, on="validation", settings="t"))
 
-    found = {(run.source, run.seed): run.balanced_accuracy for run in choices.chosen_runs(measured)}
+    chosen = choices.chosen_runs(measured, choices.chosen_strategies(measured))
+    found = {(run.source, run.seed): run.balanced_accuracy for run in chosen}
     assert found == {("nothing", 0): 80.0, ("nothing", 1): 91.0, ("gae", 0): 85.0, ("gae", 1): 96.0}
     table = runs.run_table(tmp_path / "runs.csv")
     table.add(*measured)

@@ -3,7 +3,7 @@ r"""What a user would have taken: the strategy that is best on held-out training
 __all__ = ["CHOSEN", "chosen_runs", "chosen_strategies"]
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from .runs import Run
@@ -14,17 +14,21 @@ CHOSEN = "chosen strategy"
 """The name of the rows. They hold the runs of the strategies that were chosen, and nothing is trained for them."""
 
 
-def _place(run: Run) -> tuple[str | int, ...]:
+Place = tuple[str | int, ...]
+"""A cell, a budget and a seed."""
+
+
+def _place(run: Run) -> Place:
     return run.dataset, run.profile, run.regime, run.settings, run.seed
 
 
-def chosen_strategies(runs: Iterable[Run]) -> dict[tuple[str | int, ...], str]:
+def chosen_strategies(runs: Iterable[Run]) -> dict[Place, str]:
     r"""Returns the best strategy without synthetic images on the validation images of each cell, budget and seed.
 
     The candidates are the strategies that were measured there, two at least. With equal ones the first of
     ``STRATEGIES`` is taken.
     """
-    scores: dict[tuple[str | int, ...], dict[str, float]] = {}
+    scores: dict[Place, dict[str, float]] = {}
     for run in runs:
         if run.on == "validation" and run.source == NOTHING:
             scores.setdefault(_place(run), {})[run.strategy] = run.balanced_accuracy
@@ -34,14 +38,12 @@ def chosen_strategies(runs: Iterable[Run]) -> dict[tuple[str | int, ...], str]:
     }
 
 
-def chosen_runs(runs: Iterable[Run]) -> list[Run]:
-    r"""Returns the runs on test images of the strategies that were chosen, under the name of the choice.
+def chosen_runs(runs: Iterable[Run], chosen: Mapping[Place, str]) -> list[Run]:
+    r"""Returns the runs on test images of the strategies that :func:`chosen_strategies` chose, under the choice's name.
 
     They are with synthetic images and without; the choice is the same for both, and knows of none. Sources count that
     were measured with every seed of the cell and budget that has a choice.
     """
-    runs = list(runs)
-    chosen = chosen_strategies(runs)
     found: dict[tuple[str | int, ...], list[Run]] = {}
     for run in runs:
         if run.on == "test" and chosen.get(_place(run)) == run.strategy:

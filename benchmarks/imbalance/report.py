@@ -74,20 +74,25 @@ def is_ours(row: Row) -> bool:
     return row[1].partition(":")[0] in MODELS
 
 
+def is_baseline(row: Row) -> bool:
+    r"""Returns whether a row is without images of our models."""
+    return not is_ours(row)
+
+
 def is_usual(row: Row) -> bool:
-    r"""Returns whether a row is what others do: neither our images nor a strategy of the recipe."""
-    return not is_ours(row) and row[0] not in (*OWN, CHOSEN)
+    r"""Returns whether a baseline is what others do, and not a strategy of the recipe."""
+    return is_baseline(row) and row[0] not in (*OWN, CHOSEN)
 
 
 def to_best_baseline(
-    rows: dict[Row, dict[int, Run]], ours: Row, is_baseline: Callable[[Row], bool] = lambda row: not is_ours(row)
+    rows: dict[Row, dict[int, Run]], ours: Row, counts: Callable[[Row], bool] = is_baseline
 ) -> Difference | None:
     r"""Returns by how much one of our rows is above the baseline of its cell that is hardest for it.
 
     Only baselines with enough seeds in common with the row count, paired by them, so that one that was measured on easy
     seeds alone is not the best for that.
     """
-    found = [differences(rows[ours], own, at_least=ENOUGH_SEEDS) for row, own in rows.items() if is_baseline(row)]
+    found = [differences(rows[ours], own, at_least=ENOUGH_SEEDS) for row, own in rows.items() if counts(row)]
     return min((one for one in found if one is not None), key=lambda one: one.mean, default=None)
 
 
@@ -126,14 +131,14 @@ def against_baselines(runs: Sequence[Run]) -> str:
     r"""Returns by how much each of our rows of one cell is above each baseline, paired by seed, with 95 % intervals."""
     rows = _by_row(runs)
     ours = sorted(row for row in rows if is_ours(row))
-    baselines = sorted((row for row in rows if not is_ours(row)), key=lambda row: -_accuracy(rows[row]))
+    baselines = sorted((row for row in rows if is_baseline(row)), key=lambda row: -_accuracy(rows[row]))
     lines = [
         [_name(baseline), *(_signed(differences(rows[row], rows[baseline])) for row in ours)] for baseline in baselines
     ]
     return markdown(("baseline", *map(_name, ours)), lines) if ours and baselines else ""
 
 
-def overview(cells: Sequence[Sequence[Run]], is_baseline: Callable[[Row], bool] = lambda row: not is_ours(row)) -> str:
+def overview(cells: Sequence[Sequence[Run]], counts: Callable[[Row], bool] = is_baseline) -> str:
     r"""Returns how each of our rows does over all cells: against the best baseline of each, and by data set.
 
     A cell counts for a row only if a baseline has at least three seeds in common with it; another budget is another
@@ -145,7 +150,7 @@ def overview(cells: Sequence[Sequence[Run]], is_baseline: Callable[[Row], bool] 
         rows = _by_row(runs)
         balanced = rows.get((BALANCED, NOTHING), {})
         for row, own in rows.items():
-            found = to_best_baseline(rows, row, is_baseline) if is_ours(row) else None
+            found = to_best_baseline(rows, row, counts) if is_ours(row) else None
             if found is None:
                 continue
             verdicts.setdefault(row, []).append(found)
@@ -204,8 +209,9 @@ def write_report(output: Path) -> None:
         parts.append(remarks.read_text())
     runs = list(run_table(output / "runs.csv").records.values())
     chosen = chosen_strategies(runs)
+    runs += chosen_runs(runs, chosen)
     for on in MEASURED_ON:
-        measured = [run for run in (*runs, *chosen_runs(runs)) if run.on == on]
+        measured = [run for run in runs if run.on == on]
         if not measured:
             continue
         by_cell = _by_cell(measured)

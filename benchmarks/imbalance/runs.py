@@ -3,7 +3,7 @@ r"""Runs: a classifier trained in one way on one cell, and measured. Each is don
 __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -142,6 +142,19 @@ class Made:
     memorised: float
 
 
+Content = tuple[dict[str, Any], dict[str, Tensor]]
+"""The header and the tensors of a file."""
+
+
+def _kept(path: Path, make: Callable[[], Content]) -> Content:
+    r"""Returns the content of a file, which is made first if it is not there, by one process alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            write_file(path, *make())
+    return read_file(path)
+
+
 def _none_of(pair: Labelled) -> Labelled:
     return pair[0][:0], pair[1][:0]
 
@@ -182,15 +195,15 @@ def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled, held_ou
     )
     name = f"{plan.cell.dataset}-{plan.cell.profile}-{plan.source.partition(':')[0]}-{making}-{plan.seed}-{plan.on}"
     path = plan.cache / "synthetic" / f"{name}-{REVISION}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            start = time.perf_counter()
-            images, labels = source.images(real, plan.seed)
-            header = {"seconds": time.perf_counter() - start, "fid": _fid(data, held_out, (images, labels), plan.cache)}
-            header["memorised"] = _memorised(real, held_out, (images, labels), plan.seed)
-            write_file(path, header, {"images": images, "labels": labels})
-    header, tensors = read_file(path)
+
+    def make() -> Content:
+        start = time.perf_counter()
+        images, labels = source.images(real, plan.seed)
+        header = {"seconds": time.perf_counter() - start, "fid": _fid(data, held_out, (images, labels), plan.cache)}
+        header["memorised"] = _memorised(real, held_out, (images, labels), plan.seed)
+        return header, {"images": images, "labels": labels}
+
+    header, tensors = _kept(path, make)
     return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"], header["memorised"])
 
 
@@ -219,13 +232,13 @@ def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module
     """
     key = replace(plan, source=NOTHING).key
     path = plan.cache / "classifiers" / f"{'-'.join(key).replace(' ', '_')}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            start = time.perf_counter()
-            network = _train(plan, real, _none_of(real), plan.seed, classes, synthetic_fraction=0.0)
-            write_file(path, {"seconds": time.perf_counter() - start}, network.state_dict())
-    header, weights = read_file(path)
+
+    def make() -> Content:
+        start = time.perf_counter()
+        network = _train(plan, real, _none_of(real), plan.seed, classes, synthetic_fraction=0.0)
+        return {"seconds": time.perf_counter() - start}, network.state_dict()
+
+    header, weights = _kept(path, make)
     network = build_classifier(tuple(real[0].shape[1:]), classes, plan.seed)
     network.load_state_dict(weights)
     return network.eval(), header["seconds"]
