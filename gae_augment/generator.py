@@ -59,6 +59,9 @@ LIMITS_FROM = 20
 REDRAWS = 20
 """How often codes beyond the range are drawn anew, at most."""
 
+INDEXED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
+"""What holds the values of types that CUDA cannot index: its unsigned integers are bytes."""
+
 LEARNED_COMPONENTS = 10
 """The components of a mixture that is learned with the network, where ``components="auto"``."""
 
@@ -103,6 +106,11 @@ def single_threaded() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _on(device: torch.device, images: Tensor) -> Tensor:
+    r"""Returns images on a device, in a type that can be indexed there."""
+    return images.to(INDEXED.get(images.dtype, images.dtype)).to(device)
 
 
 class Generator:
@@ -161,7 +169,8 @@ class Generator:
         start = time.perf_counter()
         self.limits = None
         self.shape, self.values = tuple(images.shape[1:]), values
-        images = images.to(resolve_device(self.settings.device))
+        anchors = images.cpu()
+        images = _on(resolve_device(self.settings.device), images)
         log, delta = self._train(images, seed, progress)
         if self.settings.density == "auto" and self._prior is not None:
             self.density = self._prior
@@ -171,7 +180,7 @@ class Generator:
             own = isinstance(self.density, GaussianMixture) and self.settings.truncated
             if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
                 self.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
-        self.anchors = None if self.settings.reach_for(self.shape) is None else images.cpu()
+        self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
         self.report = FitReport(
             images=len(images),
             epochs=log.epochs,
@@ -322,7 +331,7 @@ class Generator:
     def _decode_anchored(self, z: Tensor, anchors: Tensor) -> Tensor:
         device = resolve_device(self.settings.device)
         self.network.to(device)
-        anchors = anchors.to(device)
+        anchors = _on(device, anchors)
         codes = self.encode(anchors)
         reach = self.settings.reach_for(self.shape)
         assert reach is not None

@@ -10,6 +10,7 @@ from gae_augment.objectives import excess_error
 from gae_augment.seeding import make_generator
 from gae_augment.settings import GeneratorSettings
 from gae_augment.training import spread
+from gae_augment.training import train as train_network
 from gae_augment.values import ValueScale
 
 QUICK = GeneratorSettings(epochs=2, delta=100.0)
@@ -79,14 +80,32 @@ def test_large_class_holds_a_tenth_out(monkeypatch):
 
     def train(network, objective, training, values, *, held_out, **options):
         seen.update(training=training, held_out=held_out)
-        return original(network, objective, training, values, held_out=held_out, **options)
+        return train_network(network, objective, training, values, held_out=held_out, **options)
 
-    original = __import__("gae_augment.training", fromlist=["train"]).train
     monkeypatch.setattr("gae_augment.generator.train", train)
     report = Generator(GeneratorSettings(epochs=3)).fit(images, seed=0).report
     assert (len(seen["training"]), len(seen["held_out"])) == (180, 20)
-    assert torch.equal(torch.cat(list(seen.values())).flatten(1).sort(dim=0)[0], images.flatten(1).sort(dim=0)[0])
+    seen_images = torch.cat(list(seen.values())).cpu()
+    assert torch.equal(seen_images.flatten(1).sort(dim=0)[0], images.flatten(1).sort(dim=0)[0])
     assert report.images == 200
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64], ids=str)
+def test_unsigned_integers_are_trained_on_in_a_type_that_cuda_indexes(dtype, monkeypatch):
+    values = (1000 * torch.rand(20, 4, 4, generator=make_generator("wide"))).round()
+    seen = []
+
+    def noted(network, objective, images, *others, **options):
+        seen.append(images.dtype)
+        return train_network(network, objective, images, *others, **options)
+
+    monkeypatch.setattr("gae_augment.generator.train", noted)
+    generator = Generator(GeneratorSettings(epochs=2, anchored=1)).fit(values.to(dtype), seed=0)
+    assert seen
+    assert not set(seen) & {torch.uint16, torch.uint32, torch.uint64}
+    assert generator.anchors.dtype == generator.sample(3, seed=0).dtype == dtype
+    twin = Generator(GeneratorSettings(epochs=2, anchored=1)).fit(values.to(torch.int64), seed=0)
+    assert torch.equal(generator.sample(3, seed=0).long(), twin.sample(3, seed=0))
 
 
 def test_epochs_provide_for_600_steps():
