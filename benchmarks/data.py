@@ -3,21 +3,25 @@ r"""The data sets of the benchmarks."""
 __all__ = ["load_images"]
 
 import tarfile
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 from torchvision.datasets import SVHN
 
 from gae_augment.demo import LabelledSet, load_data
 
+from .kept import Content, kept
+
 JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
 """CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
 
+PAIR = ("images", "labels")
 
-# Many runs in a row are of one data set, and one of single files takes a while to decode.
+
+# Many runs in a row are of one data set.
 @lru_cache(maxsize=1)
 def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
     r"""Returns a data set, its training images in an order that is mixed and always the same.
@@ -25,7 +29,7 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
     Args:
         name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"``, ``"svhn"``, ``"bccd"`` or ``"digits"``.
         data_root: Where torchvision's data sets lie, and the folder ``bccd``.
-        cache: Where an archive is unpacked.
+        cache: Where the images of an archive are kept, decoded.
 
     Raises:
         ValueError: If the data set is not there.
@@ -35,27 +39,30 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
     elif (
         name == "cifar10" and not (data_root / "cifar-10-batches-py").is_dir() and (data_root / JPEG_ARCHIVE).is_file()
     ):
-        folder = cache / "cifar10-jpeg"
-        _unpack(data_root / JPEG_ARCHIVE, folder)
-        # The archive may hold one folder around the two.
-        inner = folder if (folder / "train").is_dir() else next(path for path in folder.iterdir() if path.is_dir())
-        data = load_data(str(inner))
+        data = _decoded(data_root / JPEG_ARCHIVE, cache)
     else:
         data = load_data(str(data_root / name) if name == "bccd" else name, data_root)
     order = torch.randperm(len(data.train[0]), generator=torch.Generator().manual_seed(0))
     return LabelledSet(name, (data.train[0][order], data.train[1][order]), data.test, data.classes)
 
 
-def _unpack(path: Path, folder: Path) -> None:
-    r"""Unpacks an archive into a folder, unless it is there; runs beside each other do it once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
-        if folder.is_dir():
-            return
-        partial = folder.with_suffix(".partial")
-        with tarfile.open(path) as archive:
-            archive.extractall(partial, filter="data")
-        partial.replace(folder)
+def _decoded(archive: Path, cache: Path) -> LabelledSet:
+    r"""Returns the images of an archive, which are unpacked and decoded once."""
+
+    def make() -> Content:
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            with tarfile.open(archive) as file:
+                file.extractall(folder, filter="data")
+            # The archive may hold one folder around the two.
+            inner = next(path for path in (Path(folder), *Path(folder).iterdir()) if (path / "train").is_dir())
+            data = load_data(str(inner))
+        parts = {"train": data.train, "test": data.test}
+        tensors = {f"{part} {kind}": pair[i] for part, pair in parts.items() for i, kind in enumerate(PAIR)}
+        return {"classes": data.classes}, tensors
+
+    header, tensors = kept(cache / "cifar10-jpeg.safetensors", make)
+    train, test = (tuple(tensors[f"{part} {kind}"] for kind in PAIR) for part in ("train", "test"))
+    return LabelledSet("cifar10", train, test, tuple(header["classes"]))
 
 
 def _svhn(data_root: Path) -> LabelledSet:

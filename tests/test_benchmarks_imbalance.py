@@ -390,12 +390,14 @@ def test_ours_are_judged_by_the_best_baseline_of_each_cell():
     means = [84.0 - 83.0, 91.5 - 92.0, 70.3 - 70.0]
     expected = ["class-balanced sampling + gae:anchored=1", "3", f"{np.mean(means):+.2f}", "2", "1", "1", "+4.00"]
     assert [part.strip() for part in row.strip("|").split("|")] == [*expected, f"{np.mean([1.5, 0.3]):+.2f}"]
-    lines = report.against_baselines(cells_of_runs[0][:-1]).splitlines()
-    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
-        "class-balanced sampling + smote", "mixup", "class-balanced sampling",
+    compared = report.comparisons(cells_of_runs[0][:-1])
+    assert [one.baseline for one in compared] == [
+        "class-balanced sampling", "class-balanced sampling + smote", "mixup",
     ]  # fmt: skip
-    ours, mixup = ([80 + x for x in values] for values in ([4.0, 3.9, 4.1], [2.0, 1.9, 2.1]))
-    assert f"{np.mean(ours) - np.mean(mixup):+.2f} (" in lines[3]
+    ours, mixup = [84.1, 84.0, 83.9], [82.0, 81.9, 82.1]
+    interval = ttest_rel(ours, mixup).confidence_interval(0.95)
+    assert (compared[2].row, compared[2].seeds) == ("class-balanced sampling + gae:anchored=1", 3)
+    assert [compared[2].points, compared[2].low, compared[2].high] == pytest.approx([2.0, *interval], abs=0.01)
 
 
 def test_strategy_is_chosen_on_validation_images_alone(tmp_path):
@@ -427,6 +429,10 @@ def test_strategy_is_chosen_on_validation_images_alone(tmp_path):
     assert "chosen strategy: mixup (1), cutmix (1)" in text
     assert "| chosen strategy | 85.50 |" in text
     assert "| chosen strategy + gae | 90.50 |" in text
+    with (tmp_path / "comparisons.csv").open(newline="") as file:
+        compared = {(line["on"], line["row"], line["baseline"]): line for line in csv.DictReader(file)}
+    assert compared["test", "chosen strategy + gae", "chosen strategy"]["points"] == "5.0"
+    assert compared["test", "chosen strategy + gae", "mixup + smote"]["low"] == ""
 
 
 def test_budgets_are_beside_each_other(tmp_path):
@@ -451,6 +457,25 @@ def test_gains_of_classes_are_those_of_the_same_run_without_images():
     (gain,) = pictures.gains([*base, ours, alone])
     assert (gain.base, gain.points) == (base[1], 2.0)
     assert gain.by_class() == [(90, -1.0), (9, 2.5), (1, 4.5)]
+
+
+def test_fid_and_gain_of_models_are_ranked():
+    # The ranks of gain are 1, 3, 2 where those of FID are 1, 2, 3; the correlation is 1 - 6 (0 + 1 + 1) / (3 (9 - 1)).
+    gains_and_fids = {"gae": (0.1, 1.0), "vae": (0.5, 2.0), "rae_l2": (0.3, 4.0)}
+    base = [made_run("class-balanced sampling", "nothing", seed, 80.0 + seed) for seed in range(2)]
+    ours = [
+        made_run("class-balanced sampling", model, seed, 80.0 + seed + gain, fid=fid)
+        for model, (gain, fid) in gains_and_fids.items()
+        for seed in range(2)
+    ]
+    other = [made_run("mixup", "gae", 0, 99.0), made_run("class-balanced sampling", "gae:anchored=1", 0, 99.0)]
+    text = report.fid_and_gain([*base, *other, *ours])
+    assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == [
+        "---", "gae", "vae", "rae_l2",
+    ]  # fmt: skip
+    assert "| rae_l2 | 4.00 | +0.30 (+0.30 to +0.30) | 2 |" in text
+    assert "is +0.50 (p" in text
+    assert report.fid_and_gain([*base, *ours[:4]]) == ""
 
 
 def test_pythae_is_named_where_it_is_missing(monkeypatch, long_tailed):

@@ -54,7 +54,7 @@ BUDGETS = {
     "mnist": Budget(1500, 128, 0.04, 0.1),
     "fashion_mnist": Budget(1500, 128, 0.04, 0.1),
     # The residual network takes half the time in bfloat16, on processors that have instructions for it.
-    "cifar10": Budget(1500, 128, 0.01, 0.1, "bf16-mixed"),
+    "cifar10": Budget(1500, 128, 0.02, 0.1, "bf16-mixed"),
 }
 """Those of MNIST and Fashion-MNIST are tuned for class-balanced sampling alone; ``tuning/REPORT.md`` has figures."""
 

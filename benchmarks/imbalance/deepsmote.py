@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional
 
+from gae_augment.devices import resolve_device
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.generator import single_threaded
 from gae_augment.networks import build_autoencoder
@@ -44,6 +45,7 @@ class DeepSMOTE:
     ) -> None:
         self.latent_dim, self.steps, self.batch_size = latent_dim, steps, batch_size
         self.step_size, self.neighbours = step_size, neighbours
+        self.device = resolve_device("auto")
 
     def fit(self, train: Labelled, seed: int) -> Self:
         r"""Trains the autoencoder on uint8 images of shape :math:`(N, C, H, W)` and their labels."""
@@ -57,16 +59,17 @@ class DeepSMOTE:
             tuple(images.shape[1:]), self.latent_dim, "conv", generator=make_generator(seed, "deepsmote")
         )
         self.network.centre(to_unit(images[:5000]), "bernoulli")
+        self.network.to(self.device)
         generator = make_generator(seed, "deepsmote", "batches")
         of_class = [torch.nonzero(labels == label).flatten() for label in labels.unique()]
         optimiser = torch.optim.Adam(self.network.parameters(), lr=self.step_size, fused=True)
         for _ in range(self.steps):
             chosen = torch.randint(len(images), (self.batch_size,), generator=generator)
-            x = to_unit(images[chosen])
+            x = to_unit(images[chosen].to(self.device))
             error = functional.mse_loss(self.network.decode(self.network.encode(x)).sigmoid(), x)
             own = of_class[int(torch.randint(len(of_class), (1,), generator=generator))]
-            x = to_unit(images[own[torch.randperm(len(own), generator=generator)[: self.batch_size]]])
-            mixed = self.network.encode(x)[torch.randperm(len(x), generator=generator)]
+            x = to_unit(images[own[torch.randperm(len(own), generator=generator)[: self.batch_size]]].to(self.device))
+            mixed = self.network.encode(x)[torch.randperm(len(x), generator=generator).to(self.device)]
             penalty = functional.mse_loss(self.network.decode(mixed).sigmoid(), x)
             optimiser.zero_grad(set_to_none=True)
             (error + penalty).backward()
@@ -78,7 +81,7 @@ class DeepSMOTE:
         r"""Returns :math:`n` new images of a class, uint8 with shape :math:`(n, C, H, W)`."""
         with single_threaded():
             own = self.images[self.labels == label]
-            codes = torch.cat([self.network.encode(to_unit(batch)) for batch in own.split(1000)])
+            codes = torch.cat([self.network.encode(to_unit(batch.to(self.device))).cpu() for batch in own.split(1000)])
             nearest = NearestNeighbors(n_neighbors=min(self.neighbours, len(own) - 1)).fit(codes.numpy())
             neighbours = torch.from_numpy(nearest.kneighbors(return_distance=False))
             generator = make_generator(seed, "deepsmote", label)
@@ -86,5 +89,5 @@ class DeepSMOTE:
             place = torch.randint(neighbours.shape[1], (n,), generator=generator)
             part = torch.rand(n, 1, generator=generator)
             z = codes[first] + part * (codes[neighbours[first, place]] - codes[first])
-            made = [self.network.decode(batch).sigmoid().mul(255).round().byte() for batch in z.split(1000)]
-            return torch.cat(made)
+            decoded = (self.network.decode(batch.to(self.device)).sigmoid() for batch in z.split(1000))
+            return torch.cat([batch.mul(255).round().byte().cpu() for batch in decoded])

@@ -2,9 +2,12 @@ r"""The report of the experiment: tables and pictures of what the runs came to."
 
 __all__ = ["BALANCED", "differences", "summary", "write_report"]
 
+import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 
@@ -14,7 +17,7 @@ from gae_augment.evaluation import Difference
 from ..paper.tables import markdown
 from .cells import MEASURED_ON
 from .choices import CHOSEN, chosen_runs, chosen_strategies
-from .pictures import draw_gains, gains
+from .pictures import Gain, draw_gains, gains
 from .runs import Run, run_table
 from .sources import NOTHING
 from .strategies import OWN
@@ -22,6 +25,10 @@ from .strategies import OWN
 BALANCED = "class-balanced sampling"
 
 ENOUGH_SEEDS = 3
+
+ENOUGH_MODELS = 3
+
+COMPARISONS = "comparisons.csv"
 
 Row = tuple[str, str]
 """A strategy and a source."""
@@ -127,15 +134,47 @@ def summary(runs: Sequence[Run]) -> str:
     return markdown(head, lines)
 
 
-def against_baselines(runs: Sequence[Run]) -> str:
-    r"""Returns by how much each of our rows of one cell is above each baseline, paired by seed, with 95 % intervals."""
-    rows = _by_row(runs)
-    ours = sorted(row for row in rows if is_ours(row))
-    baselines = sorted((row for row in rows if is_baseline(row)), key=lambda row: -_accuracy(rows[row]))
-    lines = [
-        [_name(baseline), *(_signed(differences(rows[row], rows[baseline])) for row in ours)] for baseline in baselines
-    ]
-    return markdown(("baseline", *map(_name, ours)), lines) if ours and baselines else ""
+@dataclass(frozen=True)
+class Comparison:
+    r"""By how much one of our rows is above a baseline of its cell, in points, paired by the seeds that both have.
+
+    The bounds of the 95 % interval are missing where they have one seed in common.
+    """
+
+    on: str
+    dataset: str
+    profile: str
+    regime: str
+    settings: str
+    row: str
+    baseline: str
+    points: float
+    low: float | None
+    high: float | None
+    seeds: int
+
+
+def comparisons(runs: Sequence[Run]) -> list[Comparison]:
+    r"""Returns each of our rows of one cell beside each baseline."""
+    rows, cell = _by_row(runs), runs[0]
+    found = []
+    for ours, baseline in product(filter(is_ours, sorted(rows)), filter(is_baseline, sorted(rows))):
+        if difference := differences(rows[ours], rows[baseline]):
+            seeds = len(rows[ours].keys() & rows[baseline].keys())
+            points, low, high = (
+                None if value is None else round(value, 3)
+                for value in (difference.mean, difference.low, difference.high)
+            )
+            place = (cell.on, cell.dataset, cell.profile, cell.regime, cell.settings)
+            found.append(Comparison(*place, _name(ours), _name(baseline), points, low, high, seeds))
+    return found
+
+
+def _write_comparisons(found: Sequence[Comparison], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Comparison)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(map(asdict, found))
 
 
 def overview(cells: Sequence[Sequence[Run]], counts: Callable[[Row], bool] = is_baseline) -> str:
@@ -188,6 +227,36 @@ def composed(runs: Sequence[Run]) -> str:
     return markdown(("strategy", "with images of", "gain, points", "cells and seeds"), lines)
 
 
+def fid_and_gain(runs: Iterable[Run]) -> str:
+    r"""Returns the FID and the gain of our models beside each other, and how their ranks agree, for each training set.
+
+    The gain is that over class-balanced sampling without images; training sets of three models at least are shown.
+    """
+    from scipy.stats import spearmanr
+
+    sets: dict[tuple[str, str], dict[str, list[Gain]]] = {}
+    for gain in gains(runs):
+        if gain.run.strategy == BALANCED and gain.run.source in MODELS:
+            own = sets.setdefault((gain.run.dataset, gain.run.profile), {})
+            own.setdefault(gain.run.source, []).append(gain)
+    parts = []
+    for (dataset, profile), models in sorted(sets.items()):
+        if len(models) < ENOUGH_MODELS:
+            continue
+        fids = {model: fmean(gain.run.fid for gain in own) for model, own in models.items()}
+        points = {model: Difference.of([gain.points for gain in own]) for model, own in models.items()}
+        order = sorted(models, key=fids.__getitem__)
+        lines = [[model, f"{fids[model]:.2f}", _signed(points[model]), str(len(models[model]))] for model in order]
+        found = spearmanr([fids[model] for model in order], [points[model].mean for model in order])
+        parts += [
+            f"{dataset}, {profile}:\n",
+            markdown(("model", "FID (classifier features)", "gain, points", "regimes and seeds"), lines),
+            f"Spearman's rank correlation of FID and gain is {found.statistic:+.2f} (p = {found.pvalue:.2f}); at -1 a "
+            f"lower FID would mean more gain.\n",
+        ]
+    return "\n".join(parts)
+
+
 def budgets(cells: CellRuns) -> str:
     r"""Returns the balanced accuracy of class-balanced sampling alone, by budget and cell."""
     values = {key: _by_row(runs).get((BALANCED, NOTHING)) for key, runs in cells.items()}
@@ -201,7 +270,10 @@ def budgets(cells: CellRuns) -> str:
 
 
 def write_report(output: Path) -> None:
-    r"""Writes ``REPORT.md``: the remarks of ``REMARKS.md``, which a person writes, and the tables below them."""
+    r"""Writes ``REPORT.md``: the remarks of ``REMARKS.md``, which a person writes, and the tables below them.
+
+    Beside it go the pictures, and ``comparisons.csv``.
+    """
     output.mkdir(parents=True, exist_ok=True)
     remarks = output / "REMARKS.md"
     parts = ["# Imbalance: what a classifier gains\n"]
@@ -210,6 +282,7 @@ def write_report(output: Path) -> None:
     runs = list(run_table(output / "runs.csv").records.values())
     chosen = chosen_strategies(runs)
     runs += chosen_runs(runs, chosen)
+    compared: list[Comparison] = []
     for on in MEASURED_ON:
         measured = [run for run in runs if run.on == on]
         if not measured:
@@ -230,12 +303,16 @@ def write_report(output: Path) -> None:
             parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", f"{settings}\n", summary(own)]
             if on == "test" and (often := Counter(what for place, what in chosen.items() if place[:4] == own_cell)):
                 parts.append(f"{CHOSEN}: {', '.join(f'{name} ({n})' for name, n in often.most_common())}\n")
-            if table := against_baselines(own):
-                parts += ["Ours against each baseline, in points:\n", table]
+            compared += comparisons(own)
         if found := gains(measured):
             parts += [f"## What images add to a strategy; measured on {on} images\n", composed(measured)]
+            if table := fid_and_gain(measured):
+                parts += [f"## FID and gain of the models, with {BALANCED}; measured on {on} images\n", table]
             draw_gains([gain for gain in found if gain.run.strategy != CHOSEN], output / f"gains-{on}.png")
             parts.append(f"`gains-{on}.png` shows them by class size, imbalance, number of images and FID.\n")
+    if compared:
+        _write_comparisons(compared, output / COMPARISONS)
+        parts.append(f"`{COMPARISONS}` has each of our rows beside each baseline of its cell, with 95 % intervals.\n")
     versions = sorted({f"{run.device}, {run.versions}" for run in runs})
     parts += ["## Machines and versions\n", "\n".join(f"- {line}" for line in versions) + "\n"]
     (output / "REPORT.md").write_text("\n".join(parts))

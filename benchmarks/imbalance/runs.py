@@ -3,7 +3,7 @@ r"""Runs: a classifier trained in one way on one cell, and measured. Each is don
 __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from filelock import FileLock
 from joblib import Parallel, delayed
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -22,11 +21,11 @@ from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalanc
 from gae_augment.evaluation.fraction import Predict
 from gae_augment.evaluation.images import Labelled
 from gae_augment.generator import single_threaded
-from gae_augment.persistence import read_file, write_file
 from gae_augment.seeding import make_generator
 
 from ..data import load_images
 from ..features import classifier_features
+from ..kept import Content, kept
 from ..machine import device_name, versions
 from ..records import RecordTable
 from .cells import Budget, Cell, split, thirds
@@ -142,19 +141,6 @@ class Made:
     memorised: float
 
 
-Content = tuple[dict[str, Any], dict[str, Tensor]]
-"""The header and the tensors of a file."""
-
-
-def _kept(path: Path, make: Callable[[], Content]) -> Content:
-    r"""Returns the content of a file, which is made first if it is not there, by one process alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            write_file(path, *make())
-    return read_file(path)
-
-
 def _none_of(pair: Labelled) -> Labelled:
     return pair[0][:0], pair[1][:0]
 
@@ -184,17 +170,19 @@ def _memorised(real: Labelled, held_out: Labelled, made: Labelled, seed: int) ->
     return memorisation(train, other, new).fraction
 
 
+def _images_file(plan: Plan, source: Source, split: str = "") -> Path:
+    r"""Returns where the images of a source are kept; neither how they are mixed in nor the regime changes them."""
+    name, _, arguments = plan.source.partition(":")
+    making = ",".join(part for part in arguments.split(",") if part.split("=")[0] not in source.mixing)
+    parts = (plan.cell.dataset, plan.cell.profile, name, making, plan.seed, f"{plan.on}{split}", REVISION)
+    return plan.cache / "synthetic" / f"{'-'.join(map(str, parts))}.safetensors"
+
+
 def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled, held_out: Labelled) -> Made:
     r"""Returns what the source makes, from its file if it is there."""
     empty = Made(_none_of(real), 0.0, float("nan"), float("nan"))
     if source.name == NOTHING:
         return empty
-    # How images are mixed in does not change them.
-    making = ",".join(
-        part for part in plan.source.partition(":")[2].split(",") if part.split("=")[0] not in source.mixing
-    )
-    name = f"{plan.cell.dataset}-{plan.cell.profile}-{plan.source.partition(':')[0]}-{making}-{plan.seed}-{plan.on}"
-    path = plan.cache / "synthetic" / f"{name}-{REVISION}.safetensors"
 
     def make() -> Content:
         start = time.perf_counter()
@@ -203,7 +191,7 @@ def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled, held_ou
         header["memorised"] = _memorised(real, held_out, (images, labels), plan.seed)
         return header, {"images": images, "labels": labels}
 
-    header, tensors = _kept(path, make)
+    header, tensors = kept(_images_file(plan, source), make)
     return Made((tensors["images"], tensors["labels"]), header["seconds"], header["fid"], header["memorised"])
 
 
@@ -212,7 +200,7 @@ def _predict(network: nn.Module, images: Tensor) -> Tensor:
 
 
 def _train(plan: Plan, real: Labelled, synthetic: Labelled, seed: int, classes: int, **mixing: Any) -> nn.Module:
-    network = train(
+    return train(
         real,
         synthetic,
         classes=classes,
@@ -222,7 +210,6 @@ def _train(plan: Plan, real: Labelled, synthetic: Labelled, seed: int, classes: 
         seed=seed,
         **mixing,
     )
-    return network.cpu()
 
 
 def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module, float]:
@@ -238,7 +225,7 @@ def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module
         network = _train(plan, real, _none_of(real), plan.seed, classes, synthetic_fraction=0.0)
         return {"seconds": time.perf_counter() - start}, network.state_dict()
 
-    header, weights = _kept(path, make)
+    header, weights = kept(path, make)
     network = build_classifier(tuple(real[0].shape[1:]), classes, plan.seed)
     network.load_state_dict(weights)
     return network.eval(), header["seconds"]
@@ -256,10 +243,18 @@ def _classifier(
             mixing["teacher"] = _train(plan, real, _none_of(real), seed, classes, synthetic_fraction=0.0)
         return partial(_predict, _train(plan, real, synthetic, seed, classes, **mixing))
 
+    def synthesise(train: Labelled, seed: int) -> Labelled:
+        def make() -> Content:
+            images, labels = source.images(train, seed)
+            return {}, {"images": images, "labels": labels}
+
+        tensors = kept(_images_file(plan, source, f", without split {seed}"), make)[1]
+        return tensors["images"], tensors["labels"]
+
     start = time.perf_counter()
     fraction = source.mixing.get("synthetic_fraction", 0.5) if len(synthetic[1]) else 0.0
     if fraction == AUTO:
-        choice = choose_synthetic_fraction(real, source.images, splits=SPLITS, seed=plan.seed, train_on=train_on)
+        choice = choose_synthetic_fraction(real, synthesise, splits=SPLITS, seed=plan.seed, train_on=train_on)
         fraction = choice.fraction
     seconds = time.perf_counter() - start
     teacher = None

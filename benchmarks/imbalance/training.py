@@ -16,6 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 from torchvision.transforms import v2
 
 from gae_augment import MixedSampler
+from gae_augment.devices import resolve_device
 from gae_augment.evaluation.classifier import one_cycle, random_affine
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.seeding import derive_seed, global_seed, make_generator
@@ -84,12 +85,17 @@ class Training(LightningModule):
             "cutmix": v2.CutMix(alpha=CUTMIX, num_classes=len(counts)),
         }[strategy.mix]
 
+    def on_before_batch_transfer(self, batch: Labelled, _: int) -> Labelled:
+        r"""Returns a batch whose images went through the strong transforms, each through its own, if they are to.
+
+        torchvision draws one map for a whole batch; one image at a time is faster on the CPU than on a GPU.
+        """
+        images, labels = batch
+        return (torch.stack([self.strong(image) for image in images]) if self.regime == "strong" else images), labels
+
     def training_step(self, batch: Labelled, _: int) -> Tensor:
         r"""Returns the loss of a batch, in nats."""
         images, labels = batch
-        if self.regime == "strong":
-            # torchvision draws one map for a whole batch.
-            images = torch.stack([self.strong(image) for image in images])
         x, targets = to_unit(images), labels
         if self.regime == "affine":
             x = random_affine(x, self.generator)
@@ -111,8 +117,13 @@ class Training(LightningModule):
 
 @torch.no_grad()
 def logits_of(network: nn.Module, images: Tensor) -> Tensor:
-    r"""Returns the logits of uint8 images, with shape :math:`(N, C)`."""
-    return torch.cat([network(to_unit(batch)) for batch in images.split(AT_ONCE)])
+    r"""Returns the logits of uint8 images, with shape :math:`(N, C)`, on the CPU.
+
+    The network is moved to a GPU if there is one.
+    """
+    device = resolve_device("auto")
+    network.to(device)
+    return torch.cat([network(to_unit(batch.to(device))).cpu() for batch in images.split(AT_ONCE)])
 
 
 def train(
@@ -129,7 +140,7 @@ def train(
     soft_labels: float = 0.0,
     teacher: nn.Module | None = None,
 ) -> nn.Module:
-    r"""Returns a trained classifier, in evaluation mode.
+    r"""Returns a trained classifier, in evaluation mode, on the CPU.
 
     Everything random depends on the seed, and no global generator is moved.
 
@@ -144,7 +155,7 @@ def train(
         synthetic_fraction: As for :class:`gae_augment.MixedSampler`.
         real_last: Likewise.
         soft_labels: The say of the teacher in the labels of the synthetic images.
-        teacher: A classifier that was trained on the real images alone, on the CPU.
+        teacher: A classifier that was trained on the real images alone.
     """
     images, labels = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
     is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
@@ -187,4 +198,4 @@ def train(
             enable_model_summary=False,
         )
         trainer.fit(training, loader)
-    return network.eval()
+    return network.cpu().eval()
