@@ -18,8 +18,6 @@ from .kept import Content, kept
 JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
 """CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
 
-PAIR = ("images", "labels")
-
 
 # Many runs in a row are of one data set.
 @lru_cache(maxsize=1)
@@ -57,11 +55,11 @@ def _decoded(archive: Path, cache: Path) -> LabelledSet:
             inner = next(path for path in (Path(folder), *Path(folder).iterdir()) if (path / "train").is_dir())
             data = load_data(str(inner))
         parts = {"train": data.train, "test": data.test}
-        tensors = {f"{part} {kind}": pair[i] for part, pair in parts.items() for i, kind in enumerate(PAIR)}
-        return {"classes": data.classes}, tensors
+        images = {f"{part} images": pair[0] for part, pair in parts.items()}
+        return {"classes": data.classes}, images | {f"{part} labels": pair[1] for part, pair in parts.items()}
 
     header, tensors = kept(cache / "cifar10-jpeg.safetensors", make)
-    train, test = (tuple(tensors[f"{part} {kind}"] for kind in PAIR) for part in ("train", "test"))
+    train, test = ((tensors[f"{part} images"], tensors[f"{part} labels"]) for part in ("train", "test"))
     return LabelledSet("cifar10", train, test, tuple(header["classes"]))
 
 

@@ -15,7 +15,7 @@ from torchvision.datasets import VisionDataset
 from .reading import ItemFormat, class_names, raw_view, read_labels, transforms_of
 from .seeding import derive_seed, global_seed
 from .strategy import Label, SamplingStrategy, resolve_strategy
-from .teachers import Teacher, ask, check_teacher, soft_labels
+from .teachers import Teacher, ask, check_teacher, check_weight, soft_labels
 
 
 class ImageSource(Protocol):
@@ -166,7 +166,8 @@ class AugmentedDataset(VisionDataset):
             >>> augmented.targets[-1], bool(0.5 < augmented[-1][1][1] < 1)
             (1, True)
         """
-        check_teacher(teacher, weight)
+        check_teacher(teacher)
+        check_weight(weight, "weight")
         if min(self.targets) < 0:
             raise ValueError(
                 f"Soft labels are for labels from 0 on, the columns of the logits, and there is {min(self.targets)}. "

@@ -1,6 +1,6 @@
 r"""Labels in which a trained classifier has a say."""
 
-__all__ = ["Teacher", "ask", "check_teacher", "soft_labels"]
+__all__ = ["Teacher", "ask", "check_teacher", "check_weight", "soft_labels"]
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -32,15 +32,22 @@ def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
     return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
 
 
-def check_teacher(teacher: Any, weight: Any, name: str = "weight") -> None:
-    r"""Checks a teacher and its say.
+def check_teacher(teacher: Any) -> None:
+    r"""Checks a teacher.
 
     Raises:
-        TypeError: If the teacher cannot be called.
-        ValueError: If the weight is no number in [0, 1].
+        TypeError: If it cannot be called.
     """
     if not callable(teacher):
         raise TypeError(f"'teacher' maps a batch of images to logits, and it is a {type(teacher).__name__}.")
+
+
+def check_weight(weight: Any, name: str) -> None:
+    r"""Checks the say of a teacher.
+
+    Raises:
+        ValueError: If it is no number in [0, 1].
+    """
     if not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
         raise ValueError(f"{name!r} is the teacher's say, between 0 and 1, and it is {weight!r}. Half is a good one.")
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
 from gae_augment.evaluation import FractionChoice
 from gae_augment.seeding import make_generator, resolve_random_state
-from gae_augment.teachers import Teacher, check_teacher
+from gae_augment.teachers import Teacher, check_teacher, check_weight
 
 from .cache import AugmenterCache, cache_key
 from .fraction import AUTO, choose_fraction
@@ -185,7 +185,9 @@ class GAEDataModule(LightningDataModule):
             )
         if mode not in MODES:
             raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
-        check_teacher(len if teacher is None else teacher, teacher_weight, "teacher_weight")
+        if teacher is not None:
+            check_teacher(teacher)
+        check_weight(teacher_weight, "teacher_weight")
         # The sampler's own checks, now and not after a long fit.
         pair = SimpleNamespace(targets=[0], is_synthetic=[False])
         chosen = synthetic_fraction == AUTO

@@ -67,7 +67,7 @@ def draw_gains(found: list[Gain], path: Path) -> None:
             cells.setdefault((gain.run.dataset, gain.run.profile), []).append(gain)
             for label, pair in enumerate(gain.by_class()):
                 classes.setdefault((gain.run.dataset, gain.run.profile, label), []).append(pair)
-        by_class = [(pairs[0][0], fmean(points for _, points in pairs)) for pairs in classes.values()]
+        by_class = [(float(pairs[0][0]), fmean(points for _, points in pairs)) for pairs in classes.values()]
 
         def over_cells(
             x: Callable[[Gain], float], cells: dict[tuple[str, str], list[Gain]] = cells
@@ -81,7 +81,8 @@ def draw_gains(found: list[Gain], path: Path) -> None:
             over_cells(lambda gain: gain.run.fid),
         )
         for axis, points in zip(axes, series, strict=True):
-            axis.plot(*zip(*points, strict=True), "o", color=f"C{number % 10}", markersize=4, alpha=0.7, label=source)
+            x, y = zip(*points, strict=True)
+            axis.plot(x, y, "o", color=f"C{number % 10}", markersize=4, alpha=0.7, label=source)
     titles = ("real images of the class", "largest to smallest class", "synthetic images", "FID (classifier features)")
     for axis, title in zip(axes, titles, strict=True):
         axis.axhline(0, color="0.7", linewidth=1)

@@ -161,11 +161,9 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
     for ours, baseline in product(filter(is_ours, sorted(rows)), filter(is_baseline, sorted(rows))):
         if difference := differences(rows[ours], rows[baseline]):
             seeds = len(rows[ours].keys() & rows[baseline].keys())
-            points, low, high = (
-                None if value is None else round(value, 3)
-                for value in (difference.mean, difference.low, difference.high)
-            )
+            low, high = (None if end is None else round(end, 3) for end in (difference.low, difference.high))
             place = (cell.on, cell.dataset, cell.profile, cell.regime, cell.settings)
+            points = round(difference.mean, 3)
             found.append(Comparison(*place, _name(ours), _name(baseline), points, low, high, seeds))
     return found
 
@@ -189,10 +187,10 @@ def overview(cells: Sequence[Sequence[Run]], counts: Callable[[Row], bool] = is_
         rows = _by_row(runs)
         balanced = rows.get((BALANCED, NOTHING), {})
         for row, own in rows.items():
-            found = to_best_baseline(rows, row, counts) if is_ours(row) else None
-            if found is None:
+            difference = to_best_baseline(rows, row, counts) if is_ours(row) else None
+            if difference is None:
                 continue
-            verdicts.setdefault(row, []).append(found)
+            verdicts.setdefault(row, []).append(difference)
             gains_by_set, gain = gained.setdefault(row, {}), differences(own, balanced, at_least=ENOUGH_SEEDS)
             if gain is not None:
                 gains_by_set.setdefault(runs[0].dataset, []).append(gain.mean)

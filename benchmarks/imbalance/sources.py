@@ -124,7 +124,7 @@ def parse_source(text: str) -> Source:
     pairs = [pair.partition("=") for pair in arguments.split(",") if pair]
     if not all(equals and value for _, equals, value in pairs):
         raise ValueError(f"Arguments of a source have values, as in 'gae:synthetic_fraction=0.3', and it is {text!r}.")
-    chosen = {key: _value(value) for key, _, value in pairs}
+    chosen: dict[str, Any] = {key: _value(value) for key, _, value in pairs}
     mixing = {key: chosen.pop(key) for key in MIXING if key in chosen}
     known = {*inspect.signature(GAEAugmenter).parameters, *inspect.signature(DeepSMOTE).parameters}
     if unknown := sorted(set(chosen) - known):

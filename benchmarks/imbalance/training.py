@@ -58,6 +58,8 @@ class Training(LightningModule):
         seed: What random maps of images depend on.
     """
 
+    counts: Tensor
+
     def __init__(
         self,
         network: nn.Module,

@@ -5,6 +5,7 @@ __all__ = ["write_report"]
 import csv
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from gae_augment.evaluation import Difference
 
@@ -17,10 +18,8 @@ from .tables import fid_table, markdown, time_table
 
 def _cosine_table(path: Path) -> str:
     with path.open(newline="") as file:
-        trials = [
-            Trial(**{**line, **{key: float(line[key]) for key in line if key != "model"}})
-            for line in csv.DictReader(file)
-        ]
+        lines_read: list[dict[str, Any]] = list(csv.DictReader(file))
+    trials = [Trial(**line | {key: float(line[key]) for key in line if key != "model"}) for line in lines_read]
     lines = [
         "| model | reconstruction error | the paper's | regularisation error | samples near the curve | all near |",
         "|---|---|---|---|---|---|",

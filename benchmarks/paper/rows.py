@@ -4,6 +4,7 @@ __all__ = ["DATASETS", "LATENT_DIM", "ROWS", "parse_row", "settings_for"]
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 from gae_augment.objectives import MODELS, Model
 from gae_augment.settings import GeneratorSettings
@@ -32,7 +33,7 @@ COST = {"vae_gan": 2.3, "gmvae": 1.2, "vamp_vae": 1.3, "rae_l2": 1.2, "vade": 1.
 """What an epoch costs, roughly, where it costs more than the plain autoencoder's."""
 
 
-def parse_row(text: str) -> tuple[str, Model, dict[str, float | str]]:
+def parse_row(text: str) -> tuple[str, Model, dict[str, Any]]:
     r"""Returns name, model and changed settings of a row such as ``"vae"`` or ``"gae:delta=0.05,steepness=0.1"``.
 
     What is not the name of a setting is an argument of the objective.
