@@ -191,6 +191,10 @@ def test_arguments_of_sources():
         ("gan", "Sources are 'nothing', 'gae', .*, and there is 'gan'"),
         ("gae:epochs", "have values, as in"),
         ("gae:epoch=3", "'gae' has no argument 'epoch'"),
+        ("gae:steps=300", "'gae' has no argument 'steps'"),
+        ("gae:model=vae", "'gae' has no argument 'model'"),
+        ("smote:anchored=1", "'smote' has no argument 'anchored'"),
+        ("gae:synthetic_fraction=abc", "numbers, and there is 'gae:synthetic_fraction=abc'"),
         ("gae:synthetic_fraction=2", "'synthetic_fraction' is a part between 0 and 1, and it is 2"),
         ("gae:soft_labels=2", "'soft_labels' is a weight between 0 and 1, and it is 2"),
         ("gae:soft_labels=auto", "'soft_labels' is a weight between 0 and 1, and it is auto"),
@@ -202,6 +206,18 @@ def test_other_sources_are_refused(text, message, capsys):
     with pytest.raises(SystemExit):
         main(["--sources", text])
     assert "error: " in capsys.readouterr().err
+
+
+def test_regime_that_does_not_suit_a_data_set_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--datasets", "cifar10", "digits", "--regimes", "strong"])
+    assert "'digits' is of grey ones" in capsys.readouterr().err
+
+
+def test_validation_needs_an_image_of_each_class(tmp_path):
+    data = load_images("digits", tmp_path, tmp_path)
+    with pytest.raises(ValueError, match=r"'lt-100' class \d of 'digits' has fewer than three images"):
+        cells.split(data, "lt-100", 0, "validation")
 
 
 def run_imbalance(tmp_path, *arguments):
@@ -352,8 +368,14 @@ def test_differences_are_paired_by_seed():
     ).mean == pytest.approx(np.mean(ours) - np.mean(base))
     # Over cells: each cell's own base.
     moved = [replace(run, dataset="e", balanced_accuracy=run.balanced_accuracy - 50) for run in rows[:-1]]
-    assert f"| {np.mean(ours) - np.mean(base):+.2f} (" in report.composed(rows[:-1] + moved)
-    assert "| 8 |" in report.composed(rows[:-1] + moved)
+    assert f"| {expected} | 2 | 4 |" in report.composed(rows[:-1] + moved)
+    # A cell that one of the seeds lacks does not count, nor does a run from another device.
+    far = [replace(run, balanced_accuracy=90.0 * (run.source == "gae")) for run in moved if run.seed]
+    assert f"| {expected} | 1 | 4 |" in report.composed(rows[:-1] + far)
+    elsewhere = [replace(run, device="GPU") if run.source == "gae" and run.seed == 3 else run for run in rows[:-1]]
+    three = f"{np.mean(ours[:3]) - np.mean(base[:3]):+.2f} ("
+    assert three in report.composed(elsewhere)
+    assert three in report.summary(elsewhere)
 
 
 def test_ours_are_judged_by_the_best_baseline_of_each_cell():
@@ -473,8 +495,12 @@ def test_fid_and_gain_of_models_are_ranked():
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == [
         "---", "gae", "vae", "rae_l2",
     ]  # fmt: skip
-    assert "| rae_l2 | 4.00 | +0.30 (+0.30 to +0.30) | 2 |" in text
-    assert "is +0.50 (p" in text
+    assert "| rae_l2 | 4.00 | +0.30 (+0.30 to +0.30) |" in text
+    assert "2 seeds" in text
+    assert "is +0.50;" in text
+    # A seed that another model lacks does not count.
+    more = [made_run("class-balanced sampling", source, 2, 10.0, fid=9.0) for source in ("nothing", "vae")]
+    assert report.fid_and_gain([*base, *ours, *more]) == text
     assert report.fid_and_gain([*base, *ours[:4]]) == ""
 
 

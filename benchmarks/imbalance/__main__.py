@@ -3,6 +3,7 @@ r"""``python -m benchmarks.imbalance``: what a classifier gains by synthetic ima
 import argparse
 import os
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from .cells import BUDGETS, MEASURED_ON, PROFILES, REGIMES, Cell
@@ -48,12 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
             parse_source(source)
         except ValueError as error:
             parser.error(str(error))
-    cells = [
-        Cell(dataset, profile, regime)
-        for dataset in options.datasets
-        for profile in options.profiles
-        for regime in options.regimes
-    ]
+    places = product(options.datasets, options.profiles, options.regimes)
+    try:
+        cells = [Cell(*place) for place in places]
+    except ValueError as error:
+        parser.error(str(error))
     changed = {
         name: getattr(options, name)
         for name in ("steps", "learning_rate", "weight_decay")

@@ -18,13 +18,28 @@ REGIMES = ("plain", "affine", "strong")
 """What is done to every training image, real and synthetic: nothing, a random affine map, or that of TrivialAugment."""
 
 
+GREY = ("digits", "mnist", "fashion_mnist")
+"""The data sets of grey images."""
+
+
 @dataclass(frozen=True)
 class Cell:
-    r"""A data set with a profile and a regime."""
+    r"""A data set with a profile and a regime.
+
+    Raises:
+        ValueError: If the regime does not suit the data set.
+    """
 
     dataset: str
     profile: str
     regime: str
+
+    def __post_init__(self) -> None:
+        if self.regime == "strong" and self.dataset in GREY:
+            raise ValueError(
+                f"The regime 'strong' mirrors images and moves their colours, and {self.dataset!r} is of grey ones, "
+                f"which it would spoil. Use 'affine'."
+            )
 
 
 @dataclass(frozen=True)
@@ -90,7 +105,13 @@ def split(data: LabelledSet, profile: str, seed: int, on: str) -> tuple[Labelled
     if on == "test":
         return choose_training(data, profile, seed), data.test
     if on == "validation":
-        return hold_out(choose_training(data, profile, seed), HELD_OUT, seed)
+        real, held_out = hold_out(choose_training(data, profile, seed), HELD_OUT, seed)
+        if bare := sorted(set(range(len(data.classes))) - set(held_out[1].tolist())):
+            raise ValueError(
+                f"A fifth of each class is held out, and after the profile {profile!r} class {bare[0]} of "
+                f"{data.name!r} has fewer than three images. Choose on 'development' images, or another profile."
+            )
+        return real, held_out
     rest, development = hold_out(data.train, DEVELOPMENT, seed)
     return choose_training(replace(data, train=rest), profile, seed), development
 

@@ -37,11 +37,11 @@ class Gain:
 
 
 def gains(runs: Iterable[Run]) -> list[Gain]:
-    r"""Returns every run with synthetic images beside the one without, where there is one."""
+    r"""Returns every run with synthetic images beside the one without, where there is one from the same device."""
     runs = list(runs)
 
     def cell(run: Run) -> tuple[str | int, ...]:
-        return run.dataset, run.profile, run.regime, run.on, run.settings, run.strategy, run.seed
+        return run.dataset, run.profile, run.regime, run.on, run.settings, run.strategy, run.seed, run.device
 
     bases = {cell(run): run for run in runs if run.source == NOTHING}
     return [Gain(run, bases[cell(run)]) for run in runs if run.source != NOTHING and cell(run) in bases]

@@ -51,9 +51,14 @@ def _by_row(runs: Iterable[Run]) -> dict[Row, dict[int, Run]]:
     return rows
 
 
+def _common_seeds(runs: dict[int, Run], base: dict[int, Run]) -> list[int]:
+    r"""Returns the seeds that both have, on one kind of device: others differ in every last bit."""
+    return sorted(seed for seed in runs.keys() & base.keys() if runs[seed].device == base[seed].device)
+
+
 def differences(runs: dict[int, Run], base: dict[int, Run], *, at_least: int = 1) -> Difference | None:
     r"""Returns the difference of the balanced accuracy, in points, paired by the seeds that both have, if enough."""
-    common = sorted(runs.keys() & base.keys())
+    common = _common_seeds(runs, base)
     if len(common) < at_least:
         return None
     return Difference.of([runs[seed].balanced_accuracy - base[seed].balanced_accuracy for seed in common])
@@ -160,7 +165,7 @@ def comparisons(runs: Sequence[Run]) -> list[Comparison]:
     found = []
     for ours, baseline in product(filter(is_ours, sorted(rows)), filter(is_baseline, sorted(rows))):
         if difference := differences(rows[ours], rows[baseline]):
-            seeds = len(rows[ours].keys() & rows[baseline].keys())
+            seeds = len(_common_seeds(rows[ours], rows[baseline]))
             low, high = (None if end is None else round(end, 3) for end in (difference.low, difference.high))
             place = (cell.on, cell.dataset, cell.profile, cell.regime, cell.settings)
             points = round(difference.mean, 3)
@@ -213,44 +218,59 @@ def overview(cells: Sequence[Sequence[Run]], counts: Callable[[Row], bool] = is_
     return markdown((*head, *(f"to {BALANCED}, {name}" for name in datasets)), lines)
 
 
-def composed(runs: Sequence[Run]) -> str:
-    r"""Returns what each source adds to each strategy, over all cells and seeds that have both."""
-    pairs: dict[Row, list[float]] = {}
+def composed(runs: Iterable[Run]) -> str:
+    r"""Returns what each source adds to each strategy: the mean over the cells, and its 95 % interval over the seeds.
+
+    Cells count that were measured with every seed of the row. They are taken as they are: the interval is for other
+    seeds in these cells, not for other data sets.
+    """
+    rows: dict[Row, dict[int, dict[tuple[str, ...], float]]] = {}
     for gain in gains(runs):
-        pairs.setdefault((gain.run.strategy, gain.run.source), []).append(gain.points)
+        run = gain.run
+        of_seed = rows.setdefault((run.strategy, run.source), {}).setdefault(run.seed, {})
+        of_seed[run.dataset, run.profile, run.regime, run.settings] = gain.points
+    found = []
+    for (strategy, source), seeds in rows.items():
+        if cells := set.intersection(*map(set, seeds.values())):
+            of_seeds = [fmean(own[cell] for cell in cells) for own in seeds.values()]
+            found.append((Difference.of(of_seeds), strategy, source, len(cells), len(seeds)))
     lines = [
-        [strategy, source, _signed(Difference.of(points)), str(len(points))]
-        for (strategy, source), points in sorted(pairs.items(), key=lambda pair: -fmean(pair[1]))
+        [strategy, source, _signed(difference), str(cells), str(seeds)]
+        for difference, strategy, source, cells, seeds in sorted(found, key=lambda row: -row[0].mean)
     ]
-    return markdown(("strategy", "with images of", "gain, points", "cells and seeds"), lines)
+    return markdown(("strategy", "with images of", "gain, points", "cells", "seeds"), lines)
 
 
 def fid_and_gain(runs: Iterable[Run]) -> str:
     r"""Returns the FID and the gain of our models beside each other, and how their ranks agree, for each training set.
 
-    The gain is that over class-balanced sampling without images; training sets of three models at least are shown.
+    The gain is that over class-balanced sampling without images, in the regimes and with the seeds that all models
+    have; training sets of three models at least are shown.
     """
     from scipy.stats import spearmanr
 
-    sets: dict[tuple[str, str], dict[str, list[Gain]]] = {}
+    sets: dict[tuple[str, str, str], dict[str, dict[tuple[str, int], Gain]]] = {}
     for gain in gains(runs):
-        if gain.run.strategy == BALANCED and gain.run.source in MODELS:
-            own = sets.setdefault((gain.run.dataset, gain.run.profile), {})
-            own.setdefault(gain.run.source, []).append(gain)
+        run = gain.run
+        if run.strategy == BALANCED and run.source in MODELS:
+            models = sets.setdefault((run.dataset, run.profile, run.settings), {})
+            models.setdefault(run.source, {})[run.regime, run.seed] = gain
     parts = []
-    for (dataset, profile), models in sorted(sets.items()):
-        if len(models) < ENOUGH_MODELS:
+    for (dataset, profile, settings), models in sorted(sets.items()):
+        common = set.intersection(*map(set, models.values()))
+        if len(models) < ENOUGH_MODELS or not common:
             continue
-        fids = {model: fmean(gain.run.fid for gain in own) for model, own in models.items()}
-        points = {model: Difference.of([gain.points for gain in own]) for model, own in models.items()}
+        fids = {model: fmean(own[place].run.fid for place in common) for model, own in models.items()}
+        points = {model: Difference.of([own[place].points for place in common]) for model, own in models.items()}
         order = sorted(models, key=fids.__getitem__)
-        lines = [[model, f"{fids[model]:.2f}", _signed(points[model]), str(len(models[model]))] for model in order]
-        found = spearmanr([fids[model] for model in order], [points[model].mean for model in order])
+        lines = [[model, f"{fids[model]:.2f}", _signed(points[model])] for model in order]
+        rank = spearmanr([fids[model] for model in order], [points[model].mean for model in order]).statistic
+        seeds = {seed for _, seed in common}
         parts += [
-            f"{dataset}, {profile}:\n",
-            markdown(("model", "FID (classifier features)", "gain, points", "regimes and seeds"), lines),
-            f"Spearman's rank correlation of FID and gain is {found.statistic:+.2f} (p = {found.pvalue:.2f}); at -1 a "
-            f"lower FID would mean more gain.\n",
+            f"{dataset}, {profile}, {settings}; {', '.join(sorted({regime for regime, _ in common}))}; "
+            f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}:\n",
+            markdown(("model", "FID (classifier features)", "gain, points"), lines),
+            f"Spearman's rank correlation of FID and gain is {rank:+.2f}; at -1 a lower FID would mean more gain.\n",
         ]
     return "\n".join(parts)
 

@@ -236,12 +236,16 @@ def _classifier(
 ) -> tuple[nn.Module, float, float]:
     r"""Returns the classifier of a run, the synthetic fraction it was trained with, and the seconds of all training."""
     soft = source.mixing.get("soft_labels", 0) > 0
+    alone: dict[int, nn.Module] = {}
 
     def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
-        mixing = {**source.mixing, "synthetic_fraction": fraction}
-        if soft and fraction:
-            mixing["teacher"] = _train(plan, real, _none_of(real), seed, classes, synthetic_fraction=0.0)
-        return partial(_predict, _train(plan, real, synthetic, seed, classes, **mixing))
+        # The one without images comes first of each split, and is the teacher of the others.
+        teacher = alone.get(seed) if soft else None
+        mixing = {**source.mixing, "synthetic_fraction": fraction, "teacher": teacher}
+        network = _train(plan, real, synthetic, seed, classes, **mixing)
+        if not fraction:
+            alone[seed] = network
+        return partial(_predict, network)
 
     def synthesise(train: Labelled, seed: int) -> Labelled:
         def make() -> Content:

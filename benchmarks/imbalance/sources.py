@@ -65,13 +65,14 @@ def by_sampler(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
 
     images, labels = train
     pixels, y = images.flatten(1).float().numpy(), labels.numpy()
-    neighbours = min(5, int(labels.bincount().min()) - 1)
     argument = {"SMOTE": "k_neighbors", "ADASYN": "n_neighbors"}[kind]
     counts = labels.bincount().tolist()
     made = {}
     for label, number in missing.items():
         sampler = getattr(over_sampling, kind)(
-            sampling_strategy={label: counts[label] + number}, random_state=seed, **{argument: neighbours}
+            sampling_strategy={label: counts[label] + number},
+            random_state=seed,
+            **{argument: min(5, counts[label] - 1)},
         )
         try:
             new = sampler.fit_resample(pixels, y)[0][len(y) :]
@@ -126,15 +127,24 @@ def parse_source(text: str) -> Source:
         raise ValueError(f"Arguments of a source have values, as in 'gae:synthetic_fraction=0.3', and it is {text!r}.")
     chosen: dict[str, Any] = {key: _value(value) for key, _, value in pairs}
     mixing = {key: chosen.pop(key) for key in MIXING if key in chosen}
-    known = {*inspect.signature(GAEAugmenter).parameters, *inspect.signature(DeepSMOTE).parameters}
-    if unknown := sorted(set(chosen) - known):
+    if unknown := sorted(set(chosen) - _arguments(name)):
         raise ValueError(f"{name!r} has no argument {unknown[0]!r}; it is {text!r}.")
     # The sampler's own checks, before any work.
-    MixedSampler(_Pair(), **{key: value for key, value in mixing.items() if key != "soft_labels" and value != AUTO})
+    try:
+        MixedSampler(_Pair(), **{key: value for key, value in mixing.items() if key != "soft_labels" and value != AUTO})
+    except TypeError as error:
+        raise ValueError(f"Arguments of the sampler are numbers, and there is {text!r}: {error}.") from error
     weight = mixing.get("soft_labels", 0)
     if isinstance(weight, str) or not 0 <= weight <= 1:
         raise ValueError(f"'soft_labels' is a weight between 0 and 1, and it is {weight}.")
     return Source(text, partial(SOURCES[name], **chosen) if chosen else SOURCES[name], mixing)
+
+
+def _arguments(name: str) -> set[str]:
+    r"""Returns the names of a source's own arguments."""
+    if name in MODELS:
+        return set(inspect.signature(GAEAugmenter).parameters) - {"model", "random_state", "progress"}
+    return set(inspect.signature(DeepSMOTE).parameters) if name == "deepsmote" else set()
 
 
 class _Pair:

@@ -91,6 +91,7 @@ STRATEGIES = {
     "square-root sampling": Strategy(0.5, square_root_softmax),
     "mixup": Strategy(1, cross_entropy, "mixup"),
     "cutmix": Strategy(1, cross_entropy, "cutmix"),
+    "balanced softmax, cutmix": Strategy(0, balanced_softmax, "cutmix"),
     "square-root sampling, half cutmix": Strategy(0.5, square_root_softmax, "cutmix", mixed_part=0.5),
 }
 """The strategies by name.

@@ -32,8 +32,8 @@ MIXUP, CUTMIX = 0.2, 1.0
 AT_ONCE = 1000
 """The images that pass through a network together where nothing is learned."""
 
-PADDING = 4
-"""The pixels about an image that a crop may move into."""
+SIDE, PADDING = 32, 4
+"""The side of the images in colour, and the pixels about one that a crop may move into."""
 
 
 class Batches(Dataset[Labelled]):
@@ -76,7 +76,7 @@ class Training(LightningModule):
         self.generator = make_generator(seed, "regime")
         self.strong = v2.Compose(
             [
-                v2.RandomCrop(32, padding=PADDING),
+                v2.RandomCrop(SIDE, padding=PADDING),
                 v2.RandomHorizontalFlip(),
                 v2.TrivialAugmentWide(),
             ]

@@ -18,8 +18,11 @@ from .images import Labelled, checked_pair
 HELD_OUT = 0.2
 """The part of each class that a choice is made on."""
 
-CERTAINTY = 0.9
-"""How sure a gain above 0 has to be, one-sided, before synthetic images are used."""
+CERTAINTY = 0.95
+"""How sure a gain above 0 has to be, one-sided, before synthetic images are used.
+
+The better of two fractions is looked at, so that images of no use pass about once in ten times.
+"""
 
 Predict = Callable[[Tensor], Tensor]
 """From images to labels."""
@@ -101,7 +104,7 @@ def choose_synthetic_fraction(
 
     Every split holds a fifth of each class out, makes synthetic images from the rest alone, trains one classifier for
     each fraction and one without synthetic images, and scores them on what was held out. A fraction is taken only if
-    the mean gain of the splits is above 0 with a one-sided certainty of 90 %, by Student's t: where synthetic images
+    the mean gain of the splits is above 0 with a one-sided certainty of 95 %, by Student's t: where synthetic images
     do not help, none are used. Test images are not needed, and not to be passed.
 
     Args:
