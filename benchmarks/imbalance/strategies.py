@@ -5,7 +5,7 @@ __all__ = ["OWN", "STRATEGIES", "Strategy"]
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -69,8 +69,10 @@ def deferred(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Te
     return _weighted_mean(logits, targets, weights / weights.mean())
 
 
-def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float, *, balance: float = 0.0) -> Tensor:
+def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float, *, balance: float) -> Tensor:
     r"""Returns the cross-entropy of logits that are shifted by the logarithm of the classes' frequencies in batches.
+
+    The balance is that of the sampling.
 
     References:
         | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
@@ -80,19 +82,22 @@ def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: floa
     return functional.cross_entropy(logits + torch.log(frequencies / frequencies.sum()), targets)
 
 
-square_root_softmax = partial(balanced_softmax, balance=0.5)
+def _left_to_loss(balance: float, **mixing: Any) -> Strategy:
+    r"""Returns the strategy whose loss makes up for the imbalance that its sampling leaves."""
+    return Strategy(balance, partial(balanced_softmax, balance=balance), **mixing)
+
 
 STRATEGIES = {
     "plain": Strategy(0, cross_entropy),
     "class weights": Strategy(0, weighted),
     "class-balanced sampling": Strategy(1, cross_entropy),
     "deferred re-weighting": Strategy(0, deferred),
-    "balanced softmax": Strategy(0, balanced_softmax),
-    "square-root sampling": Strategy(0.5, square_root_softmax),
+    "balanced softmax": _left_to_loss(0),
+    "square-root sampling": _left_to_loss(0.5),
     "mixup": Strategy(1, cross_entropy, "mixup"),
     "cutmix": Strategy(1, cross_entropy, "cutmix"),
-    "balanced softmax, cutmix": Strategy(0, balanced_softmax, "cutmix"),
-    "square-root sampling, half cutmix": Strategy(0.5, square_root_softmax, "cutmix", mixed_part=0.5),
+    "balanced softmax, cutmix": _left_to_loss(0, mix="cutmix"),
+    "square-root sampling, half cutmix": _left_to_loss(0.5, mix="cutmix", mixed_part=0.5),
 }
 """The strategies by name.
 
