@@ -53,9 +53,11 @@ def draw_gains(found: list[Gain], path: Path) -> None:
     A point is a mean over seeds, strategies and regimes; in the first picture one of a class, else of a source in a
     data set with a profile.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator
 
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     sources = sorted({gain.run.source for gain in found})
     figure = Figure(figsize=(12, 9), layout="constrained")
     axes = figure.subplots(2, 2).flatten()
@@ -82,7 +84,7 @@ def draw_gains(found: list[Gain], path: Path) -> None:
         )
         for axis, points in zip(axes, series, strict=True):
             x, y = zip(*points, strict=True)
-            axis.plot(x, y, "o", color=f"C{number % 10}", markersize=4, alpha=0.7, label=source)
+            axis.plot(x, y, "o", color=colours[number % len(colours)], markersize=4, alpha=0.7, label=source)
     titles = ("real images of the class", "largest to smallest class", "synthetic images", "FID (classifier features)")
     for axis, title in zip(axes, titles, strict=True):
         axis.axhline(0, color="0.7", linewidth=1)

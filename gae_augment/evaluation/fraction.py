@@ -21,7 +21,7 @@ HELD_OUT = 0.2
 CERTAINTY = 0.95
 """How sure a gain above 0 has to be, one-sided, before synthetic images are used.
 
-The better of two fractions is looked at, so that images of no use pass about once in ten times.
+The better of two fractions is looked at, so that images of no use pass one time in twelve.
 """
 
 Predict = Callable[[Tensor], Tensor]
