@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from .runs import Run
+from .runs import CellKey, Run
 from .sources import NOTHING
 from .strategies import STRATEGIES
 
@@ -14,12 +14,8 @@ CHOSEN = "chosen strategy"
 """The name of the rows. They hold the runs of the strategies that were chosen, and nothing is trained for them."""
 
 
-Place = tuple[str | int, ...]
-"""A cell, a budget and a seed."""
-
-
-def _place(run: Run) -> Place:
-    return run.dataset, run.profile, run.regime, run.settings, run.seed
+Place = tuple[CellKey, int]
+"""A cell with its budget, and a seed."""
 
 
 def chosen_strategies(runs: Iterable[Run]) -> dict[Place, str]:
@@ -31,7 +27,7 @@ def chosen_strategies(runs: Iterable[Run]) -> dict[Place, str]:
     scores: dict[Place, dict[str, float]] = {}
     for run in runs:
         if run.on == "validation" and run.source == NOTHING:
-            scores.setdefault(_place(run), {})[run.strategy] = run.balanced_accuracy
+            scores.setdefault((run.cell, run.seed), {})[run.strategy] = run.balanced_accuracy
     order = list(STRATEGIES)
     return {
         place: max(sorted(own, key=order.index), key=own.__getitem__) for place, own in scores.items() if len(own) > 1
@@ -44,9 +40,9 @@ def chosen_runs(runs: Iterable[Run], chosen: Mapping[Place, str]) -> list[Run]:
     They are with synthetic images and without; the choice is the same for both, and knows of none. Sources count that
     were measured with every seed of the cell and budget that has a choice.
     """
-    found: dict[tuple[str | int, ...], list[Run]] = {}
+    found: dict[tuple[CellKey, str], list[Run]] = {}
     for run in runs:
-        if run.on == "test" and chosen.get(_place(run)) == run.strategy:
-            found.setdefault((*_place(run)[:4], run.source), []).append(replace(run, strategy=CHOSEN))
-    seeds = Counter(place[:4] for place in chosen)
-    return [run for key, own in found.items() if len(own) == seeds[key[:4]] for run in own]
+        if run.on == "test" and chosen.get((run.cell, run.seed)) == run.strategy:
+            found.setdefault((run.cell, run.source), []).append(replace(run, strategy=CHOSEN))
+    seeds = Counter(cell for cell, _ in chosen)
+    return [run for (cell, _), own in found.items() if len(own) == seeds[cell] for run in own]

@@ -40,11 +40,11 @@ def gains(runs: Iterable[Run]) -> list[Gain]:
     r"""Returns every run with synthetic images beside the one without, where there is one from the same device."""
     runs = list(runs)
 
-    def cell(run: Run) -> tuple[str | int, ...]:
-        return run.dataset, run.profile, run.regime, run.on, run.settings, run.strategy, run.seed, run.device
+    def pairing(run: Run) -> tuple[object, ...]:
+        return run.cell, run.on, run.strategy, run.seed, run.device
 
-    bases = {cell(run): run for run in runs if run.source == NOTHING}
-    return [Gain(run, bases[cell(run)]) for run in runs if run.source != NOTHING and cell(run) in bases]
+    bases = {pairing(run): run for run in runs if run.source == NOTHING}
+    return [Gain(run, bases[pairing(run)]) for run in runs if run.source != NOTHING and pairing(run) in bases]
 
 
 def draw_gains(found: list[Gain], path: Path) -> None:

@@ -18,7 +18,7 @@ from ..paper.tables import markdown
 from .cells import MEASURED_ON
 from .choices import CHOSEN, chosen_runs, chosen_strategies
 from .pictures import Gain, draw_gains, gains
-from .runs import Run, run_table
+from .runs import CellKey, Run, run_table
 from .sources import NOTHING
 from .strategies import OWN
 
@@ -33,14 +33,14 @@ COMPARISONS = "comparisons.csv"
 Row = tuple[str, str]
 """A strategy and a source."""
 
-CellRuns = dict[tuple[str, str, str, str], list[Run]]
-"""The runs by data set, profile, regime and budget."""
+CellRuns = dict[CellKey, list[Run]]
+"""The runs by cell and budget."""
 
 
 def _by_cell(runs: Iterable[Run]) -> CellRuns:
     cells: CellRuns = {}
     for run in runs:
-        cells.setdefault((run.dataset, run.profile, run.regime, run.settings), []).append(run)
+        cells.setdefault(run.cell, []).append(run)
     return dict(sorted(cells.items()))
 
 
@@ -161,15 +161,14 @@ class Comparison:
 
 def comparisons(runs: Sequence[Run]) -> list[Comparison]:
     r"""Returns each of our rows of one cell beside each baseline."""
-    rows, cell = _by_row(runs), runs[0]
+    rows = _by_row(runs)
     found = []
     for ours, baseline in product(filter(is_ours, sorted(rows)), filter(is_baseline, sorted(rows))):
         if difference := differences(rows[ours], rows[baseline]):
             seeds = len(_common_seeds(rows[ours], rows[baseline]))
             low, high = (None if end is None else round(end, 3) for end in (difference.low, difference.high))
-            place = (cell.on, cell.dataset, cell.profile, cell.regime, cell.settings)
             points = round(difference.mean, 3)
-            found.append(Comparison(*place, _name(ours), _name(baseline), points, low, high, seeds))
+            found.append(Comparison(runs[0].on, *runs[0].cell, _name(ours), _name(baseline), points, low, high, seeds))
     return found
 
 
@@ -224,11 +223,11 @@ def composed(runs: Iterable[Run]) -> str:
     Cells count that were measured with every seed of the row. They are taken as they are: the interval is for other
     seeds in these cells, not for other data sets.
     """
-    rows: dict[Row, dict[int, dict[tuple[str, ...], float]]] = {}
+    rows: dict[Row, dict[int, dict[CellKey, float]]] = {}
     for gain in gains(runs):
         run = gain.run
         of_seed = rows.setdefault((run.strategy, run.source), {}).setdefault(run.seed, {})
-        of_seed[run.dataset, run.profile, run.regime, run.settings] = gain.points
+        of_seed[run.cell] = gain.points
     found = []
     for (strategy, source), seeds in rows.items():
         if cells := set.intersection(*map(set, seeds.values())):
@@ -319,7 +318,7 @@ def write_report(output: Path) -> None:
         for own_cell, own in by_cell.items():
             dataset, profile, regime, settings = own_cell
             parts += [f"## {dataset}, {profile}, {regime}; measured on {on} images\n", f"{settings}\n", summary(own)]
-            if on == "test" and (often := Counter(what for place, what in chosen.items() if place[:4] == own_cell)):
+            if on == "test" and (often := Counter(what for (cell, _), what in chosen.items() if cell == own_cell)):
                 parts.append(f"{CHOSEN}: {', '.join(f'{name} ({n})' for name, n in often.most_common())}\n")
             compared += comparisons(own)
         if found := gains(measured):

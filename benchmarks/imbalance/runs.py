@@ -1,6 +1,6 @@
 r"""Runs: a classifier trained in one way on one cell, and measured. Each is done once, and kept in a table."""
 
-__all__ = ["Plan", "Run", "do_runs", "run_table"]
+__all__ = ["CellKey", "Plan", "Run", "do_runs", "run_table"]
 
 import time
 from collections.abc import Sequence
@@ -47,6 +47,10 @@ FEATURES_LEARNED_FROM = 128_000
 """The classifier whose features FID is measured by sees so many images, each of a small set several times."""
 
 
+CellKey = tuple[str, str, str, str]
+"""A data set, a profile, a regime and a budget in words."""
+
+
 @dataclass(frozen=True)
 class Run:
     r"""One line of the table: what was done, and what came out.
@@ -82,6 +86,11 @@ class Run:
     training_seconds: float
     device: str
     versions: str
+
+    @property
+    def cell(self) -> CellKey:
+        r"""The cell and the budget, within which runs are compared."""
+        return self.dataset, self.profile, self.regime, self.settings
 
 
 KEY = ("dataset", "profile", "regime", "strategy", "source", "seed", "on", "settings")
