@@ -1,9 +1,38 @@
 r"""Synthetic images for the scarce classes of a PyTorch classifier, from generative autoencoders."""
 
-from .augmenter import GAEAugmenter
-from .datasets import AugmentedDataset
-from .objectives import MODELS
-from .samplers import MixedSampler
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .augmenter import GAEAugmenter
+    from .datasets import AugmentedDataset
+    from .objectives import MODELS
+    from .samplers import MixedSampler
 
 __all__ = ["MODELS", "AugmentedDataset", "GAEAugmenter", "MixedSampler"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "MODELS": "objectives",
+    "AugmentedDataset": "datasets",
+    "GAEAugmenter": "augmenter",
+    "MixedSampler": "samplers",
+}
+"""The module of each name, which is imported when the name is first asked for.
+
+A process that unpickles a training set, such as the worker of a DataLoader, needs no scikit-learn, and importing that
+takes two thirds of the time that torch takes.
+"""
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

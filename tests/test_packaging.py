@@ -111,12 +111,25 @@ def test_evaluation_never_sees_an_augmenter(name):
     assert not {"augmenter", "datasets", "generator"} & {room(other) for other in imported(name, MODULES[name])}
 
 
-def test_importing_the_package_pulls_in_no_optional_library():
-    program = """if True:
-        import sys
-        import gae_augment
-        optional = {"lightning", "pytorch_lightning", "ray", "imblearn", "matplotlib", "torch_fidelity"}
-        print(*sorted(optional & {name.split(".")[0] for name in sys.modules}))
-    """
+def modules_after(statement):
+    program = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
-    assert run.stdout.split() == []
+    return set(run.stdout.split())
+
+
+def test_importing_all_names_pulls_in_no_optional_library():
+    imported = modules_after("from gae_augment import *; GAEAugmenter, AugmentedDataset, MixedSampler, MODELS")
+    assert {"torch", "sklearn"} <= imported
+    assert not imported & {"lightning", "pytorch_lightning", "ray", "imblearn", "matplotlib", "torch_fidelity"}
+
+
+def test_what_workers_of_a_loader_need_pulls_in_no_scikit_learn():
+    imported = modules_after("from gae_augment import AugmentedDataset, MixedSampler; import gae_augment.integrations")
+    assert {"torch", "torchvision"} <= imported
+    assert not imported & {"sklearn", "joblib"}
+
+
+def test_the_package_lists_its_names_and_has_no_others():
+    assert set(gae_augment.__all__) <= set(dir(gae_augment))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        gae_augment.nonsense  # noqa: B018
