@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from threading import Event
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .datasets import AugmentedDataset
+from .devices import resolve_device
 from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
 from .networks import Architecture, resolve_architecture
 from .objectives import MODELS, Model
@@ -26,6 +28,7 @@ from .reading import class_names, open_source
 from .seeding import derive_seed, resolve_random_state
 from .settings import GeneratorSettings
 from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
+from .threads import map_in_threads
 from .values import ValueScale
 
 
@@ -68,8 +71,9 @@ class GAEAugmenter(BaseEstimator):
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
         device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.
-        n_jobs: How many classes are fitted at the same time, each on one thread, as in joblib; -1 is one per core. The
-            images do not depend on it.
+        n_jobs: How many classes are fitted at the same time, each on one thread. ``None`` is as many as PyTorch has
+            threads, inside of this process, or what a context of joblib's says; a number is as in joblib, in processes
+            of their own, and -1 one per core. The images do not depend on it.
         random_state: The seed of everything. ``None`` is a new one for every fit.
         progress: Whether to show a progress bar.
 
@@ -228,6 +232,32 @@ class GAEAugmenter(BaseEstimator):
     def _fit_classes(
         self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale, bar: tqdm
     ) -> Iterator[Generator | str]:
+        stopped = Event()
+
+        def fit(label: Label, progress: Progress) -> partial[Generator | str]:
+            # One seed for each label, so that a class comes out the same whichever other classes there are.
+            seed = derive_seed(self.seed_, "fit", label)
+            # As an array, so that joblib hands large ones to its workers as a memory map.
+            return partial(_fit_class, images[label].numpy(), settings, values, seed, progress)
+
+        def show(label: Label) -> Progress:
+            def progress(error: float, delta: float | None) -> None:
+                if stopped.is_set():
+                    raise InterruptedError("the fit was broken off")
+                _show(bar, self.class_names_[label], error, delta)
+
+            return progress
+
+        # Without a number, not even one that a context of joblib's has set, it is threads, which need no start.
+        if self.n_jobs is None and effective_n_jobs(None) == 1:
+            tasks = [fit(label, show(label)) for label in images]
+            on_cpu = resolve_device(settings.device).type == "cpu"
+            try:
+                yield from map_in_threads(partial.__call__, tasks) if on_cpu else (task() for task in tasks)
+            finally:
+                # A fit that nobody waits for any more ends at its next check.
+                stopped.set()
+            return
         # A bar can be moved from this process only.
         inline = effective_n_jobs(self.n_jobs) == 1
         try:
@@ -235,19 +265,7 @@ class GAEAugmenter(BaseEstimator):
         except ValueError:
             # Some of joblib's backends give their results at the end only.
             parallel = Parallel(n_jobs=self.n_jobs)
-        tasks = (
-            delayed(_fit_class)(
-                # As an array, so that joblib hands large ones to its workers as a memory map.
-                own.numpy(),
-                settings,
-                values,
-                # One seed for each label, so that a class comes out the same whichever other classes there are.
-                derive_seed(self.seed_, "fit", label),
-                partial(_show, bar, self.class_names_[label]) if inline else silent,
-            )
-            for label, own in images.items()
-        )
-        return iter(parallel(tasks))
+        yield from parallel(delayed(fit(label, show(label) if inline else silent))() for label in images)
 
     def _warn_of_delta(self) -> None:
         missed = {label: report for label, report in self.report_.items() if report.delta_reached is False}

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     fitting.add_argument("--model", default="gae", choices=list(MODELS), help="the generative model (default: gae)")
     fitting.add_argument("--seed", type=int, default=0, help="what everything random depends on (default: 0)")
     fitting.add_argument("--device", default="auto", help="cpu, cuda or auto (default: a GPU if there is one)")
-    fitting.add_argument("--jobs", type=int, default=-1, help="classes fitted at the same time (default: one per core)")
+    fitting.add_argument("--jobs", type=int, help="classes fitted at the same time (default: one per core)")
 
     command = commands.add_parser("demo", help="a long-tailed data set, a classifier with and without synthetic images")
     command.set_defaults(run=_demo)
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         help="turn, shift and scale training images at random (default: yes)",
     )
     command.add_argument("--device", default="auto", help="cpu, cuda or auto (default: a GPU if there is one)")
-    command.add_argument("--jobs", type=int, default=-1, help="classes fitted at the same time (default: one per core)")
+    command.add_argument("--jobs", type=int, help="classes fitted at the same time (default: one per core)")
     command.add_argument(
         "--inception",
         action="store_true",

@@ -4,7 +4,8 @@ __all__ = ["DENSITIES", "AncestralMixture", "GaussianMixture", "LatentDensity", 
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol, Self
@@ -16,6 +17,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 from .seeding import make_generator
+from .threads import SharedContext
 
 CODES_PER_COMPONENT = 20
 """A component of a mixture is supported by so many codes at least."""
@@ -304,7 +306,6 @@ def fit_mixture(
         seed: The seed of the initialisation.
         start: A mixture of the same kind to begin with.
     """
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Mixture
 
     mixture = Mixture(
@@ -317,10 +318,21 @@ def fit_mixture(
         means_init=None if start is None else start.means_,
         precisions_init=None if start is None else start.precisions_,
     )
-    with warnings.catch_warnings():
-        # A mixture that is still creeping after 200 steps is as good as its criterion says.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with _CREEPING_ALLOWED:
         return mixture.fit(z)
+
+
+@contextmanager
+def _creeping_allowed() -> Iterator[None]:
+    r"""A mixture that is still creeping after 200 steps is as good as its criterion says."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
+_CREEPING_ALLOWED = SharedContext(_creeping_allowed)
 
 
 def _numbers(least: int, cap: int) -> list[int]:

@@ -1,16 +1,15 @@
 r"""A generator: the generative model of one class."""
 
-__all__ = ["FitReport", "Generator", "Progress", "silent", "single_threaded"]
+__all__ = ["FitReport", "Generator", "Progress", "silent"]
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from .densities import DENSITIES, GaussianMixture, LatentDensity
@@ -19,6 +18,7 @@ from .networks import Autoencoder, build_autoencoder
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
+from .threads import map_in_threads, single_threaded
 from .training import RESOLVED, TrainingLog, spread, train
 from .values import ValueScale
 
@@ -92,25 +92,14 @@ class FitReport:
     seconds: float
 
 
-@contextmanager
-def single_threaded() -> Iterator[None]:
-    r"""Runs the arithmetic on one CPU thread.
-
-    The order of a sum, and with it the last bits of a fit, changes with the number of threads. On one thread a class
-    comes out the same whatever the machine's and the job's number is; classes run side by side in processes instead.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _on(device: torch.device, images: Tensor) -> Tensor:
     r"""Returns images on a device, in a type that can be indexed there."""
     return images.to(INDEXED.get(images.dtype, images.dtype)).to(device)
+
+
+def _side_by_side(function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Iterable[Tensor]:
+    r"""Returns a function of each batch; a GPU is kept busy by one after another."""
+    return map(function, batches) if batches[0].is_cuda else map_in_threads(function, batches)
 
 
 class Generator:
@@ -278,27 +267,39 @@ class Generator:
         least, most = settings.component_range(MOST_COMPONENTS)
         self.density = DENSITIES[density](most, min_components=least) if density == "mixture" else DENSITIES[density]()
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         r"""Returns the codes of images of shape :math:`(N, *)`, with shape :math:`(N, d)`."""
         device = next(self.network.parameters()).device
-        batches = images.to(device).split(DECODED_AT_ONCE)
-        return torch.cat([self.network.encode(self.values.to_network(batch)) for batch in batches])
 
-    @torch.no_grad()
+        @torch.no_grad()
+        def encoded(batch: Tensor) -> Tensor:
+            return self.network.encode(self.values.to_network(batch))
+
+        return torch.cat(list(_side_by_side(encoded, images.to(device).split(DECODED_AT_ONCE))))
+
     def decode(self, z: Tensor) -> Tensor:
         r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU."""
+
+        @torch.no_grad()
+        def decoded(batch: Tensor) -> Tensor:
+            return self.values.from_network(self.network.decode(batch)).cpu()
+
+        with self._on_device() as device:
+            return torch.cat(list(_side_by_side(decoded, z.float().to(device).split(DECODED_AT_ONCE))))
+
+    @contextmanager
+    def _on_device(self) -> Iterator[torch.device]:
+        r"""Lends the network to the device that the work is done on."""
         device = resolve_device(self.settings.device)
         self.network.to(device)
-        batches = z.float().to(device).split(DECODED_AT_ONCE)
-        images = [self.values.from_network(self.network.decode(batch)).cpu() for batch in batches]
-        self.network.cpu()
-        return torch.cat(images)
+        try:
+            yield device
+        finally:
+            self.network.cpu()
 
     def reconstruct(self, images: Tensor) -> Tensor:
         r"""Returns images of shape :math:`(N, *)` as the autoencoder gives them back."""
-        with single_threaded():
-            return self.decode(self.encode(images))
+        return self.decode(self.encode(images))
 
     def sample(self, n: int, *, seed: int) -> Tensor:
         r"""Returns :math:`n` new images, with shape :math:`(n, *)`, in the user's type and value range.
@@ -309,7 +310,7 @@ class Generator:
         """
         with single_threaded():
             z = self.draw_codes(n, make_generator(seed, "sample"))
-            return self.decode(z) if self.anchors is None else self._decode_anchored(z, self.anchors)
+        return self.decode(z) if self.anchors is None else self._decode_anchored(z, self.anchors)
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         r"""Returns :math:`n` new codes, with shape :math:`(n, d)`.
@@ -327,22 +328,36 @@ class Generator:
             z[outside] = self.density.sample(int(outside.sum()), generator)
         return z
 
-    @torch.no_grad()
     def _decode_anchored(self, z: Tensor, anchors: Tensor) -> Tensor:
-        device = resolve_device(self.settings.device)
-        self.network.to(device)
-        anchors = _on(device, anchors)
-        codes = self.encode(anchors)
         reach = self.settings.reach_for(self.shape)
         assert reach is not None
-        images = []
-        for batch in z.float().to(device).split(DECODED_AT_ONCE):
-            nearest = torch.cdist(batch, codes).argmin(dim=1)
-            reached = codes[nearest] + reach * (batch - codes[nearest])
-            new, old = (self.values.expectation(self.network.decode(some)) for some in (reached, codes[nearest]))
-            images.append(self.values.from_values(self.values.to_network(anchors[nearest]) + (new - old)).cpu())
-        self.network.cpu()
-        return torch.cat(images)
+        with self._on_device() as device:
+            anchors, z = _on(device, anchors), z.float().to(device)
+            codes = self.encode(anchors)
+
+            @torch.no_grad()
+            def nearest_of(batch: Tensor) -> Tensor:
+                return torch.cdist(batch, codes).argmin(dim=1)
+
+            nearest = torch.cat(list(_side_by_side(nearest_of, z.split(DECODED_AT_ONCE))))
+
+            @torch.no_grad()
+            def decoded(chosen: Tensor) -> Tensor:
+                own, place = nearest[chosen].unique_consecutive(return_inverse=True)
+                # What the autoencoder misses of each training image, once for all new images that keep it.
+                missed = self.values.to_network(anchors[own]) - self._expected(codes[own])
+                start = codes[nearest[chosen]]
+                moved = self._expected(start + reach * (z[chosen] - start))
+                return self.values.from_values(moved + missed[place]).cpu()
+
+            # The neighbours of a training image come together, so that it is decoded once and not for each of them.
+            order = nearest.argsort(stable=True)
+            images = torch.cat(list(_side_by_side(decoded, order.split(DECODED_AT_ONCE))))
+        return images[order.argsort().cpu()]
+
+    def _expected(self, z: Tensor) -> Tensor:
+        r"""Returns what images of codes are on the scale of the network's inputs."""
+        return self.values.expectation(self.network.decode(z))
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         r"""Returns what a fitted generator is: plain values for a JSON header, and tensors."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import gae_augment.settings
-from gae_augment.generator import HOLD_OUT_FROM, PART_OF_SPREAD, Generator, single_threaded
+from gae_augment.generator import HOLD_OUT_FROM, PART_OF_SPREAD, Generator
 from gae_augment.objectives import excess_error
 from gae_augment.seeding import make_generator
 from gae_augment.settings import GeneratorSettings
@@ -195,20 +195,6 @@ def test_other_settings_are_refused(setting, message):
 def test_precision_is_the_faster_one_that_suits(fast, device, shape, settings, precision, monkeypatch):
     monkeypatch.setattr(gae_augment.settings, "multiplies_bfloat16_fast", lambda device: fast)
     assert GeneratorSettings(**settings).precision_for(shape, torch.device(device)) == precision
-
-
-def test_threads_are_given_back():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with single_threaded():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == 2
-        with pytest.raises(ZeroDivisionError), single_threaded():
-            raise ZeroDivisionError
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.fixture

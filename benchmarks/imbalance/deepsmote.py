@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from gae_augment.devices import resolve_device
 from gae_augment.evaluation.images import Labelled, to_unit
-from gae_augment.generator import single_threaded
 from gae_augment.networks import build_autoencoder
 from gae_augment.seeding import make_generator
+from gae_augment.threads import single_threaded
 
 
 class DeepSMOTE:

@@ -2,17 +2,15 @@ r"""Variational autoencoders of pythae, one for each class."""
 
 __all__ = ["fit_pythae"]
 
-import contextlib
-import io
-import logging
 import tempfile
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.seeding import global_seed
+
+from ..silence import silence
 
 LATENT_DIM = 10
 
@@ -56,7 +54,7 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
                 no_cuda=not torch.cuda.is_available(),
                 seed=seed,
             )
-            with _silence():
+            with silence():
                 TrainingPipeline(model=model, training_config=settings)(train_data=own)
             sampler = (
                 NormalSampler(model)
@@ -66,16 +64,3 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
             new = sampler.sample(num_samples=number, batch_size=min(number, 500), return_gen=True)
             made[label] = new.detach().cpu().clamp(0, 1).mul(255).round().byte().view(number, *images.shape[1:])
     return made
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    r"""Lets pythae train without its bars and the lines that it logs for each epoch."""
-    before = logging.root.manager.disable
-    # Each of its loggers has a level and a handler of its own.
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

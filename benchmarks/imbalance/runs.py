@@ -20,8 +20,8 @@ from gae_augment.devices import resolve_device
 from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics, memorisation
 from gae_augment.evaluation.fraction import Predict
 from gae_augment.evaluation.images import Labelled
-from gae_augment.generator import single_threaded
 from gae_augment.seeding import make_generator
+from gae_augment.threads import single_threaded
 
 from ..data import load_images
 from ..features import classifier_features

@@ -80,7 +80,7 @@ def run_demo(
     synthetic_fraction: float = 0.5,
     inception: bool = False,
     device: str = "auto",
-    n_jobs: int | None = -1,
+    n_jobs: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
     r"""Makes a data set long-tailed, fits an augmenter to it, and trains a classifier with and without; once per seed.

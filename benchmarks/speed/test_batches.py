@@ -1,0 +1,97 @@
+r"""What mixing adds to an epoch of training batches."""
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from torchvision.transforms import v2
+
+from gae_augment import GAEAugmenter, MixedSampler
+from gae_augment.integrations.lightning import GAEDataModule
+from gae_augment.seeding import make_generator
+
+from .test_fit import noise
+
+LARGE, SMALL = 9000, 1000
+
+
+class Images(torch.utils.data.Dataset):
+    r"""A set of images and labels with a transform, as torchvision's sets are."""
+
+    def __init__(self, images, labels, transform=None):
+        self.images, self.targets, self.transform = images, labels.tolist(), transform
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        return (image if self.transform is None else self.transform(image)), self.targets[index]
+
+
+TRANSFORM = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomCrop(28, padding=4), v2.ToDtype(torch.float32, scale=True)])
+
+
+def base(transform=None):
+    labels = torch.tensor([0] * LARGE + [1] * SMALL)
+    return Images(noise(len(labels)), labels, transform)
+
+
+def augmenter():
+    return GAEAugmenter(epochs=1, delta=10.0, random_state=0, progress=False)
+
+
+@pytest.mark.parametrize("transform", [None, TRANSFORM], ids=["no transform", "transform"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epoch(compare, workers, transform):
+    plain = base(transform)
+    mixed = augmenter().fit(plain).augment(plain)
+    settings = {"batch_size": 128, "num_workers": workers}
+    ours = DataLoader(mixed, sampler=MixedSampler(mixed), **settings)
+    reference = DataLoader(plain, shuffle=True, generator=make_generator(0), **settings)
+    compare(
+        lambda: sum(len(images) for images, _ in ours),
+        lambda: sum(len(images) for images, _ in reference),
+        what=f"an epoch of {len(plain)} images, {workers} workers, {'no ' if transform is None else 'a '}transform",
+        beside="the same loader on the base data set",
+        aim=1.05,
+        rounds=7,
+    )
+
+
+class Classifier(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 100), torch.nn.Linear(100, 2))
+
+    def training_step(self, batch, _):
+        return torch.nn.functional.cross_entropy(self.network(batch[0] / 255), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+
+
+def test_lightning_epoch(compare, tmp_path):
+    plain = TensorDataset(*(lambda one: (one.images, torch.tensor(one.targets)))(base()))
+    module = GAEDataModule(plain, augmenter(), batch_size=128, cache_dir=tmp_path)
+
+    def train(**data):
+        trainer = lightning.Trainer(
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="auto",
+            devices=1,
+        )
+        trainer.fit(Classifier(), **data)
+
+    loader = DataLoader(plain, batch_size=128, shuffle=True, generator=make_generator(0))
+    compare(
+        lambda: train(datamodule=module),
+        lambda: train(train_dataloaders=loader),
+        what=f"Lightning's epoch of {len(plain)} images",
+        beside="the same with a plain loader",
+        aim=1.05,
+    )

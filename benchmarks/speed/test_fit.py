@@ -1,0 +1,136 @@
+r"""Fitting, beside a loop in plain PyTorch and beside pythae."""
+
+import pytest
+import torch
+from sklearn.mixture import GaussianMixture
+
+from gae_augment import GAEAugmenter
+from gae_augment.devices import multiplies_bfloat16_fast, resolve_device
+from gae_augment.generator import Generator
+from gae_augment.seeding import make_generator
+from gae_augment.settings import GeneratorSettings
+
+from .references import BareFit, bare_objective, fit_pythae
+
+DEVICE = resolve_device("auto")
+
+PRECISION = torch.bfloat16 if multiplies_bfloat16_fast(DEVICE) else torch.float32
+"""What ``precision="auto"`` comes to for fully connected networks."""
+
+PAPER = {"architecture": "paper", "batch_size": 100, "latent_dim": 10, "learning_rate": 1e-3, "schedule": "constant"}
+
+
+def noise(n: int) -> torch.Tensor:
+    # A fit of so many epochs takes the same time whatever it sees.
+    return torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=make_generator(0))
+
+
+def paper_settings(model: str, epochs: int, components: int) -> GeneratorSettings:
+    bounded = {"delta": 1e-9} if model in ("gae", "rae_l2") else {}
+    return GeneratorSettings(
+        model=model, epochs=epochs, components=(components, components), anchored=False, **PAPER, **bounded
+    )
+
+
+@pytest.mark.parametrize("model", bare_objective)
+def test_epoch_by_the_paper(compare, model):
+    images = noise(20_000)
+    compare(
+        lambda: Generator(paper_settings(model, 1, 1)).fit(images, seed=0),
+        lambda: BareFit(model, (500, 500, 2000), 1, precision=PRECISION)(images.to(DEVICE)),
+        what=f"an epoch of `{model}` by the paper's protocol, 20 000 images",
+        beside="a bare loop at the same precision",
+        aim=1.05,
+        rounds=5,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", bare_objective)
+def test_fit_by_the_paper(compare, model):
+    images = noise(60_000)
+
+    def bare():
+        BareFit(model, (500, 500, 2000), 30, precision=PRECISION)(images.to(DEVICE))
+
+    compare(
+        lambda: Generator(paper_settings(model, 30, 1)).fit(images, seed=0),
+        bare,
+        what=f"the paper's fit of `{model}`, 60 000 images, 30 epochs",
+        beside="a bare loop at the same precision",
+        aim=1.05,
+        rounds=1,
+        warmup=False,
+    )
+
+
+def test_epoch_beside_pythae(compare):
+    pytest.importorskip("pythae", reason="pip install '.[benchmarks]'")
+    images = noise(20_000)
+    compare(
+        lambda: Generator(paper_settings("gae", 1, 10)).fit(images, seed=0),
+        lambda: fit_pythae(images, (500, 500, 2000), 1, 10),
+        what="an epoch of `gae` by the paper's protocol and a mixture of ten, 20 000 images",
+        beside="pythae's `AE` and `GaussianMixtureSampler`, same network and batch, float32",
+        rounds=3,
+    )
+
+
+@pytest.mark.slow
+def test_fit_beside_pythae(compare):
+    pytest.importorskip("pythae", reason="pip install '.[benchmarks]'")
+    images = noise(60_000)
+    compare(
+        lambda: Generator(paper_settings("gae", 30, 10)).fit(images, seed=0),
+        lambda: fit_pythae(images, (500, 500, 2000), 30, 10),
+        what="the paper's fit of `gae` and a mixture of ten, 60 000 images, 30 epochs",
+        beside="pythae's `AE` and `GaussianMixtureSampler`, same network and batch, float32",
+        aim=0.28,
+        rounds=1,
+        warmup=False,
+    )
+
+
+@pytest.mark.parametrize("n_jobs", [None, -1])
+def test_fit_of_40_classes(compare, n_jobs):
+    classes, each, epochs = 40, 100, 60
+    images = noise(classes * each + each + 1)
+    labels = torch.arange(classes).repeat_interleave(each)
+    # Of a larger class, so that the others are scarce.
+    labels = torch.cat([labels, torch.full((each + 1,), classes)])
+
+    def ours():
+        # Less than a step per epoch is not possible: an epoch of a hundred images is one step.
+        GAEAugmenter(epochs=epochs, delta=1e-9, progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
+
+    def bare():
+        fit = BareFit("gae", (1000, 500), epochs, precision=PRECISION)
+        for own in images[: classes * each].split(each):
+            decoder = fit(own.to(DEVICE))
+            assert decoder
+
+    with pytest.warns(UserWarning, match="did not come below"):
+        compare(
+            ours,
+            bare,
+            what=f"{classes} classes of {each} images, {epochs} steps each, `n_jobs={n_jobs}`",
+            beside="a bare loop at the same precision, one class after another",
+            aim=0.35,
+            rounds=3,
+        )
+
+
+@pytest.mark.parametrize("codes", [100, 6000])
+def test_mixture(compare, codes):
+    from gae_augment.densities import GaussianMixture as Ours
+
+    generator = make_generator(0)
+    z = torch.randn(codes, 10, generator=generator) + 3 * torch.randn(10, 10, generator=generator).repeat(
+        codes // 10, 1
+    )
+    compare(
+        lambda: Ours(10, min_components=10).fit(z),
+        lambda: GaussianMixture(10, random_state=0).fit(z.numpy()),
+        what=f"a mixture of ten Gaussians, fitted to {codes} codes",
+        beside="scikit-learn's `GaussianMixture`",
+    )

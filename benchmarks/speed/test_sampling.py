@@ -1,0 +1,37 @@
+r"""Sampling, beside the decoder's own forward pass."""
+
+import pytest
+import torch
+
+from gae_augment.devices import resolve_device
+from gae_augment.generator import Generator
+from gae_augment.seeding import make_generator
+from gae_augment.settings import GeneratorSettings
+
+from .test_fit import noise
+
+SAMPLES = 10_000
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+@pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
+def test_sample(compare, architecture, anchored):
+    settings = GeneratorSettings(epochs=1, architecture=architecture, anchored=anchored, delta=10.0)
+    generator = Generator(settings).fit(noise(1000), seed=0)
+    device = resolve_device("auto")
+    z = torch.randn(SAMPLES, generator.settings.latent_dim_for(generator.shape), generator=make_generator(0))
+
+    @torch.no_grad()
+    def decode() -> torch.Tensor:
+        network = generator.network.to(device)
+        return torch.cat(
+            [(network.decode(batch).sigmoid() * 255).round().byte().cpu() for batch in z.to(device).split(1000)]
+        )
+
+    compare(
+        lambda: generator.sample(SAMPLES, seed=0),
+        decode,
+        what=f"{SAMPLES} samples, architecture `{architecture}`, {'' if anchored else 'not '}anchored",
+        beside="the bare decoder and the conversion to bytes",
+        aim=1.11,
+    )
