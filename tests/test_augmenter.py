@@ -1,7 +1,9 @@
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import time
 import warnings
 
 import joblib
@@ -352,11 +354,52 @@ def test_number_of_jobs_does_not_matter(digits, make_augmenter):
     alone = make_augmenter(n_jobs=1).fit(*digits)
     together = make_augmenter(n_jobs=2).fit(*digits)
     with joblib.parallel_config("threading", n_jobs=2):
-        threads = make_augmenter().fit(*digits)
+        context = make_augmenter().fit(*digits)
     assert list(together.generators_) == [1, 2]
+    for augmenter in (together, context):
+        assert_same_images(augmenter, alone)
+
+
+def assert_same_images(augmenter, other, n=3):
     for label in (1, 2):
-        assert torch.equal(together.sample(label, 3, seed=0), alone.sample(label, 3, seed=0))
-        assert torch.equal(threads.sample(label, 3, seed=0), alone.sample(label, 3, seed=0))
+        assert torch.equal(augmenter.sample(label, n, seed=0), other.sample(label, n, seed=0))
+
+
+@pytest.mark.parametrize("settings", [{}, {"anchored": False}, {"architecture": "conv"}, {"precision": "float32"}])
+def test_number_of_threads_does_not_matter(digits, make_augmenter, settings):
+    alone = make_augmenter(n_jobs=1, **settings).fit(*digits)
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            # More images than are decoded at once, so that their decoding is shared among threads too.
+            assert_same_images(make_augmenter(**settings).fit(*digits), alone, n=2500)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_ctrl_c_ends_fits_that_run_side_by_side():
+    program = """if True:
+        import torch
+        from gae_augment import GAEAugmenter
+        torch.set_num_threads(2)
+        images = torch.rand(60, 1, 28, 28)
+        labels = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)
+        print("started", flush=True)
+        GAEAugmenter(delta=1e-9, epochs=10**6, progress=False, device="cpu").fit(images, labels)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "started\n"
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_other_classes_do_not_matter(digits, make_augmenter, fitted):
