@@ -71,9 +71,11 @@ class GAEAugmenter(BaseEstimator):
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
         device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.
-        n_jobs: How many classes are fitted at the same time, each on one thread. ``None`` is as many as PyTorch has
-            threads, inside of this process, or what a context of joblib's says; a number is as in joblib, in processes
-            of their own, and -1 one per core. The images do not depend on it.
+        n_jobs: How many classes are fitted at the same time. ``None`` is as many as PyTorch has threads for, inside of
+            this process, or what a context of joblib's says; a number is as in joblib, in processes of their own, and
+            -1 one per core. The images do not depend on it.
+        n_threads: How many CPU threads the training of a class is shared among. The last bits of images depend on it.
+            More than 1 pays for classes of thousands of images, where there are fewer such classes than cores.
         random_state: The seed of everything. ``None`` is a new one for every fit.
         progress: Whether to show a progress bar.
 
@@ -119,6 +121,7 @@ class GAEAugmenter(BaseEstimator):
         sampling_strategy: SamplingStrategy = "auto",
         device: str = "auto",
         n_jobs: int | None = None,
+        n_threads: int = 1,
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         progress: bool = True,
     ) -> None:
@@ -139,6 +142,7 @@ class GAEAugmenter(BaseEstimator):
         self.sampling_strategy = sampling_strategy
         self.device = device
         self.n_jobs = n_jobs
+        self.n_threads = n_threads
         self.random_state = random_state
         self.progress = progress
 
@@ -159,6 +163,7 @@ class GAEAugmenter(BaseEstimator):
             truncated=self.truncated,
             anchored=self.anchored,
             device=self.device,
+            n_threads=self.n_threads,
         )
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -253,7 +258,10 @@ class GAEAugmenter(BaseEstimator):
             tasks = [fit(label, show(label)) for label in images]
             on_cpu = resolve_device(settings.device).type == "cpu"
             try:
-                yield from map_in_threads(partial.__call__, tasks) if on_cpu else (task() for task in tasks)
+                if on_cpu:
+                    yield from map_in_threads(partial.__call__, tasks, settings.n_threads)
+                else:
+                    yield from (task() for task in tasks)
             finally:
                 # A fit that nobody waits for any more ends at its next check.
                 stopped.set()

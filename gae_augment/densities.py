@@ -17,7 +17,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 from .seeding import make_generator
-from .threads import SharedContext
+from .threads import SharedContext, use_threads
 
 CODES_PER_COMPONENT = 20
 """A component of a mixture is supported by so many codes at least."""
@@ -154,7 +154,10 @@ class GaussianMixture:
             z: The codes, with shape :math:`(N, d)`, :math:`N \geq 2`.
             seed: The seed of the initialisation.
         """
-        z = z.detach().cpu().double()
+        with use_threads(1):
+            return self._fit(z.detach().cpu().double(), seed)
+
+    def _fit(self, z: Tensor, seed: int) -> Self:
         mean, deviation = z.mean(dim=0), z.std(dim=0, correction=0)
         # In units of the codes' deviation, one regularisation fits every latent space. A dead dimension stays as it is.
         deviation = torch.where(deviation > 1e-12 * mean.abs().clamp(min=1.0), deviation, 0.0)
@@ -318,7 +321,8 @@ def fit_mixture(
         means_init=None if start is None else start.means_,
         precisions_init=None if start is None else start.precisions_,
     )
-    with _CREEPING_ALLOWED:
+    # Threads of k-means add up in an order of their own.
+    with use_threads(1), _CREEPING_ALLOWED:
         return mixture.fit(z)
 
 

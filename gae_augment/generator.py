@@ -18,7 +18,7 @@ from .networks import Autoencoder, build_autoencoder
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
-from .threads import map_in_threads, single_threaded
+from .threads import map_in_threads, use_threads
 from .training import RESOLVED, TrainingLog, spread, train
 from .values import ValueScale
 
@@ -151,16 +151,15 @@ class Generator:
         """
         if len(images) < LEAST_IMAGES:
             raise ValueError(f"A generator needs at least {LEAST_IMAGES} images, and there are {len(images)}.")
-        with single_threaded():
-            return self._fit(images, seed, values or ValueScale.of(images), progress)
-
-    def _fit(self, images: Tensor, seed: int, values: ValueScale, progress: Progress) -> Self:
         start = time.perf_counter()
+        with use_threads(1):
+            self.values = values or ValueScale.of(images)
         self.limits = None
-        self.shape, self.values = tuple(images.shape[1:]), values
+        self.shape = tuple(images.shape[1:])
         anchors = images.cpu()
         images = _on(resolve_device(self.settings.device), images)
-        log, delta = self._train(images, seed, progress)
+        with use_threads(self.settings.n_threads):
+            log, delta = self._train(images, seed, progress)
         if self.settings.density == "auto" and self._prior is not None:
             self.density = self._prior
         else:
@@ -308,7 +307,7 @@ class Generator:
         :math:`x_i` is the training image whose code :math:`z_i` is nearest to it: what the autoencoder cannot reproduce
         is kept from a real image, and the model moves it.
         """
-        with single_threaded():
+        with use_threads(1):
             z = self.draw_codes(n, make_generator(seed, "sample"))
         return self.decode(z) if self.anchors is None else self._decode_anchored(z, self.anchors)
 

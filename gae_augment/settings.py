@@ -60,6 +60,7 @@ class GeneratorSettings:
     truncated: bool = True
     anchored: bool | float | Literal["auto"] = "auto"
     device: str = "auto"
+    n_threads: int = 1
 
     def __post_init__(self) -> None:
         choices: dict[str, tuple[str, ...]] = {
@@ -88,9 +89,9 @@ class GeneratorSettings:
                     f"'components' is the most components, or the least and the most, such as (10, 10) for just ten, "
                     f"and it is {self.components!r}."
                 )
-        for name in ("latent_dim", "components", "epochs", "batch_size", "starts"):
+        for name in ("latent_dim", "components", "epochs", "batch_size", "starts", "n_threads"):
             value = getattr(self, name)
-            if (value == "auto" and name != "batch_size") or isinstance(value, tuple):
+            if (value == "auto" and name not in ("batch_size", "n_threads")) or isinstance(value, tuple):
                 continue
             if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
                 raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")

@@ -1,11 +1,11 @@
-r"""Threads: arithmetic on one of them, and pieces of work side by side.
+r"""Threads: how many share the arithmetic of a piece of work, and pieces of work side by side.
 
 The order of a sum, and with it the last bits of a result, changes with the number of threads that a matrix product is
-shared among. Every piece of work therefore runs on one thread, and several pieces run at a time: results are the same
-whatever the machine's cores are, and all of them are used.
+shared among. Every piece of work therefore has a fixed number of them, one as a rule, and several pieces run at a time:
+results are the same whatever the machine's cores are, and all of them are used.
 """
 
-__all__ = ["SharedContext", "map_in_threads", "single_threaded"]
+__all__ = ["SharedContext", "map_in_threads", "use_threads"]
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,36 +49,43 @@ _SINGLE_THREADED_BLAS = SharedContext(lambda: threadpool_limits(1, user_api="bla
 
 
 @contextmanager
-def single_threaded() -> Iterator[None]:
-    r"""Runs the arithmetic of the calling thread on that thread alone."""
+def use_threads(number: int) -> Iterator[None]:
+    r"""Shares the arithmetic of the calling thread among so many; that of NumPy and scikit-learn stays on one."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
-        # OpenMP counts threads for each thread that asks, BLAS for the process.
-        with _SINGLE_THREADED_BLAS, threadpool_limits(1, user_api="openmp"):
+        # OpenMP counts threads for each thread that asks, BLAS for the process. Torch's own is one of the former.
+        with _SINGLE_THREADED_BLAS, threadpool_limits(number, user_api="openmp"):
             yield
     finally:
         torch.set_num_threads(threads)
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    r"""Yields the results of a function in order, as many calls at a time as PyTorch has threads.
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads_each: int = 1
+) -> Iterator[Result]:
+    r"""Yields the results of a function in order, as many calls at a time as PyTorch has threads for.
 
-    Each call has one thread. Where PyTorch has one, as in the worker of a loader or of a pool, the calls come one after
-    another in the calling thread.
+    Where PyTorch has one thread, as in the worker of a loader or of a pool, the calls come one after another in the
+    calling thread.
+
+    Args:
+        function: What is called.
+        items: What it is called with.
+        threads_each: How many threads a call has.
     """
     items = list(items)
     threads = torch.get_num_threads()
-    workers = min(threads, len(items))
+    workers = min(threads // threads_each, len(items))
     if workers <= 1:
         for item in items:
-            with single_threaded():
+            with use_threads(threads_each):
                 result = function(item)
             yield result
         return
 
     def call(item: Item) -> Result:
-        with single_threaded():
+        with use_threads(threads_each):
             return function(item)
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="gae-augment")

@@ -70,6 +70,7 @@ def test_defaults_are_those_of_the_public_face():
         "sampling_strategy": "auto",
         "device": "auto",
         "n_jobs": None,
+        "n_threads": 1,
         "random_state": None,
         "progress": True,
     }
@@ -365,7 +366,11 @@ def assert_same_images(augmenter, other, n=3):
         assert torch.equal(augmenter.sample(label, n, seed=0), other.sample(label, n, seed=0))
 
 
-@pytest.mark.parametrize("settings", [{}, {"anchored": False}, {"architecture": "conv"}, {"precision": "float32"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"anchored": False}, {"architecture": "conv"}, {"precision": "float32"}, {"n_threads": 2}],
+    ids=["default", "not anchored", "convolutional", "float32", "two threads each"],
+)
 def test_number_of_threads_does_not_matter(digits, make_augmenter, settings):
     alone = make_augmenter(n_jobs=1, **settings).fit(*digits)
     before = torch.get_num_threads()
@@ -476,14 +481,14 @@ def test_boundary_that_is_reached_is_no_warning(digits, make_augmenter):
 
 
 def plant_a_fault(monkeypatch):
-    original = Generator._fit
+    original = Generator.fit
 
-    def fit(self, images, *options):
+    def fit(self, images, **options):
         if len(images) == 25:
             raise FloatingPointError("a planted fault")
-        return original(self, images, *options)
+        return original(self, images, **options)
 
-    monkeypatch.setattr(Generator, "_fit", fit)
+    monkeypatch.setattr(Generator, "fit", fit)
 
 
 def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmenter, fitted, monkeypatch):

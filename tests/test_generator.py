@@ -161,6 +161,8 @@ def test_settings_take_numbers_of_every_kind():
         ({"schedule": "linear"}, r"'schedule' is one of 'cosine', 'constant', and it is 'linear'"),
         ({"precision": "float16"}, r"'precision' is one of 'auto', 'float32', 'bfloat16', and it is 'float16'"),
         ({"starts": 0}, r"'starts' is an integer of at least 1, and it is 0"),
+        ({"n_threads": 0}, r"'n_threads' is an integer of at least 1, and it is 0"),
+        ({"n_threads": "auto"}, r"'n_threads' is an integer of at least 1, and it is 'auto'"),
         ({"model": "vae", "delta": 0.1}, r"'vae' trains for all its epochs; it is 0\.1\. Leave it at 'auto'"),
         ({"epochs": 2.5}, r"'epochs' is an integer of at least 1, and it is 2\.5"),
         ({"epochs": True}, r"and it is True"),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from gae_augment.threads import SharedContext, map_in_threads, single_threaded
+from gae_augment.threads import SharedContext, map_in_threads, use_threads
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ def four_threads():
 
 
 def test_threads_are_given_back(four_threads):
-    with single_threaded():
+    with use_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 4
-    with pytest.raises(ZeroDivisionError), single_threaded():
+    with pytest.raises(ZeroDivisionError), use_threads(1):
         raise ZeroDivisionError
     assert torch.get_num_threads() == 4
 
@@ -45,6 +45,22 @@ def test_calls_run_side_by_side_each_on_one_thread_and_come_in_order(four_thread
     thread.start()
     thread.join()
     assert started_later == [4]
+
+
+def test_calls_of_two_threads_each_are_half_as_many_at_a_time(four_threads):
+    at_once, lock, running = [], threading.Lock(), [0]
+
+    def call(_):
+        with lock:
+            running[0] += 1
+            at_once.append(running[0])
+        time.sleep(0.05)
+        with lock:
+            running[0] -= 1
+        return torch.get_num_threads()
+
+    assert set(map_in_threads(call, range(8), threads_each=2)) == {2}
+    assert max(at_once) == 2
 
 
 def test_one_thread_is_the_calling_one():
