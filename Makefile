@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
+BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench clean
@@ -11,7 +12,7 @@ help:
 	@echo "make demo    long-tailed digits, a classifier with and without synthetic images (DEMO='--dataset ...' for others)"
 	@echo "make test    the test suite with coverage"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   speed, beside references (BENCH='-k sample' for some of it, BENCH='-m slow' for what takes minutes)"
 	@echo "make clean   remove .venv and what was built"
 
 .venv/installed: pyproject.toml
@@ -36,7 +37,8 @@ format: .venv/installed
 	$(BIN)/ruff format .
 
 bench: .venv/installed
-	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-group-by=group
+	mkdir -p benchmarks/results/speed
+	$(BIN)/python -m pytest benchmarks/speed --benchmark-only --benchmark-json=benchmarks/results/speed/latest.json $(BENCH)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

@@ -3,7 +3,7 @@ r"""A training set of real and synthetic images."""
 __all__ = ["AugmentedDataset"]
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -211,6 +211,27 @@ class AugmentedDataset(VisionDataset):
         if self.is_synthetic[index]:
             return image, self._soft[self._place(index)].clone()
         return image, functional.one_hot(torch.tensor(label), self._soft.shape[1]).to(self._soft)
+
+    def __getitems__(self, indices: Iterable[int]) -> list[tuple[Any, int | Tensor]]:
+        r"""Returns several items, as loaders ask for them: what does not depend on the item is done once for all."""
+        indices = list(map(int, indices))
+        real = len(self) - len(self._synthetic)
+        plain = self._soft is None and self.transform is None
+        if not plain or not indices or min(indices) < 0 or max(indices) >= len(self):
+            return [self[index] for index in indices]
+        dataset, targets, transforms = self.dataset, self.targets, transforms_of(self.dataset)
+        # A copy: what becomes of an item must not reach the dataset. NumPy's, for torch would wake up all its threads.
+        as_bytes = self._synthetic.view(torch.uint8).numpy()[[index - real for index in indices if index >= real]]
+        copies = torch.from_numpy(as_bytes).view(self._synthetic.dtype).unbind()
+        made = iter(copies) if self._format.container == "tensor" else map(self._format.from_tensor, copies)
+
+        def synthetic(label: int) -> Any:
+            image = next(made)
+            for transform in transforms:
+                image, _ = transform(image, label)
+            return image
+
+        return [(dataset[index][0] if index < real else synthetic(targets[index]), targets[index]) for index in indices]
 
     def _place(self, index: int) -> int:
         r"""Returns the place of an item among the synthetic ones."""

@@ -120,6 +120,38 @@ def test_synthetic_items_are_the_augmenters_images(form, make_dataset, fitted_to
             np.testing.assert_array_equal(item.reshape(8, 8, -1)[..., 0], image.reshape(-1, 8, 8)[0])
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("indices", [[0, 119, 77, 3, 77], [5], [78, 79], [-1, 0], [], np.array([119, 2])])
+def test_items_by_the_batch_are_the_items(form, indices, make_dataset, fitted_to):
+    augmented = AugmentedDataset(make_dataset(form), fitted_to(form))
+    items = augmented.__getitems__(indices)
+    assert len(items) == len(indices)
+    for (image, label), index in zip(items, indices, strict=True):
+        expected, own = augmented[index]
+        assert (type(image), type(label), label) == (type(expected), int, own)
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+        if isinstance(image, torch.Tensor) and augmented.is_synthetic[index]:
+            image.zero_()
+            np.testing.assert_array_equal(np.asarray(augmented[index][0]), np.asarray(expected))
+    with pytest.raises(IndexError, match="has 120 items, and there is none at 120"):
+        augmented.__getitems__([0, 120])
+
+
+def test_items_by_the_batch_go_through_transforms_and_have_soft_labels(make_dataset, fitted_to):
+    invert = v2.Compose([v2.ToImage(), v2.Lambda(lambda x: 255 - x)])
+    for augmented in (
+        AugmentedDataset(make_dataset(transform=invert), fitted_to("PIL")),
+        AugmentedDataset(make_dataset(), fitted_to("PIL"), transform=invert),
+        AugmentedDataset(make_dataset(transform=invert), fitted_to("PIL")).soften(
+            lambda x: x.float().flatten(1)[:, :3]
+        ),
+    ):
+        for (image, label), index in zip(augmented.__getitems__([0, 119]), (0, 119), strict=True):
+            expected, own = augmented[index]
+            assert torch.equal(image, expected)
+            assert torch.equal(torch.as_tensor(label), torch.as_tensor(own))
+
+
 def test_own_transforms_are_applied_to_both_kinds(make_dataset, fitted_to):
     to_tensor = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Lambda(lambda x: 1 - x)])
     plain = AugmentedDataset(make_dataset(), fitted_to("PIL"))
