@@ -3,7 +3,7 @@ r"""A training set of real and synthetic images."""
 __all__ = ["AugmentedDataset"]
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -216,13 +216,17 @@ class AugmentedDataset(VisionDataset):
         r"""Returns several items, as loaders ask for them: what does not depend on the item is done once for all."""
         indices = list(map(int, indices))
         real = len(self) - len(self._synthetic)
-        plain = self._soft is None and self.transform is None
+        # A subclass may have items of its own.
+        own_items = type(self).__getitem__ is AugmentedDataset.__getitem__
+        plain = own_items and self._soft is None and self.transform is None
         if not plain or not indices or min(indices) < 0 or max(indices) >= len(self):
             return [self[index] for index in indices]
         dataset, targets, transforms = self.dataset, self.targets, transforms_of(self.dataset)
-        # A copy: what becomes of an item must not reach the dataset. NumPy's, for torch would wake up all its threads.
-        as_bytes = self._synthetic.view(torch.uint8).numpy()[[index - real for index in indices if index >= real]]
-        copies = torch.from_numpy(as_bytes).view(self._synthetic.dtype).unbind()
+        copies: Sequence[Tensor] = ()
+        if places := [index - real for index in indices if index >= real]:
+            # A copy: what becomes of an item must not reach the dataset. NumPy's, as torch would wake all its threads.
+            as_bytes = self._synthetic.view(torch.uint8).numpy()[places]
+            copies = torch.from_numpy(as_bytes).view(self._synthetic.dtype).unbind()
         made = iter(copies) if self._format.container == "tensor" else map(self._format.from_tensor, copies)
 
         def synthetic(label: int) -> Any:

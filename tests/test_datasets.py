@@ -137,6 +137,26 @@ def test_items_by_the_batch_are_the_items(form, indices, make_dataset, fitted_to
         augmented.__getitems__([0, 120])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint16, torch.bool])
+@pytest.mark.parametrize("indices", [[0, 1], [0, 11], [10, 11]], ids=["real", "both", "synthetic"])
+def test_items_by_the_batch_are_of_every_type(dtype, indices):
+    images = (torch.arange(10 * 16).view(10, 1, 4, 4) % 3).to(dtype)
+    base = TensorDataset(images, torch.tensor([0] * 6 + [1] * 4))
+    source = SimpleNamespace(sampling_strategy="auto", seed_=0, sample=lambda label, n, seed=None: images[:n])
+    augmented = AugmentedDataset(base, source)
+    for (image, label), index in zip(augmented.__getitems__(indices), indices, strict=True):
+        assert (image.dtype, label) == (dtype, augmented[index][1])
+        assert torch.equal(image, augmented[index][0])
+
+
+def test_items_by_the_batch_of_a_subclass_are_its_own(make_dataset, fitted_to):
+    class Indexed(AugmentedDataset):
+        def __getitem__(self, index):
+            return index
+
+    assert Indexed(make_dataset(), fitted_to("PIL")).__getitems__([3, 119]) == [3, 119]
+
+
 def test_items_by_the_batch_go_through_transforms_and_have_soft_labels(make_dataset, fitted_to):
     invert = v2.Compose([v2.ToImage(), v2.Lambda(lambda x: 255 - x)])
     for augmented in (

@@ -661,8 +661,8 @@ def test_ranks_share_one_plan(tmp_path):
             from gae_augment.integrations.lightning import GAEDataModule
 
             seen, fits = [], []
-            get, fit = AugmentedDataset.__getitem__, GAEAugmenter.fit
-            AugmentedDataset.__getitem__ = lambda self, index: (seen.append(index), get(self, index))[1]
+            get, fit = AugmentedDataset.__getitems__, GAEAugmenter.fit
+            AugmentedDataset.__getitems__ = lambda self, chosen: (seen.extend(chosen), get(self, chosen))[1]
             GAEAugmenter.fit = lambda self, *args: (fits.append(1), fit(self, *args))[1]
 
             augmenter = GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
