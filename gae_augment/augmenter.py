@@ -24,7 +24,7 @@ from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
 from .networks import Architecture, resolve_architecture
 from .objectives import MODELS, Model
 from .persistence import read_file, write_file
-from .reading import class_names, open_source
+from .reading import class_names, open_source, read_classes
 from .seeding import derive_seed, resolve_random_state
 from .settings import GeneratorSettings
 from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
@@ -198,10 +198,7 @@ class GAEAugmenter(BaseEstimator):
         seed = resolve_random_state(self.random_state)
         # All of them, although only scarce classes are learned: every image is checked, and the scale of the values,
         # with it a class's generator, does not depend on which other classes are scarce.
-        whole = read(range(len(labels)))
-        values = ValueScale.of(whole)
-        images = {label: whole[torch.from_numpy(np.flatnonzero(labels == label))] for label in scarce}
-        del whole
+        images, values = read_classes(read, labels, scarce)
         for own in images.values():
             resolve_architecture(settings.architecture, tuple(own.shape[1:]))
 
@@ -510,7 +507,8 @@ def _fit_class(
 ) -> Generator | str:
     r"""Returns a class's generator, or why it could not be fitted, so that one failure loses no other class."""
     try:
-        tensor = torch.from_numpy(np.array(images))
+        # joblib's memory maps cannot be written to, and torch warns of such arrays.
+        tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
         return Generator(settings).fit(tensor, seed=seed, values=values, progress=progress)
     except Exception as error:
         return f"{type(error).__name__}: {error}"

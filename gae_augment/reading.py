@@ -8,13 +8,14 @@ __all__ = [
     "label_array",
     "open_source",
     "raw_view",
+    "read_classes",
     "read_images",
     "read_labels",
     "transforms_of",
 ]
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -27,7 +28,12 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorData
 from torchvision import tv_tensors
 from torchvision.datasets.vision import StandardTransform
 
+from .values import ValueScale
+
 Joint = Callable[[Any, Any], tuple[Any, Any]]
+
+READ_AT_ONCE = 1000
+"""So many images are in memory besides those that are kept."""
 
 
 def _unchanged(image: Any) -> Any:
@@ -410,6 +416,37 @@ def label_array(y: Any, images: int) -> np.ndarray:
             f"Number the classes, for instance with sklearn.preprocessing.LabelEncoder."
         )
     return labels.astype(np.int64) if labels.dtype.kind in "bu" else labels
+
+
+def read_classes(
+    read: Callable[[Iterable[int]], Tensor], labels: np.ndarray, wanted: Iterable[Any]
+) -> tuple[dict[Any, Tensor], ValueScale]:
+    r"""Reads and checks all images, and returns those of some classes, by label, and the scale of the values of all.
+
+    Only those that are returned are in memory together.
+
+    Args:
+        read: From indices to images, as :func:`open_source` gives it.
+        labels: The label of each image.
+        wanted: The labels of the classes whose images are kept.
+    """
+    images: dict[Any, Tensor] = {}
+    filled = dict.fromkeys(wanted, 0)
+
+    def batches() -> Iterator[Tensor]:
+        for start in range(0, len(labels), READ_AT_ONCE):
+            own = labels[start : start + READ_AT_ONCE]
+            batch = read(range(start, start + len(own)))
+            for label in filled.keys() & set(own.tolist()):
+                chosen = batch[torch.from_numpy(own == label)]
+                if label not in images:
+                    images[label] = batch.new_empty((int((labels == label).sum()), *batch.shape[1:]))
+                images[label][filled[label] : filled[label] + len(chosen)] = chosen
+                filled[label] += len(chosen)
+            yield batch
+
+    values = ValueScale.of(batches())
+    return {label: images[label] for label in filled}, values
 
 
 def open_source(X: Any, y: Any = None) -> tuple[np.ndarray, Callable[[Iterable[int]], Tensor]]:

@@ -2,6 +2,7 @@ r"""How the values of images are seen by a network, and how its outputs become s
 
 __all__ = ["ValueScale"]
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -41,24 +42,23 @@ class ValueScale:
     bounds: Tensor | None = None
 
     @classmethod
-    def of(cls, images: Tensor) -> Self:
-        r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`."""
-        if images.dtype in (torch.uint8, torch.bool):
-            return cls("levels", images.dtype)
-        # Torch has no minimum of its unsigned types wider than a byte.
-        values = images if images.dtype.is_floating_point else images.double()
-        low, high = values.min().item(), values.max().item()
-        if images.dtype.is_floating_point and low >= 0 and high <= 1:
-            return cls("unit", images.dtype)
-        values = values.double()
-        deviation = values.std(dim=0, correction=0)
+    def of(cls, images: Tensor | Iterable[Tensor]) -> Self:
+        r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`, or for batches of such."""
+        moments: _Moments | None = None
+        for batch in [images] if isinstance(images, Tensor) else images:
+            dtype, dimensions = batch.dtype, batch.ndim
+            if dtype not in (torch.uint8, torch.bool):
+                own = _Moments.of(batch)
+                moments = moments.with_those_of(own) if moments else own
+        if moments is None:
+            return cls("levels", dtype)
+        low, high = moments.low, moments.high
+        if dtype.is_floating_point and low.min() >= 0 and high.max() <= 1:
+            return cls("unit", dtype)
         # A constant feature has a deviation of rounding errors; it is given back as it came.
-        constant = values.amin(dim=0) == values.amax(dim=0)
-        if images.ndim == 2:
-            bounds = torch.stack([values.amin(dim=0), values.amax(dim=0)])
-        else:
-            bounds = torch.tensor([low, high], dtype=torch.float64)
-        return cls("standardised", images.dtype, values.mean(dim=0), deviation.masked_fill(constant, 0.0), bounds)
+        deviation = (moments.squares / moments.n).sqrt().masked_fill(low == high, 0.0)
+        bounds = torch.stack([low, high] if dimensions == 2 else [low.min(), high.max()])
+        return cls("standardised", dtype, moments.mean, deviation, bounds)
 
     @property
     def likelihood(self) -> Likelihood:
@@ -98,3 +98,33 @@ class ValueScale:
         low, high = self.bounds.to(x.device)
         values = values.clamp(low, high)
         return (values if self.dtype.is_floating_point else values.round()).to(self.dtype)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    r"""Of each feature: how many values, their mean, the sum of the squared deviations from it, and their range."""
+
+    n: int
+    mean: Tensor
+    squares: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor) -> Self:
+        # Torch has no minimum of its unsigned types wider than a byte.
+        x = images.double()
+        mean = x.mean(dim=0)
+        return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
+
+    def with_those_of(self, other: Self) -> Self:
+        r"""Returns the moments of both together (Chan et al., 1979)."""
+        n = self.n + other.n
+        apart = other.mean - self.mean
+        return type(self)(
+            n,
+            self.mean + apart * (other.n / n),
+            self.squares + other.squares + apart.square() * (self.n * other.n / n),
+            torch.minimum(self.low, other.low),
+            torch.maximum(self.high, other.high),
+        )

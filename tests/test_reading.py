@@ -20,6 +20,7 @@ from gae_augment.reading import (
     label_array,
     open_source,
     raw_view,
+    read_classes,
     read_images,
     read_labels,
     transforms_of,
@@ -719,3 +720,24 @@ def test_labels_of_arrays(y, expected):
 def test_other_labels_of_arrays_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
         label_array(y, 3)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+def test_classes_are_read_in_parts(at_once, monkeypatch):
+    monkeypatch.setattr("gae_augment.reading.READ_AT_ONCE", at_once)
+    images = torch.arange(10 * 4).view(10, 1, 2, 2).float()
+    labels = np.array(["a", "b", "a", "c", "a", "b", "c", "a", "a", "b"])
+    asked = []
+
+    def read(indices):
+        asked.append(list(indices))
+        return images[list(indices)]
+
+    classes, values = read_classes(read, labels, ["b", "a"])
+    assert list(classes) == ["b", "a"]
+    for label, own in classes.items():
+        assert torch.equal(own, images[torch.from_numpy(labels == label)])
+    # The scale is that of all images, and each is read once.
+    assert values.bounds.tolist() == [0, 39]
+    assert [index for part in asked for index in part] == list(range(10))
+    assert max(map(len, asked)) <= at_once

@@ -101,3 +101,28 @@ def test_extreme_logits_give_ends_of_the_range():
     far = torch.tensor([[-1e4, 1e4]])
     assert ValueScale.of(torch.tensor([[7, 9]], dtype=torch.uint8)).from_network(far).tolist() == [[0, 255]]
     assert ValueScale.of(torch.tensor([[0.3, 0.4]])).from_network(far).tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(0)),
+        1e6 + torch.randn(50, 7, generator=torch.Generator().manual_seed(0)),
+        torch.randint(-9, 9, (50, 3, 4, 4), generator=torch.Generator().manual_seed(0)),
+        torch.randint(0, 256, (50, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
+        torch.cat([torch.rand(49, 3, generator=torch.Generator().manual_seed(0)), torch.full((1, 3), 4.0)]),
+    ],
+    ids=["unit", "far from 0", "integers", "levels", "the last is out of range"],
+)
+@pytest.mark.parametrize("size", [1, 7, 49, 50])
+def test_scale_of_batches_is_that_of_all(images, size):
+    whole, batches = ValueScale.of(images), ValueScale.of(iter(images.split(size)))
+    assert (batches.kind, batches.dtype) == (whole.kind, whole.dtype)
+    for name in ("mean", "deviation", "bounds"):
+        if getattr(whole, name) is None:
+            assert getattr(batches, name) is None
+        else:
+            torch.testing.assert_close(getattr(batches, name), getattr(whole, name), rtol=1e-9, atol=1e-9)
+    if whole.kind == "standardised":
+        # scikit-learn and NumPy know the same figures.
+        np.testing.assert_allclose(whole.deviation, np.std(images.double().numpy(), axis=0), rtol=1e-9)
