@@ -17,7 +17,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 from .seeding import make_generator
-from .threads import SharedContext, use_threads
+from .threads import SharedContext, single_threaded_libraries
 
 CODES_PER_COMPONENT = 20
 """A component of a mixture is supported by so many codes at least."""
@@ -154,7 +154,7 @@ class GaussianMixture:
             z: The codes, with shape :math:`(N, d)`, :math:`N \geq 2`.
             seed: The seed of the initialisation.
         """
-        with use_threads(1):
+        with single_threaded_libraries():
             return self._fit(z.detach().cpu().double(), seed)
 
     def _fit(self, z: Tensor, seed: int) -> Self:
@@ -322,7 +322,7 @@ def fit_mixture(
         precisions_init=None if start is None else start.precisions_,
     )
     # Threads of k-means add up in an order of their own.
-    with use_threads(1), _CREEPING_ALLOWED:
+    with single_threaded_libraries(), _CREEPING_ALLOWED:
         return mixture.fit(z)
 
 

@@ -5,12 +5,12 @@ shared among. Every piece of work therefore has a fixed number of them, one as a
 results are the same whatever the machine's cores are, and all of them are used.
 """
 
-__all__ = ["SharedContext", "map_in_threads", "use_threads"]
+__all__ = ["SharedContext", "map_in_threads", "single_threaded_libraries", "use_threads"]
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from threading import Lock
+from threading import Lock, local
 from typing import Any, TypeVar
 
 import torch
@@ -45,20 +45,35 @@ class SharedContext:
                 self._context.__exit__(None, None, None)
 
 
-_SINGLE_THREADED_BLAS = SharedContext(lambda: threadpool_limits(1, user_api="blas"))
-
-
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    r"""Shares the arithmetic of the calling thread among so many; that of NumPy and scikit-learn stays on one."""
+    r"""Shares PyTorch's arithmetic in the calling thread among so many."""
     threads = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
-        # OpenMP counts threads for each thread that asks, BLAS for the process. Torch's own is one of the former.
-        with _SINGLE_THREADED_BLAS, threadpool_limits(number, user_api="openmp"):
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
+
+
+_SINGLE_THREADED_BLAS = SharedContext(lambda: threadpool_limits(1, user_api="blas"))
+_own = local()
+
+
+@contextmanager
+def single_threaded_libraries() -> Iterator[None]:
+    r"""Runs the arithmetic of NumPy and scikit-learn in the calling thread on that thread alone, and PyTorch's too."""
+    if getattr(_own, "single_threaded", False):
+        # To look for the libraries takes some milliseconds.
+        yield
+        return
+    _own.single_threaded = True
+    try:
+        # OpenMP counts threads for each thread that asks, BLAS for the process.
+        with use_threads(1), _SINGLE_THREADED_BLAS, threadpool_limits(1, user_api="openmp"):
+            yield
+    finally:
+        _own.single_threaded = False
 
 
 def map_in_threads(

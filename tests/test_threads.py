@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from gae_augment.threads import SharedContext, map_in_threads, use_threads
+from gae_augment.threads import SharedContext, map_in_threads, single_threaded_libraries, use_threads
 
 
 @pytest.fixture
@@ -124,3 +125,27 @@ def test_a_shared_context_is_entered_by_the_first_and_left_by_the_last():
     assert events == ["entered", "left"]
     with warnings.catch_warnings(), shared:
         assert events[-1] == "entered"
+
+
+def test_libraries_have_one_thread_and_get_theirs_back(four_threads):
+    def come_and_go():
+        with single_threaded_libraries():
+            pass
+
+    def numbers():
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    with threadpool_limits(3):
+        before = numbers()
+        assert before
+        with single_threaded_libraries():
+            assert torch.get_num_threads() == 1
+            with single_threaded_libraries():
+                assert set(numbers()) == {1}
+            assert set(numbers()) == {1}
+            # Another thread comes and goes meanwhile.
+            thread = threading.Thread(target=come_and_go)
+            thread.start()
+            thread.join()
+            assert set(numbers()) == {1}
+        assert numbers() == before

@@ -13,7 +13,7 @@ from gae_augment.devices import resolve_device
 from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.networks import build_autoencoder
 from gae_augment.seeding import make_generator
-from gae_augment.threads import use_threads
+from gae_augment.threads import single_threaded_libraries
 
 
 class DeepSMOTE:
@@ -49,7 +49,7 @@ class DeepSMOTE:
 
     def fit(self, train: Labelled, seed: int) -> Self:
         r"""Trains the autoencoder on uint8 images of shape :math:`(N, C, H, W)` and their labels."""
-        with use_threads(1):
+        with single_threaded_libraries():
             return self._fit(train, seed)
 
     def _fit(self, train: Labelled, seed: int) -> Self:
@@ -79,7 +79,7 @@ class DeepSMOTE:
     @torch.no_grad()
     def sample(self, label: int, n: int, seed: int) -> Tensor:
         r"""Returns :math:`n` new images of a class, uint8 with shape :math:`(n, C, H, W)`."""
-        with use_threads(1):
+        with single_threaded_libraries():
             own = self.images[self.labels == label]
             codes = torch.cat([self.network.encode(to_unit(batch.to(self.device))).cpu() for batch in own.split(1000)])
             nearest = NearestNeighbors(n_neighbors=min(self.neighbours, len(own) - 1)).fit(codes.numpy())

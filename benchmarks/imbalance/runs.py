@@ -21,7 +21,7 @@ from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalanc
 from gae_augment.evaluation.fraction import Predict
 from gae_augment.evaluation.images import Labelled
 from gae_augment.seeding import make_generator
-from gae_augment.threads import use_threads
+from gae_augment.threads import single_threaded_libraries
 
 from ..data import load_images
 from ..features import classifier_features
@@ -285,7 +285,7 @@ def _classifier(
 def do_run(plan: Plan) -> Run:
     r"""Makes the cell's training set and its synthetic images, trains a classifier and measures it."""
     # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
-    with use_threads(1):
+    with single_threaded_libraries():
         cell, source = plan.cell, parse_source(plan.source)
         data = load_images(cell.dataset, plan.data_root, plan.cache)
         real, held_out = split(data, cell.profile, plan.seed, plan.on)

@@ -18,7 +18,7 @@ from gae_augment.generator import Generator
 from gae_augment.objectives import Model
 from gae_augment.persistence import write_file
 from gae_augment.seeding import make_generator
-from gae_augment.threads import use_threads
+from gae_augment.threads import single_threaded_libraries
 
 from ..data import load_images
 from ..features import classifier_features
@@ -141,7 +141,7 @@ def steepness(generator: Generator, train: torch.Tensor, seed: int) -> tuple[flo
 def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
     r"""Fits a generator to all classes together, as the paper does, and measures its images."""
     # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
-    with use_threads(1):
+    with single_threaded_libraries():
         data = load_images(plan.dataset, plan.data_root, plan.cache)
         epochs = 40 if plan.dataset == "digits" else 3
         features = classifier_features(plan.dataset, data.train, plan.cache, epochs=epochs)

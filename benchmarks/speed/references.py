@@ -71,8 +71,8 @@ class BareFit:
     latent_dim: int = 10
     threads: int | None = None
 
-    def __call__(self, images: Tensor) -> nn.Module:
-        r"""Trains on uint8 images of shape :math:`(N, *)` and returns the decoder."""
+    def __call__(self, images: Tensor) -> tuple[nn.Module, Tensor]:
+        r"""Trains on uint8 images of shape :math:`(N, *)`, and returns the decoder and the codes."""
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads or threads)
         try:
@@ -80,7 +80,7 @@ class BareFit:
         finally:
             torch.set_num_threads(threads)
 
-    def _fit(self, images: Tensor) -> nn.Module:
+    def _fit(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         pixels, codes = images[0].numel(), self.latent_dim * (2 if self.model == "vae" else 1)
         encoder = _fully_connected([pixels, *self.hidden, codes]).to(images.device)
         decoder = _fully_connected([self.latent_dim, *reversed(self.hidden), pixels]).to(images.device)
@@ -94,7 +94,8 @@ class BareFit:
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-        return decoder
+        with torch.no_grad():
+            return decoder, torch.cat([encoder(own.flatten(1).float() / 255) for own in images.split(1000)])
 
 
 def fit_pythae(images: Tensor, hidden: tuple[int, ...], epochs: int, components: int, batch_size: int = 100) -> None:
