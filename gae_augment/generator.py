@@ -19,7 +19,7 @@ from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
 from .threads import map_in_threads, use_threads
-from .training import RESOLVED, TrainingLog, spread, train
+from .training import PREPARED_VALUES, RESOLVED, TrainingLog, at_once, spread, train
 from .values import ValueScale
 
 Progress = Callable[[float, float | None], None]
@@ -231,11 +231,12 @@ class Generator:
             )
             return log, objective
 
+        centred_on = at_once(CENTRED_ON, self.shape, PREPARED_VALUES)
         tried: list[tuple[float, Autoencoder]] = []
         for start in range(starts):
             self._build(make_generator(seed, "weights", *([start] if start else [])))
             self.network.to(images.device)
-            self.network.centre(self.values.to_network(images[:CENTRED_ON]), self.values.likelihood)
+            self.network.centre(self.values.to_network(images[:centred_on]), self.values.likelihood)
             if trial_epochs:
                 log, _ = trained(start, trial_epochs, delta=0.0, schedule="constant")
                 tried.append((log.errors[-1], self.network))
@@ -274,7 +275,7 @@ class Generator:
         def encoded(batch: Tensor) -> Tensor:
             return self.network.encode(self.values.to_network(batch))
 
-        return torch.cat(list(_side_by_side(encoded, images.to(device).split(DECODED_AT_ONCE))))
+        return torch.cat(list(_side_by_side(encoded, images.to(device).split(at_once(DECODED_AT_ONCE, self.shape)))))
 
     def decode(self, z: Tensor) -> Tensor:
         r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU."""
@@ -284,7 +285,9 @@ class Generator:
             return self.values.from_network(self.network.decode(batch)).cpu()
 
         with self._on_device() as device:
-            return torch.cat(list(_side_by_side(decoded, z.float().to(device).split(DECODED_AT_ONCE))))
+            return torch.cat(
+                list(_side_by_side(decoded, z.float().to(device).split(at_once(DECODED_AT_ONCE, self.shape))))
+            )
 
     @contextmanager
     def _on_device(self) -> Iterator[torch.device]:
@@ -351,7 +354,7 @@ class Generator:
 
             # The neighbours of a training image come together, so that it is decoded once and not for each of them.
             order = nearest.argsort(stable=True)
-            images = torch.cat(list(_side_by_side(decoded, order.split(DECODED_AT_ONCE))))
+            images = torch.cat(list(_side_by_side(decoded, order.split(at_once(DECODED_AT_ONCE, self.shape)))))
         return images[order.argsort().cpu()]
 
     def _expected(self, z: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 r"""The one training loop."""
 
-__all__ = ["SCHEDULES", "TrainingLog", "train"]
+__all__ = ["PREPARED_VALUES", "SCHEDULES", "TrainingLog", "at_once", "train"]
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +30,12 @@ AT_MOST_CHECKED = 1000
 PREPARED_ON = 5000
 """Objectives see at most so many images at once, to begin from."""
 
+VALUES_AT_ONCE = 2**22
+"""So many values of images pass through a network together where nothing is learned: large images come in fewer."""
+
+PREPARED_VALUES = 4 * VALUES_AT_ONCE
+"""So many are looked at together before training."""
+
 SCHEDULES = ("cosine", "constant")
 """How the learning rate goes on: to 0 along a cosine, or as it began."""
 
@@ -53,11 +59,16 @@ class TrainingLog:
     reached: bool = False
 
 
+def at_once(most: int, shape: Sequence[int], values: int = VALUES_AT_ONCE) -> int:
+    r"""Returns how many images of a shape, at most so many, have at most so many values together."""
+    return max(1, min(most, values // math.prod(shape)))
+
+
 @torch.no_grad()
 def mean_excess(network: Autoencoder, images: Tensor, values: ValueScale, batch_size: int = 500) -> float:
     r"""Returns the mean excess reconstruction error of images, in nats per pixel."""
     errors = []
-    for batch in images.split(batch_size):
+    for batch in images.split(at_once(batch_size, images.shape[1:])):
         x = values.to_network(batch)
         errors.append(excess_error(network.decode(network.encode(x)), x, values.likelihood))
     return torch.cat(errors).double().mean().item()
@@ -132,7 +143,7 @@ def train(
     # A stream of its own, so that what an objective draws leaves the order of the images as it is.
     noise_seed = derive_seed(generator.initial_seed(), "noise")
     noise = torch.Generator(images.device).manual_seed(noise_seed)
-    sample = values.to_network(images[:PREPARED_ON])
+    sample = values.to_network(images[: at_once(PREPARED_ON, images.shape[1:], PREPARED_VALUES)])
     objective.prepare(network, sample, components=components, generator=make_generator(noise_seed, "prepare"))
     objective.to(images.device)
 

@@ -1,4 +1,4 @@
-r"""Comparisons of two times that were taken in turns, and the table of them."""
+r"""Comparisons of two figures that were taken in turns, and the table of them."""
 
 __all__ = ["Comparison", "comparison_table", "report"]
 
@@ -19,8 +19,9 @@ class Comparison:
         reference: What it is measured by.
         aim: The ratio that it is to stay below, or ``nan``.
         rounds: How often both were done, in turns.
-        seconds: The median time of ours.
-        reference_seconds: The median time of the reference.
+        unit: What both are measured in: ``"s"``, or ``"MB"`` of memory.
+        ours: The median of ours.
+        other: The median of the reference.
         ratio: The median of the ratios of the rounds.
         least: The least of these ratios.
         most: The largest.
@@ -31,8 +32,9 @@ class Comparison:
     reference: str
     aim: float
     rounds: int
-    seconds: float
-    reference_seconds: float
+    unit: str
+    ours: float
+    other: float
     ratio: float
     least: float
     most: float
@@ -56,13 +58,13 @@ def report(comparisons: Iterable[Comparison]) -> str:
         lines = [
             f"**{device}, {threads} threads; {versions}**",
             "",
-            "| what | beside | seconds | seconds of the other | ratio (least to most) | aim | rounds |",
+            "| what | beside | ours | the other | ratio (least to most) | aim | rounds |",
             "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         for one in sorted(own, key=lambda one: one.name):
             aim = "" if one.aim != one.aim else f"{one.aim:g}"
             lines.append(
-                f"| {one.what} | {one.reference} | {one.seconds:.3g} | {one.reference_seconds:.3g} | "
+                f"| {one.what} | {one.reference} | {one.ours:.3g} {one.unit} | {one.other:.3g} {one.unit} | "
                 f"**{one.ratio:.3g}** ({one.least:.3g} to {one.most:.3g}) | {aim} | {one.rounds} |"
             )
         parts.append("\n".join(lines))

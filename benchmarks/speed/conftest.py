@@ -1,8 +1,10 @@
 r"""Two things are compared in turns, in one process, and the ratio is the figure: machines are shared and differ."""
 
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +20,10 @@ RESULTS = Path(__file__).parents[1] / "results" / "speed"
 
 REMARKS = """# Speed
 
-`make bench` writes this table, `comparisons.csv`, and `latest.json` of the last run alone. `make bench BENCH="-m slow"`
-does those that take minutes, `make bench BENCH="-k sample"` those of a name; the others stay as they were measured. In
-each round the reference comes first, then ours; the ratio is the median of the rounds' own ratios.
+`make bench` writes this table and `comparisons.csv`, and pytest-benchmark's own `latest.json` of that run alone.
+`make bench BENCH="-m slow"` does those that take minutes, `make bench BENCH="-k sample"` those of a name; the others stay
+as they were measured. In each round the reference comes first, then ours; the ratio is the median of the rounds' own
+ratios.
 
 """
 
@@ -46,6 +49,49 @@ def wait() -> None:
     r"""Waits until the device has done its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def _record(
+    name: str, unit: str, ours: Sequence[float], others: Sequence[float], *, what: str, beside: str, aim: float
+) -> Comparison:
+    r"""Adds the figures of some rounds to the table."""
+    ratios = [own / other for own, other in zip(ours, others, strict=True)]
+    comparison = Comparison(
+        name=name,
+        what=what,
+        reference=beside,
+        aim=aim,
+        rounds=len(ratios),
+        unit=unit,
+        ours=round(statistics.median(ours), 4),
+        other=round(statistics.median(others), 4),
+        ratio=round(statistics.median(ratios), 3),
+        least=round(min(ratios), 3),
+        most=round(max(ratios), 3),
+        device=device_name(resolve_device("auto")),
+        threads=torch.get_num_threads(),
+        versions=versions("torch", "torchvision", "lightning", "scikit-learn"),
+    )
+    comparison_table(RESULTS / "comparisons.csv").add(comparison)
+    return comparison
+
+
+@pytest.fixture
+def compare_memory(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
+    r"""What runs a program in a process of its own and adds the MB that it prints to the table, beside a number."""
+
+    def run(program: str, megabytes: float, *, what: str, beside: str, aim: float = float("nan")) -> None:
+        printed: list[float] = []
+
+        def measured() -> None:
+            command = [sys.executable, "-c", program]
+            printed.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+        benchmark.pedantic(measured, rounds=1, iterations=1)
+        record = _record(request.node.name, "MB", printed, [megabytes], what=what, beside=beside, aim=aim)
+        benchmark.extra_info |= {"MB": record.ours, "ratio": record.ratio}
+
+    return run
 
 
 @pytest.fixture
@@ -78,24 +124,8 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
         benchmark.pedantic(
             lambda: timed(ours, times), setup=lambda: timed(reference, references), rounds=rounds, iterations=1
         )
-        ratios = [own / other for own, other in zip(times, references, strict=True)]
-        comparison = Comparison(
-            name=request.node.name,
-            what=what,
-            reference=beside,
-            aim=aim,
-            rounds=rounds,
-            seconds=round(statistics.median(times), 4),
-            reference_seconds=round(statistics.median(references), 4),
-            ratio=round(statistics.median(ratios), 3),
-            least=round(min(ratios), 3),
-            most=round(max(ratios), 3),
-            device=device_name(resolve_device("auto")),
-            threads=torch.get_num_threads(),
-            versions=versions("torch", "torchvision", "lightning", "scikit-learn"),
-        )
-        benchmark.extra_info |= {"reference seconds": comparison.reference_seconds, "ratio": comparison.ratio}
-        comparison_table(RESULTS / "comparisons.csv").add(comparison)
+        record = _record(request.node.name, "s", times, references, what=what, beside=beside, aim=aim)
+        benchmark.extra_info |= {"reference seconds": record.other, "ratio": record.ratio}
 
     return run
 
