@@ -21,9 +21,9 @@ RESULTS = Path(__file__).parents[1] / "results" / "speed"
 REMARKS = """# Speed
 
 `make bench` writes this table and `comparisons.csv`, and pytest-benchmark's own `latest.json` of that run alone.
-`make bench BENCH="-m slow"` does those that take minutes, `make bench BENCH="-k sample"` those of a name; the others stay
-as they were measured. In each round the reference comes first, then ours; the ratio is the median of the rounds' own
-ratios.
+`make bench BENCH="-m slow"` does those that take minutes, `make bench BENCH="-k sample"` those of a name; the others
+stay as they were measured. In each round the reference comes first, then ours; the ratio is the median of the rounds'
+own ratios.
 
 """
 
