@@ -152,8 +152,7 @@ class Generator:
         if len(images) < LEAST_IMAGES:
             raise ValueError(f"A generator needs at least {LEAST_IMAGES} images, and there are {len(images)}.")
         start = time.perf_counter()
-        with use_threads(1):
-            self.values = values or ValueScale.of(images)
+        self.values = values or ValueScale.of(images)
         self.limits = None
         self.shape = tuple(images.shape[1:])
         anchors = images.cpu()

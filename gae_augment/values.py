@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .likelihoods import Likelihood, expectation
+from .threads import use_threads
 
 Kind = Literal["levels", "unit", "standardised"]
 
@@ -112,10 +113,12 @@ class _Moments:
 
     @classmethod
     def of(cls, images: Tensor) -> Self:
-        # Torch has no minimum of its unsigned types wider than a byte.
-        x = images.double()
-        mean = x.mean(dim=0)
-        return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
+        # A long sum over few features is shared among threads.
+        with use_threads(1):
+            # Torch has no minimum of its unsigned types wider than a byte.
+            x = images.double()
+            mean = x.mean(dim=0)
+            return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
 
     def with_those_of(self, other: Self) -> Self:
         r"""Returns the moments of both together (Chan et al., 1979)."""

@@ -126,3 +126,19 @@ def test_scale_of_batches_is_that_of_all(images, size):
     if whole.kind == "standardised":
         # scikit-learn and NumPy know the same figures.
         np.testing.assert_allclose(whole.deviation, np.std(images.double().numpy(), axis=0), rtol=1e-9)
+
+
+def test_scale_does_not_depend_on_threads():
+    # One feature: the sum over all rows is what threads would share.
+    vectors = torch.randn(60_000, 1, generator=make_generator(0))
+    before = torch.get_num_threads()
+    scales = []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            scales.append(ValueScale.of(vectors))
+    finally:
+        torch.set_num_threads(before)
+    for scale in scales[1:]:
+        assert torch.equal(scale.mean, scales[0].mean)
+        assert torch.equal(scale.deviation, scales[0].deviation)
