@@ -4,7 +4,7 @@ __all__ = ["FitReport", "Generator", "Progress", "silent"]
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -97,9 +97,10 @@ def _on(device: torch.device, images: Tensor) -> Tensor:
     return images.to(INDEXED.get(images.dtype, images.dtype)).to(device)
 
 
-def _side_by_side(function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Iterable[Tensor]:
-    r"""Returns a function of each batch; a GPU is kept busy by one after another."""
-    return map(function, batches) if batches[0].is_cuda else map_in_threads(function, batches)
+def _side_by_side(function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Tensor:
+    r"""Returns what a function makes of all batches; a GPU is kept busy by one after another."""
+    results = map(function, batches) if batches[0].is_cuda else map_in_threads(function, batches)
+    return torch.cat(list(results))
 
 
 class Generator:
@@ -274,7 +275,7 @@ class Generator:
         def encoded(batch: Tensor) -> Tensor:
             return self.network.encode(self.values.to_network(batch))
 
-        return torch.cat(list(_side_by_side(encoded, images.to(device).split(at_once(DECODED_AT_ONCE, self.shape)))))
+        return _side_by_side(encoded, images.to(device).split(at_once(DECODED_AT_ONCE, self.shape)))
 
     def decode(self, z: Tensor) -> Tensor:
         r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU."""
@@ -284,9 +285,7 @@ class Generator:
             return self.values.from_network(self.network.decode(batch)).cpu()
 
         with self._on_device() as device:
-            return torch.cat(
-                list(_side_by_side(decoded, z.float().to(device).split(at_once(DECODED_AT_ONCE, self.shape))))
-            )
+            return _side_by_side(decoded, z.float().to(device).split(at_once(DECODED_AT_ONCE, self.shape)))
 
     @contextmanager
     def _on_device(self) -> Iterator[torch.device]:
@@ -340,7 +339,7 @@ class Generator:
             def nearest_of(batch: Tensor) -> Tensor:
                 return torch.cdist(batch, codes).argmin(dim=1)
 
-            nearest = torch.cat(list(_side_by_side(nearest_of, z.split(DECODED_AT_ONCE))))
+            nearest = _side_by_side(nearest_of, z.split(DECODED_AT_ONCE))
 
             @torch.no_grad()
             def decoded(chosen: Tensor) -> Tensor:
@@ -353,7 +352,7 @@ class Generator:
 
             # The neighbours of a training image come together, so that it is decoded once and not for each of them.
             order = nearest.argsort(stable=True)
-            images = torch.cat(list(_side_by_side(decoded, order.split(at_once(DECODED_AT_ONCE, self.shape)))))
+            images = _side_by_side(decoded, order.split(at_once(DECODED_AT_ONCE, self.shape)))
         return images[order.argsort().cpu()]
 
     def _expected(self, z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@ r"""Comparisons of two figures that were taken in turns, and the table of them."
 
 __all__ = ["Comparison", "comparison_table", "report"]
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ def report(comparisons: Iterable[Comparison]) -> str:
             "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
         ]
         for one in sorted(own, key=lambda one: one.name):
-            aim = "" if one.aim != one.aim else f"{one.aim:g}"
+            aim = "" if math.isnan(one.aim) else f"{one.aim:g}"
             lines.append(
                 f"| {one.what} | {one.reference} | {one.ours:.3g} {one.unit} | {one.other:.3g} {one.unit} | "
                 f"**{one.ratio:.3g}** ({one.least:.3g} to {one.most:.3g}) | {aim} | {one.rounds} |"

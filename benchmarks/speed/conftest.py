@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
@@ -26,23 +26,6 @@ stay as they were measured. In each round the reference comes first, then ours; 
 own ratios.
 
 """
-
-
-class Compare(Protocol):
-    r"""Takes the times of two functions in turns; see :func:`compare`."""
-
-    def __call__(
-        self,
-        ours: Callable[[], Any],
-        reference: Callable[[], Any],
-        *,
-        what: str,
-        beside: str,
-        aim: float = float("nan"),
-        rounds: int = 5,
-        warmup: bool = True,
-    ) -> None:
-        r"""Takes the times."""
 
 
 def wait() -> None:
@@ -95,7 +78,7 @@ def compare_memory(benchmark: Any, request: pytest.FixtureRequest) -> Callable[.
 
 
 @pytest.fixture
-def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
+def compare(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
     r"""What takes the time of ours, and before each round that of the reference, and adds the ratio to the table."""
 
     def run(

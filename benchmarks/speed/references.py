@@ -59,8 +59,7 @@ class BareFit:
         epochs: The epochs to train.
         batch_size: The images of a batch.
         precision: What products are computed in.
-        fused: Whether Adam is one kernel.
-        threads: The CPU threads, or those that PyTorch takes.
+        latent_dim: The dimension of a code.
     """
 
     model: str
@@ -69,18 +68,9 @@ class BareFit:
     batch_size: int = 100
     precision: torch.dtype = torch.float32
     latent_dim: int = 10
-    threads: int | None = None
 
     def __call__(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         r"""Trains on uint8 images of shape :math:`(N, *)`, and returns the decoder and the codes."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.threads or threads)
-        try:
-            return self._fit(images)
-        finally:
-            torch.set_num_threads(threads)
-
-    def _fit(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         pixels, codes = images[0].numel(), self.latent_dim * (2 if self.model == "vae" else 1)
         encoder = _fully_connected([pixels, *self.hidden, codes]).to(images.device)
         decoder = _fully_connected([self.latent_dim, *reversed(self.hidden), pixels]).to(images.device)

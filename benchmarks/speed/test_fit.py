@@ -7,6 +7,7 @@ from sklearn.mixture import GaussianMixture
 from gae_augment import GAEAugmenter
 from gae_augment.devices import multiplies_bfloat16_fast, resolve_device
 from gae_augment.generator import Generator
+from gae_augment.networks import HIDDEN
 from gae_augment.seeding import make_generator
 from gae_augment.settings import GeneratorSettings
 
@@ -16,9 +17,6 @@ DEVICE = resolve_device("auto")
 
 PRECISION = torch.bfloat16 if multiplies_bfloat16_fast(DEVICE) else torch.float32
 """What ``precision="auto"`` comes to for fully connected networks."""
-
-BATCH_SIZE = 64
-"""That of a generator by default."""
 
 PAPER = {"architecture": "paper", "batch_size": 100, "latent_dim": 10, "learning_rate": 1e-3, "schedule": "constant"}
 
@@ -41,63 +39,50 @@ def paper_settings(model: str, epochs: int, components: int) -> GeneratorSetting
     )
 
 
-@pytest.mark.parametrize("model", bare_objective)
-def test_epoch_by_the_paper(compare, model):
-    images = noise(20_000)
+def compare_with_bare_loop(compare, model, n, epochs, **options):
+    images = noise(n)
     compare(
-        lambda: Generator(paper_settings(model, 1, 1)).fit(images, seed=0),
-        lambda: BareFit(model, (500, 500, 2000), 1, precision=PRECISION)(images.to(DEVICE)),
-        what=f"an epoch of `{model}` by the paper's protocol, 20 000 images",
+        lambda: Generator(paper_settings(model, epochs, 1)).fit(images, seed=0),
+        lambda: BareFit(model, HIDDEN["paper"], epochs, precision=PRECISION)(images.to(DEVICE)),
         beside="a bare loop at the same precision, and the codes",
         aim=1.05,
-        rounds=5,
+        **options,
     )
+
+
+@pytest.mark.parametrize("model", bare_objective)
+def test_epoch_by_the_paper(compare, model):
+    what = f"an epoch of `{model}` by the paper's protocol, 20 000 images"
+    compare_with_bare_loop(compare, model, 20_000, 1, what=what)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", bare_objective)
 def test_fit_by_the_paper(compare, model):
-    images = noise(60_000)
+    what = f"the paper's fit of `{model}`, 60 000 images, 30 epochs"
+    compare_with_bare_loop(compare, model, 60_000, 30, what=what, rounds=1, warmup=False)
 
-    def bare():
-        BareFit(model, (500, 500, 2000), 30, precision=PRECISION)(images.to(DEVICE))
 
+def compare_with_pythae(compare, n, epochs, **options):
+    pytest.importorskip("pythae", reason="pip install '.[benchmarks]'")
+    images = noise(n)
     compare(
-        lambda: Generator(paper_settings(model, 30, 1)).fit(images, seed=0),
-        bare,
-        what=f"the paper's fit of `{model}`, 60 000 images, 30 epochs",
-        beside="a bare loop at the same precision, and the codes",
-        aim=1.05,
-        rounds=1,
-        warmup=False,
+        lambda: Generator(paper_settings("gae", epochs, 10)).fit(images, seed=0),
+        lambda: fit_pythae(images, HIDDEN["paper"], epochs, 10),
+        beside="pythae's `AE` and `GaussianMixtureSampler`, same network and batch, float32",
+        **options,
     )
 
 
 def test_epoch_beside_pythae(compare):
-    pytest.importorskip("pythae", reason="pip install '.[benchmarks]'")
-    images = noise(20_000)
-    compare(
-        lambda: Generator(paper_settings("gae", 1, 10)).fit(images, seed=0),
-        lambda: fit_pythae(images, (500, 500, 2000), 1, 10),
-        what="an epoch of `gae` by the paper's protocol and a mixture of ten, 20 000 images",
-        beside="pythae's `AE` and `GaussianMixtureSampler`, same network and batch, float32",
-        rounds=3,
-    )
+    what = "an epoch of `gae` by the paper's protocol and a mixture of ten, 20 000 images"
+    compare_with_pythae(compare, 20_000, 1, what=what, rounds=3)
 
 
 @pytest.mark.slow
 def test_fit_beside_pythae(compare):
-    pytest.importorskip("pythae", reason="pip install '.[benchmarks]'")
-    images = noise(60_000)
-    compare(
-        lambda: Generator(paper_settings("gae", 30, 10)).fit(images, seed=0),
-        lambda: fit_pythae(images, (500, 500, 2000), 30, 10),
-        what="the paper's fit of `gae` and a mixture of ten, 60 000 images, 30 epochs",
-        beside="pythae's `AE` and `GaussianMixtureSampler`, same network and batch, float32",
-        aim=0.28,
-        rounds=1,
-        warmup=False,
-    )
+    what = "the paper's fit of `gae` and a mixture of ten, 60 000 images, 30 epochs"
+    compare_with_pythae(compare, 60_000, 30, what=what, aim=0.28, rounds=1, warmup=False)
 
 
 @pytest.mark.parametrize("n_jobs", [None, -1])
@@ -112,7 +97,7 @@ def test_fit_of_40_classes(compare, n_jobs):
         GAEAugmenter(epochs=epochs, delta=1e-9, progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
 
     def bare():
-        fit = BareFit("gae", (1000, 500), epochs, BATCH_SIZE, precision=PRECISION)
+        fit = BareFit("gae", HIDDEN["fc"], epochs, GeneratorSettings().batch_size, precision=PRECISION)
         for own in images[: classes * each].split(each):
             fit(own.to(DEVICE))
 
