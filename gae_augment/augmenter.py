@@ -78,6 +78,9 @@ class GAEAugmenter(BaseEstimator):
             More than 1 pays for classes of thousands of images, where there are fewer such classes than cores.
         random_state: The seed of everything. ``None`` is a new one for every fit.
         progress: Whether to show a progress bar.
+        cache_dir: A folder for images that do not fit in memory: those that are learned from, and the synthetic ones of
+            :meth:`augment`, lie in files there that are mapped into memory and removed after use. ``None`` keeps them
+            in memory, and from a dataset no more of them than those of scarce classes.
 
     Attributes:
         classes_: The labels, sorted.
@@ -124,6 +127,7 @@ class GAEAugmenter(BaseEstimator):
         n_threads: int = 1,
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         progress: bool = True,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         self.model = model
         self.latent_dim = latent_dim
@@ -145,6 +149,7 @@ class GAEAugmenter(BaseEstimator):
         self.n_threads = n_threads
         self.random_state = random_state
         self.progress = progress
+        self.cache_dir = cache_dir
 
     def _settings(self) -> GeneratorSettings:
         return GeneratorSettings(
@@ -177,6 +182,7 @@ class GAEAugmenter(BaseEstimator):
         Raises:
             TypeError, ValueError: If data or parameters cannot be used; nothing has been trained then.
             RuntimeError: If the training of a class failed. The generators of the others are kept.
+            OSError: If ``cache_dir`` cannot be written to, or has no room.
 
         Warns:
             ConvergenceWarning: If the reconstruction error of a class did not come below :math:`\delta`.
@@ -198,7 +204,7 @@ class GAEAugmenter(BaseEstimator):
         seed = resolve_random_state(self.random_state)
         # All of them, although only scarce classes are learned: every image is checked, and the scale of the values,
         # with it a class's generator, does not depend on which other classes are scarce.
-        images, values = read_classes(read, labels, scarce)
+        images, values = read_classes(read, labels, scarce, self.cache_dir)
         for own in images.values():
             resolve_architecture(settings.architecture, tuple(own.shape[1:]))
 
@@ -217,6 +223,9 @@ class GAEAugmenter(BaseEstimator):
                 result = next(results)
                 if isinstance(result, Generator):
                     self.generators_[label] = result
+                    if result.anchors is not None:
+                        # A process of its own sends back a copy.
+                        result.anchors = images[label]
                     report = result.report
                     _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
                 else:
@@ -266,10 +275,10 @@ class GAEAugmenter(BaseEstimator):
         # A bar can be moved from this process only.
         inline = effective_n_jobs(self.n_jobs) == 1
         try:
-            parallel = Parallel(n_jobs=self.n_jobs, return_as="generator")
+            parallel = Parallel(n_jobs=self.n_jobs, return_as="generator", temp_folder=self.cache_dir)
         except ValueError:
             # Some of joblib's backends give their results at the end only.
-            parallel = Parallel(n_jobs=self.n_jobs)
+            parallel = Parallel(n_jobs=self.n_jobs, temp_folder=self.cache_dir)
         yield from parallel(delayed(fit(label, show(label) if inline else silent))() for label in images)
 
     def _warn_of_delta(self) -> None:
@@ -301,7 +310,7 @@ class GAEAugmenter(BaseEstimator):
         self._check_fitted()
         return {label: generator.report for label, generator in self.generators_.items()}
 
-    def sample(self, label: Label, n: int, *, seed: int | None = None) -> Tensor:
+    def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
         r"""Makes new images of a class.
 
         Args:
@@ -309,21 +318,32 @@ class GAEAugmenter(BaseEstimator):
             n: The number of images.
             seed: What the images depend on, besides the fit. Without it, each call gives new ones: the first call
                 after a fit or a load gives the first images, the second the next.
+            out: Where the images are written to, a tensor on the CPU of the shape and the type that they have; new
+                memory by default.
 
         Returns:
             The images, with shape :math:`(n, *)`, in the type and the value range of the data.
 
         Raises:
             NotFittedError: Before ``fit``.
-            ValueError: If the class has no generator, or n is not a positive integer.
+            ValueError: If the class has no generator, n is not a positive integer, or ``out`` is of another shape or
+                type.
         """
         generator = self._generator(label)
         if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise ValueError(f"'n', the number of images to make, is an integer of at least 1, and it is {n!r}.")
+        if out is not None:
+            if tuple(out.shape[1:]) != generator.shape or out.dtype != generator.values.dtype:
+                raise ValueError(
+                    f"The images that are wanted have shape {tuple(out.shape[1:])} of {out.dtype}, and the augmenter "
+                    f"was fitted to {generator.shape} of {generator.values.dtype}. Fit it to data like these."
+                )
+            if len(out) != n or out.device.type != "cpu":
+                raise ValueError(f"'out' holds {n} images on the CPU, and it holds {len(out)} on {out.device}.")
         if seed is None:
             seed = derive_seed(self.seed_, "sampling", self._samplings)
             self._samplings += 1
-        return generator.sample(int(n), seed=derive_seed(seed, "sample", label))
+        return generator.sample(int(n), seed=derive_seed(seed, "sample", label), out=out)
 
     def _generator(self, label: Label) -> Generator:
         self._check_fitted()
@@ -390,7 +410,7 @@ class GAEAugmenter(BaseEstimator):
             NotFittedError: Before ``fit``.
         """
         self._check_fitted()
-        return AugmentedDataset(dataset, self, transform=transform)
+        return AugmentedDataset(dataset, self, transform=transform, cache_dir=self.cache_dir)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
@@ -409,6 +429,8 @@ class GAEAugmenter(BaseEstimator):
         parameters = self.get_params(deep=False)
         if isinstance(self.model, Model):
             parameters["model"] = self.model.name
+        # It is a place of this machine.
+        del parameters["cache_dir"]
         if not isinstance(self.sampling_strategy, str | float | int):
             parameters["sampling_strategy"] = None
         if not isinstance(self.random_state, int):

@@ -2,6 +2,7 @@ r"""A training set of real and synthetic images."""
 
 __all__ = ["AugmentedDataset"]
 
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
@@ -14,6 +15,7 @@ from torchvision.datasets import VisionDataset
 
 from .reading import ItemFormat, class_names, raw_view, read_labels, transforms_of
 from .seeding import derive_seed, global_seed
+from .storage import ImageFile
 from .strategy import Label, SamplingStrategy, resolve_strategy
 from .teachers import Teacher, ask, check_teacher, check_weight, soft_labels
 
@@ -24,7 +26,7 @@ class ImageSource(Protocol):
     sampling_strategy: SamplingStrategy
     seed_: int
 
-    def sample(self, label: Label, n: int, *, seed: int | None = None) -> Tensor: ...
+    def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor: ...
 
 
 class AugmentedDataset(VisionDataset):
@@ -43,6 +45,8 @@ class AugmentedDataset(VisionDataset):
         images_to_add: The synthetic images of each class. By default the augmenter's strategy, applied to the
             dataset's labels.
         seed: What the synthetic images depend on; by default the augmenter's seed.
+        cache_dir: A folder for a file of the synthetic images that is mapped into memory, for more of them than fit
+            there. Worker processes see the same file; it is removed with the dataset.
 
     Attributes:
         targets: The label of each item, a list.
@@ -53,6 +57,7 @@ class AugmentedDataset(VisionDataset):
     Raises:
         TypeError: If the dataset is not a map-style one.
         ValueError: If the augmenter was fitted to images of another shape or type, or has no generator for a class.
+        OSError: If ``cache_dir`` cannot be written to, or has no room.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class AugmentedDataset(VisionDataset):
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
         images_to_add: Mapping[Label, int] | None = None,
         seed: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(root=getattr(dataset, "root", ""))
         labels = read_labels(dataset)
@@ -92,20 +98,20 @@ class AugmentedDataset(VisionDataset):
         self._teacher: tuple[Teacher, float] | None = None
         self._soft: Tensor | None = None
         self._format = ItemFormat.of(self._raw[0][0])
-        self._synthetic = self._draw(epoch=0)
+        shape, dtype = (len(added), *self._format.shape), self._format.dtype
+        self._file = None if cache_dir is None or not len(added) else ImageFile(cache_dir, shape, dtype)
+        self._synthetic = torch.empty(shape, dtype=dtype) if self._file is None else self._file.tensor
+        if self._file is None:
+            _share(self._synthetic)
+        self._draw(epoch=0)
         self.epoch = 0
-        _share(self._synthetic)
 
-    def _draw(self, epoch: int) -> Tensor:
+    def _draw(self, epoch: int) -> None:
         seed = derive_seed(self.seed, "augmented dataset", epoch)
-        drawn = [self.augmenter.sample(label, number, seed=seed) for label, number in self.images_to_add.items()]
-        images = torch.cat(drawn) if drawn else torch.empty(0, *self._format.shape, dtype=self._format.dtype)
-        if tuple(images.shape[1:]) != self._format.shape or images.dtype != self._format.dtype:
-            raise ValueError(
-                f"The dataset's images have shape {self._format.shape} of {self._format.dtype}, and the augmenter was "
-                f"fitted to {tuple(images.shape[1:])} of {images.dtype}. Fit it to this dataset."
-            )
-        return images
+        start = 0
+        for label, number in self.images_to_add.items():
+            self.augmenter.sample(label, number, seed=seed, out=self._synthetic[start : start + number])
+            start += number
 
     def set_epoch(self, epoch: int) -> None:
         r"""Draws fresh synthetic images, the same ones for the same seed and epoch; epoch 0 is how it begins.
@@ -123,10 +129,10 @@ class AugmentedDataset(VisionDataset):
                 "A copy of a dataset with soft labels does not hold the teacher, so that fresh images would stay "
                 "without labels. Call soften again, or set_epoch of the original."
             )
-        synthetic = self._draw(epoch)
-        # Should the teacher fail, images and labels do not belong together, and no epoch counts as drawn.
+        # Should it be broken off, or the teacher fail, images and labels do not belong together, and no epoch counts as
+        # drawn.
         self.epoch = -1
-        self._synthetic.copy_(synthetic)
+        self._draw(epoch)
         if self._soft is not None and self._teacher is not None:
             self._soft.copy_(self._ask(*self._teacher, epoch))
         self.epoch = epoch
@@ -194,7 +200,16 @@ class AugmentedDataset(VisionDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes need the soft labels, and not the teacher, which may be on a GPU or tied to a trainer.
-        return {**self.__dict__, "_teacher": None}
+        state = {**self.__dict__, "_teacher": None}
+        if self._file is not None:
+            # They find the images in the file.
+            del state["_synthetic"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._file is not None:
+            self._synthetic = self._file.tensor
 
     def synthetic_images(self, label: int) -> Tensor:
         r"""Returns the synthetic images of a class, raw, with shape :math:`(n, *)`."""

@@ -4,10 +4,10 @@ __all__ = ["FitReport", "Generator", "Progress", "silent"]
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,12 +18,16 @@ from .networks import Autoencoder, build_autoencoder
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
+from .storage import new_images
 from .threads import map_in_threads, use_threads
-from .training import PREPARED_VALUES, RESOLVED, TrainingLog, at_once, spread, train
+from .training import AT_MOST_CHECKED, PREPARED_VALUES, RESOLVED, TrainingLog, at_once, spread, train
 from .values import ValueScale
 
 Progress = Callable[[float, float | None], None]
 """What is told the reconstruction error and the boundary, in nats per pixel; the latter is None while there is none."""
+
+
+Result = TypeVar("Result")
 
 
 def silent(error: float, delta: float | None) -> None:
@@ -97,10 +101,10 @@ def _on(device: torch.device, images: Tensor) -> Tensor:
     return images.to(INDEXED.get(images.dtype, images.dtype)).to(device)
 
 
-def _side_by_side(function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Tensor:
-    r"""Returns what a function makes of all batches; a GPU is kept busy by one after another."""
-    results = map(function, batches) if batches[0].is_cuda else map_in_threads(function, batches)
-    return torch.cat(list(results))
+def _side_by_side(function: Callable[[slice], Result], n: int, most: int, device: torch.device) -> list[Result]:
+    r"""Returns what a function makes of the parts, of so many at most, of n things; a GPU does one after another."""
+    parts = [slice(start, min(start + most, n)) for start in range(0, n, most)]
+    return list(map(function, parts) if device.type == "cuda" else map_in_threads(function, parts))
 
 
 class Generator:
@@ -123,6 +127,7 @@ class Generator:
     report: FitReport
     anchors: Tensor | None = None
     limits: Tensor | None = None
+    _anchor_codes: Tensor | None = None
     _prior: LatentDensity | None = None
 
     def __init__(self, settings: GeneratorSettings | None = None) -> None:
@@ -160,15 +165,17 @@ class Generator:
         images = _on(resolve_device(self.settings.device), images)
         with use_threads(self.settings.n_threads):
             log, delta = self._train(images, seed, progress)
+        self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
+        self._anchor_codes = None
         if self.settings.density == "auto" and self._prior is not None:
             self.density = self._prior
         else:
             codes = self.encode(images)
+            self._anchor_codes = None if self.anchors is None else codes
             self.density.fit(codes, seed=derive_seed(seed, "density"))
             own = isinstance(self.density, GaussianMixture) and self.settings.truncated
             if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
                 self.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
-        self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
         self.report = FitReport(
             images=len(images),
             epochs=log.epochs,
@@ -189,25 +196,35 @@ class Generator:
         the boundary is a part of the error that the mean image has. A model without a boundary trains on.
         """
         if not self.model.bounded:
-            return self._train_until(0.0, images, None, seed, progress), None
+            return self._train_until(0.0, images, seed, progress), None
         if self.settings.delta != "auto":
-            return self._train_until(self.settings.delta, images, None, seed, progress), self.settings.delta
+            return self._train_until(self.settings.delta, images, seed, progress), self.settings.delta
         if len(self.shape) == 1 and len(images) < HOLD_OUT_FROM:
-            log = self._train_until(None, images, None, seed, progress)
+            log = self._train_until(None, images, seed, progress)
             return log, max(min(log.errors), RESOLVED_VECTORS)
         if len(images) < HOLD_OUT_FROM:
             delta = max(PART_OF_SPREAD * spread(images, self.values), RESOLVED)
-            return self._train_until(delta, images, None, seed, progress), delta
+            return self._train_until(delta, images, seed, progress), delta
         order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(images.device)
         spared = len(images) // 10
-        log = self._train_until(None, images[order[spared:]], images[order[:spared]], seed, progress)
+        # Of those that are held out only so many are looked at; of the others there is no copy.
+        held_out = images[order[: min(spared, AT_MOST_CHECKED)]]
+        log = self._train_until(None, images, seed, progress, rows=order[spared:], held_out=held_out)
         return log, min(log.errors)
 
     def _train_until(
-        self, delta: float | None, images: Tensor, held_out: Tensor | None, seed: int, progress: Progress
+        self,
+        delta: float | None,
+        images: Tensor,
+        seed: int,
+        progress: Progress,
+        *,
+        rows: Tensor | None = None,
+        held_out: Tensor | None = None,
     ) -> TrainingLog:
         settings = self.settings
-        steps_per_epoch = math.ceil(len(images) / settings.batch_size)
+        rows = torch.arange(len(images), device=images.device) if rows is None else rows
+        steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
         epochs = math.ceil(STEPS / steps_per_epoch) if settings.epochs == "auto" else settings.epochs
         starts = self.settings.starts_for(self.shape)
         # The first weights share half of the epochs evenly, and the best ones have the other half for themselves.
@@ -220,6 +237,7 @@ class Generator:
                 objective,
                 images,
                 self.values,
+                rows=rows,
                 epochs=epochs,
                 batch_size=settings.batch_size,
                 learning_rate=settings.learning_rate,
@@ -236,7 +254,7 @@ class Generator:
         for start in range(starts):
             self._build(make_generator(seed, "weights", *([start] if start else [])))
             self.network.to(images.device)
-            self.network.centre(self.values.to_network(images[:centred_on]), self.values.likelihood)
+            self.network.centre(self.values.to_network(images[rows[:centred_on]]), self.values.likelihood)
             if trial_epochs:
                 log, _ = trained(start, trial_epochs, delta=0.0, schedule="constant")
                 tried.append((log.errors[-1], self.network))
@@ -268,24 +286,35 @@ class Generator:
         self.density = DENSITIES[density](most, min_components=least) if density == "mixture" else DENSITIES[density]()
 
     def encode(self, images: Tensor) -> Tensor:
-        r"""Returns the codes of images of shape :math:`(N, *)`, with shape :math:`(N, d)`."""
+        r"""Returns the codes of images of shape :math:`(N, *)`, with shape :math:`(N, d)`, on the network's device."""
         device = next(self.network.parameters()).device
 
         @torch.no_grad()
-        def encoded(batch: Tensor) -> Tensor:
-            return self.network.encode(self.values.to_network(batch))
+        def encoded(part: slice) -> Tensor:
+            return self.network.encode(self.values.to_network(_on(device, images[part])))
 
-        return _side_by_side(encoded, images.to(device).split(at_once(DECODED_AT_ONCE, self.shape)))
+        return torch.cat(_side_by_side(encoded, len(images), at_once(DECODED_AT_ONCE, self.shape), device))
 
-    def decode(self, z: Tensor) -> Tensor:
-        r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU."""
+    def decode(self, z: Tensor, out: Tensor | None = None) -> Tensor:
+        r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU.
 
-        @torch.no_grad()
-        def decoded(batch: Tensor) -> Tensor:
-            return self.values.from_network(self.network.decode(batch)).cpu()
-
+        Args:
+            z: The codes.
+            out: Where the images are written to, if not to new memory.
+        """
+        images = self._new(len(z)) if out is None else out
         with self._on_device() as device:
-            return _side_by_side(decoded, z.float().to(device).split(at_once(DECODED_AT_ONCE, self.shape)))
+            z = z.float().to(device)
+
+            @torch.no_grad()
+            def decode(part: slice) -> None:
+                images[part] = self.values.from_network(self.network.decode(z[part]))
+
+            _side_by_side(decode, len(z), at_once(DECODED_AT_ONCE, self.shape), device)
+        return images
+
+    def _new(self, n: int) -> Tensor:
+        return new_images((n, *self.shape), self.values.dtype, None)
 
     @contextmanager
     def _on_device(self) -> Iterator[torch.device]:
@@ -301,16 +330,22 @@ class Generator:
         r"""Returns images of shape :math:`(N, *)` as the autoencoder gives them back."""
         return self.decode(self.encode(images))
 
-    def sample(self, n: int, *, seed: int) -> Tensor:
+    def sample(self, n: int, *, seed: int, out: Tensor | None = None) -> Tensor:
         r"""Returns :math:`n` new images, with shape :math:`(n, *)`, in the user's type and value range.
 
         A new code :math:`z` is decoded. Anchored, the image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
         :math:`x_i` is the training image whose code :math:`z_i` is nearest to it: what the autoencoder cannot reproduce
         is kept from a real image, and the model moves it.
+
+        Args:
+            n: The number of images.
+            seed: What the images depend on, besides the fit.
+            out: Where the images are written to, if not to new memory.
         """
         with use_threads(1):
             z = self.draw_codes(n, make_generator(seed, "sample"))
-        return self.decode(z) if self.anchors is None else self._decode_anchored(z, self.anchors)
+        images = self._new(n) if out is None else out
+        return self.decode(z, images) if self.anchors is None else self._decode_anchored(z, self.anchors, images)
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         r"""Returns :math:`n` new codes, with shape :math:`(n, d)`.
@@ -328,32 +363,35 @@ class Generator:
             z[outside] = self.density.sample(int(outside.sum()), generator)
         return z
 
-    def _decode_anchored(self, z: Tensor, anchors: Tensor) -> Tensor:
+    def _decode_anchored(self, z: Tensor, anchors: Tensor, images: Tensor) -> Tensor:
         reach = self.settings.reach_for(self.shape)
         assert reach is not None
         with self._on_device() as device:
-            anchors, z = _on(device, anchors), z.float().to(device)
-            codes = self.encode(anchors)
+            if self._anchor_codes is None:
+                self._anchor_codes = self.encode(anchors)
+            codes, z = self._anchor_codes.to(device), z.float().to(device)
 
             @torch.no_grad()
-            def nearest_of(batch: Tensor) -> Tensor:
-                return torch.cdist(batch, codes).argmin(dim=1)
+            def nearest_of(part: slice) -> Tensor:
+                return torch.cdist(z[part], codes).argmin(dim=1)
 
-            nearest = _side_by_side(nearest_of, z.split(DECODED_AT_ONCE))
-
-            @torch.no_grad()
-            def decoded(chosen: Tensor) -> Tensor:
-                own, place = nearest[chosen].unique_consecutive(return_inverse=True)
-                # What the autoencoder misses of each training image, once for all new images that keep it.
-                missed = self.values.to_network(anchors[own]) - self._expected(codes[own])
-                start = codes[nearest[chosen]]
-                moved = self._expected(start + reach * (z[chosen] - start))
-                return self.values.from_values(moved + missed[place]).cpu()
-
+            nearest = torch.cat(_side_by_side(nearest_of, len(z), DECODED_AT_ONCE, device))
             # The neighbours of a training image come together, so that it is decoded once and not for each of them.
             order = nearest.argsort(stable=True)
-            images = _side_by_side(decoded, order.split(at_once(DECODED_AT_ONCE, self.shape)))
-        return images[order.argsort().cpu()]
+
+            @torch.no_grad()
+            def decode(part: slice) -> None:
+                chosen = order[part]
+                own, place = nearest[chosen].unique_consecutive(return_inverse=True)
+                # What the autoencoder misses of each training image, once for all new images that keep it.
+                missed = self.values.to_network(_on(device, anchors[own.cpu()])) - self._expected(codes[own])
+                start = codes[nearest[chosen]]
+                moved = self._expected(start + reach * (z[chosen] - start))
+                # NumPy has all types here, and torch has not.
+                images.numpy()[chosen.cpu().numpy()] = self.values.from_values(moved + missed[place]).cpu().numpy()
+
+            _side_by_side(decode, len(z), at_once(DECODED_AT_ONCE, self.shape), device)
+        return images
 
     def _expected(self, z: Tensor) -> Tensor:
         r"""Returns what images of codes are on the scale of the network's inputs."""

@@ -12,46 +12,56 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "gae-augment"
 FORMAT_VERSION = 1
+
+SAVED_IN = "The file is saved in a folder that exists, can be written to and has room"
 
 
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     r"""Writes a file in one step: under its name there is the old file or the whole new one, never a part.
 
     Raises:
-        OSError: If the folder does not exist or cannot be written to.
+        OSError: If the folder does not exist, cannot be written to, or has no room.
     """
     path = Path(path)
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(header, default=_plain)}
-    # Copies, for safetensors refuses tensors that share their memory.
-    own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    content = save(own, metadata)
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            save_file(_apart(tensors), temporary, metadata)
+            with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-                # A temporary file is for its owner alone; a saved one is as readable as any other.
-                mask = os.umask(0)
-                os.umask(mask)
-                temporary.chmod(0o666 & ~mask)
-                file.close()
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            # A temporary file is for its owner alone; a saved one is as readable as any other.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"{error.strerror}. The file is saved in a folder that exists and can be written to, and this failed for",
-            str(path),
-        ) from error
+        raise type(error)(error.errno, f"{error.strerror}. {SAVED_IN}, and this failed for", str(path)) from error
+    except SafetensorError as error:
+        # It has no type of its own for a full disk.
+        raise OSError(f"{SAVED_IN}, and {str(path)!r} could not be written: {error}.") from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    r"""Returns tensors that are contiguous and share no memory, which safetensors asks for: copies where they do."""
+    own: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        whole = tensor.is_contiguous() and tensor.nbytes == storage.nbytes() and storage.data_ptr() not in storages
+        own[name] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+        storages.add(storage.data_ptr())
+    return own
 
 
 def _plain(value: Any) -> Any:

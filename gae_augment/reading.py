@@ -1,6 +1,7 @@
 r"""Reading labels and raw images, before the user's transforms, out of any dataset and any array."""
 
 __all__ = [
+    "READ_AT_ONCE",
     "ItemFormat",
     "check_images",
     "class_names",
@@ -15,6 +16,7 @@ __all__ = [
 ]
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -28,6 +30,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorData
 from torchvision import tv_tensors
 from torchvision.datasets.vision import StandardTransform
 
+from .storage import new_images
 from .values import ValueScale
 
 Joint = Callable[[Any, Any], tuple[Any, Any]]
@@ -349,8 +352,10 @@ def check_images(images: Tensor, name: str = "X") -> None:
             f"The values of images are of a type that NumPy has too, and {name} is of {images.dtype}. "
             f"Convert it: {name if name == 'X' else 'image'}.float()."
         ) from error
-    if images.dtype.is_floating_point and not images.isfinite().all():
-        first = int((~images.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+    for part, own in enumerate(images.split(READ_AT_ONCE) if images.dtype.is_floating_point else ()):
+        if own.isfinite().all():
+            continue
+        first = int((~own.isfinite()).flatten(1).any(dim=1).nonzero()[0]) + part * READ_AT_ONCE
         where = f"image {first} of {name}" if len(images) > 1 else name
         raise ValueError(
             f"The values of images are finite, and {where} holds NaN or infinity. Remove it, or put a number in place."
@@ -358,7 +363,9 @@ def check_images(images: Tensor, name: str = "X") -> None:
 
 
 def image_array(X: Any) -> Tensor:
-    r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`.
+    r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`, which nothing writes to.
+
+    One that can be written to is not copied, and may be a map of a file, as of ``numpy.load(path, mmap_mode="c")``.
 
     Raises:
         ValueError: If it is empty, not of numbers, not of shape (N, C, H, W), (N, H, W) or (N, F), or not finite.
@@ -367,7 +374,10 @@ def image_array(X: Any) -> Tensor:
         images = X.detach().cpu()
     else:
         try:
-            images = torch.from_numpy(np.array(X))
+            array = np.asarray(X)
+            # What is mapped into memory stays in its file. Torch has neither read-only memory nor steps backwards.
+            usable = array.flags.writeable and min(array.strides, default=0) >= 0
+            images = torch.from_numpy(array if usable else np.array(array))
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"'X' is an array of numbers, all images of one size, and it cannot be read as one: {error}"
@@ -419,7 +429,10 @@ def label_array(y: Any, images: int) -> np.ndarray:
 
 
 def read_classes(
-    read: Callable[[Iterable[int]], Tensor], labels: np.ndarray, wanted: Iterable[Any]
+    read: Callable[[Iterable[int]], Tensor],
+    labels: np.ndarray,
+    wanted: Iterable[Any],
+    folder: str | os.PathLike[str] | None = None,
 ) -> tuple[dict[Any, Tensor], ValueScale]:
     r"""Reads and checks all images, and returns those of some classes, by label, and the scale of the values of all.
 
@@ -429,6 +442,7 @@ def read_classes(
         read: From indices to images, as :func:`open_source` gives it.
         labels: The label of each image.
         wanted: The labels of the classes whose images are kept.
+        folder: Where they are kept, in files that are mapped into memory; ``None`` for memory itself.
     """
     images: dict[Any, Tensor] = {}
     filled = dict.fromkeys(wanted, 0)
@@ -440,7 +454,8 @@ def read_classes(
             for label in filled.keys() & set(own.tolist()):
                 chosen = batch[torch.from_numpy(own == label)]
                 if label not in images:
-                    images[label] = batch.new_empty((int((labels == label).sum()), *batch.shape[1:]))
+                    shape = (int((labels == label).sum()), *batch.shape[1:])
+                    images[label] = new_images(shape, batch.dtype, folder)
                 images[label][filled[label] : filled[label] + len(chosen)] = chosen
                 filled[label] += len(chosen)
             yield batch

@@ -93,6 +93,7 @@ def train(
     images: Tensor,
     values: ValueScale,
     *,
+    rows: Tensor | None = None,
     held_out: Tensor | None = None,
     epochs: int,
     batch_size: int,
@@ -115,6 +116,7 @@ def train(
         objective: What is minimised.
         images: The training images, with shape :math:`(N, *)`, in the user's values.
         values: How these values are seen by the network.
+        rows: The places of the images that are trained on, where it is not all of them; no copy is made of these.
         held_out: Images of the same kind that are not trained on. The error is measured on them, and the network ends
             with the weights that had the least; without them it is measured on training images.
         epochs: The most epochs.
@@ -136,14 +138,15 @@ def train(
     """
     log = TrainingLog()
     best = None
-    steps_per_epoch = math.ceil(len(images) / batch_size)
+    rows = torch.arange(len(images), device=images.device) if rows is None else rows
+    steps_per_epoch = math.ceil(len(rows) / batch_size)
     check_every = max(1, round((CHECK_EVERY if delta is None else CHECK_DELTA_EVERY) / steps_per_epoch))
-    checked = (images if held_out is None else held_out)[:AT_MOST_CHECKED]
+    checked = images[rows[:AT_MOST_CHECKED]] if held_out is None else held_out[:AT_MOST_CHECKED]
 
     # A stream of its own, so that what an objective draws leaves the order of the images as it is.
     noise_seed = derive_seed(generator.initial_seed(), "noise")
     noise = torch.Generator(images.device).manual_seed(noise_seed)
-    sample = values.to_network(images[: at_once(PREPARED_ON, images.shape[1:], PREPARED_VALUES)])
+    sample = values.to_network(images[rows[: at_once(PREPARED_ON, images.shape[1:], PREPARED_VALUES)]])
     objective.prepare(network, sample, components=components, generator=make_generator(noise_seed, "prepare"))
     objective.to(images.device)
 
@@ -156,7 +159,7 @@ def train(
     )
     for epoch in range(1, epochs + 1):
         objective.advance(network, sample, (epoch - 1) / epochs)
-        order = torch.randperm(len(images), generator=generator).to(images.device)
+        order = rows[torch.randperm(len(rows), generator=generator).to(images.device)]
         for chosen in order.split(batch_size):
             with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
                 losses = objective.losses(network, values.to_network(images[chosen]), noise)
@@ -191,7 +194,7 @@ def train(
         network.load_state_dict(best[0])
         objective.load_state_dict(best[1])
     objective.advance(network, sample, 1.0)
-    log.training_error = mean_excess(network, images[:AT_MOST_CHECKED], values)
+    log.training_error = mean_excess(network, images[rows[:AT_MOST_CHECKED]], values)
     return log
 
 

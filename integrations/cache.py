@@ -14,11 +14,11 @@ from sklearn.base import clone
 
 from gae_augment import GAEAugmenter, __version__
 from gae_augment.persistence import FORMAT_VERSION
-from gae_augment.reading import open_source
+from gae_augment.reading import READ_AT_ONCE, open_source
 from gae_augment.strategy import resolve_strategy
 
 # What changes no image; the strategy counts as the numbers that it comes to.
-WITHOUT_EFFECT = ("n_jobs", "progress", "sampling_strategy")
+WITHOUT_EFFECT = ("n_jobs", "progress", "cache_dir", "sampling_strategy")
 
 
 def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
@@ -36,9 +36,11 @@ def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
     kind = f"{type(augmenter).__module__}.{type(augmenter).__qualname__}"
     digest = hashlib.sha256(repr((__version__, FORMAT_VERSION, kind, sorted(parameters.items()), strategy)).encode())
     digest.update(labels.tobytes())
-    images = read(range(len(labels))).contiguous()
-    digest.update(f"{images.dtype} {tuple(images.shape)}".encode())
-    digest.update(images.flatten().view(torch.uint8).numpy().data)
+    for start in range(0, len(labels), READ_AT_ONCE):
+        images = read(range(start, min(start + READ_AT_ONCE, len(labels)))).contiguous()
+        if not start:
+            digest.update(f"{images.dtype} {(len(labels), *images.shape[1:])}".encode())
+        digest.update(images.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -65,7 +67,7 @@ class AugmenterCache:
             UserWarning: If there is a file, but a damaged one.
         """
         try:
-            return type(augmenter).load(self.path(key))
+            return type(augmenter).load(self.path(key)).set_params(cache_dir=augmenter.cache_dir)
         except FileNotFoundError:
             return None
         except ValueError as error:

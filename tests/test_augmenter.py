@@ -73,6 +73,7 @@ def test_defaults_are_those_of_the_public_face():
         "n_threads": 1,
         "random_state": None,
         "progress": True,
+        "cache_dir": None,
     }
 
 
@@ -506,6 +507,32 @@ def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmente
 def test_training_that_diverges_names_the_remedy(digits, make_augmenter):
     with pytest.raises(RuntimeError, match=r"2 of 2 classes: class 1: FloatingPointError: .*Lower 'learning_rate'"):
         make_augmenter(learning_rate=1e30).fit(*digits)
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_images_in_files_are_learned_from_as_those_in_memory(n_jobs, digits, make_augmenter, tmp_path):
+    X, y = digits[0].copy(), digits[1]
+    in_memory = make_augmenter(anchored=True).fit(X, y)
+    in_files = make_augmenter(anchored=True, cache_dir=tmp_path / "new", n_jobs=n_jobs).fit(X, y)
+    for label in (1, 2):
+        assert torch.equal(in_files.sample(label, 5), in_memory.sample(label, 5))
+    # Nothing is left, and the anchors can still be read.
+    assert list(tmp_path.glob("new/images-*")) == []
+    assert torch.equal(in_files.generators_[1].anchors, torch.from_numpy(X[y == 1]))
+    assert np.array_equal(X, digits[0])
+    in_files.save(tmp_path / "file")
+    assert str(tmp_path).encode() not in (tmp_path / "file").read_bytes()
+    assert GAEAugmenter.load(tmp_path / "file").cache_dir is None
+
+
+def test_samples_are_written_where_they_are_wanted(fitted):
+    out = torch.zeros(5, 8, 8, dtype=torch.uint8)
+    assert fitted.sample(1, 5, seed=0, out=out) is out
+    assert torch.equal(out, fitted.sample(1, 5, seed=0))
+    with pytest.raises(ValueError, match=r"wanted have shape \(8, 7\) of torch\.uint8, .*fitted to \(8, 8\)"):
+        fitted.sample(1, 5, out=torch.zeros(5, 8, 7, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"'out' holds 5 images on the CPU, and it holds 4"):
+        fitted.sample(1, 5, out=out[:4])
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -142,7 +142,11 @@ def test_items_by_the_batch_are_the_items(form, indices, make_dataset, fitted_to
 def test_items_by_the_batch_are_of_every_type(dtype, indices):
     images = (torch.arange(10 * 16).view(10, 1, 4, 4) % 3).to(dtype)
     base = TensorDataset(images, torch.tensor([0] * 6 + [1] * 4))
-    source = SimpleNamespace(sampling_strategy="auto", seed_=0, sample=lambda label, n, seed=None: images[:n])
+
+    def sample(label, n, *, seed, out):
+        return out.copy_(images[:n])
+
+    source = SimpleNamespace(sampling_strategy="auto", seed_=0, sample=sample)
     augmented = AugmentedDataset(base, source)
     for (image, label), index in zip(augmented.__getitems__(indices), indices, strict=True):
         assert (image.dtype, label) == (dtype, augmented[index][1])
@@ -291,6 +295,36 @@ def test_spawned_workers(make_dataset, fitted_to):
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
     loader = DataLoader(augmented, batch_size=60, num_workers=1, multiprocessing_context="spawn")
     assert torch.equal(everything(loader)[0], everything(DataLoader(augmented, batch_size=60))[0])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_images_in_a_file_are_the_same_and_workers_see_fresh_ones(start, make_dataset, fitted_to, tmp_path):
+    in_memory = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
+    in_file = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), cache_dir=tmp_path / "new")
+    assert [path.stat().st_size for path in tmp_path.glob("new/*")] == [43 * 64]
+    loader = DataLoader(in_file, batch_size=60, num_workers=1, persistent_workers=True, multiprocessing_context=start)
+    for epoch in (0, 1):
+        in_memory.set_epoch(epoch)
+        in_file.set_epoch(epoch)
+        assert torch.equal(everything(loader)[0], everything(DataLoader(in_memory, batch_size=60))[0])
+    del loader, in_file
+    assert list(tmp_path.glob("new/*")) == []
+
+
+def test_copies_of_images_in_a_file(make_dataset, fitted_to, tmp_path):
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), cache_dir=tmp_path)
+    first = augmented[-1][0].clone()
+    separate, attached = copy.deepcopy(augmented), pickle.loads(pickle.dumps(augmented))
+    augmented.set_epoch(1)
+    assert torch.equal(separate[-1][0], first)
+    assert torch.equal(attached[-1][0], augmented[-1][0])
+    assert not torch.equal(augmented[-1][0], first)
+    content = pickle.dumps(augmented)
+    del augmented, attached
+    assert len(list(tmp_path.iterdir())) == 1, "the deep copy's own"
+    with pytest.raises(FileNotFoundError, match=r"is gone: it is kept as long as the dataset"):
+        pickle.loads(content)
 
 
 class Pixels(torch.nn.Module):

@@ -78,9 +78,9 @@ def test_large_class_holds_a_tenth_out(monkeypatch):
     images = torch.rand(HOLD_OUT_FROM, 4, 4, generator=make_generator("large"))
     seen = {}
 
-    def train(network, objective, training, values, *, held_out, **options):
-        seen.update(training=training, held_out=held_out)
-        return train_network(network, objective, training, values, held_out=held_out, **options)
+    def train(network, objective, images, values, *, rows, held_out, **options):
+        seen.update(training=images[rows], held_out=held_out)
+        return train_network(network, objective, images, values, rows=rows, held_out=held_out, **options)
 
     monkeypatch.setattr("gae_augment.generator.train", train)
     report = Generator(GeneratorSettings(epochs=3)).fit(images, seed=0).report

@@ -218,7 +218,7 @@ def test_whole_file_with_half_an_augmenter(fitted, path, damage):
 
 
 def test_folder_that_is_missing_or_a_file(fitted, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"saved in a folder that exists and can be written to"):
+    with pytest.raises(FileNotFoundError, match=r"saved in a folder that exists, can be written to and has room"):
         fitted.save(tmp_path / "missing" / "augmenter")
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="saved in a folder that exists") as caught:

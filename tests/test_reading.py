@@ -655,10 +655,15 @@ def test_arrays_wherever_their_values_lie(tmp_path):
     np.testing.assert_array_equal(read(np.flatnonzero(labels)).numpy(), X[4:])
 
 
-def test_arrays_are_not_written_to():
+def test_arrays_that_can_be_written_to_are_not_copied(tmp_path):
     X = pixels(6, 5, 4)
-    image_array(X).zero_()
-    assert X.any()
+    assert np.shares_memory(image_array(X).numpy(), X)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="c")
+    assert np.shares_memory(image_array(mapped).numpy(), mapped)
+    backwards, read_only = X[::-1], np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert torch.equal(image_array(backwards), torch.from_numpy(backwards.copy()))
+    assert torch.equal(image_array(read_only), torch.from_numpy(X))
 
 
 @pytest.mark.parametrize(
