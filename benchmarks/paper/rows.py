@@ -26,7 +26,7 @@ The paper says so of InfoVAE and GMVAE, and VAE-GAN's own paper names no weight.
 images of MNIST and 20 epochs, stand in the table of runs with the others.
 """
 
-TEXTS = ("precision", "schedule")
+TEXTS = ("architecture", "precision", "schedule")
 """The settings that can be changed and are no numbers."""
 
 COST = {"vae_gan": 2.3, "gmvae": 1.2, "vamp_vae": 1.3, "rae_l2": 1.2, "vade": 1.1}

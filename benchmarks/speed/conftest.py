@@ -18,6 +18,8 @@ from .comparisons import Comparison, comparison_table, report
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 
+GROWTH_ROUNDS = 2
+
 REMARKS = """# Speed
 
 `make bench` writes this table and `comparisons.csv`, and pytest-benchmark's own `latest.json` of that run alone.
@@ -78,6 +80,35 @@ def compare_memory(benchmark: Any, request: pytest.FixtureRequest) -> Callable[.
 
 
 @pytest.fixture
+def compare_growth(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
+    r"""What runs a program with a size and with a smaller one in turns, each in a process of its own.
+
+    The program prints seconds and MB. The time goes to the table beside that of the smaller size times the work, so
+    that a ratio of 1 is growth with the work; and the memory beside the room that the data take.
+    """
+
+    def run(program: Callable[[int], str], smaller: int, size: int, *, of: str, work: float, megabytes: float) -> None:
+        figures: dict[int, list[tuple[float, float]]] = {smaller: [], size: []}
+
+        def measured(size: int) -> None:
+            command = [sys.executable, "-c", program(size)]
+            printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            seconds, memory = map(float, printed.split())
+            figures[size].append((seconds, memory))
+
+        benchmark.pedantic(lambda: measured(size), setup=lambda: measured(smaller), rounds=GROWTH_ROUNDS, iterations=1)
+        (small, _), (large, memory) = (zip(*figures[own], strict=True) for own in (smaller, size))
+        times = {"what": f"{of}: {size}, time", "beside": f"{smaller} of them, times {work:g}, the work"}
+        grown = [work * seconds for seconds in small]
+        record = _record(request.node.name, "s", large, grown, aim=1.0, **times)
+        room = {"what": f"{of}: {size}, memory", "beside": "what the images take as they are stored"}
+        _record(f"{request.node.name}, memory", "MB", memory, [megabytes] * len(memory), aim=float("nan"), **room)
+        benchmark.extra_info |= {"ratio": record.ratio}
+
+    return run
+
+
+@pytest.fixture
 def compare(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
     r"""What takes the time of ours, and before each round that of the reference, and adds the ratio to the table."""
 
@@ -90,15 +121,17 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., Non
         aim: float = float("nan"),
         rounds: int = 5,
         warmup: bool = True,
+        figures: bool = False,
     ) -> None:
         references: list[float] = []
         times: list[float] = []
 
         def timed(function: Callable[[], Any], into: list[float]) -> None:
             start = time.perf_counter()
-            function()
+            figure = function()
             wait()
-            into.append(time.perf_counter() - start)
+            # What it returns is the time, where it knows better.
+            into.append(figure if figures else time.perf_counter() - start)
 
         if warmup:
             reference()

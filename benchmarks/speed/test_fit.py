@@ -1,12 +1,16 @@
 r"""Fitting, beside a loop in plain PyTorch and beside pythae."""
 
+import math
+
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
+from torch.nn import functional
 
 from gae_augment import GAEAugmenter
 from gae_augment.devices import multiplies_bfloat16_fast, resolve_device
-from gae_augment.generator import Generator
+from gae_augment.generator import STEPS, Generator
 from gae_augment.networks import HIDDEN
 from gae_augment.seeding import make_generator
 from gae_augment.settings import GeneratorSettings
@@ -110,6 +114,41 @@ def test_fit_of_40_classes(compare, n_jobs):
             aim=0.35,
             rounds=3,
         )
+
+
+@pytest.mark.slow
+def test_fit_of_40_classes_until_the_boundary(compare):
+    each = 100
+    data = load_digits()
+    # Four draws of each digit, which overlap.
+    chosen = [
+        torch.from_numpy(data.target == digit)
+        .nonzero()
+        .flatten()[torch.randperm(int((data.target == digit).sum()), generator=make_generator(digit, draw))[:each]]
+        for digit in range(10)
+        for draw in range(4)
+    ]
+    scarce = torch.from_numpy(data.images).float()[torch.cat(chosen), None] / 16
+    scarce = (functional.interpolate(scarce, size=(28, 28), mode="bilinear") * 255).round().byte()
+    labels = torch.arange(len(chosen)).repeat_interleave(each)
+    images = torch.cat([scarce, noise(each + 1)])
+    labels = torch.cat([labels, torch.full((each + 1,), len(chosen))])
+    settings = GeneratorSettings()
+    epochs = STEPS // math.ceil(each / settings.batch_size)
+
+    def bare():
+        for own in scarce.split(each):
+            BareFit("gae", HIDDEN["fc"], epochs, settings.batch_size, precision=PRECISION)(own.to(DEVICE))
+
+    compare(
+        lambda: GAEAugmenter(progress=False, random_state=0).fit(images, labels),
+        bare,
+        what=f"{len(chosen)} classes of {each} digits, until three tenths of the mean image's error are left",
+        beside=f"a bare loop of {STEPS} steps, which `epochs='auto'` provides for, one class after another",
+        aim=0.35,
+        rounds=1,
+        warmup=False,
+    )
 
 
 @pytest.mark.parametrize("codes", [100, 6000])
