@@ -223,8 +223,7 @@ class GAEAugmenter(BaseEstimator):
                 result = next(results)
                 if isinstance(result, Generator):
                     self.generators_[label] = result
-                    if result.anchors is not None:
-                        # A process of its own sends back a copy.
+                    if settings.reach_for(result.shape) is not None:
                         result.anchors = images[label]
                     report = result.report
                     _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
@@ -274,11 +273,13 @@ class GAEAugmenter(BaseEstimator):
             return
         # A bar can be moved from this process only.
         inline = effective_n_jobs(self.n_jobs) == 1
+        # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
+        maps = {"temp_folder": self.cache_dir, "mmap_mode": "c"}
         try:
-            parallel = Parallel(n_jobs=self.n_jobs, return_as="generator", temp_folder=self.cache_dir)
+            parallel = Parallel(n_jobs=self.n_jobs, return_as="generator", **maps)
         except ValueError:
             # Some of joblib's backends give their results at the end only.
-            parallel = Parallel(n_jobs=self.n_jobs, temp_folder=self.cache_dir)
+            parallel = Parallel(n_jobs=self.n_jobs, **maps)
         yield from parallel(delayed(fit(label, show(label) if inline else silent))() for label in images)
 
     def _warn_of_delta(self) -> None:
@@ -430,7 +431,7 @@ class GAEAugmenter(BaseEstimator):
         if isinstance(self.model, Model):
             parameters["model"] = self.model.name
         # It is a place of this machine.
-        del parameters["cache_dir"]
+        parameters.pop("cache_dir", None)
         if not isinstance(self.sampling_strategy, str | float | int):
             parameters["sampling_strategy"] = None
         if not isinstance(self.random_state, int):
@@ -527,10 +528,15 @@ def _fit_class(
     seed: int,
     progress: Progress,
 ) -> Generator | str:
-    r"""Returns a class's generator, or why it could not be fitted, so that one failure loses no other class."""
+    r"""Returns a class's generator, or why it could not be fitted, so that one failure loses no other class.
+
+    The images that new ones are anchored in are left to the caller, who has them, so that no process sends them back.
+    """
     try:
-        # joblib's memory maps cannot be written to, and torch warns of such arrays.
+        # Some backends' memory maps cannot be written to, and torch warns of such arrays.
         tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
-        return Generator(settings).fit(tensor, seed=seed, values=values, progress=progress)
+        generator = Generator(settings).fit(tensor, seed=seed, values=values, progress=progress)
+        generator.anchors = None
+        return generator
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -21,7 +21,10 @@ from .teachers import Teacher, ask, check_teacher, check_weight, soft_labels
 
 
 class ImageSource(Protocol):
-    r"""What makes synthetic images, as a fitted :class:`gae_augment.GAEAugmenter` does."""
+    r"""What makes synthetic images, as a fitted :class:`gae_augment.GAEAugmenter` does.
+
+    ``out`` is where they are wanted; images that are returned elsewhere are copied there.
+    """
 
     sampling_strategy: SamplingStrategy
     seed_: int
@@ -46,7 +49,8 @@ class AugmentedDataset(VisionDataset):
             dataset's labels.
         seed: What the synthetic images depend on; by default the augmenter's seed.
         cache_dir: A folder for a file of the synthetic images that is mapped into memory, for more of them than fit
-            there. Worker processes see the same file; it is removed with the dataset.
+            there. Worker processes and pickled copies see the same file, and what ``set_epoch`` of one of them draws;
+            it is removed with the dataset.
 
     Attributes:
         targets: The label of each item, a list.
@@ -103,14 +107,28 @@ class AugmentedDataset(VisionDataset):
         self._synthetic = torch.empty(shape, dtype=dtype) if self._file is None else self._file.tensor
         if self._file is None:
             _share(self._synthetic)
-        self._draw(epoch=0)
+        try:
+            self._draw(epoch=0)
+        except BaseException:
+            if self._file is not None:
+                # The traceback keeps the dataset.
+                self._file.remove()
+            raise
         self.epoch = 0
 
     def _draw(self, epoch: int) -> None:
         seed = derive_seed(self.seed, "augmented dataset", epoch)
         start = 0
         for label, number in self.images_to_add.items():
-            self.augmenter.sample(label, number, seed=seed, out=self._synthetic[start : start + number])
+            wanted = self._synthetic[start : start + number]
+            made = self.augmenter.sample(label, number, seed=seed, out=wanted)
+            if made is not wanted:
+                if made.shape != wanted.shape or made.dtype != wanted.dtype:
+                    raise ValueError(
+                        f"The images that are wanted have shape {tuple(wanted.shape)} of {wanted.dtype}, and the "
+                        f"augmenter made {tuple(made.shape)} of {made.dtype}. Fit it to this dataset."
+                    )
+                wanted.copy_(made)
             start += number
 
     def set_epoch(self, epoch: int) -> None:

@@ -101,10 +101,17 @@ def _on(device: torch.device, images: Tensor) -> Tensor:
     return images.to(INDEXED.get(images.dtype, images.dtype)).to(device)
 
 
-def _side_by_side(function: Callable[[slice], Result], n: int, most: int, device: torch.device) -> list[Result]:
-    r"""Returns what a function makes of the parts, of so many at most, of n things; a GPU does one after another."""
-    parts = [slice(start, min(start + most, n)) for start in range(0, n, most)]
-    return list(map(function, parts) if device.type == "cuda" else map_in_threads(function, parts))
+def _side_by_side(
+    function: Callable[[slice], Result], n: int, most: int, device: torch.device
+) -> Iterator[tuple[slice, Result]]:
+    r"""Yields the parts, of so many at most, of n things, and what a function makes of them.
+
+    A GPU does one after another. The function must not write to what outlives it: of calls that are broken off some
+    go on for a while.
+    """
+    parts = [slice(start, min(start + most, n)) for start in range(0, max(n, 1), most)]
+    results = map(function, parts) if device.type == "cuda" else map_in_threads(function, parts)
+    yield from zip(parts, results, strict=True)
 
 
 class Generator:
@@ -171,7 +178,7 @@ class Generator:
             self.density = self._prior
         else:
             codes = self.encode(images)
-            self._anchor_codes = None if self.anchors is None else codes
+            self._anchor_codes = None if self.anchors is None else codes.cpu()
             self.density.fit(codes, seed=derive_seed(seed, "density"))
             own = isinstance(self.density, GaussianMixture) and self.settings.truncated
             if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
@@ -293,7 +300,8 @@ class Generator:
         def encoded(part: slice) -> Tensor:
             return self.network.encode(self.values.to_network(_on(device, images[part])))
 
-        return torch.cat(_side_by_side(encoded, len(images), at_once(DECODED_AT_ONCE, self.shape), device))
+        most = at_once(DECODED_AT_ONCE, self.shape)
+        return torch.cat([codes for _, codes in _side_by_side(encoded, len(images), most, device)])
 
     def decode(self, z: Tensor, out: Tensor | None = None) -> Tensor:
         r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU.
@@ -307,10 +315,11 @@ class Generator:
             z = z.float().to(device)
 
             @torch.no_grad()
-            def decode(part: slice) -> None:
-                images[part] = self.values.from_network(self.network.decode(z[part]))
+            def decoded(part: slice) -> Tensor:
+                return self.values.from_network(self.network.decode(z[part]))
 
-            _side_by_side(decode, len(z), at_once(DECODED_AT_ONCE, self.shape), device)
+            for part, made in _side_by_side(decoded, len(z), at_once(DECODED_AT_ONCE, self.shape), device):
+                images[part] = made
         return images
 
     def _new(self, n: int) -> Tensor:
@@ -368,29 +377,31 @@ class Generator:
         assert reach is not None
         with self._on_device() as device:
             if self._anchor_codes is None:
-                self._anchor_codes = self.encode(anchors)
+                self._anchor_codes = self.encode(anchors).cpu()
             codes, z = self._anchor_codes.to(device), z.float().to(device)
 
             @torch.no_grad()
             def nearest_of(part: slice) -> Tensor:
                 return torch.cdist(z[part], codes).argmin(dim=1)
 
-            nearest = torch.cat(_side_by_side(nearest_of, len(z), DECODED_AT_ONCE, device))
+            nearest = torch.cat([own for _, own in _side_by_side(nearest_of, len(z), DECODED_AT_ONCE, device)])
             # The neighbours of a training image come together, so that it is decoded once and not for each of them.
             order = nearest.argsort(stable=True)
 
             @torch.no_grad()
-            def decode(part: slice) -> None:
+            def decoded(part: slice) -> Tensor:
                 chosen = order[part]
                 own, place = nearest[chosen].unique_consecutive(return_inverse=True)
                 # What the autoencoder misses of each training image, once for all new images that keep it.
                 missed = self.values.to_network(_on(device, anchors[own.cpu()])) - self._expected(codes[own])
                 start = codes[nearest[chosen]]
                 moved = self._expected(start + reach * (z[chosen] - start))
-                # NumPy has all types here, and torch has not.
-                images.numpy()[chosen.cpu().numpy()] = self.values.from_values(moved + missed[place]).cpu().numpy()
+                return self.values.from_values(moved + missed[place]).cpu()
 
-            _side_by_side(decode, len(z), at_once(DECODED_AT_ONCE, self.shape), device)
+            places = order.cpu().numpy()
+            for part, made in _side_by_side(decoded, len(z), at_once(DECODED_AT_ONCE, self.shape), device):
+                # NumPy has all types here, and torch has not.
+                images.numpy()[places[part]] = made.numpy()
         return images
 
     def _expected(self, z: Tensor) -> Tensor:

@@ -375,8 +375,8 @@ def image_array(X: Any) -> Tensor:
     else:
         try:
             array = np.asarray(X)
-            # What is mapped into memory stays in its file. Torch has neither read-only memory nor steps backwards.
-            usable = array.flags.writeable and min(array.strides, default=0) >= 0
+            # What is mapped into memory stays in its file. Torch has neither read-only memory nor all steps.
+            usable = array.flags.writeable and all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
             images = torch.from_numpy(array if usable else np.array(array))
         except (TypeError, ValueError) as error:
             raise ValueError(

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,8 @@ class ImageFile:
     r"""Images in a file that is mapped into memory: the system keeps there what is used, and gives back the rest.
 
     Processes that get it by pickling map the same file, and see what one of them writes; a deep copy is a file of its
-    own. The file is removed with the object that made it, at the latest when its process ends.
+    own. The file is removed with the object that made it, or when the interpreter ends; a process that is killed leaves
+    it in the folder.
 
     Args:
         folder: The folder of the file, which is made if it is not there.
@@ -44,7 +46,7 @@ class ImageFile:
             try:
                 # All of it now: to find the disk full when a page is written would end the process.
                 os.posix_fallocate(handle, 0, size) if hasattr(os, "posix_fallocate") else os.truncate(handle, size)
-            except OSError:
+            except BaseException:
                 self.path.unlink()
                 raise
             finally:
@@ -94,6 +96,8 @@ def _remove(path: Path, process: int) -> None:
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
     r"""Returns unset images, in memory, or in a file without a name that goes when nothing refers to them any more.
 
+    Pickled, they are copies.
+
     Args:
         shape: The shape of all images together, :math:`(N, *)`.
         dtype: Their type.
@@ -105,5 +109,7 @@ def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLi
     if folder is None or not prod(shape):
         return torch.empty(tuple(shape), dtype=dtype)
     file = ImageFile(folder, shape, dtype)
+    # Torch takes its own maps for memory that it can share with other processes by name.
+    mapped = np.memmap(file.path, np.uint8, "r+")
     file.remove()
-    return file.tensor
+    return torch.from_numpy(mapped).view(dtype).view(tuple(shape))

@@ -67,12 +67,14 @@ class AugmenterCache:
             UserWarning: If there is a file, but a damaged one.
         """
         try:
-            return type(augmenter).load(self.path(key)).set_params(cache_dir=augmenter.cache_dir)
+            loaded = type(augmenter).load(self.path(key))
         except FileNotFoundError:
             return None
         except ValueError as error:
             warnings.warn(f"The fitted generators are damaged, and are fitted again. {error}", stacklevel=3)
             return None
+        loaded.cache_dir = augmenter.cache_dir
+        return loaded
 
     def fit(self, augmenter: GAEAugmenter, training_set: Any, key: str) -> GAEAugmenter:
         r"""Returns a fitted copy of an augmenter, and keeps it under a key.

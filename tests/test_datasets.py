@@ -299,9 +299,11 @@ def test_spawned_workers(make_dataset, fitted_to):
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 @pytest.mark.parametrize("start", ["fork", "spawn"])
-def test_images_in_a_file_are_the_same_and_workers_see_fresh_ones(start, make_dataset, fitted_to, tmp_path):
+def test_images_in_a_file_are_the_same_and_workers_see_fresh_ones(
+    start, make_dataset, make_augmenter, fitted_to, tmp_path
+):
     in_memory = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
-    in_file = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), cache_dir=tmp_path / "new")
+    in_file = make_augmenter(cache_dir=tmp_path / "new").fit(make_dataset("tensor")).augment(make_dataset("tensor"))
     assert [path.stat().st_size for path in tmp_path.glob("new/*")] == [43 * 64]
     loader = DataLoader(in_file, batch_size=60, num_workers=1, persistent_workers=True, multiprocessing_context=start)
     for epoch in (0, 1):
@@ -310,6 +312,20 @@ def test_images_in_a_file_are_the_same_and_workers_see_fresh_ones(start, make_da
         assert torch.equal(everything(loader)[0], everything(DataLoader(in_memory, batch_size=60))[0])
     del loader, in_file
     assert list(tmp_path.glob("new/*")) == []
+
+
+def test_images_that_are_made_elsewhere_are_copied(make_dataset, fitted_to, tmp_path):
+    class Elsewhere(SimpleNamespace):
+        def sample(self, label, n, **options):
+            return fitted_to("tensor").sample(label, n, seed=options["seed"])[..., : self.width]
+
+    source = Elsewhere(sampling_strategy="auto", seed_=0, width=8)
+    made, usual = (AugmentedDataset(make_dataset("tensor"), one) for one in (source, fitted_to("tensor")))
+    assert all(torch.equal(made[index][0], usual[index][0]) for index in range(77, 120))
+    source.width = 7
+    with pytest.raises(ValueError, match=r"wanted have shape \(15, 1, 8, 8\) .*made \(15, 1, 8, 7\)"):
+        AugmentedDataset(make_dataset("tensor"), source, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_copies_of_images_in_a_file(make_dataset, fitted_to, tmp_path):

@@ -1,4 +1,6 @@
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -242,3 +244,41 @@ def test_images_are_anchored_and_vectors_are_not(colour):
 def test_anchored_is_true_false_auto_or_how_far(wrong):
     with pytest.raises(ValueError, match=f"number above 0 and at most 3, and it is {wrong!r}"):
         GeneratorSettings(anchored=wrong)
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_sampling_in_inference_mode_and_of_no_images(anchored, images, monkeypatch):
+    monkeypatch.setattr("gae_augment.generator.DECODED_AT_ONCE", 4)
+    generator = Generator(GeneratorSettings(epochs=1, anchored=anchored)).fit(images, seed=0)
+    expected = generator.sample(10, seed=0)
+    with torch.inference_mode():
+        assert torch.equal(generator.sample(10, seed=0), expected)
+    assert generator.reconstruct(images[:0]).shape == images[:0].shape
+
+
+@pytest.mark.parametrize("anchored", [False, True])
+def test_what_a_sampling_that_is_broken_off_still_makes_is_written_nowhere(anchored, images, monkeypatch):
+    monkeypatch.setattr("gae_augment.generator.DECODED_AT_ONCE", 4)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    generator = Generator(GeneratorSettings(epochs=1, anchored=anchored)).fit(images, seed=0)
+    out = generator.sample(8, seed=0)
+    before, from_values = out.clone(), type(generator.values).from_values
+    first, broken_off, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow_or_broken(values, x):
+        if first.is_set():
+            broken_off.wait(10)
+            made = from_values(values, x)
+            done.set()
+            return made
+        first.set()
+        time.sleep(0.2)
+        raise MemoryError
+
+    monkeypatch.setattr(type(generator.values), "from_values", slow_or_broken)
+    with pytest.raises(MemoryError):
+        generator.sample(8, seed=1, out=out)
+    broken_off.set()
+    assert done.wait(10)
+    time.sleep(0.1)
+    assert torch.equal(out, before)

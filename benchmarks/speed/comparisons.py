@@ -20,7 +20,7 @@ class Comparison:
         reference: What it is measured by.
         aim: The ratio that it is to stay below, or ``nan``.
         rounds: How often both were done, in turns.
-        unit: What both are measured in: ``"s"``, or ``"MB"`` of memory.
+        unit: What both are measured in: ``"s"``, ``"MB"`` of memory, or ``"FID"``.
         ours: The median of ours.
         other: The median of the reference.
         ratio: The median of the ratios of the rounds.

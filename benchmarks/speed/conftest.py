@@ -62,6 +62,16 @@ def _record(
 
 
 @pytest.fixture
+def record(request: pytest.FixtureRequest) -> Callable[..., Comparison]:
+    r"""What adds figures that a benchmark took itself to the table, a line for each unit."""
+
+    def add(ours: Sequence[float], others: Sequence[float], *, unit: str, **texts: Any) -> Comparison:
+        return _record(f"{request.node.name}, {unit}", unit, ours, others, **texts)
+
+    return add
+
+
+@pytest.fixture
 def compare_memory(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
     r"""What runs a program in a process of its own and adds the MB that it prints to the table, beside a number."""
 
