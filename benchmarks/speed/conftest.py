@@ -27,8 +27,8 @@ REMARKS = """# Speed
 stay as they were measured. In each round the reference comes first, then ours; the ratio is the median of the rounds'
 own ratios.
 
-The processor without AVX-512 is about three times slower than the other, has no bfloat16, and was shared. MNIST with up to
-80 components in place of 20 took 91 seconds there and had an FID of 0.68 (0.65 to 0.71). No GPU was measured.
+The processor without AVX-512 is about three times slower than the other, has no bfloat16, and was shared. MNIST with up
+to 80 components in place of 20 took 91 seconds there and had an FID of 0.68 (0.65 to 0.71). No GPU was measured.
 
 """
 
