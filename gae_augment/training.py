@@ -187,6 +187,8 @@ def train(
             )
             if log.reached:
                 break
+    # They would take as much memory as the weights for as long as the network is there.
+    optimiser.zero_grad(set_to_none=True)
     # The learning rate ends at 0, so what counts at the end is whether the error was still on its way down.
     if not log.reached:
         log.reached = delta is None and stopped_falling(log.errors, tolerance=0.1)

@@ -100,6 +100,11 @@ def test_training_without_a_number_stops_when_the_error_stops_falling(network, i
     assert min(log.errors[-5:-1]) < 0.995 * min([*log.errors[:-5], float("inf")])
 
 
+def test_no_gradients_are_kept(network, images):
+    run(network, images)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
 def test_progress_is_told_every_error(network, images):
     told = []
     log = run(network, images, epochs=5, progress=told.append)
