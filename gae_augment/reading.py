@@ -1,7 +1,6 @@
 r"""Reading labels and raw images, before the user's transforms, out of any dataset and any array."""
 
 __all__ = [
-    "READ_AT_ONCE",
     "ItemFormat",
     "check_images",
     "class_names",
@@ -11,6 +10,7 @@ __all__ = [
     "raw_view",
     "read_classes",
     "read_images",
+    "read_in_parts",
     "read_labels",
     "transforms_of",
 ]
@@ -428,6 +428,13 @@ def label_array(y: Any, images: int) -> np.ndarray:
     return labels.astype(np.int64) if labels.dtype.kind in "bu" else labels
 
 
+def read_in_parts(read: Callable[[Iterable[int]], Tensor], n: int) -> Iterator[tuple[slice, Tensor]]:
+    r"""Yields the places of some images after others, of n, and these images, so that few are in memory."""
+    for start in range(0, n, READ_AT_ONCE):
+        part = slice(start, min(start + READ_AT_ONCE, n))
+        yield part, read(range(part.start, part.stop))
+
+
 def read_classes(
     read: Callable[[Iterable[int]], Tensor],
     labels: np.ndarray,
@@ -448,9 +455,8 @@ def read_classes(
     filled = dict.fromkeys(wanted, 0)
 
     def batches() -> Iterator[Tensor]:
-        for start in range(0, len(labels), READ_AT_ONCE):
-            own = labels[start : start + READ_AT_ONCE]
-            batch = read(range(start, start + len(own)))
+        for part, batch in read_in_parts(read, len(labels)):
+            own = labels[part]
             for label in filled.keys() & set(own.tolist()):
                 chosen = batch[torch.from_numpy(own == label)]
                 if label not in images:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from gae_augment import GAEAugmenter, __version__
 from gae_augment.persistence import FORMAT_VERSION
-from gae_augment.reading import READ_AT_ONCE, open_source
+from gae_augment.reading import open_source, read_in_parts
 from gae_augment.strategy import resolve_strategy
 
 # What changes no image; the strategy counts as the numbers that it comes to.
@@ -36,11 +36,10 @@ def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
     kind = f"{type(augmenter).__module__}.{type(augmenter).__qualname__}"
     digest = hashlib.sha256(repr((__version__, FORMAT_VERSION, kind, sorted(parameters.items()), strategy)).encode())
     digest.update(labels.tobytes())
-    for start in range(0, len(labels), READ_AT_ONCE):
-        images = read(range(start, min(start + READ_AT_ONCE, len(labels)))).contiguous()
-        if not start:
+    for part, images in read_in_parts(read, len(labels)):
+        if not part.start:
             digest.update(f"{images.dtype} {(len(labels), *images.shape[1:])}".encode())
-        digest.update(images.flatten().view(torch.uint8).numpy().data)
+        digest.update(images.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
