@@ -52,7 +52,7 @@ RESOLVED_VECTORS = 1e-5
 CENTRED_ON = 5000
 """The mean image is taken over at most so many."""
 
-DECODED_AT_ONCE = 1000
+DECODED_AT_ONCE = 500
 
 MOST_COMPONENTS = 80
 """The most components of a mixture that ``components="auto"`` tries, a number that doubling comes to."""
@@ -316,10 +316,11 @@ class Generator:
 
             @torch.no_grad()
             def decoded(part: slice) -> Tensor:
-                return self.values.from_network(self.network.decode(z[part]))
+                return self.values.from_network(self.network.decode(z[part])).cpu()
 
             for part, made in _side_by_side(decoded, len(z), at_once(DECODED_AT_ONCE, self.shape), device):
-                images[part] = made
+                # Torch would share the copy among threads, which then spin beside those that decode.
+                images.numpy()[part] = made.numpy()
         return images
 
     def _new(self, n: int) -> Tensor:
@@ -392,21 +393,18 @@ class Generator:
             def decoded(part: slice) -> Tensor:
                 chosen = order[part]
                 own, place = nearest[chosen].unique_consecutive(return_inverse=True)
-                # What the autoencoder misses of each training image, once for all new images that keep it.
-                missed = self.values.to_network(_on(device, anchors[own.cpu()])) - self._expected(codes[own])
                 start = codes[nearest[chosen]]
-                moved = self._expected(start + reach * (z[chosen] - start))
-                return self.values.from_values(moved + missed[place]).cpu()
+                moved = start + reach * (z[chosen] - start)
+                expected = self.values.expectation(self.network.decode(torch.cat([moved, codes[own]])))
+                # What the autoencoder misses of each training image, once for all new images that keep it.
+                missed = self.values.to_network(_on(device, anchors[own.cpu()])) - expected[len(moved) :]
+                return self.values.from_values(expected[: len(moved)] + missed[place]).cpu()
 
             places = order.cpu().numpy()
             for part, made in _side_by_side(decoded, len(z), at_once(DECODED_AT_ONCE, self.shape), device):
                 # NumPy has all types here, and torch has not.
                 images.numpy()[places[part]] = made.numpy()
         return images
-
-    def _expected(self, z: Tensor) -> Tensor:
-        r"""Returns what images of codes are on the scale of the network's inputs."""
-        return self.values.expectation(self.network.decode(z))
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         r"""Returns what a fitted generator is: plain values for a JSON header, and tensors."""

@@ -89,7 +89,7 @@ class ValueScale:
         r"""Returns images on the scale of a network's inputs as images in the user's type and range."""
         if self.kind == "levels":
             unit = x.clamp(0, 1)
-            return unit > 0.5 if self.dtype == torch.bool else unit.mul(255).round().to(self.dtype)
+            return unit > 0.5 if self.dtype == torch.bool else unit.mul_(255).round_().to(self.dtype)
         if self.kind == "unit":
             return x.clamp(0, 1).to(self.dtype)
         assert self.mean is not None
