@@ -55,9 +55,9 @@ class GAEAugmenter(BaseEstimator):
         batch_size: The images in a batch.
         learning_rate: Adam's learning rate at the start.
         schedule: ``"cosine"``, along which the learning rate falls to 0, or ``"constant"``.
-        precision: What the products of the training are computed in, ``"float32"`` or ``"bfloat16"``; all else is
-            float32. ``"auto"`` takes the latter for images where it is faster: on a CUDA GPU that has it, and on a CPU
-            that has it for fully connected networks.
+        precision: What the products of the training and of its error are computed in, ``"float32"`` or ``"bfloat16"``;
+            all else is float32. ``"auto"`` takes the latter for images where it is faster: on a CUDA GPU that has it,
+            and on a CPU that has it for fully connected networks.
         starts: How many first weights are tried. They share half of the epochs, and the best ones are trained for the
             other half. ``"auto"`` tries 8 for vectors that have more features than a code has dimensions, where first
             weights decide much, and 1 else.

@@ -64,13 +64,26 @@ def at_once(most: int, shape: Sequence[int], values: int = VALUES_AT_ONCE) -> in
     return max(1, min(most, values // math.prod(shape)))
 
 
+def computed_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
+    r"""Returns a context in which the products inside of layers are computed in a precision."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
 @torch.no_grad()
-def mean_excess(network: Autoencoder, images: Tensor, values: ValueScale, batch_size: int = 500) -> float:
+def mean_excess(
+    network: Autoencoder,
+    images: Tensor,
+    values: ValueScale,
+    precision: torch.dtype = torch.float32,
+    batch_size: int = 500,
+) -> float:
     r"""Returns the mean excess reconstruction error of images, in nats per pixel."""
     errors = []
     for batch in images.split(at_once(batch_size, images.shape[1:])):
         x = values.to_network(batch)
-        errors.append(excess_error(network.decode(network.encode(x)), x, values.likelihood))
+        with computed_in(precision, images.device):
+            outputs = network.decode(network.encode(x))
+        errors.append(excess_error(outputs, x, values.likelihood))
     return torch.cat(errors).double().mean().item()
 
 
@@ -123,8 +136,8 @@ def train(
         batch_size: The images in a batch.
         learning_rate: Adam's first learning rate.
         schedule: One of :data:`SCHEDULES`.
-        precision: What the products inside of the layers are computed in, forwards and backwards. Weights, losses and
-            the error are float32 in any case.
+        precision: What the products inside of the layers are computed in, forwards and backwards. Weights are float32
+            in any case, and so is what losses and the error are summed from.
         components: The most components of a mixture, for objectives that have one.
         delta: The excess reconstruction error, in nats per pixel, below which training stops. With ``None`` it stops
             when the error stops falling: when the last quarter of the checks has not lowered it, or when it is too
@@ -161,7 +174,7 @@ def train(
         objective.advance(network, sample, (epoch - 1) / epochs)
         order = rows[torch.randperm(len(rows), generator=generator).to(images.device)]
         for chosen in order.split(batch_size):
-            with torch.autocast(images.device.type, precision, enabled=precision != torch.float32):
+            with computed_in(precision, images.device):
                 losses = objective.losses(network, values.to_network(images[chosen]), noise)
             optimiser.zero_grad(set_to_none=True)
             # All gradients are taken before any parameter moves.
@@ -172,7 +185,7 @@ def train(
         log.epochs = epoch
         log.steps += steps_per_epoch
         if epoch % check_every == 0 or epoch == epochs:
-            error = mean_excess(network, checked, values)
+            error = mean_excess(network, checked, values, precision)
             if not math.isfinite(error):
                 raise FloatingPointError(
                     f"The reconstruction error is {error} after {epoch} epochs: training diverged. "
@@ -196,7 +209,7 @@ def train(
         network.load_state_dict(best[0])
         objective.load_state_dict(best[1])
     objective.advance(network, sample, 1.0)
-    log.training_error = mean_excess(network, images[rows[:AT_MOST_CHECKED]], values)
+    log.training_error = mean_excess(network, images[rows[:AT_MOST_CHECKED]], values, precision)
     return log
 
 

@@ -58,7 +58,8 @@ def test_report_is_of_what_was_done(images):
     x = images.float() / 255
     outputs = generator.network.decode(generator.network.encode(x)).detach()
     report = generator.report
-    assert report.reconstruction_error == pytest.approx(excess_error(outputs, x, "bernoulli").mean().item(), rel=1e-4)
+    # Where bfloat16 is fast, the products are rounded to it.
+    assert report.reconstruction_error == pytest.approx(excess_error(outputs, x, "bernoulli").mean().item(), rel=5e-3)
     assert (report.images, report.epochs, report.delta, report.delta_reached) == (12, 2, 100.0, True)
     assert report.components == generator.density.components == 1
     assert report.seconds > 0
@@ -263,18 +264,25 @@ def test_what_a_sampling_that_is_broken_off_still_makes_is_written_nowhere(ancho
     generator = Generator(GeneratorSettings(epochs=1, anchored=anchored)).fit(images, seed=0)
     out = generator.sample(8, seed=0)
     before, from_values = out.clone(), type(generator.values).from_values
-    first, broken_off, done = threading.Event(), threading.Event(), threading.Event()
+    seen, broken_off, done = [], threading.Event(), threading.Event()
+
+    def seeing(values, x):
+        seen.append(x)
+        return from_values(values, x)
 
     def slow_or_broken(values, x):
-        if first.is_set():
-            broken_off.wait(10)
-            made = from_values(values, x)
-            done.set()
-            return made
-        first.set()
-        time.sleep(0.2)
-        raise MemoryError
+        if torch.equal(x, seen[0]):
+            time.sleep(0.2)
+            raise MemoryError
+        broken_off.wait(10)
+        made = from_values(values, x)
+        done.set()
+        return made
 
+    with monkeypatch.context() as one_after_another:
+        one_after_another.setattr("torch.get_num_threads", lambda: 1)
+        one_after_another.setattr(type(generator.values), "from_values", seeing)
+        generator.sample(8, seed=1)
     monkeypatch.setattr(type(generator.values), "from_values", slow_or_broken)
     with pytest.raises(MemoryError):
         generator.sample(8, seed=1, out=out)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, ContinuousBernoulli, Normal, kl_divergence
+from torch.nn import functional
 
 from gae_augment.networks import build_autoencoder
 from gae_augment.objectives import Reconstruction, excess_error, reconstruction_error
@@ -70,6 +71,19 @@ def test_gradient_points_from_reconstruction_to_image(outputs, x):
     outputs.requires_grad_()
     reconstruction_error(outputs, x, "bernoulli").sum().backward()
     torch.testing.assert_close(outputs.grad, outputs.detach().sigmoid() - x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bernoulli_of_the_largest_outputs_and_of_zero(dtype):
+    outputs = torch.tensor([-1e4, -90.0, -20.0, 0.0, 20.0, 90.0, 1e4]).repeat(3, 1).to(dtype).requires_grad_()
+    x = torch.tensor([[0.0], [0.25], [1.0]]).repeat(1, 7)
+    exact = outputs.detach().double().clone().requires_grad_()
+    expected = functional.softplus(exact, threshold=100) - x * exact
+    errors = reconstruction_error(outputs.flatten()[:, None], x.flatten()[:, None], "bernoulli")
+    torch.testing.assert_close(errors.double(), expected.flatten())
+    errors.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(outputs.grad, exact.grad.to(dtype))
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
