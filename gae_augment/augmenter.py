@@ -89,6 +89,7 @@ class GAEAugmenter(BaseEstimator):
         sampling_strategy_: The images to add to each class, as in imbalanced-learn.
         generators_: The fitted generators of the classes that need images.
         seed_: The seed that the fit used.
+        n_features_in_: The features of a vector, or the channels or rows of an image, where it was fitted to an array.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -213,6 +214,8 @@ class GAEAugmenter(BaseEstimator):
         self.class_names_ = {label: names.get(label, str(label)) for label in counts}
         self.sampling_strategy_ = strategy
         self.seed_ = seed
+        if not isinstance(X, Dataset):
+            self.n_features_in_ = np.shape(X)[1]
         self._samplings = 0
         self.generators_: dict[Label, Generator] = {}
         failures: dict[Label, str] = {}

@@ -19,6 +19,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -368,27 +369,35 @@ def image_array(X: Any) -> Tensor:
     One that can be written to is not copied, and may be a map of a file, as of ``numpy.load(path, mmap_mode="c")``.
 
     Raises:
-        ValueError: If it is empty, not of numbers, not of shape (N, C, H, W), (N, H, W) or (N, F), or not finite.
+        ValueError: If it is empty, not of one size, not of shape (N, C, H, W), (N, H, W) or (N, F), or not finite.
+        TypeError: If it holds something else than numbers.
     """
     if isinstance(X, Tensor):
         images = X.detach().cpu()
     else:
         try:
             array = np.asarray(X)
+            if array.dtype == object:
+                # So NumPy has a table whose columns are of several types.
+                array = array.astype(np.float64)
             # What is mapped into memory stays in its file. Torch has neither read-only memory nor all steps.
             usable = array.flags.writeable and all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
             images = torch.from_numpy(array if usable else np.array(array))
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise type(error)(
                 f"'X' is an array of numbers, all images of one size, and it cannot be read as one: {error}"
             ) from error
     shape = tuple(images.shape)
-    if images.dtype.is_complex or not 2 <= images.ndim <= 4:
+    if images.dtype.is_complex:
+        raise ValueError("Complex data not supported: 'X' holds real numbers. Give their real part, or their size.")
+    if not 2 <= images.ndim <= 4:
         raise ValueError(
             f"'X' holds real numbers with shape (N, C, H, W), (N, H, W) or (N, F), and it has shape {shape} of "
             f"{images.dtype}. Add the missing axis, or reshape."
         )
-    if 0 in shape:
+    if 0 in shape[1:]:
+        raise ValueError(f"An image has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
+    if not len(images):
         raise ValueError(f"'X' is empty: its shape is {shape}, and there is no image to learn from.")
     if images.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 2, 3, 4):
         raise ValueError(
@@ -420,6 +429,8 @@ def label_array(y: Any, images: int) -> np.ndarray:
         return labels.astype(np.int64)
     if labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels):
         return labels.astype(str)
+    if labels.dtype.kind == "O" and all(isinstance(label, Integral) for label in labels):
+        return labels.astype(np.int64)
     if labels.dtype.kind not in "biuU":
         raise ValueError(
             f"Labels are integers or strings, and 'y' is of {labels.dtype}, beginning with {labels[:3].tolist()}. "

@@ -14,6 +14,7 @@ from joblib import parallel_config
 from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
@@ -680,3 +681,17 @@ def test_reconstruct(digits, fitted):
     assert torch.equal(fitted.reconstruct(1, images), fitted.generators_[1].reconstruct(images))
     with pytest.raises(ValueError, match="have shape \\(N, 8, 8\\)"):
         fitted.reconstruct(1, images[:, :4])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    # A list, which scikit-learn's own parametrize_with_checks does not make.
+    [
+        pytest.param(estimator, check, id=check.func.__name__)
+        for estimator, check in estimator_checks_generator(
+            GAEAugmenter(epochs=2, delta=1000.0, starts=1, random_state=0, progress=False)
+        )
+    ],
+)
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)

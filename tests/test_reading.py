@@ -666,18 +666,23 @@ def test_arrays_that_can_be_written_to_are_not_copied(tmp_path):
     assert torch.equal(image_array(read_only), torch.from_numpy(X))
 
 
+def test_arrays_of_objects_are_those_of_their_numbers():
+    X = np.array([[1, 2.5], [True, -3]], dtype=object)
+    assert torch.equal(image_array(X), torch.tensor([[1, 2.5], [1, -3]], dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("X", "message"),
     [
         (np.zeros((4, 8, 8, 3)), r"\(4, 8, 8, 3\) the channels seem to be last.*X\.transpose\(0, 3, 1, 2\)"),
         (torch.zeros(4, 8, 8, 1), r"X\.permute\(0, 3, 1, 2\)"),
-        (np.array([[None, 1]]), "cannot be read as one"),
         (np.array([["a"]]), "cannot be read as one"),
+        (np.array([["a", 1]], dtype=object), "cannot be read as one: could not convert string to float: 'a'"),
         ([np.zeros((2, 2)), np.zeros((3, 3))], "all images of one size, and it cannot be read as one"),
-        (np.zeros((2, 3), dtype=complex), r"real numbers .* it has shape \(2, 3\) of torch\.complex128"),
+        (np.zeros((2, 3), dtype=complex), "Complex data not supported"),
         (np.zeros((2, 3), dtype=">f8"), "byte order"),
         (np.zeros((0, 3)), r"empty: its shape is \(0, 3\)"),
-        (np.zeros((3, 0)), r"empty: its shape is \(3, 0\)"),
+        (np.zeros((3, 0)), r"0 feature\(s\) \(shape=\(3, 0\)\)"),
         ([], r"shape \(0,\)"),
         (np.zeros(5), r"\(N, F\), and it has shape \(5,\).*Add the missing axis"),
         (np.zeros((1, 1, 1, 1, 1)), r"shape \(1, 1, 1, 1, 1\)"),
@@ -685,7 +690,7 @@ def test_arrays_that_can_be_written_to_are_not_copied(tmp_path):
     ],
 )
 def test_other_arrays_are_refused(X, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         open_source(X, [0])
 
 

@@ -1,0 +1,148 @@
+import imblearn.utils.estimator_checks
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import sklearn.utils.estimator_checks
+from imblearn.over_sampling import SMOTE
+from imblearn.pipeline import make_pipeline
+from sklearn.datasets import load_digits, make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from gae_augment import GAEAugmenter
+from gae_augment.integrations.imblearn import GAESampler
+
+QUICK = GAEAugmenter(epochs=2, delta=1000.0, starts=1, progress=False)
+
+
+def checks(*libraries):
+    # Lists, which their own parametrize_with_checks does not make.
+    for library in libraries:
+        for estimator, check in library.utils.estimator_checks.estimator_checks_generator(
+            GAESampler(random_state=0, augmenter=QUICK)
+        ):
+            yield pytest.param(estimator, check, id=f"{library.__name__}-{check.func.__name__}")
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(checks(imblearn, sklearn)))
+def test_checks_of_samplers_and_of_estimators(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture
+def table():
+    X, y = make_classification(120, 6, weights=[0.7], random_state=0)
+    return X, y
+
+
+def sampler(**options):
+    return GAESampler(random_state=0, augmenter=QUICK, **options)
+
+
+@pytest.mark.parametrize("sampling_strategy", ["auto", "all", "minority", 0.75, {0: 90, 1: 50}])
+def test_counts_are_those_of_smote(table, sampling_strategy):
+    ours, theirs = sampler(sampling_strategy=sampling_strategy), SMOTE(sampling_strategy=sampling_strategy)
+    _, y = ours.fit_resample(*table)
+    _, y_expected = theirs.fit_resample(*table)
+    assert np.array_equal(np.bincount(y), np.bincount(y_expected))
+    assert ours.sampling_strategy_ == theirs.sampling_strategy_
+
+
+def test_originals_come_first_and_what_is_synthetic_can_be_told(table):
+    X, y = table
+    ours = sampler()
+    X_resampled, y_resampled = ours.fit_resample(X, y)
+    assert np.array_equal(X_resampled[~ours.is_synthetic_], X)
+    assert np.array_equal(y_resampled[~ours.is_synthetic_], y)
+    assert set(y_resampled[ours.is_synthetic_]) == {1}
+    assert len(ours.augmenter_.sample(1, 3)) == 3
+
+
+def test_augmenter_that_is_given_stays_as_it_is(table):
+    augmenter = GAEAugmenter(epochs=2, delta=1000.0, starts=1, progress=False, sampling_strategy="all", random_state=5)
+    GAESampler(random_state=0, augmenter=augmenter).fit_resample(*table)
+    assert not hasattr(augmenter, "generators_")
+    assert (augmenter.sampling_strategy, augmenter.random_state) == ("all", 5)
+
+
+def test_synthetic_rows_are_those_of_the_augmenter(table):
+    X, y = table
+    X_resampled, _ = sampler().fit_resample(X, y)
+    totals = dict(enumerate([max(np.bincount(y))] * 2))
+    augmenter = GAEAugmenter(**{**QUICK.get_params(), "random_state": 0, "sampling_strategy": totals})
+    assert np.array_equal(X_resampled, augmenter.fit_resample(X, y)[0])
+
+
+def test_data_frames_keep_their_columns_and_types(table):
+    X, y = table
+    frame = pd.DataFrame(X, columns=list("abcdef")).assign(
+        count=lambda own: (own.a * 10).round().astype("int16"),
+        flag=lambda own: own.b > 0,
+        short=lambda own: own.c.astype("float32"),
+    )
+    labels = pd.Series(np.where(y, "rare", "common"), name="kind")
+    ours = sampler()
+    X_resampled, y_resampled = ours.fit_resample(frame, labels)
+    assert X_resampled.dtypes.equals(frame.dtypes)
+    assert X_resampled.iloc[: len(frame)].equals(frame)
+    assert (y_resampled.name, y_resampled.value_counts().nunique()) == ("kind", 1)
+    # Rounded: were they cut off, they would lie half a unit nearer to zero than the codes that they come from.
+    made = ours.augmenter_.fit_resample(frame.to_numpy(dtype=float), labels.to_numpy())[0][len(frame) :]
+    assert np.array_equal(X_resampled["count"].to_numpy()[len(frame) :], made[:, 6].round())
+    assert set(X_resampled["flag"][len(frame) :]) == {True, False}
+
+
+def test_images_in_a_pipeline_with_a_search():
+    digits = load_digits()
+    chosen = np.flatnonzero((digits.target < 3) & ((digits.target < 2) | (np.arange(len(digits.target)) % 5 == 0)))
+    X, y = (digits.images[chosen, None] * 15).astype(np.uint8), digits.target[chosen]
+    flat = FunctionTransformer(lambda images: images.reshape(len(images), -1) / 255)
+    pipeline = make_pipeline(sampler(), flat, LogisticRegression(max_iter=1000))
+    search = GridSearchCV(
+        pipeline, {"gaesampler__augmenter__latent_dim": [2, 4]}, cv=2, scoring="balanced_accuracy", error_score="raise"
+    ).fit(X, y)
+    assert search.best_score_ > 0.9
+    fitted = search.best_estimator_.named_steps["gaesampler"].augmenter_
+    assert fitted.generators_[2].density.latent_dim == search.best_params_["gaesampler__augmenter__latent_dim"]
+    assert fitted.sample(2, 4).shape == (4, 1, 8, 8)
+
+
+def test_settings_by_default_learn_a_table(table):
+    X, y = table
+    X = StandardScaler().fit_transform(X)
+    ours = GAESampler(random_state=0)
+    X_resampled, _ = ours.fit_resample(X, y)
+    made, real = X_resampled[ours.is_synthetic_], X[y == 1]
+    # Half a deviation is four standard errors of such means.
+    assert np.abs(made.mean(axis=0) - real.mean(axis=0)).max() < 0.5
+    assert np.abs(np.corrcoef(made.T) - np.corrcoef(real.T)).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda X: scipy.sparse.csr_matrix(X), TypeError, "(?i)sparse"),
+        (lambda X: np.where(X[0, 0] == X, np.nan, X), ValueError, "contains NaN"),
+        (
+            lambda X: pd.DataFrame(X).add_prefix("x").assign(city="Daejeon"),
+            ValueError,
+            "could not convert string to float: 'Daejeon'",
+        ),
+        (lambda X: X[:, 0], ValueError, "Expected 2D array"),
+    ],
+    ids=["sparse", "gaps", "text", "one axis"],
+)
+def test_other_data_are_refused(table, change, error, message):
+    X, y = table
+    with pytest.raises(error, match=message):
+        sampler().fit_resample(change(X), y)
+
+
+def test_a_class_of_one_row_is_refused(table):
+    X, y = table
+    y[:-1] = 0
+    y[-1] = 1
+    with pytest.raises(ValueError, match="Class 1 has 1 image, and a generator needs at least 2"):
+        sampler().fit_resample(X, y)
