@@ -22,7 +22,7 @@ from gae_augment.teachers import Teacher, check_teacher, check_weight
 
 from .cache import AugmenterCache, cache_key
 from .fraction import AUTO, choose_fraction
-from .loaders import ShuffledSampler, check_loader, rebuild_loader
+from .loaders import RefreshingSampler, ShuffledSampler, check_loader, rebuild_loader
 
 try:
     from lightning.pytorch import LightningDataModule
@@ -94,6 +94,8 @@ class GAEDataModule(LightningDataModule):
             only.
         balance: For ``"mix"``, how much alike all classes are drawn, as in :class:`gae_augment.MixedSampler`. Below 1
             the loss is to make up for the rest: add :attr:`log_frequencies` to the logits in training.
+        refresh: After how many epochs there are fresh synthetic images, the same ones for the same seed and epoch. 0
+            keeps the first ones. Drawing them takes time, and a GPU's where the augmenter's ``device`` is one.
         transform: What all training images are put through in place of the training set's own transforms.
         teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
             in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.soften`), which
@@ -145,6 +147,7 @@ class GAEDataModule(LightningDataModule):
         mode: Literal["mix", "fill"] = "mix",
         real_last: float = 0.15,
         balance: float = 1.0,
+        refresh: int = 0,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
         # Of a callable alone jsonargparse would make what the callable returns.
         teacher: nn.Module | Teacher | None = None,
@@ -185,6 +188,10 @@ class GAEDataModule(LightningDataModule):
             )
         if mode not in MODES:
             raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
+        if isinstance(refresh, bool) or not isinstance(refresh, int | np.integer) or refresh < 0:
+            raise ValueError(
+                f"'refresh' is a number of epochs, 1 for fresh images in each and 0 for none, and it is {refresh!r}."
+            )
         if teacher is not None:
             check_teacher(teacher)
         check_weight(teacher_weight, "teacher_weight")
@@ -208,10 +215,11 @@ class GAEDataModule(LightningDataModule):
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
         synthetic_fraction = "auto" if chosen else float(fixed)
         real_last, seed, balance = float(real_last), operator.index(seed), float(balance)
+        refresh = operator.index(refresh)
         teacher_weight = float(teacher_weight)
         self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *own], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
-        self.balance = balance
+        self.balance, self.refresh = balance, refresh
         # Under common names user code finds the wrapped module's own.
         self._teacher, self._teacher_weight = teacher, teacher_weight
         self._mode, self._transform, self._seed, self._cache = mode, transform, seed, AugmenterCache(cache_dir)
@@ -336,7 +344,7 @@ class GAEDataModule(LightningDataModule):
             # Not current_epoch, which lags by one when a run is resumed from the end of an epoch.
             epoch = self.trainer.fit_loop.epoch_progress.current.processed
             rank = self.trainer.global_rank
-        sampler: MixedSampler | ShuffledSampler
+        sampler: MixedSampler | ShuffledSampler | RefreshingSampler
         if self._mode == "mix":
             sampler = MixedSampler(
                 augmented,
@@ -350,6 +358,8 @@ class GAEDataModule(LightningDataModule):
             )
         else:
             sampler = ShuffledSampler(len(augmented), self._seed)
+        if self.refresh:
+            sampler = RefreshingSampler(sampler, augmented, self.refresh)
         sampler.set_epoch(epoch)
         if loader is not None:
             return rebuild_loader(loader, augmented, sampler)

@@ -1,6 +1,6 @@
 r"""Training loaders that are built again with another dataset and sampler."""
 
-__all__ = ["ShuffledSampler", "check_loader", "rebuild_loader"]
+__all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "rebuild_loader"]
 
 import inspect
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+from gae_augment import AugmentedDataset, MixedSampler
 from gae_augment.seeding import make_generator
 
 
@@ -39,6 +40,29 @@ class ShuffledSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.items
+
+
+class RefreshingSampler(Sampler[int]):
+    r"""Draws as another sampler does, and has the dataset draw fresh synthetic images every so many epochs.
+
+    They are drawn when a pass begins: then no worker reads images of the one before.
+    """
+
+    def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, every: int) -> None:
+        self.sampler = sampler
+        self.augmented = augmented
+        self.every = every
+
+    def set_epoch(self, epoch: int) -> None:
+        r"""Names the epoch that the next pass draws."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        self.augmented.set_epoch(self.sampler.epoch // self.every)
+        return iter(self.sampler)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
 
 
 def check_loader(loader: Any) -> DataLoader:

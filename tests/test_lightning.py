@@ -290,7 +290,7 @@ def test_fits_once_over_two_runs_and_a_resumed_one(make, fits, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # The resumed run saves nothing.
 @pytest.mark.parametrize("saved", ["after training", "after validation"])
-@pytest.mark.parametrize("settings", [{}, {"mode": "fill"}, {"num_workers": 1}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"mode": "fill"}, {"num_workers": 1}, {"refresh": 1}], ids=str)
 def test_resumed_run_goes_on_as_an_undisturbed_one(make, tmp_path, settings, saved):
     settings = {"val_set": Digits(1), "real_last": 0.3, **settings}
     undisturbed, resumed = Classifier(), Classifier()
@@ -304,6 +304,25 @@ def test_resumed_run_goes_on_as_an_undisturbed_one(make, tmp_path, settings, sav
         for ours, theirs in zip(resumed.epoch(epoch), undisturbed.epoch(epoch), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
     torch.testing.assert_close(resumed.layer.weight, undisturbed.layer.weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"num_workers": 2, "loader_settings": {"persistent_workers": True}}, {"teacher": Linear(64)}],
+    ids=["in this process", "in workers that stay", "with soft labels"],
+)
+def test_images_are_fresh_every_so_many_epochs(make, settings):
+    model, module = Classifier(), make(mode="fill", refresh=2, val_set=Digits(1), **settings)
+    make_trainer(5).fit(model, datamodule=module)
+    once, real = ready(make()), {tuple(image.flatten().tolist()) for image in Digits().images}
+    drawn = []
+    for epoch in range(5):
+        images, _ = model.epoch(epoch)
+        drawn.append({tuple(image.flatten().tolist()) for image in images} - real)
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3] != drawn[4]
+    for epochs, number in ((drawn[0], 0), (drawn[2], 1), (drawn[4], 2)):
+        once.augmented.set_epoch(number)
+        assert epochs == {tuple(image.flatten().tolist()) for image in once.augmented._synthetic} - real
 
 
 def test_reloaded_loader_goes_on_with_the_draw(make):
@@ -434,6 +453,9 @@ class Endless(IterableDataset):
             ValueError,
             "'teacher_weight' is the teacher's say, between 0 and 1, and it is 2",
         ),
+        (Digits(), {"refresh": -1}, ValueError, "'refresh' is a number of epochs.*and it is -1"),
+        (Digits(), {"refresh": 1.5}, ValueError, "and it is 1.5"),
+        (Digits(), {"refresh": True}, ValueError, "and it is True"),
         (Digits(), {"balance": "no"}, ValueError, "'balance' is a number between 0.*and it is 'no'"),
     ],
 )
@@ -600,6 +622,7 @@ def test_checkpoint_is_plain(make, tmp_path):
         "mode": "fill",
         "real_last": 0.15,
         "balance": 1.0,
+        "refresh": 0,
         "teacher_weight": 0.5,
         "cache_dir": str(tmp_path / "cache"),
         "seed": 4,
@@ -669,10 +692,14 @@ def test_ranks_share_one_plan(tmp_path):
             result = {}
             for mode in ("mix", "fill"):
                 seen.clear()
-                data = GAEDataModule(Digits(), mode=mode, augmenter=augmenter, cache_dir="cache", batch_size=10)
+                data = GAEDataModule(
+                    Digits(), mode=mode, refresh=1, augmenter=augmenter, cache_dir="cache", batch_size=10
+                )
                 make_trainer(2, strategy="ddp", devices=2).fit(Classifier(), datamodule=data)
-                plan = data.train_dataloader().sampler.draw(0).tolist() if mode == "mix" else list(range(120))
-                result[mode] = {"seen": list(seen), "plan": plan, "fits": len(fits)}
+                plan = data.train_dataloader().sampler.sampler.draw(0).tolist() if mode == "mix" else list(range(120))
+                images = [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)]
+                result[mode] = {"seen": list(seen), "plan": plan, "fits": len(fits), "images": images}
+                result[mode]["epoch"] = data.augmented.epoch
             pathlib.Path(f"rank{os.environ.get('LOCAL_RANK', '0')}.json").write_text(json.dumps(result))
             """
         )
@@ -688,6 +715,8 @@ def test_ranks_share_one_plan(tmp_path):
         first, second = (rank[mode] for rank in ranks)
         assert (first["fits"], second["fits"]) == (1, 0)
         assert first["plan"] == second["plan"]
+        assert first["images"] == second["images"]
+        assert first["epoch"] == second["epoch"] == 1
         half = len(first["plan"]) // 2
         assert len(first["seen"]) == len(second["seen"]) == 2 * half
         # Each index of the plan went to one rank, as often as it is in the plan.
