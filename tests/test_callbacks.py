@@ -1,0 +1,151 @@
+import io
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+from sklearn.metrics import recall_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_lightning import Classifier, Digits, make_trainer
+from torch.utils.data import DataLoader
+from torchvision.transforms.functional import pil_to_tensor
+
+from gae_augment import GAEAugmenter
+from gae_augment.evaluation import fidelity
+from gae_augment.integrations.callbacks import AugmentationLogger, ClassRecall
+from gae_augment.integrations.lightning import GAEDataModule
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
+    # TensorBoard's own.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
+]
+
+
+@pytest.fixture
+def make(tmp_path):
+    augmenter = GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
+
+    def make(**parameters):
+        parameters = {"cache_dir": tmp_path / "cache", "val_set": Digits(1), **parameters}
+        return GAEDataModule(Digits(), augmenter=augmenter, **parameters)
+
+    return make
+
+
+class Model(Classifier):
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+
+class Pixels:
+    name = "pixels"
+
+    def __call__(self, images):
+        return images.flatten(1).double()
+
+
+def events(folder):
+    found = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    found.Reload()
+    return found
+
+
+def scalar(found, tag):
+    return [event.value for event in found.Scalars(tag)]
+
+
+def decoded(event):
+    return pil_to_tensor(Image.open(io.BytesIO(event.encoded_image_string)))
+
+
+def test_numbers_and_pictures_are_those_of_the_augmenter(make, tmp_path):
+    data = make(refresh=2)
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    make_trainer(4, log_every_n_steps=1, logger=logger, callbacks=[AugmentationLogger(images=5)]).fit(
+        Model(), datamodule=data
+    )
+    found = events(tmp_path / "run")
+    for label, report in data.augmenter_.report_.items():
+        own = f"augmentation/{label}"
+        assert scalar(found, f"{own}/real images") == [report.images] == [{1: 20, 2: 10}[label]]
+        assert scalar(found, f"{own}/synthetic images") == [40 - report.images]
+        assert scalar(found, f"{own}/reconstruction error") == pytest.approx([report.reconstruction_error])
+        assert scalar(found, f"{own}/delta") == [100.0]
+        # One picture of the first images and one of those from the third epoch on.
+        first, second = found.Images(own)
+        picture = decoded(first)
+        assert picture.shape == (3, 2 * 10 + 2, 5 * 10 + 2)
+        assert first.encoded_image_string != second.encoded_image_string
+        real = [image for image, own in zip(Digits().images, Digits().targets, strict=True) if own == label][:5]
+        for place, image in enumerate(real):
+            left = 2 + 10 * place
+            shown = picture[0, 2:10, left : left + 8].float() / 255
+            torch.testing.assert_close(shown, image[0], atol=1 / 255, rtol=0)
+    data.augmented.set_epoch(1)
+    shown = decoded(second)[0, 12:20, 2:10]
+    torch.testing.assert_close(shown.float() / 255, data.augmented.synthetic_images(2)[0, 0], atol=1 / 255, rtol=0)
+
+
+def test_fidelity_is_that_of_the_evaluation(make, tmp_path):
+    held_out = {label: Digits(1, counts={label: 30}).images for label in (1, 2)}
+    callback = AugmentationLogger(0, held_out=held_out, extractor=Pixels())
+    data, logger = make(), TensorBoardLogger(tmp_path, name=None, version="run")
+    make_trainer(1, log_every_n_steps=1, logger=[logger, CSVLogger(tmp_path)], callbacks=[callback]).fit(
+        Model(), datamodule=data
+    )
+    made = [data.augmented.synthetic_images(label)[:30] for label in (1, 2)]
+    # There are only 20 of class 1.
+    real = torch.cat([held_out[1][:20], held_out[2]])
+    expected = fidelity(real, torch.cat(made), extractor=Pixels())
+    found = events(tmp_path / "run")
+    assert not found.Tags()["images"]
+    assert {f"augmentation/{name}" for name in expected} <= set(found.Tags()["scalars"])
+    assert scalar(found, "augmentation/FID (pixels)") == pytest.approx([expected["FID (pixels)"]], rel=1e-5)
+
+
+def test_recall_is_scikit_learns(make):
+    model, callback, trainer = Model(), ClassRecall(), make_trainer(3)
+    trainer.callbacks.append(callback)
+    trainer.fit(model, datamodule=make())
+    images, labels = (torch.cat(part) for part in zip(*DataLoader(Digits(1), 7), strict=True))
+    expected = recall_score(labels, model.layer(images.flatten(1)).argmax(dim=1), average=None, labels=[0, 1, 2])
+    assert callback.recall_ == pytest.approx(dict(zip("012", expected, strict=True)))
+    assert trainer.callback_metrics["recall/mean"] == pytest.approx(expected.mean())
+    gains = ClassRecall(baseline={"0": 1.0, "2": 0.25, "9": 0.5})
+    trainer = make_trainer(3)
+    trainer.callbacks.append(gains)
+    trainer.fit(Model(), datamodule=make())
+    found = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("recall gain")}
+    assert found == pytest.approx(
+        {"recall gain/0": gains.recall_["0"] - 1, "recall gain/2": gains.recall_["2"] - 0.25}, abs=1e-6
+    )
+
+
+def test_recall_takes_the_logits_that_a_model_returns(make):
+    class Telling(Model):
+        def validation_step(self, batch, batch_idx):
+            # All right but for class 1.
+            return {"logits": torch.nn.functional.one_hot(batch[1] - (batch[1] == 1).long(), 10).float()}
+
+    callback, trainer = ClassRecall(), make_trainer(1)
+    trainer.callbacks.append(callback)
+    trainer.fit(Telling(), datamodule=make())
+    assert callback.recall_ == {"0": 1.0, "1": 0.0, "2": 1.0}
+
+
+def test_recall_outside_of_training_and_without_a_data_module():
+    callback, trainer = ClassRecall(), make_trainer(1)
+    trainer.callbacks.append(callback)
+    trainer.validate(Model(), DataLoader(Digits(1), 16), verbose=False)
+    assert set(callback.recall_) == {"0", "1", "2"}
+
+
+def test_mistakes_show_at_once():
+    with pytest.raises(ValueError, match="'extractor' is missing"):
+        AugmentationLogger(held_out={0: torch.zeros(1, 1, 8, 8)})
+    trainer = make_trainer(1)
+    trainer.callbacks.append(AugmentationLogger())
+    with pytest.raises(TypeError, match="has a NoneType"):
+        trainer.fit(Model(), DataLoader(Digits()), DataLoader(Digits(1)))
