@@ -25,6 +25,7 @@ from .fraction import AUTO, choose_fraction
 from .loaders import RefreshingSampler, ShuffledSampler, check_loader, rebuild_loader
 
 try:
+    from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
     from lightning.pytorch import LightningDataModule
     from lightning.pytorch.utilities import rank_zero_info
     from lightning.pytorch.utilities.model_helpers import is_overridden
@@ -73,6 +74,7 @@ class GAEDataModule(LightningDataModule):
     The generators are fitted in ``prepare_data``, by one process, into a file that is named after the training set
     and the augmenter's parameters, and ``setup`` loads it: a second run, a resumed run and the other ranks do not fit
     again. Only training batches change; the loaders for validation, test and prediction are the wrapped module's own.
+    Of several ranks each trains on a share of one plan, with the trainer's ``use_distributed_sampler`` and without.
 
     Other attributes are those of the wrapped module. Hyperparameters go to checkpoints, and not to loggers, where they
     would clash with the model's own of the same name.
@@ -344,7 +346,7 @@ class GAEDataModule(LightningDataModule):
             # Not current_epoch, which lags by one when a run is resumed from the end of an epoch.
             epoch = self.trainer.fit_loop.epoch_progress.current.processed
             rank = self.trainer.global_rank
-        sampler: MixedSampler | ShuffledSampler | RefreshingSampler
+        sampler: MixedSampler | ShuffledSampler | RefreshingSampler | DistributedSamplerWrapper
         if self._mode == "mix":
             sampler = MixedSampler(
                 augmented,
@@ -361,6 +363,9 @@ class GAEDataModule(LightningDataModule):
         if self.refresh:
             sampler = RefreshingSampler(sampler, augmented, self.refresh)
         sampler.set_epoch(epoch)
+        if self.trainer is not None and (ranks := self.trainer.distributed_sampler_kwargs):
+            # As Lightning does by itself, unless it was told not to: each rank has a share of the one plan.
+            sampler = DistributedSamplerWrapper(sampler, shuffle=False, **ranks)
         if loader is not None:
             return rebuild_loader(loader, augmented, sampler)
         return DataLoader(

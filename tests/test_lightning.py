@@ -679,6 +679,7 @@ def test_ranks_share_one_plan(tmp_path):
         textwrap.dedent(
             """
             import json, os, pathlib
+            from itertools import product
             from test_lightning import Classifier, Digits, make_trainer
             from gae_augment import AugmentedDataset, GAEAugmenter
             from gae_augment.integrations.lightning import GAEDataModule
@@ -690,16 +691,21 @@ def test_ranks_share_one_plan(tmp_path):
 
             augmenter = GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
             result = {}
-            for mode in ("mix", "fill"):
+            for mode, own_sampler in product(("mix", "fill"), (True, False)):
                 seen.clear()
                 data = GAEDataModule(
                     Digits(), mode=mode, refresh=1, augmenter=augmenter, cache_dir="cache", batch_size=10
                 )
-                make_trainer(2, strategy="ddp", devices=2).fit(Classifier(), datamodule=data)
-                plan = data.train_dataloader().sampler.sampler.draw(0).tolist() if mode == "mix" else list(range(120))
-                images = [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)]
-                result[mode] = {"seen": list(seen), "plan": plan, "fits": len(fits), "images": images}
-                result[mode]["epoch"] = data.augmented.epoch
+                trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=own_sampler)
+                trainer.fit(Classifier(), datamodule=data)
+                sampler = data.train_dataloader().sampler.dataset._sampler.sampler
+                result[f"{mode} {own_sampler}"] = {
+                    "seen": list(seen),
+                    "plan": sampler.draw(0).tolist() if mode == "mix" else list(range(120)),
+                    "fits": len(fits),
+                    "images": [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)],
+                    "epoch": data.augmented.epoch,
+                }
             pathlib.Path(f"rank{os.environ.get('LOCAL_RANK', '0')}.json").write_text(json.dumps(result))
             """
         )
@@ -711,8 +717,8 @@ def test_ranks_share_one_plan(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    for mode in ("mix", "fill"):
-        first, second = (rank[mode] for rank in ranks)
+    assert list(ranks[0]) == ["mix True", "mix False", "fill True", "fill False"]
+    for first, second in zip(ranks[0].values(), ranks[1].values(), strict=True):
         assert (first["fits"], second["fits"]) == (1, 0)
         assert first["plan"] == second["plan"]
         assert first["images"] == second["images"]
