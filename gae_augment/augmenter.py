@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Self
 
@@ -415,6 +416,24 @@ class GAEAugmenter(BaseEstimator):
         """
         self._check_fitted()
         return AugmentedDataset(dataset, self, transform=transform, cache_dir=self.cache_dir)
+
+    def report(self, data: Any, path: str | os.PathLike[str], **options: Any) -> Path:
+        r"""Writes an HTML page about the fits and their images; see :func:`gae_augment.report.write_report`.
+
+        Args:
+            data: What the augmenter was fitted to: a dataset, or a pair of images and labels.
+            path: The file to write.
+            options: More of the arguments of :func:`gae_augment.report.write_report`.
+
+        Raises:
+            NotFittedError: Before ``fit``.
+            ModuleNotFoundError: If matplotlib or Jinja is missing.
+        """
+        self._check_fitted()
+        # It needs more than the package does, and stands above this module.
+        from .report import write_report
+
+        return write_report(self, data, path, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.

@@ -1,4 +1,4 @@
-r"""The command line: ``gae-augment demo | fit | sample | balance``."""
+r"""The command line: ``gae-augment demo | fit | sample | balance | report``."""
 
 __all__ = ["main"]
 
@@ -9,14 +9,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from sklearn.exceptions import NotFittedError
 
 from . import __version__
 from .augmenter import GAEAugmenter
 from .folders import check_output, open_folder, write_images
 from .objectives import MODELS
+from .reading import open_source
 
-USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, NotFittedError)
+USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, NotFittedError, ModuleNotFoundError)
 
 
 def _whole(text: str) -> int:
@@ -87,6 +89,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("folder", help="a folder with one sub-folder of images per class")
     command.add_argument("--output", required=True, help="the folder to write to")
     command.add_argument("--force", action="store_true", help="write into a folder that holds files")
+
+    command = commands.add_parser("report", help="write a page to read about a fitted augmenter and its images")
+    command.set_defaults(run=_report)
+    command.add_argument("file", help="what 'gae-augment fit' wrote")
+    command.add_argument("folder", help="the folder that it was fitted to")
+    command.add_argument(
+        "--held-out", help="a folder of the same classes, not fitted to: how faithful and original images are"
+    )
+    command.add_argument("--seed", type=int, default=0, help="what the images depend on (default: 0)")
+    command.add_argument("--output", default="report.html", help="the file to write (default: report.html)")
+    command.add_argument("--force", action="store_true", help="write over an existing file")
     return parser
 
 
@@ -120,13 +133,18 @@ def _demo(arguments: argparse.Namespace) -> None:
     print(f"\n{output / 'result.json'}, {output / 'samples.png'}")
 
 
-def _fit(arguments: argparse.Namespace) -> None:
+def _new_file(arguments: argparse.Namespace, example: str) -> Path:
     path = Path(arguments.output)
     if path.is_dir():
-        raise ValueError(f"The output is a file, such as augmenter.safetensors, and {str(path)!r} is a folder.")
+        raise ValueError(f"The output is a file, such as {example}, and {str(path)!r} is a folder.")
     if path.exists() and not arguments.force:
         raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
     check_output(path.parent, force=True)
+    return path
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    path = _new_file(arguments, "augmenter.safetensors")
     augmenter = _augmenter(arguments).fit(open_folder(arguments.folder))
     augmenter.save(path)
     for label, report in augmenter.report_.items():
@@ -169,6 +187,30 @@ def _balance(arguments: argparse.Namespace) -> None:
             write_images(augmenter.sample(label, added, seed=arguments.seed), folder / name)
         print(f"{name}: {augmenter.counts_[label]} real, {added} synthetic")
     print(folder)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from .evaluation.features import ClassifierFeatures, epochs_of_a_thousand_steps
+    from .report import write_report
+
+    path = _new_file(arguments, "report.html")
+    augmenter, dataset = GAEAugmenter.load(arguments.file), open_folder(arguments.folder)
+    held_out = None if arguments.held_out is None else open_folder(arguments.held_out)
+    extractor = None
+    if held_out is not None:
+        if held_out.classes != dataset.classes:
+            raise ValueError(
+                f"Both folders have the same classes, and {arguments.held_out!r} has {held_out.classes} where "
+                f"{arguments.folder!r} has {dataset.classes}."
+            )
+        labels, read = open_source(dataset)
+        extractor = ClassifierFeatures.train(
+            read(range(len(dataset))),
+            torch.from_numpy(labels),
+            dataset_name="/".join(Path(arguments.folder).resolve().parts[-2:]),
+            epochs=epochs_of_a_thousand_steps(len(dataset)),
+        )
+    print(write_report(augmenter, dataset, path, held_out=held_out, extractor=extractor, seed=arguments.seed))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

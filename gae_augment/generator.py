@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self, TypeVar
 
 import torch
@@ -85,6 +85,8 @@ class FitReport:
             ``None`` where there is no boundary.
         components: The components of the latent density.
         seconds: The time that the fit took.
+        curve: The error on its way down: after how many epochs it was measured, and what it was, of held-out images
+            where there are any, in nats per pixel.
     """
 
     images: int
@@ -94,6 +96,7 @@ class FitReport:
     delta_reached: bool | None
     components: int
     seconds: float
+    curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
 
 def _on(device: torch.device, images: Tensor) -> Tensor:
@@ -191,6 +194,7 @@ class Generator:
             delta_reached=None if delta is None else log.reached,
             components=self.density.components,
             seconds=time.perf_counter() - start,
+            curve=tuple(zip(log.checked_after, log.errors, strict=True)),
         )
         self.network.cpu()
         return self
@@ -276,6 +280,7 @@ class Generator:
             progress=lambda error: progress(error, delta or None),
         )
         log.epochs += starts * trial_epochs
+        log.checked_after = [epoch + starts * trial_epochs for epoch in log.checked_after]
         self._prior = objective.prior(self.network)
         return log
 
@@ -452,7 +457,10 @@ class Generator:
             scale.get("bounds"),
         )
         self.anchors = groups["anchors"].get("images")
-        self.report = FitReport(**header["report"])
+        report = header["report"]
+        # Files of the first versions have no curve.
+        curve = tuple((int(epoch), float(error)) for epoch, error in report.get("curve", ()))
+        self.report = FitReport(**{**report, "curve": curve})
         self.limits = groups["codes"].get("limits")
         dimension = self.settings.latent_dim_for(self.shape)
         found = [self.density.latent_dim] + ([] if self.limits is None else list(self.limits.shape[1:]))

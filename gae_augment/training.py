@@ -48,6 +48,7 @@ class TrainingLog:
         epochs: The epochs trained.
         steps: The optimiser's steps.
         errors: The excess reconstruction error at each check, in nats per pixel.
+        checked_after: The epochs trained at each check.
         training_error: That of the training images at the end.
         reached: Whether the error came below ``delta``, or with ``delta=None`` whether it stopped falling.
     """
@@ -55,6 +56,7 @@ class TrainingLog:
     epochs: int = 0
     steps: int = 0
     errors: list[float] = field(default_factory=list)
+    checked_after: list[int] = field(default_factory=list)
     training_error: float = math.inf
     reached: bool = False
 
@@ -192,6 +194,7 @@ def train(
                     f"Lower 'learning_rate', which is {learning_rate}."
                 )
             log.errors.append(error)
+            log.checked_after.append(epoch)
             progress(error)
             if held_out is not None and error == min(log.errors):
                 best = copy.deepcopy((network.state_dict(), objective.state_dict()))

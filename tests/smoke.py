@@ -15,6 +15,7 @@ def main() -> None:
     augmenter = gae_augment.GAEAugmenter(epochs=2, delta=10.0, random_state=0, progress=False).fit(images, labels)
     augmented = augmenter.augment(torch.utils.data.TensorDataset(images, labels))
     assert len(augmented) == 40, len(augmented)
+    assert "Synthetic images for 1 of 2 classes" in augmenter.report((images, labels), "report.html").read_text()
     print(f"gae-augment {gae_augment.__version__}: {augmenter.sampling_strategy_}, {GAEDataModule.__name__}")
 
 

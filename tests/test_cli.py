@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -49,6 +50,29 @@ def test_fit_then_sample(folder, tmp_path, capsys):
     # The same seed gives the same images, and what is there is not written over.
     assert main([*command, "--force"]) == 0
     assert [path.read_bytes() for path in sorted(output.iterdir())] == first * 2
+
+
+def test_report_of_what_was_fitted(folder, tmp_path, capsys):
+    file, page = tmp_path / "augmenter.safetensors", tmp_path / "report.html"
+    assert main(["fit", str(folder), "--output", str(file), "--jobs", "1"]) == 0
+    command = ["report", str(file), str(folder), "--output", str(page)]
+    for place in range(3):
+        shutil.copy(folder / "down" / f"{place}.png", folder / "down" / f"again_{place}.png")
+    assert main([*command, "--held-out", str(folder)]) == 1
+    assert "{0: 12, 1: 5} of each class, and these are {0: 12, 1: 8}" in capsys.readouterr().err
+    held_out = shutil.copytree(folder, tmp_path / "held out")
+    for path in folder.glob("down/again_*"):
+        path.unlink()
+    assert main([*command, "--held-out", str(held_out)]) == 0
+    assert capsys.readouterr().out.endswith(f"{page}\n")
+    text = page.read_text()
+    assert "Class down" in text
+    assert "FID (classifier features" in text
+    assert main(command) == 1
+    assert "exists. Pass --force" in capsys.readouterr().err
+    (folder / "across").rename(folder / "along")
+    assert main(["report", str(file), str(folder), "--output", str(tmp_path / "other.html")]) == 1
+    assert "fitted to, ['across', 'down'], and ['along'] is none of them" in capsys.readouterr().err
 
 
 def test_errors_are_one_clear_line_and_nothing_is_lost(folder, tmp_path, capsys):

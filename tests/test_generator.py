@@ -63,6 +63,7 @@ def test_report_is_of_what_was_done(images):
     assert (report.images, report.epochs, report.delta, report.delta_reached) == (12, 2, 100.0, True)
     assert report.components == generator.density.components == 1
     assert report.seconds > 0
+    assert report.curve == ((2, pytest.approx(report.reconstruction_error)),)
 
 
 def test_density_is_fitted_to_the_codes(images):

@@ -21,6 +21,7 @@ from ..evaluation import (
     fidelity,
     memorisation,
 )
+from ..evaluation.features import epochs_of_a_thousand_steps
 from ..evaluation.images import Labelled
 from ..longtail import choose_images, profile_counts
 from .data import LEAST_TEST, LabelledSet
@@ -154,7 +155,7 @@ def run_demo(
     copied["worst"] = [[place, int(own[nearest]), distance] for place, nearest, distance in copied["worst"]]
     say("fidelity and memorisation")
     extractor: FeatureExtractor = ClassifierFeatures.train(
-        images, labels, dataset_name=data.name, epochs=_epochs(labels), device=device
+        images, labels, dataset_name=data.name, epochs=epochs_of_a_thousand_steps(len(labels)), device=device
     )
     return DemoResult(
         settings={
@@ -200,8 +201,3 @@ def _check(data: LabelledSet) -> None:
                     f"Each class needs at least {least} {name} images, and {data.classes[label]!r} of {data.name!r} "
                     f"has {count}. Leave the class out, or add images."
                 )
-
-
-def _epochs(labels: Tensor) -> int:
-    r"""Returns the epochs that give the classifier of the features about a thousand steps."""
-    return max(3, min(60, 128 * 1000 // len(labels)))

@@ -1,6 +1,12 @@
 r"""What turns images into feature vectors; its name is part of the name of every figure that comes of them."""
 
-__all__ = ["ClassifierFeatures", "FeatureExtractor", "InceptionFeatures", "inception_weights"]
+__all__ = [
+    "ClassifierFeatures",
+    "FeatureExtractor",
+    "InceptionFeatures",
+    "epochs_of_a_thousand_steps",
+    "inception_weights",
+]
 
 import os
 import pickle
@@ -90,6 +96,11 @@ class ClassifierFeatures:
             ValueError: If the images are not of the shape that the classifier was trained on.
         """
         return self.classifier.extract(images)
+
+
+def epochs_of_a_thousand_steps(images: int) -> int:
+    r"""Returns the epochs that give the classifier of the features about a thousand steps, of so many images."""
+    return max(3, min(60, 128 * 1000 // images))
 
 
 def inception_weights() -> Path | None:

@@ -1,0 +1,205 @@
+r"""What a report tells, gathered from a fitted augmenter and the images that it was fitted to."""
+
+__all__ = ["ClassContents", "Contents", "Pair", "gather"]
+
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..augmenter import GAEAugmenter
+from ..evaluation import FeatureExtractor, Memorisation, fidelity, memorisation
+from ..evaluation.memorisation import nearest
+from ..generator import FitReport
+from ..reading import class_names, open_source
+from ..seeding import derive_seed, make_generator
+from ..strategy import Label
+from ..values import ValueScale
+
+MOST_LOOKED_AT = 1000
+"""Of the images of a class at most so many are compared."""
+
+NEIGHBOURS = 5
+"""Fidelity takes more images than that."""
+
+VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
+
+
+@dataclass(frozen=True)
+class Pair:
+    r"""A synthetic image beside the training image that is nearest to it.
+
+    Attributes:
+        synthetic: The synthetic image.
+        training: The training image.
+        distance: The root of their pixels' mean squared difference, the range of values being 1.
+    """
+
+    synthetic: Tensor
+    training: Tensor
+    distance: float
+
+
+@dataclass(frozen=True)
+class ClassContents:
+    r"""What there is to tell of a class that has a generator.
+
+    Attributes:
+        name: The name of the class.
+        fit: What its fit came to.
+        real: Some of its real images, for the eye, with shape :math:`(n, C, H, W)` in [0, 1]; empty for vectors.
+        synthetic: As many synthetic ones.
+        nearest: The synthetic images that are nearest to a training image, the nearest first.
+        codes: The codes of real images, with shape :math:`(n, 2)`: along their two principal axes.
+        new_codes: Codes that synthetic images are made of, along the same axes.
+    """
+
+    name: str
+    fit: FitReport
+    real: Tensor
+    synthetic: Tensor
+    nearest: tuple[Pair, ...]
+    codes: Tensor
+    new_codes: Tensor
+
+
+@dataclass(frozen=True)
+class Contents:
+    r"""All that a report tells.
+
+    Attributes:
+        counts: The name of each class, its real images, and the synthetic ones that are added to it.
+        classes: The classes that have a generator.
+        fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
+        memorisation: How near synthetic images are to training images, if there are held-out images.
+        settings: The augmenter's parameters.
+        versions: The versions that it was made with.
+    """
+
+    counts: tuple[tuple[str, int, int], ...]
+    classes: tuple[ClassContents, ...]
+    fidelity: dict[str, float] = field(default_factory=dict)
+    memorisation: Memorisation | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def gather(
+    augmenter: GAEAugmenter,
+    data: Any,
+    *,
+    held_out: Any = None,
+    extractor: FeatureExtractor | None = None,
+    images: int = 12,
+    pairs: int = 4,
+    seed: int = 0,
+) -> Contents:
+    r"""Returns what there is to tell; the arguments are those of :func:`gae_augment.report.write_report`."""
+    labels, read = open_source(*_source(data))
+    counts = {label: int((labels == label).sum()) for label in augmenter.counts_}
+    if counts != augmenter.counts_:
+        raise ValueError(
+            f"A report is of the images that the augmenter was fitted to, {dict(augmenter.counts_)} of each class, and "
+            f"these are {counts}. Pass the same training set."
+        )
+    names = class_names(data) if isinstance(data, Dataset) else None
+    if names and (other := [name for label, name in names.items() if augmenter.class_names_.get(label) != name]):
+        raise ValueError(
+            f"A report is of the classes that the augmenter was fitted to, {list(augmenter.class_names_.values())}, "
+            f"and {other} is none of them or has another number. Pass the same training set."
+        )
+    generator = make_generator(seed, "report")
+    made = {label: _samples(augmenter, label, seed) for label in augmenter.generators_}
+    training = {label: _read_some(read, labels, label, generator) for label in made}
+    classes = [_of_class(augmenter, label, training[label], made[label], images, pairs, generator) for label in made]
+    figures: dict[str, float] = {}
+    copied = None
+    if held_out is not None and made:
+        own_labels, own_read = open_source(*_source(held_out))
+        unseen = {label: _read_some(own_read, own_labels, label, generator) for label in made if label in own_labels}
+        alike = [(own[: len(made[label])], made[label][: len(own)]) for label, own in unseen.items()]
+        if alike:
+            real, synthetic = (torch.cat(side) for side in zip(*alike, strict=True))
+            copied = memorisation(torch.cat(list(training.values())), real, synthetic, worst=0)
+            if extractor is not None and len(real) > NEIGHBOURS:
+                figures = fidelity(real, synthetic, extractor=extractor, neighbours=NEIGHBOURS)
+    return Contents(
+        counts=tuple(
+            (augmenter.class_names_[label], number, augmenter.sampling_strategy_.get(label, 0))
+            for label, number in counts.items()
+        ),
+        classes=tuple(classes),
+        fidelity=figures,
+        memorisation=copied,
+        settings={name: str(value) for name, value in augmenter.get_params(deep=False).items()},
+        versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
+    )
+
+
+def _source(data: Any) -> tuple[Any, Any]:
+    # Arrays come with their labels; a TensorDataset is no tuple.
+    return data if isinstance(data, tuple) else (data, None)
+
+
+def _samples(augmenter: GAEAugmenter, label: Label, seed: int) -> Tensor:
+    number = max(1, min(augmenter.sampling_strategy_[label], MOST_LOOKED_AT))
+    return augmenter.sample(label, number, seed=derive_seed(seed, "report"))
+
+
+def _read_some(
+    read: Callable[[Iterable[int]], Tensor], labels: np.ndarray, label: Label, generator: torch.Generator
+) -> Tensor:
+    places = torch.from_numpy(np.flatnonzero(labels == label))
+    chosen = torch.randperm(len(places), generator=generator)[:MOST_LOOKED_AT].sort().values
+    return read(places[chosen].tolist())
+
+
+def _of_class(
+    augmenter: GAEAugmenter,
+    label: Label,
+    training: Tensor,
+    made: Tensor,
+    images: int,
+    pairs: int,
+    generator: torch.Generator,
+) -> ClassContents:
+    own = augmenter.generators_[label]
+    codes = own.encode(training).float().cpu()
+    new_codes = own.draw_codes(len(made), generator).float().cpu()
+    axes = torch.linalg.svd(codes - codes.mean(dim=0), full_matrices=False).Vh[:2].T
+    seen, seen_made = (_for_the_eye(some, own.values) for some in (training, made))
+    found: tuple[Pair, ...] = ()
+    if seen.ndim == 4:
+        distances, places = nearest(seen_made.flatten(1), seen.flatten(1))
+        order = distances.argsort(stable=True)[:pairs].tolist()
+        found = tuple(Pair(seen_made[one], seen[places[one]], distances[one].item()) for one in order)
+    return ClassContents(
+        name=augmenter.class_names_[label],
+        fit=own.report,
+        real=seen[:images],
+        synthetic=seen_made[:images],
+        nearest=found,
+        codes=(codes - codes.mean(dim=0)) @ axes,
+        new_codes=(new_codes - codes.mean(dim=0)) @ axes,
+    )
+
+
+def _for_the_eye(images: Tensor, values: ValueScale) -> Tensor:
+    r"""Returns images with shape :math:`(n, C, H, W)`, C 1 or 3, in [0, 1]; none of vectors."""
+    if images.ndim == 2:
+        return torch.zeros(0)
+    x = images.double()
+    if values.kind == "levels":
+        x = x if images.dtype == torch.bool else x / 255
+    elif values.kind == "standardised":
+        assert values.bounds is not None
+        low, high = values.bounds.amin(), values.bounds.amax()
+        x = (x - low) / (high - low).clamp(min=1e-12)
+    x = x[:, None] if x.ndim == 3 else x
+    return (x if x.shape[1] in (1, 3) else x[:, :3] if x.shape[1] == 4 else x[:, :1]).float()
