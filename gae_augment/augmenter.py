@@ -215,8 +215,10 @@ class GAEAugmenter(BaseEstimator):
         self.class_names_ = {label: names.get(label, str(label)) for label in counts}
         self.sampling_strategy_ = strategy
         self.seed_ = seed
-        if not isinstance(X, Dataset):
+        if y is not None:
             self.n_features_in_ = np.shape(X)[1]
+        elif hasattr(self, "n_features_in_"):
+            del self.n_features_in_
         self._samplings = 0
         self.generators_: dict[Label, Generator] = {}
         failures: dict[Label, str] = {}

@@ -131,6 +131,11 @@ class AugmentedDataset(VisionDataset):
                 wanted.copy_(made)
             start += number
 
+    @property
+    def shares_images(self) -> bool:
+        r"""Whether worker processes of a loader see the images that :meth:`set_epoch` draws in this one."""
+        return self._file is not None or self._synthetic.is_shared() or not len(self._synthetic)
+
     def set_epoch(self, epoch: int) -> None:
         r"""Draws fresh synthetic images, the same ones for the same seed and epoch; epoch 0 is how it begins.
 

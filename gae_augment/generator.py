@@ -20,7 +20,7 @@ from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
 from .storage import new_images
 from .threads import map_in_threads, use_threads
-from .training import AT_MOST_CHECKED, PREPARED_VALUES, RESOLVED, TrainingLog, at_once, spread, train
+from .training import AT_MOST_CHECKED, PREPARED_VALUES, RESOLVED, VALUES_AT_ONCE, TrainingLog, at_once, spread, train
 from .values import ValueScale
 
 Progress = Callable[[float, float | None], None]
@@ -406,7 +406,9 @@ class Generator:
                 return self.values.from_values(expected[: len(moved)] + missed[place]).cpu()
 
             places = order.cpu().numpy()
-            for part, made in _side_by_side(decoded, len(z), at_once(DECODED_AT_ONCE, self.shape), device):
+            # Each image may bring its training image with it.
+            most = at_once(DECODED_AT_ONCE, self.shape, VALUES_AT_ONCE // 2)
+            for part, made in _side_by_side(decoded, len(z), most, device):
                 # NumPy has all types here, and torch has not.
                 images.numpy()[places[part]] = made.numpy()
         return images

@@ -369,8 +369,8 @@ def image_array(X: Any) -> Tensor:
     One that can be written to is not copied, and may be a map of a file, as of ``numpy.load(path, mmap_mode="c")``.
 
     Raises:
-        ValueError: If it is empty, not of one size, not of shape (N, C, H, W), (N, H, W) or (N, F), or not finite.
-        TypeError: If it holds something else than numbers.
+        TypeError, ValueError: If it is empty, not of numbers, not of one size, not of shape (N, C, H, W), (N, H, W) or
+            (N, F), or not finite.
     """
     if isinstance(X, Tensor):
         images = X.detach().cpu()

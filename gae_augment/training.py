@@ -1,6 +1,6 @@
 r"""The one training loop."""
 
-__all__ = ["PREPARED_VALUES", "SCHEDULES", "TrainingLog", "at_once", "train"]
+__all__ = ["PREPARED_VALUES", "SCHEDULES", "VALUES_AT_ONCE", "TrainingLog", "at_once", "train"]
 
 import copy
 import math

@@ -69,6 +69,13 @@ class GAESampler(BaseOverSampler):
         y, one_hot = check_target_type(y, indicate_one_vs_all=True)
         # A data frame with sparse columns is one with columns; a sparse matrix is refused.
         types = getattr(X, "dtypes", ())
+        if categories := [
+            str(name) for name, kind in zip(getattr(X, "columns", ()), types, strict=False) if kind == "category"
+        ]:
+            raise ValueError(
+                f"GAESampler learns numbers, and there are categories in {', '.join(categories)}. Encode them, as with "
+                f"scikit-learn's OneHotEncoder, or leave them out."
+            )
         X = X.sparse.to_dense() if hasattr(X, "sparse") else X
         X, y = validate_data(self, X, y, allow_nd=True)
         self.whole_numbers_ = np.array([getattr(column, "kind", "O") in "biu" for column in types], dtype=bool)
@@ -80,12 +87,13 @@ class GAESampler(BaseOverSampler):
         totals = dict(zip(labels.tolist(), counts.tolist(), strict=True))
         totals = {label: totals[label] + number for label, number in self.sampling_strategy_.items()}
         augmenter.set_params(sampling_strategy=totals, random_state=self.random_state)
+        # Of a fit that fails for some classes the others are kept.
+        self.augmenter_ = augmenter
         X_resampled, y_resampled = augmenter.fit_resample(X, y)
         if self.whole_numbers_.any() and len(X_resampled) > len(X):
             # Data frames cut off what is behind the point.
             new = X_resampled[len(X) :]
             new[:, self.whole_numbers_] = new[:, self.whole_numbers_].round()
-        self.augmenter_ = augmenter
         self.is_synthetic_ = np.arange(len(X_resampled)) >= len(X)
         return X_resampled, y_resampled
 

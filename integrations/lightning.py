@@ -97,7 +97,8 @@ class GAEDataModule(LightningDataModule):
         balance: For ``"mix"``, how much alike all classes are drawn, as in :class:`gae_augment.MixedSampler`. Below 1
             the loss is to make up for the rest: add :attr:`log_frequencies` to the logits in training.
         refresh: After how many epochs there are fresh synthetic images, the same ones for the same seed and epoch. 0
-            keeps the first ones. Drawing them takes time, and a GPU's where the augmenter's ``device`` is one.
+            keeps the first ones. Drawing them takes time, and a GPU's where the augmenter's ``device`` is one. Workers
+            of the loader see them in shared memory, or in a file of the augmenter's ``cache_dir``.
         transform: What all training images are put through in place of the training set's own transforms.
         teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
             in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.soften`), which
@@ -336,10 +337,17 @@ class GAEDataModule(LightningDataModule):
 
         Raises:
             RuntimeError: Before ``setup``.
-            TypeError, ValueError: As :meth:`prepare_data`.
+            TypeError, ValueError: As :meth:`prepare_data`, and if workers would not see fresh images.
         """
         augmented = self.augmented
         loader = None if self._inner is None else check_loader(self._inner.train_dataloader())
+        workers = self.num_workers if loader is None else loader.num_workers
+        if self.refresh and workers and not augmented.shares_images:
+            raise ValueError(
+                f"Workers see fresh images in shared memory, and that of this machine, /dev/shm, is too small for "
+                f"those of {len(augmented.targets)} items. Give the augmenter a 'cache_dir', enlarge it (docker run "
+                f"--shm-size), take num_workers=0, or refresh=0."
+            )
         epochs, epoch, rank = None, 0, 0
         if self.trainer is not None:
             epochs = self.trainer.max_epochs

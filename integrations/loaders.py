@@ -45,7 +45,8 @@ class ShuffledSampler(Sampler[int]):
 class RefreshingSampler(Sampler[int]):
     r"""Draws as another sampler does, and has the dataset draw fresh synthetic images every so many epochs.
 
-    They are drawn when a pass begins: then no worker reads images of the one before.
+    They are drawn when a pass begins: then no worker reads images of the one before. For a pass of real images alone
+    there are none drawn.
     """
 
     def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, every: int) -> None:
@@ -58,7 +59,9 @@ class RefreshingSampler(Sampler[int]):
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        self.augmented.set_epoch(self.sampler.epoch // self.every)
+        epoch = self.sampler.epoch
+        if not (isinstance(self.sampler, MixedSampler) and self.sampler.draws_real_only(epoch)):
+            self.augmented.set_epoch(epoch // self.every)
         return iter(self.sampler)
 
     def __len__(self) -> int:

@@ -695,3 +695,25 @@ def test_reconstruct(digits, fitted):
 )
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
+
+
+def test_features_are_those_of_the_last_array():
+    X, y = np.random.default_rng(0).random((30, 4)), np.arange(30) % 5 % 2
+    augmenter = GAEAugmenter(epochs=1, delta=1000.0, starts=1, random_state=0, progress=False).fit(X, y)
+    assert augmenter.n_features_in_ == 4
+    augmenter.fit(TensorDataset(torch.rand(30, 1, 4, 4), torch.from_numpy(y)))
+    assert not hasattr(augmenter, "n_features_in_")
+
+
+def test_a_data_set_need_not_be_of_torchs_class():
+    class Own:
+        targets = (np.arange(30) % 5 % 2).tolist()
+
+        def __len__(self):
+            return 30
+
+        def __getitem__(self, index):
+            return torch.full((1, 4, 4), index / 30), self.targets[index]
+
+    augmenter = GAEAugmenter(epochs=1, delta=1000.0, random_state=0, progress=False).fit(Own())
+    assert augmenter.counts_ == {0: 18, 1: 12}

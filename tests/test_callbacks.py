@@ -2,6 +2,7 @@ import io
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from sklearn.metrics import recall_score
@@ -12,7 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gae_augment import GAEAugmenter
 from gae_augment.evaluation import fidelity
-from gae_augment.integrations.callbacks import AugmentationLogger, ClassRecall
+from gae_augment.integrations.callbacks import AugmentationLogger, ClassRecall, _picture
 from gae_augment.integrations.lightning import GAEDataModule
 
 pytestmark = [
@@ -111,16 +112,86 @@ def test_recall_is_scikit_learns(make):
     trainer.fit(model, datamodule=make())
     images, labels = (torch.cat(part) for part in zip(*DataLoader(Digits(1), 7), strict=True))
     expected = recall_score(labels, model.layer(images.flatten(1)).argmax(dim=1), average=None, labels=[0, 1, 2])
-    assert callback.recall_ == pytest.approx(dict(zip("012", expected, strict=True)))
+    assert callback.recall_ == pytest.approx(dict(enumerate(expected)))
     assert trainer.callback_metrics["recall/mean"] == pytest.approx(expected.mean())
-    gains = ClassRecall(baseline={"0": 1.0, "2": 0.25, "9": 0.5})
+    gains = ClassRecall(baseline={0: 1.0, 2: 0.25, 9: 0.5})
     trainer = make_trainer(3)
     trainer.callbacks.append(gains)
     trainer.fit(Model(), datamodule=make())
     found = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("recall gain")}
     assert found == pytest.approx(
-        {"recall gain/0": gains.recall_["0"] - 1, "recall gain/2": gains.recall_["2"] - 0.25}, abs=1e-6
+        {"recall gain/0": gains.recall_[0] - 1, "recall gain/2": gains.recall_[2] - 0.25}, abs=1e-6
     )
+
+
+def test_recall_is_told_apart_by_label_and_shown_by_name(make):
+    class Named(Digits):
+        classes = ("zero", "one", "two")
+
+    without, trainer = ClassRecall(), make_trainer(1)
+    trainer.callbacks.append(without)
+    trainer.fit(Model(), DataLoader(Named(), 16), DataLoader(Digits(1), 16))
+    assert set(without.recall_) == {0, 1, 2}
+    gains, trainer = ClassRecall(baseline=without.recall_), make_trainer(1)
+    trainer.callbacks.append(gains)
+    trainer.fit(model := Model(), datamodule=make(val_set=Named(1)))
+    assert {f"recall gain/{name}" for name in Named.classes} <= set(trainer.callback_metrics)
+    fitted = dict(gains.recall_)
+    trainer.validate(model, DataLoader(Named(1), 16), verbose=False)
+    assert gains.recall_ == pytest.approx(fitted)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (torch.zeros(16, 1), None, r"at least two classes, and the model gave shape \(16, 1\)"),
+        (None, None, "the model gave a NoneType"),
+        (torch.zeros(16, 2), torch.full((16,), 2), "labels from 0 to 1, .* from 2 to 2"),
+        (torch.zeros(16, 2), torch.full((16,), -1), "from -1 to -1"),
+        (torch.zeros(16, 2), torch.rand(16, 2), r"have shape \(16, 2\) of torch.float32"),
+    ],
+    ids=["one column", "none", "label above", "label below", "soft labels"],
+)
+def test_recall_of_other_batches_is_refused(logits, labels, message):
+    labels = torch.zeros(16, dtype=torch.long) if labels is None else labels
+    with pytest.raises(ValueError, match=message):
+        ClassRecall().on_validation_batch_end(None, None, {"logits": logits}, (torch.zeros(16, 3), labels), 0)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_pictures_are_of_the_images_that_are_trained_on(make, tmp_path):
+    saving = ModelCheckpoint(tmp_path / "runs", filename="{epoch}", save_top_k=-1)
+    settings = {"refresh": 1, "real_last": 0.0}
+    make_trainer(3, callbacks=[saving], enable_checkpointing=True).fit(Model(), datamodule=make(**settings))
+    shown = []
+
+    class Keeping(AugmentationLogger):
+        def _show(self, trainer, augmented):
+            shown.append((trainer.current_epoch, augmented.epoch))
+
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    trainer = make_trainer(4, log_every_n_steps=1, logger=logger, callbacks=[Keeping()])
+    trainer.fit(Model(), datamodule=make(**settings), ckpt_path=tmp_path / "runs" / "epoch=1.ckpt")
+    assert shown == [(2, 2), (3, 3)]
+
+
+def test_too_few_images_for_fidelity_are_told_and_stop_nothing(make, tmp_path):
+    callback = AugmentationLogger(0, held_out={1: Digits(1, counts={1: 5}).images}, extractor=Pixels())
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    trainer = make_trainer(1, log_every_n_steps=1, logger=logger, callbacks=[callback])
+    with pytest.warns(UserWarning, match=r"of \[1\] there are 5. It is not logged"):
+        trainer.fit(Model(), datamodule=make())
+    assert "augmentation/1/delta" in events(tmp_path / "run").Tags()["scalars"]
+
+
+@pytest.mark.parametrize("low", [-3.0, 0.5])
+def test_both_lines_of_a_picture_have_one_scale(low):
+    real = torch.full((2, 1, 3, 3), low + 1)
+    real[1] += 1
+    shown = _picture(real, torch.full((1, 1, 3, 3), low), places=2)[0]
+    first, second, made, white = (shown[place].item() for place in ((3, 3), (3, 8), (8, 3), (8, 8)))
+    assert (made, first, second, white) == pytest.approx((0, 0.5, 1, 1))
+    assert _picture(real[:1], real[:1], places=1).isfinite().all()
 
 
 def test_recall_takes_the_logits_that_a_model_returns(make):
@@ -132,19 +203,23 @@ def test_recall_takes_the_logits_that_a_model_returns(make):
     callback, trainer = ClassRecall(), make_trainer(1)
     trainer.callbacks.append(callback)
     trainer.fit(Telling(), datamodule=make())
-    assert callback.recall_ == {"0": 1.0, "1": 0.0, "2": 1.0}
+    assert callback.recall_ == {0: 1.0, 1: 0.0, 2: 1.0}
 
 
 def test_recall_outside_of_training_and_without_a_data_module():
     callback, trainer = ClassRecall(), make_trainer(1)
     trainer.callbacks.append(callback)
     trainer.validate(Model(), DataLoader(Digits(1), 16), verbose=False)
-    assert set(callback.recall_) == {"0", "1", "2"}
+    assert set(callback.recall_) == {0, 1, 2}
 
 
 def test_mistakes_show_at_once():
     with pytest.raises(ValueError, match="'extractor' is missing"):
         AugmentationLogger(held_out={0: torch.zeros(1, 1, 8, 8)})
+    with pytest.raises(ValueError, match="'held_out' is missing"):
+        AugmentationLogger(held_out={}, extractor=Pixels())
+    with pytest.raises(ValueError, match=r"those of 'held_out\[3\]' lie in \[-1, -1\]"):
+        AugmentationLogger(held_out={3: torch.full((1, 1, 8, 8), -1.0)}, extractor=Pixels())
     trainer = make_trainer(1)
     trainer.callbacks.append(AugmentationLogger())
     with pytest.raises(TypeError, match="has a NoneType"):

@@ -53,6 +53,16 @@ def test_trained_long_enough_it_gives_its_images_back(images):
     assert distances.argmin(dim=1).tolist() == list(range(12))
 
 
+def test_no_more_images_pass_together_than_memory_is_for(images, monkeypatch):
+    monkeypatch.setattr("gae_augment.generator.VALUES_AT_ONCE", 6 * images[0].numel())
+    generator = Generator(GeneratorSettings(epochs=1, anchored=True)).fit(images, seed=0)
+    decode, sizes = generator.network.decode, []
+    monkeypatch.setattr(generator.network, "decode", lambda z: (sizes.append(len(z)), decode(z))[1])
+    generator.sample(50, seed=0)
+    assert max(sizes) <= 6
+    assert sum(sizes) > 50
+
+
 def test_report_is_of_what_was_done(images):
     generator = Generator(QUICK).fit(images, seed=0)
     x = images.float() / 255

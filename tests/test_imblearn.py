@@ -12,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from gae_augment import GAEAugmenter
+from gae_augment.generator import Generator
 from gae_augment.integrations.imblearn import GAESampler
 
 QUICK = GAEAugmenter(epochs=2, delta=1000.0, starts=1, progress=False)
@@ -138,6 +139,30 @@ def test_other_data_are_refused(table, change, error, message):
     X, y = table
     with pytest.raises(error, match=message):
         sampler().fit_resample(change(X), y)
+
+
+def test_categories_are_refused(table):
+    X, y = table
+    frame = pd.DataFrame(X).add_prefix("x").assign(kind=pd.Categorical(np.arange(len(X)) % 3))
+    with pytest.raises(ValueError, match=r"there are categories in kind\. Encode them"):
+        sampler().fit_resample(frame, y)
+
+
+def test_generators_of_other_classes_are_kept(table, monkeypatch):
+    X, y = table
+    y[:10] = 2
+    fit = Generator.fit
+
+    def failing(self, images, **options):
+        if len(images) == 10:
+            raise FloatingPointError("training diverged")
+        return fit(self, images, **options)
+
+    monkeypatch.setattr(Generator, "fit", failing)
+    ours = sampler()
+    with pytest.raises(RuntimeError, match=r"The generators of the others, .* are kept"):
+        ours.fit_resample(X, y)
+    assert list(ours.augmenter_.generators_) == [1]
 
 
 def test_a_class_of_one_row_is_refused(table):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from gae_augment import AugmentedDataset
 from gae_augment.evaluation import choose_synthetic_fraction
 from gae_augment.integrations.cache import AugmenterCache, cache_key
 from gae_augment.integrations.lightning import GAEDataModule
@@ -323,6 +325,22 @@ def test_images_are_fresh_every_so_many_epochs(make, settings):
     for epochs, number in ((drawn[0], 0), (drawn[2], 1), (drawn[4], 2)):
         once.augmented.set_epoch(number)
         assert epochs == {tuple(image.flatten().tolist()) for image in once.augmented._synthetic} - real
+
+
+def test_no_images_are_drawn_for_epochs_of_real_ones(make, monkeypatch):
+    module, drawn = make(refresh=1, real_last=0.5, val_set=Digits(1)), []
+    draw = AugmentedDataset._draw
+    monkeypatch.setattr(AugmentedDataset, "_draw", lambda self, epoch: (drawn.append(epoch), draw(self, epoch))[1])
+    make_trainer(4).fit(Classifier(), datamodule=module)
+    assert drawn == [0, 1]
+
+
+def test_workers_that_would_not_see_fresh_images_are_refused(make, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
+    assert ready(make(num_workers=1)).train_dataloader().num_workers == 1
+    assert ready(make(refresh=1)).train_dataloader().num_workers == 0
+    with pytest.raises(ValueError, match=r"/dev/shm, is too small.*take num_workers=0, or refresh=0"):
+        ready(make(refresh=1, num_workers=1)).train_dataloader()
 
 
 def test_reloaded_loader_goes_on_with_the_draw(make):
@@ -694,7 +712,7 @@ def test_ranks_share_one_plan(tmp_path):
             for mode, own_sampler in product(("mix", "fill"), (True, False)):
                 seen.clear()
                 data = GAEDataModule(
-                    Digits(), mode=mode, refresh=1, augmenter=augmenter, cache_dir="cache", batch_size=10
+                    Digits(), mode=mode, refresh=1, real_last=0.0, augmenter=augmenter, cache_dir="cache", batch_size=10
                 )
                 trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=own_sampler)
                 trainer.fit(Classifier(), datamodule=data)

@@ -75,8 +75,10 @@ def test_gradient_points_from_reconstruction_to_image(outputs, x):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bernoulli_of_the_largest_outputs_and_of_zero(dtype):
-    outputs = torch.tensor([-1e4, -90.0, -20.0, 0.0, 20.0, 90.0, 1e4]).repeat(3, 1).to(dtype).requires_grad_()
-    x = torch.tensor([[0.0], [0.25], [1.0]]).repeat(1, 7)
+    outputs = (
+        torch.tensor([-1e4, -90.0, -20.0, -7.0, 0.0, 5.0, 20.0, 90.0, 1e4]).repeat(3, 1).to(dtype).requires_grad_()
+    )
+    x = torch.tensor([[0.0], [0.25], [1.0]]).repeat(1, 9)
     exact = outputs.detach().double().clone().requires_grad_()
     expected = functional.softplus(exact, threshold=100) - x * exact
     errors = reconstruction_error(outputs.flatten()[:, None], x.flatten()[:, None], "bernoulli")

@@ -25,13 +25,15 @@ def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> 
     Returns:
         One error per image, with shape :math:`(B,)`.
     """
+    # Rounded to bfloat16, the parts of the gradient would cancel each other.
+    outputs = outputs.to(torch.promote_types(outputs.dtype, x.dtype))
     if likelihood == "gaussian":
         error = 0.5 * (outputs - x).square()
     elif outputs.is_cuda:
         error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
     else:
         # The same, where PyTorch's own takes its logarithms one at a time.
-        size = outputs.float().abs()
+        size = outputs.abs()
         error = (0.5 - x) * outputs + (0.5 * size + (1 + (-size).exp()).log())
     return error.flatten(1).sum(dim=1)
 
