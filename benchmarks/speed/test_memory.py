@@ -38,11 +38,11 @@ class Stored(torch.utils.data.Dataset):
         return torch.from_numpy(image.copy()), self.targets[index]
 
 before = megabytes("RssAnon")
-watcher = threading.Thread(target=watch)
+watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
 settings = {"epochs": 1, "delta": 10.0, "random_state": 0, "progress": False, "cache_dir": cache_dir}
 # Of one of the classes half as many synthetic images as there are real ones of all.
-totals = {label: n // 18 + 1 for label in range(2, 10)} | {1: n // 2}
+totals = {label: n // 18 + 2 for label in range(2, 10)} | {1: n // 2}
 augmenter = GAEAugmenter(sampling_strategy=totals, **settings).fit(Stored())
 assert len(augmenter.generators_) == 9
 augmented = augmenter.augment(Stored())
