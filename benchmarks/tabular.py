@@ -26,8 +26,8 @@ from gae_augment.evaluation.gain import Difference
 from gae_augment.integrations.imblearn import GAESampler
 
 from .machine import device_name, versions
-from .paper.tables import markdown
 from .records import RecordTable
+from .tables import markdown, signed
 
 RESULTS = Path(__file__).resolve().parent / "results" / "tabular"
 
@@ -93,12 +93,13 @@ def measure(dataset: str, X: np.ndarray, y: np.ndarray, sampler: str, seed: int)
     options = {"class_weight": "balanced"} if sampler == WEIGHTS else {}
     for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(X, y):
         scaler = StandardScaler().fit(X[train])
+        learned = scaler.transform(X[train]), y[train]
+        unseen = scaler.transform(X[test])
         start = time.perf_counter()
-        resampled = make(seed).fit_resample(scaler.transform(X[train]), y[train]) if make else None
+        learned = make(seed).fit_resample(*learned) if make else learned
         seconds += time.perf_counter() - start
         for name, classifier in CLASSIFIERS.items():
-            fitted = classifier(**options).fit(*(resampled or (scaler.transform(X[train]), y[train])))
-            predicted = fitted.predict(scaler.transform(X[test]))
+            predicted = classifier(**options).fit(*learned).predict(unseen)
             accuracies[name].append(100 * balanced_accuracy_score(y[test], predicted))
             scores[name].append(100 * f1_score(y[test], predicted, average="macro"))
     return [
@@ -119,10 +120,8 @@ def measure(dataset: str, X: np.ndarray, y: np.ndarray, sampler: str, seed: int)
 
 
 def _difference(ours: dict[int, Run], others: dict[int, Run], metric: str) -> str:
-    found = Difference.of(
-        [getattr(ours[seed], metric) - getattr(others[seed], metric) for seed in ours if seed in others]
-    )
-    return f"{found.mean:+.2f}" + (f" ({found.low:+.2f} to {found.high:+.2f})" if found.low is not None else "")
+    common = [seed for seed in ours if seed in others]
+    return signed(Difference.of([getattr(ours[seed], metric) - getattr(others[seed], metric) for seed in common]))
 
 
 def report(runs: Sequence[Run]) -> str:

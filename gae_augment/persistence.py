@@ -1,11 +1,12 @@
 r"""Files of plain values and tensors: a JSON header inside a safetensors file, and no pickle."""
 
-__all__ = ["FORMAT_VERSION", "read_file", "write_file"]
+__all__ = ["FORMAT_VERSION", "read_file", "write_file", "written_whole"]
 
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,26 @@ FORMAT_VERSION = 1
 SAVED_IN = "The file is saved in a folder that exists, can be written to and has room"
 
 
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    r"""Lends the name of a file to write to, which then takes a path in one step: never is there a part of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        # A temporary file is for its owner alone; a saved one is as readable as any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     r"""Writes a file in one step: under its name there is the old file or the whole new one, never a part.
 
@@ -30,21 +51,8 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
     path = Path(path)
     metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(header, default=_plain)}
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with written_whole(path) as temporary:
             save_file(_apart(tensors), temporary, metadata)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            # A temporary file is for its owner alone; a saved one is as readable as any other.
-            mask = os.umask(0)
-            os.umask(mask)
-            temporary.chmod(0o666 & ~mask)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise type(error)(error.errno, f"{error.strerror}. {SAVED_IN}, and this failed for", str(path)) from error
     except SafetensorError as error:

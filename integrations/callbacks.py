@@ -15,6 +15,7 @@ from torchvision.utils import make_grid
 
 from gae_augment import AugmentedDataset
 from gae_augment.evaluation import FeatureExtractor, fidelity
+from gae_augment.evaluation.fidelity import NEIGHBOURS, as_many_of_each
 from gae_augment.evaluation.images import checked_images
 from gae_augment.reading import ItemFormat, class_names, raw_view, read_images
 
@@ -29,10 +30,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "gae_augment.integrations.callbacks needs Lightning: pip install 'gae-augment[lightning]'"
     ) from error
-
-
-NEIGHBOURS = 5
-"""Fidelity takes more images than that."""
 
 
 class AugmentationLogger(Callback):
@@ -120,17 +117,16 @@ class AugmentationLogger(Callback):
             logger.log_metrics({f"augmentation/{name}": value for name, value in numbers.items()}, trainer.global_step)
 
     def _show(self, trainer: Trainer, augmented: AugmentedDataset) -> None:
-        pairs = [(own, augmented.synthetic_images(label)) for label, own in self.held_out.items()]
-        pairs = [(own[: len(made)], made[: len(own)]) for own, made in pairs]
-        compared = sum(len(own) for own, _ in pairs)
-        if self.extractor is not None and compared <= NEIGHBOURS:
-            rank_zero_warn(
-                f"Fidelity takes more than {NEIGHBOURS} real images and as many synthetic ones of their classes, and "
-                f"of {list(self.held_out)} there are {compared}. It is not logged."
-            )
-        elif self.extractor is not None:
-            real, synthetic = (torch.cat(side) for side in zip(*pairs, strict=True))
-            self._log(trainer, fidelity(real, synthetic, extractor=self.extractor, neighbours=NEIGHBOURS))
+        if self.extractor is not None:
+            made = {label: augmented.synthetic_images(label) for label in self.held_out}
+            real, synthetic = as_many_of_each(self.held_out, made)
+            if len(real) > NEIGHBOURS:
+                self._log(trainer, fidelity(real, synthetic, extractor=self.extractor))
+            else:
+                rank_zero_warn(
+                    f"Fidelity takes more than {NEIGHBOURS} real images and as many synthetic ones of their classes, "
+                    f"and of {list(self.held_out)} there are {len(real)}. It is not logged."
+                )
         for name, label in augmented.class_to_idx.items():
             if label not in self._real:
                 continue

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
 from gae_augment import GAEAugmenter
+from gae_augment.strategy import count_labels
 
 try:
     from imblearn.over_sampling.base import BaseOverSampler
@@ -83,9 +84,8 @@ class GAESampler(BaseOverSampler):
 
     def _fit_resample(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         augmenter = GAEAugmenter(progress=False) if self.augmenter is None else clone(self.augmenter)
-        labels, counts = np.unique(y, return_counts=True)
-        totals = dict(zip(labels.tolist(), counts.tolist(), strict=True))
-        totals = {label: totals[label] + number for label, number in self.sampling_strategy_.items()}
+        counts = count_labels(y)
+        totals = {label: counts[label] + number for label, number in self.sampling_strategy_.items()}
         augmenter.set_params(sampling_strategy=totals, random_state=self.random_state)
         # Of a fit that fails for some classes the others are kept.
         self.augmenter_ = augmenter

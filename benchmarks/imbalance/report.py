@@ -14,7 +14,7 @@ from statistics import fmean
 from gae_augment import MODELS
 from gae_augment.evaluation import Difference
 
-from ..paper.tables import markdown
+from ..tables import markdown, signed
 from .cells import MEASURED_ON
 from .choices import CHOSEN, chosen_runs, chosen_strategies
 from .pictures import Gain, draw_gains, gains
@@ -62,13 +62,6 @@ def differences(runs: dict[int, Run], base: dict[int, Run], *, at_least: int = 1
     if len(common) < at_least:
         return None
     return Difference.of([runs[seed].balanced_accuracy - base[seed].balanced_accuracy for seed in common])
-
-
-def _signed(difference: Difference | None) -> str:
-    if difference is None:
-        return ""
-    interval = "" if difference.low is None else f" ({difference.low:+.2f} to {difference.high:+.2f})"
-    return f"{difference.mean:+.2f}{interval}"
 
 
 def _name(row: Row) -> str:
@@ -123,8 +116,8 @@ def summary(runs: Sequence[Run]) -> str:
             [
                 _name(row),
                 f"{_accuracy(own):.2f}",
-                _signed(differences(own, balanced)) if row != (BALANCED, NOTHING) else "",
-                _signed(to_best_baseline(rows, row)) if is_ours(row) else "",
+                signed(differences(own, balanced)) if row != (BALANCED, NOTHING) else "",
+                signed(to_best_baseline(rows, row)) if is_ours(row) else "",
                 *(_mean(own.values(), name) for name in ("head", "middle", "tail", "macro_f1", "fid")),
                 _mean(own.values(), "memorised", ".1%"),
                 _mean(own.values(), "source_seconds", ".0f"),
@@ -234,7 +227,7 @@ def composed(runs: Iterable[Run]) -> str:
             of_seeds = [fmean(own[cell] for cell in cells) for own in seeds.values()]
             found.append((Difference.of(of_seeds), strategy, source, len(cells), len(seeds)))
     lines = [
-        [strategy, source, _signed(difference), str(cells), str(seeds)]
+        [strategy, source, signed(difference), str(cells), str(seeds)]
         for difference, strategy, source, cells, seeds in sorted(found, key=lambda row: -row[0].mean)
     ]
     return markdown(("strategy", "with images of", "gain, points", "cells", "seeds"), lines)
@@ -262,7 +255,7 @@ def fid_and_gain(runs: Iterable[Run]) -> str:
         fids = {model: fmean(own[place].run.fid for place in common) for model, own in models.items()}
         points = {model: Difference.of([own[place].points for place in common]) for model, own in models.items()}
         order = sorted(models, key=fids.__getitem__)
-        lines = [[model, f"{fids[model]:.2f}", _signed(points[model])] for model in order]
+        lines = [[model, f"{fids[model]:.2f}", signed(points[model])] for model in order]
         rank = spearmanr([fids[model] for model in order], [points[model].mean for model in order]).statistic
         seeds = {seed for _, seed in common}
         parts += [

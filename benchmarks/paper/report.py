@@ -9,11 +9,12 @@ from typing import Any
 
 from gae_augment.evaluation import Difference
 
+from ..tables import markdown, signed
 from .boundary import DELTAS, Point, point_table
 from .cosine import PUBLISHED, Trial
 from .rows import DATASETS
 from .runs import run_table
-from .tables import fid_table, markdown, time_table
+from .tables import fid_table, time_table
 
 
 def _cosine_table(path: Path) -> str:
@@ -46,7 +47,6 @@ def _delta_table(points: list[Point]) -> str:
         for delta in sorted({point.delta for point in of_set}, key=DELTAS.index):
             own = [point for point in of_set if point.delta == delta]
             gain = Difference.of([point.gain for point in own])
-            interval = "" if gain.low is None else f" ({gain.low:+.2f} to {gain.high:+.2f})"
             lines.append(
                 (
                     dataset,
@@ -55,7 +55,7 @@ def _delta_table(points: list[Point]) -> str:
                     f"{mean(point.reconstruction_error for point in own):.4f}",
                     f"{mean(point.epochs for point in own):.0f}",
                     f"{mean(point.fid for point in own):.2f}",
-                    f"{gain.mean:+.2f}{interval}",
+                    signed(gain),
                     str(len(own)),
                 )
             )

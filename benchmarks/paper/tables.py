@@ -1,6 +1,6 @@
 r"""Tables of runs, ours beside the paper's."""
 
-__all__ = ["fid_table", "markdown", "time_table"]
+__all__ = ["fid_table", "time_table"]
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,7 @@ from statistics import mean
 
 from scipy.stats import spearmanr
 
+from ..tables import markdown
 from .published import FID, SECONDS
 from .rows import PAPERS
 from .runs import Run
@@ -18,12 +19,6 @@ def _by_model(runs: Iterable[Run]) -> dict[str, list[Run]]:
     for run in runs:
         rows.setdefault(run.model, []).append(run)
     return rows
-
-
-def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    r"""Returns a table; all columns but the first are figures."""
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
 
 
 def _number(value: float, digits: int = 2) -> str:

@@ -1,8 +1,10 @@
 r"""How faithful synthetic images are: FID, KID, precision, recall, density and coverage of their features."""
 
-__all__ = ["fidelity"]
+__all__ = ["NEIGHBOURS", "as_many_of_each", "fidelity"]
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from .images import checked_images
 
 IDENTITY = "gae-augment-features"
 """The name under which torch-fidelity knows the extractor that gives features back as they are."""
+
+NEIGHBOURS = 5
+"""The usual number of neighbours that the ball of an image reaches to; there are more images than that."""
 
 AT_ONCE = 1000
 """The rows of a matrix of distances that are held at once."""
@@ -95,8 +100,19 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
     return features.detach().cpu().double()
 
 
+def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
+    r"""Returns real and synthetic images of the same classes, as many of each, so that frequencies do not differ.
+
+    Args:
+        real: Images of some classes, at least one, each with shape :math:`(N, *)`.
+        synthetic: Images of these classes.
+    """
+    pairs = [(own[: len(synthetic[label])], synthetic[label][: len(own)]) for label, own in real.items()]
+    return torch.cat([own for own, _ in pairs]), torch.cat([made for _, made in pairs])
+
+
 def fidelity(
-    real: Tensor, synthetic: Tensor, *, extractor: FeatureExtractor, seed: int = 0, neighbours: int = 5
+    real: Tensor, synthetic: Tensor, *, extractor: FeatureExtractor, seed: int = 0, neighbours: int = NEIGHBOURS
 ) -> dict[str, float]:
     r"""Returns how close the distribution of synthetic images is to that of real ones.
 

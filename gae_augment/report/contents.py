@@ -15,18 +15,16 @@ from torch.utils.data import Dataset
 
 from ..augmenter import GAEAugmenter
 from ..evaluation import FeatureExtractor, Memorisation, fidelity, memorisation
+from ..evaluation.fidelity import NEIGHBOURS, as_many_of_each
 from ..evaluation.memorisation import nearest
 from ..generator import FitReport
 from ..reading import class_names, open_source
 from ..seeding import derive_seed, make_generator
-from ..strategy import Label
+from ..strategy import Label, count_labels
 from ..values import ValueScale
 
 MOST_LOOKED_AT = 1000
 """Of the images of a class at most so many are compared."""
-
-NEIGHBOURS = 5
-"""Fidelity takes more images than that."""
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
 
@@ -102,7 +100,7 @@ def gather(
 ) -> Contents:
     r"""Returns what there is to tell; the arguments are those of :func:`gae_augment.report.write_report`."""
     labels, read = open_source(*_source(data))
-    counts = {label: int((labels == label).sum()) for label in augmenter.counts_}
+    counts = count_labels(labels)
     if counts != augmenter.counts_:
         raise ValueError(
             f"A report is of the images that the augmenter was fitted to, {dict(augmenter.counts_)} of each class, and "
@@ -123,12 +121,11 @@ def gather(
     if held_out is not None and made:
         own_labels, own_read = open_source(*_source(held_out))
         unseen = {label: _read_some(own_read, own_labels, label, generator) for label in made if label in own_labels}
-        alike = [(own[: len(made[label])], made[label][: len(own)]) for label, own in unseen.items()]
-        if alike:
-            real, synthetic = (torch.cat(side) for side in zip(*alike, strict=True))
+        if unseen:
+            real, synthetic = as_many_of_each(unseen, made)
             copied = memorisation(torch.cat(list(training.values())), real, synthetic, worst=0)
             if extractor is not None and len(real) > NEIGHBOURS:
-                figures = fidelity(real, synthetic, extractor=extractor, neighbours=NEIGHBOURS)
+                figures = fidelity(real, synthetic, extractor=extractor)
     return Contents(
         counts=tuple(
             (augmenter.class_names_[label], number, augmenter.sampling_strategy_.get(label, 0))

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..augmenter import GAEAugmenter
 from ..evaluation import FeatureExtractor
+from ..persistence import written_whole
 from .contents import gather
 from .figures import chart_of_codes, chart_of_counts, chart_of_curve, picture
 
@@ -71,7 +72,6 @@ def write_report(
         chart_of_codes=chart_of_codes,
     )
     text = environment.get_template("page.html").render(contents=contents)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
