@@ -5,14 +5,12 @@ __all__ = ["GAEAugmenter"]
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from torch import Tensor
@@ -22,6 +20,7 @@ from tqdm.auto import tqdm
 from .datasets import AugmentedDataset
 from .devices import resolve_device
 from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
+from .jobs import run_jobs, runs_here
 from .networks import Architecture, resolve_architecture
 from .objectives import MODELS, Model
 from .persistence import read_file, write_file
@@ -223,10 +222,8 @@ class GAEAugmenter(BaseEstimator):
         self.generators_: dict[Label, Generator] = {}
         failures: dict[Label, str] = {}
         with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
-            results = self._fit_classes(images, settings, values, bar)
-            for label in scarce:
+            for label, result in self._fit_classes(images, settings, values, bar):
                 bar.set_description(f"class {self.class_names_[label]}")
-                result = next(results)
                 if isinstance(result, Generator):
                     self.generators_[label] = result
                     if settings.reach_for(result.shape) is not None:
@@ -236,6 +233,8 @@ class GAEAugmenter(BaseEstimator):
                 else:
                     failures[label] = result
                 bar.update()
+        # They come in the order in which they are ready.
+        self.generators_ = {label: self.generators_[label] for label in scarce if label in self.generators_}
         if failures:
             raise RuntimeError(
                 f"The fit failed for {len(failures)} of {len(scarce)} classes: "
@@ -247,14 +246,15 @@ class GAEAugmenter(BaseEstimator):
 
     def _fit_classes(
         self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale, bar: tqdm
-    ) -> Iterator[Generator | str]:
+    ) -> Iterator[tuple[Label, Generator | str]]:
+        r"""Yields each class with its generator, or with why it has none, in the order in which they are ready."""
         stopped = Event()
 
-        def fit(label: Label, progress: Progress) -> partial[Generator | str]:
+        def arguments(label: Label, progress: Progress) -> tuple[Any, ...]:
             # One seed for each label, so that a class comes out the same whichever other classes there are.
             seed = derive_seed(self.seed_, "fit", label)
-            # As an array, so that joblib hands large ones to its workers as a memory map.
-            return partial(_fit_class, images[label].numpy(), settings, values, seed, progress)
+            # As an array, which joblib hands to its workers as a memory map, and to a cluster by its store.
+            return images[label].numpy(), settings, values, seed, progress
 
         def show(label: Label) -> Progress:
             def progress(error: float, delta: float | None) -> None:
@@ -265,28 +265,30 @@ class GAEAugmenter(BaseEstimator):
             return progress
 
         # Without a number, not even one that a context of joblib's has set, it is threads, which need no start.
-        if self.n_jobs is None and effective_n_jobs(None) == 1:
-            tasks = [fit(label, show(label)) for label in images]
+        if self.n_jobs is None and runs_here(None):
+            jobs = [arguments(label, show(label)) for label in images]
             on_cpu = resolve_device(settings.device).type == "cpu"
             try:
                 if on_cpu:
-                    yield from map_in_threads(partial.__call__, tasks, settings.n_threads)
+                    results = map_in_threads(lambda job: _fit_class(*job), jobs, settings.n_threads)
                 else:
-                    yield from (task() for task in tasks)
+                    results = (_fit_class(*job) for job in jobs)
+                yield from zip(images, results, strict=True)
             finally:
                 # A fit that nobody waits for any more ends at its next check.
                 stopped.set()
             return
         # A bar can be moved from this process only.
-        inline = effective_n_jobs(self.n_jobs) == 1
-        # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
-        maps = {"temp_folder": self.cache_dir, "mmap_mode": "c"}
-        try:
-            parallel = Parallel(n_jobs=self.n_jobs, return_as="generator", **maps)
-        except ValueError:
-            # Some of joblib's backends give their results at the end only.
-            parallel = Parallel(n_jobs=self.n_jobs, **maps)
-        yield from parallel(delayed(fit(label, show(label) if inline else silent))() for label in images)
+        inline = runs_here(self.n_jobs)
+        for label, result in run_jobs(
+            _fit_class,
+            {label: arguments(label, show(label) if inline else silent) for label in images},
+            self.n_jobs,
+            # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
+            temp_folder=self.cache_dir,
+            mmap_mode="c",
+        ):
+            yield label, _described(result) if isinstance(result, Exception) else result
 
     def _warn_of_delta(self) -> None:
         missed = {label: report for label, report in self.report_.items() if report.delta_reached is False}
@@ -563,4 +565,8 @@ def _fit_class(
         generator.anchors = None
         return generator
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return _described(error)
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
