@@ -1,11 +1,10 @@
 r"""Folders of images: class by class in, synthetic files out."""
 
-__all__ = ["check_output", "open_folder", "write_images"]
+__all__ = ["as_pictures", "check_output", "open_folder"]
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from functools import partial
-from itertools import count, islice
 from pathlib import Path
 
 import torch
@@ -95,13 +94,11 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
     return folder
 
 
-def write_images(images: Tensor, folder: str | os.PathLike[str], prefix: str = "synthetic") -> Sequence[Path]:
-    r"""Writes images, with shape :math:`(N, C, H, W)`, as ``PREFIX_00000.png`` and so on, and returns the files.
-
-    A name that is taken is passed over.
+def as_pictures(images: Tensor) -> Iterator[Image.Image]:
+    r"""Returns images, with shape :math:`(N, C, H, W)`, as pictures that a PNG file can hold.
 
     Raises:
-        ValueError: If the images' type or number of channels cannot be had in a PNG file.
+        ValueError: If their type or number of channels cannot be had in one.
     """
     channels = images.shape[1] if images.ndim == 4 else None
     mode = MODES.get(images.dtype) if images.dtype != torch.uint8 else MODES.get(channels)
@@ -110,11 +107,4 @@ def write_images(images: Tensor, folder: str | os.PathLike[str], prefix: str = "
             f"PNG files hold images of 1 to 4 channels of 8 bits, or one of 16, and these have shape "
             f"{tuple(images.shape)} of {images.dtype}. Save them from Python: torch.save(augmenter.sample(…), path)."
         )
-    item_format = ItemFormat("PIL image", tuple(images.shape[1:]), images.dtype, mode=mode)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = (path for place in count() if not (path := folder / f"{prefix}_{place:05d}.png").exists())
-    paths = list(islice(free, len(images)))
-    for path, image in zip(paths, images, strict=True):
-        item_format.from_tensor(image).save(path)
-    return paths
+    return map(ItemFormat("PIL image", tuple(images.shape[1:]), images.dtype, mode=mode).from_tensor, images)

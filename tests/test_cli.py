@@ -1,10 +1,13 @@
 import json
 import shutil
+import subprocess
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from gae_augment import GAEAugmenter
 from gae_augment.cli import main
 from gae_augment.demo import load_data
 
@@ -43,13 +46,13 @@ def test_fit_then_sample(folder, tmp_path, capsys):
     assert "down: 5 images" in capsys.readouterr().out
     command = ["sample", str(file), "--class", "down", "--number", "3", "--output", str(output)]
     assert main(command) == 0
-    first = [path.read_bytes() for path in sorted(output.iterdir())]
+    first = [path.read_bytes() for path in sorted((output / "down").iterdir())]
     assert len(first) == 3
     assert main(command) == 1
     assert "--force" in capsys.readouterr().err
     # The same seed gives the same images, and what is there is not written over.
     assert main([*command, "--force"]) == 0
-    assert [path.read_bytes() for path in sorted(output.iterdir())] == first * 2
+    assert [path.read_bytes() for path in sorted((output / "down").iterdir())] == first * 2
 
 
 def test_report_of_what_was_fitted(folder, tmp_path, capsys):
@@ -184,3 +187,100 @@ def test_a_folder_without_a_test_set_is_split_by_class(folder):
     assert data.test[1].bincount().tolist() == [6, 5]
     whole = {tuple(image.flatten().tolist()) for part in (data.train, data.test) for image in part[0]}
     assert len(whole) == 17
+
+
+def outcome(capsys):
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json_is_all_that_the_output_holds(folder, tmp_path, capsys):
+    file = tmp_path / "augmenter.safetensors"
+    assert main(["fit", str(folder), "--output", str(file), "--json"]) == 0
+    fitted = outcome(capsys)
+    assert fitted["file"] == str(file)
+    assert fitted["classes"]["down"]["images"] == 5
+    assert main(["sample", str(file), "--number", "2", "--output", str(tmp_path / "made"), "--json"]) == 0
+    assert outcome(capsys) == {"classes": {"down": 2}, "paths": [str(tmp_path / "made")]}
+    assert main(["balance", str(folder), "--output", str(tmp_path / "balanced"), "--json"]) == 0
+    assert outcome(capsys)["classes"] == {
+        "across": {"real": 12, "synthetic": 0},
+        "down": {"real": 5, "synthetic": 7},
+    }
+    assert main(["fit", str(folder), "--output", str(file), "--json"]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"] in told.err
+
+
+def test_a_dry_run_writes_nothing(folder, tmp_path, capsys, no_training):
+    for command, name in (("fit", "augmenter.safetensors"), ("balance", "balanced")):
+        output = tmp_path / "new" / name
+        assert main([command, str(folder), "--output", str(output), "--dry-run", "--json"]) == 0
+        found = outcome(capsys)
+        assert found["classes"]["down"] == {"real": 5, "synthetic": 7}
+        assert found["fit seconds"] > 0
+        assert found["sample seconds"] > 0
+        assert not output.exists()
+        assert main([command, str(folder), "--output", str(output), "--dry-run"]) == 0
+        assert "fits of 1 classes: at most about" in capsys.readouterr().out
+
+
+def test_evaluate_tells_gain_fidelity_and_memorisation(folder, tmp_path, capsys):
+    file = tmp_path / "augmenter.safetensors"
+    assert main(["fit", str(folder), "--output", str(file)]) == 0
+    held_out = shutil.copytree(folder, tmp_path / "held out")
+    for place in range(3):
+        shutil.copy(held_out / "down" / f"{place}.png", held_out / "down" / f"again_{place}.png")
+    command = ["evaluate", str(file), str(folder), "--held-out", str(held_out), "--seeds", "2", "--steps", "20"]
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    found = outcome(capsys)
+    assert found["images after"] == {"across": 12, "down": 12}
+    arms = found["classifier"]["arms"]
+    assert list(arms) == ["plain training", "class-balanced sampling", "class-balanced sampling + GAE"]
+    assert [len(arm["per seed"]) for arm in arms.values()] == [2, 2, 2]
+    # All of the images that it is compared with were trained on.
+    assert found["memorisation"]["threshold"] == 0
+    assert any(name.startswith("FID (classifier features, ") for name in found["fidelity"])
+    assert main(command) == 0
+    assert "balanced accuracy, % (mean ± standard deviation over 2 seeds)" in capsys.readouterr().out
+
+    page = tmp_path / "report.html"
+    command[0] = "report"
+    assert main([*command, "--gain", "--output", str(page)]) == 0
+    mean = arms["class-balanced sampling + GAE"]["summary"]["balanced accuracy"]["mean"]
+    assert f"class-balanced sampling + GAE</th><td>{100 * mean:.2f}</td>" in page.read_text()
+    assert main(["report", str(file), str(folder), "--gain", "--output", str(tmp_path / "x.html")]) == 1
+    assert "Pass --held-out" in capsys.readouterr().err
+
+
+def test_warnings_are_lines_of_the_command(folder, tmp_path, capsys, monkeypatch):
+    fit = GAEAugmenter.fit
+
+    def warn(self, *arguments):
+        warnings.warn("the sea is rough", RuntimeWarning, stacklevel=2)
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(GAEAugmenter, "fit", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["fit", str(folder), "--output", str(tmp_path / "augmenter.safetensors")]) == 0
+    assert "gae-augment fit: warning: the sea is rough\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_commands_and_options(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "evaluate" in script
+    assert "shard-size" in script
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_a_command(tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    function = "$(complete -p gae-augment | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
+    ask = f"COMP_WORDS=(gae-augment ev) COMP_CWORD=1; {function}; echo ${{COMPREPLY[*]}}"
+    run = subprocess.run(["bash", "-c", f"source {script}; {ask}"], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["evaluate"]

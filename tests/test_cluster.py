@@ -11,6 +11,7 @@ import torch
 
 from gae_augment import GAEAugmenter
 from gae_augment.objectives import Model, Objective, reconstruction_error
+from gae_augment.shards import write_shards
 
 ray = pytest.importorskip("ray")
 distributed = pytest.importorskip("distributed")
@@ -144,3 +145,19 @@ def test_a_class_whose_worker_is_killed_is_fitted_again(backend, images, tmp_pat
         assert len((tmp_path / "sent").read_text()) == 4
     assert any("A worker was lost" in str(warning.message) for warning in recwarn) == (backend == "loky")
     assert_same_images(augmenter, GAEAugmenter(model, n_jobs=1, **SETTINGS).fit(*images))
+
+
+def test_shards_are_those_of_this_process(backend, images, tmp_path):
+    small = images[0][:, None, :8, :8].copy(), images[1]
+    with joblib.parallel_config("sequential"):
+        augmenter = GAEAugmenter(**SETTINGS).fit(*small)
+        alone = write_shards(augmenter, tmp_path / "alone", format="parquet", images_per_shard=300)
+    together = write_shards(augmenter, tmp_path / "together", format="parquet", images_per_shard=300)
+    assert [path.name for path in alone] == [f"shard-{number:05d}-of-00004.parquet" for number in range(4)]
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
+    if backend == "ray_tasks":
+        rows = ray.data.read_parquet([str(path) for path in together])
+        assert rows.count() == 4 * 400 - sum(COUNTS.values()) + COUNTS[0]
+        assert {
+            name: row["count()"] for row in rows.groupby("label").count().take_all() for name in [row["label"]]
+        } == {label: COUNTS[0] - COUNTS[label] for label in (1, 2, 3, 4)}

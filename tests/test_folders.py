@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gae_augment.folders import check_output, open_folder, write_images
+from gae_augment.folders import as_pictures, check_output, open_folder
 
 
 def folder_of(tmp_path, modes, size=(6, 5)):
@@ -74,9 +74,9 @@ def test_written_images_read_back_equal(tmp_path, shape, dtype):
     random = np.random.default_rng(0)
     high = {torch.uint8: 256, torch.bool: 2, torch.uint16: 65536}[dtype]
     images = torch.from_numpy(random.integers(0, high, shape).astype(str(dtype).removeprefix("torch.")))
-    paths = write_images(images, tmp_path / "new", "synthetic")
-    assert [path.name for path in paths] == ["synthetic_00000.png", "synthetic_00001.png", "synthetic_00002.png"]
-    for path, image in zip(paths, images, strict=True):
+    for place, (picture, image) in enumerate(zip(as_pictures(images), images, strict=True)):
+        path = tmp_path / f"{place}.png"
+        picture.save(path)
         with Image.open(path) as file:
             array = np.asarray(file)
         expected = image[0].numpy() if shape[1] == 1 else image.permute(1, 2, 0).numpy()
@@ -86,9 +86,9 @@ def test_written_images_read_back_equal(tmp_path, shape, dtype):
 @pytest.mark.parametrize(
     "images", [torch.rand(2, 1, 4, 4), torch.zeros(2, 5, dtype=torch.uint8), torch.zeros(1, 5, 4, 4)]
 )
-def test_images_that_png_cannot_hold_are_refused(tmp_path, images):
+def test_images_that_png_cannot_hold_are_refused(images):
     with pytest.raises(ValueError, match="PNG files hold"):
-        write_images(images, tmp_path)
+        as_pictures(images)
 
 
 def test_output_folder(tmp_path):

@@ -24,6 +24,7 @@ ROWS = (
     ("settings",),
     ("generator",),
     ("augmenter",),
+    ("assessment", "forecast", "shards"),
     ("__init__",),
     ("demo", "cli", "integrations", "report"),
 )

@@ -4,19 +4,21 @@ __all__ = ["DEFAULT_PROFILE", "MODEL_NAME", "DemoResult", "run_demo"]
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor
 
+from ..assessment import budget
 from ..augmenter import GAEAugmenter
 from ..evaluation import (
     ClassifierFeatures,
     ClassifierGain,
     FeatureExtractor,
     InceptionFeatures,
+    Memorisation,
     classifier_gain,
     fidelity,
     memorisation,
@@ -52,7 +54,7 @@ class DemoResult:
     after: list[int]
     gain: ClassifierGain
     fidelity: dict[str, float]
-    memorisation: dict[str, Any]
+    memorisation: Memorisation
     fits: dict[str, Any]
     real: list[Tensor]
     synthetic: dict[int, Tensor]
@@ -66,7 +68,7 @@ class DemoResult:
             "images after": dict(zip(self.classes, self.after, strict=True)),
             "classifier": self.gain.as_dict(),
             "fidelity": self.fidelity,
-            "memorisation": self.memorisation,
+            "memorisation": self.memorisation.as_dict(),
             "fits": self.fits,
         }
 
@@ -106,8 +108,7 @@ def run_demo(
     _check(data)
     more_extractors: list[FeatureExtractor] = [InceptionFeatures(device=device)] if inception else []
     counts = profile_counts(profile, labels.bincount(minlength=len(data.classes)).tolist())
-    batch_size = min(128, max(16, sum(counts) // 5))
-    epochs = max(7, round(steps * batch_size / sum(counts)))
+    training = budget(sum(counts), steps)
 
     augmenters: dict[int, GAEAugmenter] = {}
     chosen: dict[int, Tensor] = {}
@@ -135,11 +136,10 @@ def run_demo(
         data.test,
         synthetic_fraction=synthetic_fraction,
         seeds=range(seeds),
-        epochs=epochs,
-        batch_size=batch_size,
         affine=affine,
         classes=len(data.classes),
         device=device,
+        **training,
         progress=lambda arm, seed, scores: say(f"seed {seed}: {arm}: {100 * scores['balanced accuracy']:.2f}"),
     )
 
@@ -150,9 +150,10 @@ def run_demo(
     alike = {label: first.sample(label, int((test_labels == label).sum()), seed=0) for label in scarce}
     made = torch.cat(list(alike.values()))
     own = chosen[0][torch.isin(labels[chosen[0]], torch.tensor(scarce))]
-    copied = memorisation(images[own], held_out, made).as_dict()
+    copied = memorisation(images[own], held_out, made)
     # The training images by their places in the whole data set.
-    copied["worst"] = [[place, int(own[nearest]), distance] for place, nearest, distance in copied["worst"]]
+    worst = tuple((place, int(own[nearest]), distance) for place, nearest, distance in copied.worst)
+    copied = replace(copied, worst=worst)
     say("fidelity and memorisation")
     extractor: FeatureExtractor = ClassifierFeatures.train(
         images, labels, dataset_name=data.name, epochs=epochs_of_a_thousand_steps(len(labels)), device=device
@@ -163,8 +164,8 @@ def run_demo(
             "profile": profile,
             "seeds": seeds,
             "steps": steps,
-            "epochs": epochs,
-            "batch size": batch_size,
+            "epochs": training["epochs"],
+            "batch size": training["batch_size"],
             "affine": affine,
             "synthetic fraction": synthetic_fraction,
         },

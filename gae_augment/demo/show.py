@@ -3,51 +3,19 @@ r"""What the demonstration came to, as a table and as a picture."""
 __all__ = ["picture", "table"]
 
 import os
+import statistics
 
-import numpy as np
 from PIL import Image, ImageDraw
 
-from .run import MODEL_NAME, DemoResult
+from ..assessment import summary
+from .run import DemoResult
 
 
 def table(result: DemoResult) -> str:
     r"""Returns the result as a table to read."""
-    gain = result.gain
-    arms = list(gain.scores)
-    short = ["plain", "balanced", f"balanced+{MODEL_NAME}"]
-    recall = {arm: np.mean([scores["recall"] for scores in gain.scores[arm]], axis=0) * 100 for arm in arms}
-    width = max(5, *(len(name) for name in result.classes))
-    lines = [
-        f"{'':{width}}  {'training images':^17}  {'recall of a class, %':^36}",
-        f"{'class':{width}}  {'before':>8} {'after':>8}  " + " ".join(f"{name:>12}" for name in short),
-    ]
-    for label, name in enumerate(result.classes):
-        values = " ".join(f"{recall[arm][label]:12.1f}" for arm in arms)
-        lines.append(f"{name:{width}}  {result.before[label]:8d} {result.after[label]:8d}  {values}")
-    seeds = len(gain.seeds)
-    lines += ["", f"balanced accuracy, % (mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''})"]
-    widest = max(map(len, arms))
-    for arm in arms:
-        mean, deviation = gain.mean(arm, "balanced accuracy"), gain.deviation(arm, "balanced accuracy")
-        line = f"  {arm:{widest}}  {100 * mean:6.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
-        if arm == arms[-1]:
-            difference = gain.difference(arm, "balanced accuracy")
-            line += f"   {100 * difference.mean:+.2f} to class-balanced sampling"
-            if difference.low is not None and difference.high is not None:
-                line += f", 95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
-        lines.append(line)
-    lines.append("")
-    for name, value in result.fidelity.items():
-        if name.startswith("FID"):
-            lines.append(f"{name}: {value:.2f}")
-    copied = result.memorisation
-    lines.append(
-        f"memorisation: {100 * copied['fraction']:.1f} % of the synthetic images are as close to a training image as "
-        f"the closest {100 * copied['expected fraction']:.1f} % of unseen real ones"
-    )
+    text = summary(result.classes, result.before, result.after, result.gain, result.fidelity, result.memorisation)
     seconds = result.fits["seconds"]
-    lines.append(f"fit of {len(result.synthetic)} classes: {np.mean(seconds):.1f} s on average")
-    return "\n".join(lines)
+    return f"{text}\nfit of {len(result.synthetic)} classes: {statistics.fmean(seconds):.1f} s on average"
 
 
 def picture(result: DemoResult, path: str | os.PathLike[str], *, columns: int = 10) -> None:

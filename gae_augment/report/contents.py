@@ -3,28 +3,21 @@ r"""What a report tells, gathered from a fitted augmenter and the images that it
 __all__ = ["ClassContents", "Contents", "Pair", "gather"]
 
 import platform
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from ..assessment import assess
 from ..augmenter import GAEAugmenter
-from ..evaluation import FeatureExtractor, Memorisation, fidelity, memorisation
-from ..evaluation.fidelity import NEIGHBOURS, as_many_of_each
+from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation
 from ..evaluation.memorisation import nearest
 from ..generator import FitReport
-from ..reading import class_names, open_source
-from ..seeding import derive_seed, make_generator
-from ..strategy import Label, count_labels
+from ..seeding import make_generator
+from ..strategy import Label
 from ..values import ValueScale
-
-MOST_LOOKED_AT = 1000
-"""Of the images of a class at most so many are compared."""
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
 
@@ -76,6 +69,7 @@ class Contents:
         classes: The classes that have a generator.
         fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
         memorisation: How near synthetic images are to training images, if there are held-out images.
+        gain: What a classifier gained, if it was measured.
         settings: The augmenter's parameters.
         versions: The versions that it was made with.
     """
@@ -84,6 +78,7 @@ class Contents:
     classes: tuple[ClassContents, ...]
     fidelity: dict[str, float] = field(default_factory=dict)
     memorisation: Memorisation | None = None
+    gain: ClassifierGain | None = None
     settings: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -94,67 +89,30 @@ def gather(
     *,
     held_out: Any = None,
     extractor: FeatureExtractor | None = None,
+    gain: ClassifierGain | None = None,
     images: int = 12,
     pairs: int = 4,
     seed: int = 0,
 ) -> Contents:
     r"""Returns what there is to tell; the arguments are those of :func:`gae_augment.report.write_report`."""
-    labels, read = open_source(*_source(data))
-    counts = count_labels(labels)
-    if counts != augmenter.counts_:
-        raise ValueError(
-            f"A report is of the images that the augmenter was fitted to, {dict(augmenter.counts_)} of each class, and "
-            f"these are {counts}. Pass the same training set."
-        )
-    names = class_names(data) if isinstance(data, Dataset) else None
-    if names and (other := [name for label, name in names.items() if augmenter.class_names_.get(label) != name]):
-        raise ValueError(
-            f"A report is of the classes that the augmenter was fitted to, {list(augmenter.class_names_.values())}, "
-            f"and {other} is none of them or has another number. Pass the same training set."
-        )
+    found = assess(augmenter, data, held_out=held_out, extractor=extractor, seed=seed)
     generator = make_generator(seed, "report")
-    made = {label: _samples(augmenter, label, seed) for label in augmenter.generators_}
-    training = {label: _read_some(read, labels, label, generator) for label in made}
-    classes = [_of_class(augmenter, label, training[label], made[label], images, pairs, generator) for label in made]
-    figures: dict[str, float] = {}
-    copied = None
-    if held_out is not None and made:
-        own_labels, own_read = open_source(*_source(held_out))
-        unseen = {label: _read_some(own_read, own_labels, label, generator) for label in made if label in own_labels}
-        if unseen:
-            real, synthetic = as_many_of_each(unseen, made)
-            copied = memorisation(torch.cat(list(training.values())), real, synthetic, worst=0)
-            if extractor is not None and len(real) > NEIGHBOURS:
-                figures = fidelity(real, synthetic, extractor=extractor)
+    classes = [
+        _of_class(augmenter, label, found.training[label], made, images, pairs, generator)
+        for label, made in found.made.items()
+    ]
     return Contents(
         counts=tuple(
             (augmenter.class_names_[label], number, augmenter.sampling_strategy_.get(label, 0))
-            for label, number in counts.items()
+            for label, number in augmenter.counts_.items()
         ),
         classes=tuple(classes),
-        fidelity=figures,
-        memorisation=copied,
+        fidelity=found.fidelity,
+        memorisation=found.memorisation,
+        gain=gain,
         settings={name: str(value) for name, value in augmenter.get_params(deep=False).items()},
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     )
-
-
-def _source(data: Any) -> tuple[Any, Any]:
-    # Arrays come with their labels; a TensorDataset is no tuple.
-    return data if isinstance(data, tuple) else (data, None)
-
-
-def _samples(augmenter: GAEAugmenter, label: Label, seed: int) -> Tensor:
-    number = max(1, min(augmenter.sampling_strategy_[label], MOST_LOOKED_AT))
-    return augmenter.sample(label, number, seed=derive_seed(seed, "report"))
-
-
-def _read_some(
-    read: Callable[[Iterable[int]], Tensor], labels: np.ndarray, label: Label, generator: torch.Generator
-) -> Tensor:
-    places = torch.from_numpy(np.flatnonzero(labels == label))
-    chosen = torch.randperm(len(places), generator=generator)[:MOST_LOOKED_AT].sort().values
-    return read(places[chosen].tolist())
 
 
 def _of_class(

@@ -9,7 +9,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from ..augmenter import GAEAugmenter
-from ..evaluation import FeatureExtractor
+from ..evaluation import ClassifierGain, FeatureExtractor
 from ..persistence import written_whole
 from .contents import gather
 from .figures import chart_of_codes, chart_of_counts, chart_of_curve, picture
@@ -27,6 +27,7 @@ def write_report(
     *,
     held_out: Any = None,
     extractor: FeatureExtractor | None = None,
+    gain: ClassifierGain | None = None,
     images: int = 12,
     pairs: int = 4,
     seed: int = 0,
@@ -44,6 +45,7 @@ def write_report(
         held_out: Real images that it was not fitted to, in the same form. With them the report tells how near
             synthetic images are to the training images, beside unseen ones.
         extractor: With held-out images, what turns images into features for FID and its like.
+        gain: What :func:`gae_augment.evaluation.classifier_gain` measured with images of the augmenter, for a table.
         images: How many images of each class are shown.
         pairs: How many synthetic images are shown beside the nearest training image.
         seed: What the images that are shown depend on.
@@ -61,7 +63,9 @@ def write_report(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"A report is written into a folder that is there, and {str(path.parent)!r} is not.")
-    contents = gather(augmenter, data, held_out=held_out, extractor=extractor, images=images, pairs=pairs, seed=seed)
+    contents = gather(
+        augmenter, data, held_out=held_out, extractor=extractor, gain=gain, images=images, pairs=pairs, seed=seed
+    )
     environment = Environment(
         loader=PackageLoader("gae_augment.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

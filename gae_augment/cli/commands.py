@@ -1,0 +1,255 @@
+r"""What the commands do: each returns what it came to, as text and as plain values."""
+
+__all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
+
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.datasets import ImageFolder
+
+from ..assessment import assess, classifier_gain_of, open_pair, summary
+from ..augmenter import GAEAugmenter
+from ..evaluation import ClassifierGain
+from ..evaluation.features import ClassifierFeatures, epochs_of_a_thousand_steps
+from ..folders import check_output, open_folder
+from ..forecast import forecast
+from ..shards import write_shards
+
+
+@dataclass(frozen=True)
+class Outcome:
+    r"""What a command came to.
+
+    Attributes:
+        text: For a person.
+        values: The same and more for JSON.
+    """
+
+    text: str
+    values: dict[str, Any]
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _augmenter(arguments: Namespace) -> GAEAugmenter:
+    return GAEAugmenter(
+        arguments.model, device=arguments.device, n_jobs=arguments.jobs, random_state=arguments.seed, progress=True
+    )
+
+
+def _new_file(arguments: Namespace, example: str) -> Path:
+    path = Path(arguments.output)
+    if path.is_dir():
+        raise ValueError(f"The output is a file, such as {example}, and {str(path)!r} is a folder.")
+    if path.exists() and not arguments.force:
+        raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
+    check_output(path.parent, force=True)
+    return path
+
+
+def _dry_run(arguments: Namespace, dataset: ImageFolder) -> Outcome:
+    found = forecast(_augmenter(arguments), dataset)
+    classes = {
+        name: {"real": found.counts[label], "synthetic": found.added.get(label, 0)}
+        for label, name in enumerate(dataset.classes)
+    }
+    lines = [f"{name}: {own['real']} real, {own['synthetic']} synthetic" for name, own in classes.items()]
+    lines.append(
+        f"fits of {len(found.added)} classes: at most about {_time(found.fit_seconds)}; "
+        f"{sum(found.added.values())} images: about {_time(found.sample_seconds)}. Nothing was written."
+    )
+    seconds = {"fit seconds": found.fit_seconds, "sample seconds": found.sample_seconds}
+    return Outcome("\n".join(lines), {"dry run": True, "classes": classes, **seconds})
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def demo(arguments: Namespace) -> Outcome:
+    r"""Makes a data set long-tailed, and trains a classifier with and without synthetic images."""
+    from ..demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
+
+    output = check_output(arguments.output, force=True)
+    data = load_data(arguments.dataset, arguments.data_root)
+    profile = arguments.profile or DEFAULT_PROFILE.get(arguments.dataset, "natural")
+    result = run_demo(
+        data,
+        profile=profile,
+        seeds=arguments.seeds,
+        steps=arguments.steps or (500 if arguments.dataset == "digits" else 1500),
+        affine=arguments.affine,
+        inception=arguments.inception,
+        device=arguments.device,
+        n_jobs=arguments.jobs,
+        say=_say,
+    )
+    values = result.as_dict()
+    (output / "result.json").write_text(json.dumps(values, indent=2) + "\n")
+    picture(result, output / "samples.png")
+    head = f"{data.name}, {profile}, {arguments.seeds} seeds, random affine {'on' if arguments.affine else 'off'}"
+    return Outcome(f"\n{head}\n\n{table(result)}\n\n{output / 'result.json'}, {output / 'samples.png'}", values)
+
+
+def fit(arguments: Namespace) -> Outcome:
+    r"""Learns the scarce classes of a folder."""
+    dataset = open_folder(arguments.folder)
+    path = _new_file(arguments, "augmenter.safetensors")
+    if arguments.dry_run:
+        return _dry_run(arguments, dataset)
+    augmenter = _augmenter(arguments).fit(dataset)
+    augmenter.save(path)
+    lines, classes = [], {}
+    for label, own in augmenter.report_.items():
+        boundary = "" if own.delta is None else f" (delta {own.delta:.4f})"
+        name = augmenter.class_names_[label]
+        classes[name] = asdict(own)
+        lines.append(
+            f"{name}: {own.images} images, {own.epochs} epochs, error {own.reconstruction_error:.4f}{boundary}, "
+            f"{own.components} components"
+        )
+    return Outcome("\n".join([*lines, str(path)]), {"file": str(path), "classes": classes})
+
+
+def sample(arguments: Namespace) -> Outcome:
+    r"""Writes images of a fitted augmenter."""
+    augmenter = GAEAugmenter.load(arguments.file)
+    labels = {name: label for label, name in augmenter.class_names_.items()}
+    labels |= {str(label): label for label in augmenter.counts_ if str(label) not in labels}
+    if arguments.label is not None and arguments.label not in labels:
+        raise ValueError(f"The classes of {arguments.file!r} are {list(labels)}, and there is no {arguments.label!r}.")
+    chosen = list(augmenter.generators_) if arguments.label is None else [labels[arguments.label]]
+    paths = write_shards(
+        augmenter,
+        arguments.output,
+        images_to_add=dict.fromkeys(chosen, arguments.number),
+        format=arguments.format,
+        images_per_shard=arguments.shard_size,
+        n_jobs=arguments.jobs,
+        seed=arguments.seed,
+        force=arguments.force,
+    )
+    classes = {augmenter.class_names_[label]: arguments.number for label in chosen}
+    lines = [f"{name}: {number} synthetic" for name, number in classes.items()]
+    return Outcome("\n".join([*lines, arguments.output]), {"classes": classes, "paths": list(map(str, paths))})
+
+
+def balance(arguments: Namespace) -> Outcome:
+    r"""Copies a folder, and fills up its scarce classes."""
+    dataset = open_folder(arguments.folder)
+    if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
+        raise ValueError(
+            f"The balanced folder is another than the one that is read, and {arguments.output!r} is or lies in "
+            f"{arguments.folder!r}. Choose another with --output."
+        )
+    if arguments.dry_run:
+        return _dry_run(arguments, dataset)
+    check_output(arguments.output, force=arguments.force)
+    augmenter = _augmenter(arguments).fit(dataset)
+    paths = write_shards(
+        augmenter,
+        arguments.output,
+        real=dataset,
+        format=arguments.format,
+        images_per_shard=arguments.shard_size,
+        n_jobs=arguments.jobs,
+        seed=arguments.seed,
+        force=arguments.force,
+    )
+    classes = {
+        name: {"real": augmenter.counts_[label], "synthetic": augmenter.sampling_strategy_.get(label, 0)}
+        for label, name in enumerate(dataset.classes)
+    }
+    lines = [f"{name}: {own['real']} real, {own['synthetic']} synthetic" for name, own in classes.items()]
+    return Outcome("\n".join([*lines, arguments.output]), {"classes": classes, "paths": list(map(str, paths))})
+
+
+def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:
+    augmenter, dataset = GAEAugmenter.load(arguments.file), open_folder(arguments.folder)
+    if arguments.held_out is None:
+        return augmenter, dataset, None
+    held_out = open_folder(arguments.held_out)
+    if held_out.classes != dataset.classes:
+        raise ValueError(
+            f"Both folders have the same classes, and {arguments.held_out!r} has {held_out.classes} where "
+            f"{arguments.folder!r} has {dataset.classes}."
+        )
+    return augmenter, dataset, held_out
+
+
+def _extractor(arguments: Namespace, dataset: ImageFolder) -> ClassifierFeatures:
+    labels, read = open_pair(dataset)
+    return ClassifierFeatures.train(
+        read(range(len(dataset))),
+        torch.from_numpy(labels),
+        dataset_name="/".join(Path(arguments.folder).resolve().parts[-2:]),
+        epochs=epochs_of_a_thousand_steps(len(dataset)),
+        device=arguments.device,
+    )
+
+
+def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, held_out: ImageFolder) -> ClassifierGain:
+    return classifier_gain_of(
+        augmenter,
+        dataset,
+        held_out,
+        seeds=range(arguments.seed, arguments.seed + arguments.seeds),
+        steps=arguments.steps or 1500,
+        affine=arguments.affine,
+        device=arguments.device,
+        progress=lambda arm, seed, scores: _say(f"seed {seed}: {arm}: {100 * scores['balanced accuracy']:.2f}"),
+    )
+
+
+def evaluate(arguments: Namespace) -> Outcome:
+    r"""Tells what a classifier gains by synthetic images, and how faithful and original they are."""
+    augmenter, dataset, held_out = _open_fitted(arguments)
+    assert held_out is not None
+    gain = _gain(arguments, augmenter, dataset, held_out)
+    found = assess(augmenter, dataset, held_out=held_out, extractor=_extractor(arguments, dataset), seed=arguments.seed)
+    before = [augmenter.counts_[label] for label in range(len(dataset.classes))]
+    after = [number + augmenter.sampling_strategy_.get(label, 0) for label, number in enumerate(before)]
+    values = {
+        "images before": dict(zip(dataset.classes, before, strict=True)),
+        "images after": dict(zip(dataset.classes, after, strict=True)),
+        "classifier": gain.as_dict(),
+        "fidelity": found.fidelity,
+        "memorisation": None if found.memorisation is None else found.memorisation.as_dict(),
+    }
+    return Outcome(summary(dataset.classes, before, after, gain, found.fidelity, found.memorisation), values)
+
+
+def report(arguments: Namespace) -> Outcome:
+    r"""Writes a page about a fitted augmenter."""
+    from ..report import write_report
+
+    path = _new_file(arguments, "report.html")
+    if arguments.gain and arguments.held_out is None:
+        raise ValueError("What a classifier gains is measured on images that were not fitted to. Pass --held-out.")
+    augmenter, dataset, held_out = _open_fitted(arguments)
+    write_report(
+        augmenter,
+        dataset,
+        path,
+        held_out=held_out,
+        extractor=None if held_out is None else _extractor(arguments, dataset),
+        gain=_gain(arguments, augmenter, dataset, held_out) if arguments.gain and held_out is not None else None,
+        seed=arguments.seed,
+    )
+    return Outcome(str(path), {"file": str(path)})
+
+
+def completion(arguments: Namespace, parser: ArgumentParser) -> Outcome:
+    r"""Returns a script that makes a shell complete the commands and options."""
+    try:
+        import shtab
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("Completion needs shtab: pip install 'gae-augment[completion]'") from error
+    return Outcome(shtab.complete(parser, arguments.shell), {})
