@@ -1,6 +1,15 @@
 r"""What a fitted augmenter's images are worth: how faithful and original they are, and what a classifier gains."""
 
-__all__ = ["Assessment", "assess", "budget", "classifier_gain_of", "open_fitted", "summary"]
+__all__ = [
+    "Assessment",
+    "assess",
+    "budget",
+    "classifier_gain_of",
+    "open_fitted",
+    "open_pair",
+    "promised_images",
+    "summary",
+]
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,6 +137,13 @@ def budget(images: int, steps: int) -> dict[str, int]:
     return {"batch_size": batch_size, "epochs": max(7, round(steps * batch_size / images))}
 
 
+def promised_images(augmenter: GAEAugmenter, seed: int) -> tuple[Tensor, Tensor]:
+    r"""Returns the synthetic images that an augmenter's strategy promises, and their labels, class by class."""
+    added = {label: n for label, n in augmenter.sampling_strategy_.items() if n}
+    made = [augmenter.sample(label, n, seed=seed) for label, n in added.items()]
+    return torch.cat(made), torch.from_numpy(np.repeat(list(added), list(added.values())))
+
+
 def classifier_gain_of(
     augmenter: GAEAugmenter,
     data: Any,
@@ -157,14 +173,9 @@ def classifier_gain_of(
     labels, read = open_fitted(augmenter, data)
     own_labels, own_read = open_pair(held_out)
 
-    def synthetic(seed: int) -> tuple[Tensor, Tensor]:
-        added = {label: n for label, n in augmenter.sampling_strategy_.items() if n}
-        made = [augmenter.sample(label, n, seed=seed) for label, n in added.items()]
-        return torch.cat(made), torch.from_numpy(np.repeat(list(added), list(added.values())))
-
     return classifier_gain(
         (read(range(len(labels))), torch.from_numpy(labels)),
-        synthetic,
+        lambda seed: promised_images(augmenter, seed),
         (own_read(range(len(own_labels))), torch.from_numpy(own_labels)),
         seeds=seeds,
         affine=affine,

@@ -253,8 +253,9 @@ def _plan(
     folder: Path, classes: tuple[str, ...], added: Mapping[str, int | None], real: ImageFolder | None
 ) -> list[Item]:
     r"""Returns all images, class by class. Synthetic files take names that neither real nor present ones have."""
-    sources = [] if real is None else [(Path(path), place) for path, place in real.samples]
-    items = [Item(path.relative_to(real.root), place, path) for path, place in sources] if real else []
+    items: list[Item] = []
+    if real is not None:
+        items = [Item(Path(path).relative_to(real.root), place, Path(path)) for path, place in real.samples]
     taken = {item.path for item in items}
     for place, name in enumerate(classes):
         # A class may be called T-shirt/top, and real images lie in the folder that their class is named after.

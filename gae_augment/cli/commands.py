@@ -5,6 +5,7 @@ __all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "repor
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..evaluation.features import ClassifierFeatures, epochs_of_a_thousand_steps
 from ..folders import check_output, open_folder
 from ..forecast import forecast
 from ..shards import write_shards
+from ..strategy import Label
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,20 @@ def _new_file(arguments: Namespace, example: str) -> Path:
     return path
 
 
-def _dry_run(arguments: Namespace, dataset: ImageFolder) -> Outcome:
-    found = forecast(_augmenter(arguments), dataset)
+def _counts(
+    dataset: ImageFolder, real: Mapping[Label, int], added: Mapping[Label, int]
+) -> tuple[dict[str, dict[str, int]], list[str]]:
+    r"""Returns the real and the synthetic images of each class, and the same as lines."""
     classes = {
-        name: {"real": found.counts[label], "synthetic": found.added.get(label, 0)}
-        for label, name in enumerate(dataset.classes)
+        name: {"real": real[label], "synthetic": added.get(label, 0)} for label, name in enumerate(dataset.classes)
     }
     lines = [f"{name}: {own['real']} real, {own['synthetic']} synthetic" for name, own in classes.items()]
+    return classes, lines
+
+
+def _dry_run(arguments: Namespace, dataset: ImageFolder) -> Outcome:
+    found = forecast(_augmenter(arguments), dataset)
+    classes, lines = _counts(dataset, found.counts, found.added)
     lines.append(
         f"fits of {len(found.added)} classes: at most about {_time(found.fit_seconds)}; "
         f"{sum(found.added.values())} images: about {_time(found.sample_seconds)}. Nothing was written."
@@ -163,11 +172,7 @@ def balance(arguments: Namespace) -> Outcome:
         seed=arguments.seed,
         force=arguments.force,
     )
-    classes = {
-        name: {"real": augmenter.counts_[label], "synthetic": augmenter.sampling_strategy_.get(label, 0)}
-        for label, name in enumerate(dataset.classes)
-    }
-    lines = [f"{name}: {own['real']} real, {own['synthetic']} synthetic" for name, own in classes.items()]
+    classes, lines = _counts(dataset, augmenter.counts_, augmenter.sampling_strategy_)
     return Outcome("\n".join([*lines, arguments.output]), {"classes": classes, "paths": list(map(str, paths))})
 
 

@@ -11,7 +11,7 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor
 
-from ..assessment import budget
+from ..assessment import budget, promised_images
 from ..augmenter import GAEAugmenter
 from ..evaluation import (
     ClassifierFeatures,
@@ -24,7 +24,6 @@ from ..evaluation import (
     memorisation,
 )
 from ..evaluation.features import epochs_of_a_thousand_steps
-from ..evaluation.images import Labelled
 from ..longtail import choose_images, profile_counts
 from .data import LEAST_TEST, LabelledSet
 
@@ -124,15 +123,9 @@ def run_demo(
     # The processes that fitted would wait for more, with their memory, while the classifiers train.
     get_reusable_executor().shutdown()
 
-    def synthetic(seed: int) -> Labelled:
-        augmenter = augmenters[seed]
-        added = {int(label): n for label, n in augmenter.sampling_strategy_.items() if n}
-        made = [augmenter.sample(label, n, seed=seed) for label, n in added.items()]
-        return torch.cat(made), torch.cat([torch.full((n,), label) for label, n in added.items()])
-
     gain = classifier_gain(
         lambda seed: (images[chosen[seed]], labels[chosen[seed]]),
-        {MODEL_NAME: synthetic},
+        {MODEL_NAME: lambda seed: promised_images(augmenters[seed], seed)},
         data.test,
         synthetic_fraction=synthetic_fraction,
         seeds=range(seeds),
