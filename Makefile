@@ -6,12 +6,13 @@ DEMO ?=
 BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test lint format docs bench clean
 
 help:
 	@echo "make demo    long-tailed digits, a classifier with and without synthetic images (DEMO='--dataset ...' for others)"
 	@echo "make test    the test suite with coverage"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the documentation, in docs/_build"
 	@echo "make bench   speed, beside references (BENCH='-k sample' for some of it, BENCH='-m slow' for what takes minutes)"
 	@echo "make clean   remove .venv and what was built"
 
@@ -36,9 +37,12 @@ format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/installed
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build
+
 bench: .venv/installed
 	mkdir -p benchmarks/results/speed
 	$(BIN)/python -m pytest benchmarks/speed --benchmark-only --benchmark-json=benchmarks/results/speed/latest.json $(BENCH)
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

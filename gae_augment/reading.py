@@ -148,7 +148,7 @@ def _read_item(dataset: Any, index: int) -> tuple[Any, Any]:
         raise ValueError(
             f"An item of the dataset is a pair of image and label, and item {index} is a {type(item).__name__}"
             f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}. Wrap the dataset in one that "
-            f"returns (image, label)."
+            f"returns (image, label); of Hugging Face's, gae_augment.integrations.huggingface.HuggingFaceImages does."
         )
     return item[0], item[1]
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import examples
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -17,9 +18,9 @@ README = (ROOT / "README.md").read_text()
 def test_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    first, *examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    first, *others = [block.code for block in examples.blocks(README)]
     names: dict = {}
-    for example in examples:
+    for example in others:
         exec(compile(example, "README.md", "exec"), names)
 
     augmented, batch = names["augmented"], next(iter(names["loader"]))

@@ -1,0 +1,176 @@
+r"""``python -m benchmarks.cluster``: what it costs to have fits done on a cluster, and from which size on it pays.
+
+A cluster of two nodes of one processor each stands on the machine whose two processors the other fits use, so that the
+difference is what the cluster costs: workers that start and import, and images and models that travel.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import joblib
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from gae_augment import GAEAugmenter
+
+from .machine import device_name, versions
+from .records import RecordTable
+from .tables import markdown
+
+RESULTS = Path(__file__).resolve().parent / "results" / "cluster"
+
+HERE, PROCESSES, RAY, DASK = "this process", "processes", "Ray", "Dask"
+
+PROCESSORS = 2
+
+SIZES: dict[str, tuple[int, int, tuple[int, ...]]] = {
+    "10 of 50 images, 1x28x28": (10, 50, (1, 28, 28)),
+    "40 of 100 images, 1x28x28": (40, 100, (1, 28, 28)),
+    "10 of 1000 images, 1x28x28": (10, 1000, (1, 28, 28)),
+    "10 of 500 images, 3x64x64": (10, 500, (3, 64, 64)),
+}
+"""Scarce classes, the images of each, and their shape."""
+
+
+@dataclass(frozen=True)
+class Run:
+    r"""One fit: ``first`` is the first one of a cluster that has just been started, whose workers have to import."""
+
+    size: str
+    place: str
+    first: int
+    repetition: int
+    seconds: float
+    device: str
+    versions: str
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from gae_augment.integrations.ray import register_ray_tasks
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    for _ in range(PROCESSORS - 1):
+        cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    register_ray_tasks()
+    try:
+        with joblib.parallel_config("ray_tasks"):
+            yield
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@contextmanager
+def _dask() -> Iterator[None]:
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=PROCESSORS, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        yield
+
+
+@contextmanager
+def _processes() -> Iterator[None]:
+    from joblib.externals.loky import get_reusable_executor
+
+    try:
+        with joblib.parallel_config("loky", n_jobs=PROCESSORS):
+            yield
+    finally:
+        get_reusable_executor().shutdown(wait=True)
+
+
+@contextmanager
+def _here() -> Iterator[None]:
+    yield
+
+
+PLACES = {HERE: _here, PROCESSES: _processes, RAY: _ray, DASK: _dask}
+
+
+def measure(size: str, repetition: int) -> list[Run]:
+    r"""Fits the same classes in every place, twice."""
+    classes, images, shape = SIZES[size]
+    rng = np.random.default_rng(repetition)
+    X = rng.integers(0, 256, ((classes + 1) * images + 1, *shape), dtype=np.uint8)
+    # The last class is the largest, which needs no images.
+    y = np.minimum(np.arange(len(X)) // images, classes)
+    # Noise is not learned: all fits take the steps that a fit takes at the most.
+    augmenter = GAEAugmenter(delta=1e-9, random_state=0, progress=False)
+    runs = []
+    for place, context in PLACES.items():
+        with context():
+            for first in (1, 0):
+                start = time.perf_counter()
+                augmenter.fit(X, y)
+                seconds = round(time.perf_counter() - start, 3)
+                runs.append(Run(size, place, first, repetition, seconds, _device(), _versions()))
+    return runs
+
+
+def _device() -> str:
+    return f"{device_name(torch.device('cpu'))}, {PROCESSORS} cores"
+
+
+def _versions() -> str:
+    return versions("torch", "joblib", "ray", "distributed")
+
+
+def report(runs: Sequence[Run]) -> str:
+    r"""Returns a table: the seconds of a fit in each place, and what the cluster adds to those of this process."""
+    lines = []
+    for size in dict.fromkeys(run.size for run in runs):
+        seconds = {
+            (place, first): fmean(found)
+            for place in PLACES
+            for first in (1, 0)
+            if (found := [run.seconds for run in runs if (run.size, run.place, run.first) == (size, place, first)])
+        }
+        here = seconds[HERE, 0]
+        cells = [
+            f"{seconds[place, 1]:.1f} / {seconds[place, 0]:.1f} ({seconds[place, 0] / here:.2f})"
+            for place in (PROCESSES, RAY, DASK)
+        ]
+        lines.append([size, f"{here:.1f}", *cells, str(len({run.repetition for run in runs if run.size == size}))])
+    head = ("scarce classes", HERE, f"{PROCESSES}: first / later (ratio)", f"{RAY}: likewise", f"{DASK}: likewise")
+    machines = dict.fromkeys(f"{run.device}, {run.versions}" for run in runs)
+    return "\n".join([markdown((*head, "repetitions"), lines), *(f"- {machine}" for machine in machines), ""])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    r"""Measures every size; what stands in the results is not done again."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    table = RecordTable(options.output / "runs.csv", Run, ("size", "place", "first", "repetition"))
+    done = {(run.size, run.repetition) for run in table.records.values()}
+    plans = [(size, number) for number in range(options.repetitions) for size in options.sizes]
+    missing = [plan for plan in plans if plan not in done]
+    print(f"{len(plans) - len(missing)} of {len(plans)} runs are in {table.path}.")
+    for size, number in tqdm(missing, unit="run"):
+        table.add(*measure(size, number))
+    remarks = options.output / "REMARKS.md"
+    text = f"{remarks.read_text()}\n" if remarks.is_file() else ""
+    table_text = report(list(table.records.values()))
+    (options.output / "REPORT.md").write_text(f"# Fits on a cluster\n\n{text}{table_text}")
+    print(table_text)
+
+
+if __name__ == "__main__":
+    main()
