@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from .datasets import AugmentedDataset
 from .devices import resolve_device
 from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
-from .jobs import run_jobs, runs_here
+from .jobs import Failure, attempt, run_jobs, runs_here
 from .networks import Architecture, resolve_architecture
 from .objectives import MODELS, Model
 from .persistence import read_file, write_file
@@ -224,14 +224,14 @@ class GAEAugmenter(BaseEstimator):
         with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
             for label, result in self._fit_classes(images, settings, values, bar):
                 bar.set_description(f"class {self.class_names_[label]}")
-                if isinstance(result, Generator):
+                if isinstance(result, Failure):
+                    failures[label] = result.reason
+                else:
                     self.generators_[label] = result
                     if settings.reach_for(result.shape) is not None:
                         result.anchors = images[label]
                     report = result.report
                     _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
-                else:
-                    failures[label] = result
                 bar.update()
         # They come in the order in which they are ready.
         self.generators_ = {label: self.generators_[label] for label in scarce if label in self.generators_}
@@ -246,7 +246,7 @@ class GAEAugmenter(BaseEstimator):
 
     def _fit_classes(
         self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale, bar: tqdm
-    ) -> Iterator[tuple[Label, Generator | str]]:
+    ) -> Iterator[tuple[Label, Generator | Failure]]:
         r"""Yields each class with its generator, or with why it has none, in the order in which they are ready."""
         stopped = Event()
 
@@ -270,9 +270,9 @@ class GAEAugmenter(BaseEstimator):
             on_cpu = resolve_device(settings.device).type == "cpu"
             try:
                 if on_cpu:
-                    results = map_in_threads(lambda job: _fit_class(*job), jobs, settings.n_threads)
+                    results = map_in_threads(lambda job: attempt(_fit_class, *job), jobs, settings.n_threads)
                 else:
-                    results = (_fit_class(*job) for job in jobs)
+                    results = (attempt(_fit_class, *job) for job in jobs)
                 yield from zip(images, results, strict=True)
             finally:
                 # A fit that nobody waits for any more ends at its next check.
@@ -280,15 +280,14 @@ class GAEAugmenter(BaseEstimator):
             return
         # A bar can be moved from this process only.
         inline = runs_here(self.n_jobs)
-        for label, result in run_jobs(
+        yield from run_jobs(
             _fit_class,
             {label: arguments(label, show(label) if inline else silent) for label in images},
             self.n_jobs,
             # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
             temp_folder=self.cache_dir,
             mmap_mode="c",
-        ):
-            yield label, _described(result) if isinstance(result, Exception) else result
+        )
 
     def _warn_of_delta(self) -> None:
         missed = {label: report for label, report in self.report_.items() if report.delta_reached is False}
@@ -553,20 +552,13 @@ def _fit_class(
     values: ValueScale,
     seed: int,
     progress: Progress,
-) -> Generator | str:
-    r"""Returns a class's generator, or why it could not be fitted, so that one failure loses no other class.
+) -> Generator:
+    r"""Returns a class's generator.
 
     The images that new ones are anchored in are left to the caller, who has them, so that no process sends them back.
     """
-    try:
-        # Some backends' memory maps cannot be written to, and torch warns of such arrays.
-        tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
-        generator = Generator(settings).fit(tensor, seed=seed, values=values, progress=progress)
-        generator.anchors = None
-        return generator
-    except Exception as error:
-        return _described(error)
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    # Some backends' memory maps cannot be written to, and torch warns of such arrays.
+    tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
+    generator = Generator(settings).fit(tensor, seed=seed, values=values, progress=progress)
+    generator.anchors = None
+    return generator

@@ -4,10 +4,11 @@ A worker that dies, as one does that a system short of memory kills, takes what 
 depend on their arguments alone, so that those are done again and come out the same.
 """
 
-__all__ = ["ATTEMPTS", "run_jobs", "runs_here"]
+__all__ = ["ATTEMPTS", "Failure", "attempt", "run_jobs", "runs_here"]
 
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,9 +16,34 @@ from joblib import Parallel, delayed, effective_n_jobs
 from joblib.parallel import get_active_backend
 
 Key = TypeVar("Key", bound=Hashable)
+Result = TypeVar("Result")
 
 ATTEMPTS = 3
 """So often a piece of work is given to a worker."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    r"""What comes of a piece of work in place of its result, so that one that fails loses no other.
+
+    Attributes:
+        reason: The error, in words.
+    """
+
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failure":
+        r"""Returns the failure that an error stands for."""
+        return cls(f"{type(error).__name__}: {error}")
+
+
+def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failure:
+    r"""Returns the result of a function, or its failure."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        return Failure.of(error)
 
 
 def runs_here(n_jobs: int | None) -> bool:
@@ -26,32 +52,32 @@ def runs_here(n_jobs: int | None) -> bool:
     return effective_n_jobs(n_jobs) == 1 and get_active_backend()[0].default_n_jobs == 1
 
 
-def _keyed(key: Key, function: Callable[..., Any], *arguments: Any) -> tuple[Key, Any]:
-    return key, function(*arguments)
+def _keyed(key: Key, function: Callable[..., Result], *arguments: Any) -> tuple[Key, Result | Failure]:
+    return key, attempt(function, *arguments)
 
 
 def run_jobs(
-    function: Callable[..., Any], jobs: Mapping[Key, tuple[Any, ...]], n_jobs: int | None, **options: Any
-) -> Iterator[tuple[Key, Any]]:
+    function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], n_jobs: int | None, **options: Any
+) -> Iterator[tuple[Key, Result | Failure]]:
     r"""Yields the key and the result of each job, in the order in which they are ready.
 
     Where workers die, only the jobs without a result are done again, if the backend gives results one by one; those
     that give all at the end, joblib's ``"multiprocessing"`` and Ray's ``"ray"``, do all of them again.
 
     Args:
-        function: What is called. It catches its own errors: one that reaches the backend counts as a dead worker.
+        function: What is called.
         jobs: The arguments of each call, by a key.
         n_jobs: How many calls at a time, as in joblib.
         **options: More arguments of :class:`joblib.Parallel`.
 
     Yields:
-        Key and result, or the key and the error of the backend after the last attempt.
+        Key and result, or the key and the failure of the function, or of the backend after the last attempt.
 
     Warns:
         RuntimeWarning: If jobs are done again.
     """
     missing = dict(jobs)
-    for attempt in range(1, ATTEMPTS + 1):
+    for number in range(1, ATTEMPTS + 1):
         # As one object: arguments of their own Dask would scatter, and what it scatters is lost with the worker.
         calls = [delayed(partial(_keyed, key, function, *arguments))() for key, arguments in missing.items()]
         try:
@@ -65,9 +91,9 @@ def run_jobs(
                 yield key, result
             return
         except Exception as error:
-            if attempt == ATTEMPTS:
+            if number == ATTEMPTS:
                 for key in missing:
-                    yield key, error
+                    yield key, Failure.of(error)
                 return
             warnings.warn(
                 f"A worker was lost ({type(error).__name__}: {str(error).strip().splitlines()[:1]}). What it was to "

@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, count, groupby, islice
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from .augmenter import GAEAugmenter
 from .folders import as_pictures, check_output
-from .jobs import run_jobs, runs_here
+from .jobs import Failure, attempt, run_jobs, runs_here
 from .objectives import Model
 from .persistence import written_whole
 from .seeding import derive_seed, make_generator
@@ -219,7 +219,7 @@ def write_shards(
             f"{there[0].name!r}. Choose another, or remove them."
         )
 
-    items = _plan(folder, classes, dict(zip(classes, map(added.get, augmenter.classes_.tolist()), strict=True)), real)
+    items = _plan(folder, classes, [added.get(label, 0) for label in augmenter.classes_.tolist()], real)
     total = math.ceil(len(items) / images_per_shard)
     # Every so-many-th image, so that each shard has its part of each class.
     parts = [tuple(items[number::total]) for number in range(total)]
@@ -239,7 +239,7 @@ def write_shards(
         for number, failure in _write_all(augmenter, shards, folder, format, n_jobs):
             bar.update()
             if failure:
-                failures[number] = failure
+                failures[number] = failure.reason
     if failures:
         number, reason = min(failures.items())
         raise RuntimeError(
@@ -249,30 +249,31 @@ def write_shards(
     return [shard.target for shard in shards] if ending else [folder]
 
 
-def _plan(
-    folder: Path, classes: tuple[str, ...], added: Mapping[str, int | None], real: ImageFolder | None
-) -> list[Item]:
+def _plan(folder: Path, classes: Sequence[str], added: Sequence[int], real: ImageFolder | None) -> list[Item]:
     r"""Returns all images, class by class. Synthetic files take names that neither real nor present ones have."""
     items: list[Item] = []
     if real is not None:
         items = [Item(Path(path).relative_to(real.root), place, Path(path)) for path, place in real.samples]
     taken = {item.path for item in items}
-    for place, name in enumerate(classes):
+    for place, (name, number) in enumerate(zip(classes, added, strict=True)):
         # A class may be called T-shirt/top, and real images lie in the folder that their class is named after.
         folder_name = name if real else name.replace("/", "-").replace("..", "--")
-        paths = (Path(folder_name) / f"synthetic_{number:05d}.png" for number in count())
+        paths = (Path(folder_name) / f"synthetic_{nth:05d}.png" for nth in count())
         free = (path for path in paths if path not in taken and not (folder / path).exists())
-        items += [Item(path, place, None) for path in islice(free, added[name] or 0)]
+        own = [Item(path, place, None) for path in islice(free, number)]
+        # Two classes may have one name.
+        taken.update(item.path for item in own)
+        items += own
     return items
 
 
 def _write_all(
     augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
-) -> Iterator[tuple[int, str | None]]:
+) -> Iterator[tuple[int, Failure | None]]:
     r"""Yields the number of each shard that is done with, and what went wrong with it, if anything did."""
     if runs_here(n_jobs):
         for number, shard in enumerate(shards):
-            yield number, _write(shard, format, augmenter)
+            yield number, attempt(_write, shard, format, augmenter)
         return
     # As a file for all workers, and once, and not with each shard.
     model = augmenter.model if isinstance(augmenter.model, Model) else None
@@ -280,8 +281,7 @@ def _write_all(
         file = Path(lent) / "augmenter.safetensors"
         augmenter.save(file)
         jobs = {number: (shard, format, file, model) for number, shard in enumerate(shards)}
-        for number, result in run_jobs(_load_and_write, jobs, n_jobs):
-            yield number, repr(result) if isinstance(result, Exception) else result
+        yield from run_jobs(_load_and_write, jobs, n_jobs)
 
 
 @lru_cache(maxsize=1)
@@ -289,17 +289,9 @@ def _load(file: Path, model: Model | None) -> GAEAugmenter:
     return GAEAugmenter.load(file, model=model)
 
 
-def _load_and_write(shard: Shard, format: str, file: Path, model: Model | None) -> str | None:
-    try:
-        augmenter = _load(file, model)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return _write(shard, format, augmenter)
+def _load_and_write(shard: Shard, format: str, file: Path, model: Model | None) -> None:
+    _write(shard, format, _load(file, model))
 
 
-def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> str | None:
-    try:
-        FORMATS[format][1](shard, shard.items(augmenter))
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
+    FORMATS[format][1](shard, shard.items(augmenter))

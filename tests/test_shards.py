@@ -185,3 +185,11 @@ def test_a_shard_that_fails_is_named_and_the_others_are_kept(augmenter, tmp_path
     with pytest.raises(RuntimeError, match="1 of 3 shards could not be written, the first of them number 0: OSError"):
         write_shards(augmenter, tmp_path / "out", images_to_add={1: 12}, format="webdataset", images_per_shard=4)
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_classes_of_one_name_are_kept_apart(augmenter, tmp_path, monkeypatch):
+    monkeypatch.setattr(augmenter, "class_names_", {0: "apple", 1: "fruit", 2: "fruit"})
+    samples = samples_of(write_shards(augmenter, tmp_path / "tar", format="webdataset"))
+    assert Counter(int(sample["cls"]) for sample in samples.values()) == {1: 28, 2: 31}
+    write_shards(augmenter, tmp_path / "files")
+    assert len(list((tmp_path / "files" / "fruit").iterdir())) == 28 + 31
