@@ -1,4 +1,4 @@
-r"""``python -m benchmarks.cluster``: what it costs to have fits done on a cluster, and from which size on it pays.
+r"""``python -m benchmarks.cluster``: what it costs to have fits done on a cluster.
 
 A cluster of two nodes of one processor each stands on the machine whose two processors the other fits use, so that the
 difference is what the cluster costs: workers that start and import, and images and models that travel.
@@ -59,11 +59,11 @@ def _ray() -> Iterator[None]:
     from gae_augment.integrations.ray import register_ray_tasks
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    for _ in range(PROCESSORS - 1):
-        cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False)
-    register_ray_tasks()
     try:
+        for _ in range(PROCESSORS - 1):
+            cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        register_ray_tasks()
         with joblib.parallel_config("ray_tasks"):
             yield
     finally:
@@ -112,7 +112,10 @@ def measure(size: str, repetition: int) -> list[Run]:
     # Noise is not learned: all fits take the steps that a fit takes at the most.
     augmenter = GAEAugmenter(delta=1e-9, random_state=0, progress=False)
     runs = []
-    for place, context in PLACES.items():
+    torch.set_num_threads(PROCESSORS)
+    places = list(PLACES.items())
+    # Each is the first in its turn, for the machine may be busier at one time than at another.
+    for place, context in places[repetition % len(places) :] + places[: repetition % len(places)]:
         with context():
             for first in (1, 0):
                 start = time.perf_counter()

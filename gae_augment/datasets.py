@@ -35,7 +35,8 @@ class ImageSource(Protocol):
 class AugmentedDataset(VisionDataset):
     r"""A dataset's own items first, then synthetic ones, class by class, so many as the sampling strategy promises.
 
-    It needs no ``wrap_dataset_for_transforms_v2``: wrap the dataset that it is made from.
+    It needs no ``wrap_dataset_for_transforms_v2``, which the dataset that it is made from may be put through before.
+    Labels are classes: items with boxes or masks cannot be augmented.
 
     A synthetic item is an image in the form of the dataset's raw images (PIL image, tensor or array), put through the
     dataset's own transforms, and its label.

@@ -23,21 +23,32 @@ CONVERTED_MODES = ("P", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB
 MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
-def _load(path: str, mode: str) -> Image.Image:
+NOT_BLENDED = ("1", "I;16")
+"""The modes of :data:`KEPT_MODES` that are resized without mixing pixels, which Pillow does of 8 bits alone."""
+
+
+def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
     with Image.open(path) as image:
-        if image.mode == mode:
-            return image.copy()
         # Of a palette with transparency Pillow converts only this way without a warning.
-        return (image.convert("RGBA") if "transparency" in image.info else image).convert(mode)
+        opened = image.convert("RGBA") if image.mode != mode and "transparency" in image.info else image
+        own = opened.convert(mode) if opened.mode != mode else opened.copy()
+    if size is None or own.size == size[::-1]:
+        return own
+    how = Image.Resampling.NEAREST if mode in NOT_BLENDED else Image.Resampling.BILINEAR
+    return own.resize(size[::-1], how)
 
 
-def open_folder(folder: str | os.PathLike[str]) -> ImageFolder:
+def open_folder(folder: str | os.PathLike[str], *, size: tuple[int, int] | None = None) -> ImageFolder:
     r"""Returns a folder with one sub-folder of images per class as a dataset of PIL images.
 
     Grey images stay grey, and images with transparency or 16 bits stay so: torchvision's own loader makes all RGB.
 
+    Args:
+        folder: The folder.
+        size: The height and width that images are brought to, whatever their own. Without it they have one.
+
     Raises:
-        ValueError: If it is no such folder, or a file in it is not an image.
+        ValueError: If it is no such folder, a file in it is not an image, or images have several sizes.
     """
     folder = Path(folder)
     try:
@@ -47,11 +58,12 @@ def open_folder(folder: str | os.PathLike[str]) -> ImageFolder:
             f"A folder of images has one sub-folder per class, each with image files, as torchvision's ImageFolder "
             f"reads them, and {str(folder)!r} has not: {str(error).splitlines()[0]}."
         ) from error
-    modes = set()
+    modes, sizes = set(), set()
     for path, _ in dataset.samples:
         try:
             with Image.open(path) as image:
                 modes.add(image.mode)
+                sizes.add(image.size)
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(
                 f"The files of a class folder are images, and {path!r} cannot be read as one. Mend or remove it."
@@ -61,8 +73,14 @@ def open_folder(folder: str | os.PathLike[str]) -> ImageFolder:
             f"Images have 8 bits, or all of them 16, and in {str(folder)!r} there are the modes {sorted(modes)}, which "
             f"become black or white as colours. Convert them to 8 bits."
         )
+    if size is None and len(sizes) > 1:
+        areas = [width * height for width, height in sizes]
+        raise ValueError(
+            f"Images have one size, and in {str(folder)!r} there are {len(sizes)}, of {min(areas)} to {max(areas)} "
+            f"pixels. Have them brought to one: --size 64, in Python open_folder(folder, size=(64, 64))."
+        )
     mode = next(iter(modes)) if len(modes) == 1 else "RGB"
-    dataset.loader = partial(_load, mode=mode if mode in KEPT_MODES else "RGB")
+    dataset.loader = partial(_load, mode=mode if mode in KEPT_MODES else "RGB", size=size)
     return dataset
 
 
@@ -89,7 +107,8 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
         )
     if occupied and not force:
         raise ValueError(
-            f"The output folder is empty or new, and {str(folder)!r} holds files. Pass --force to add to it."
+            f"The output folder is empty or new, and {str(folder)!r} holds files. Pass --force, in Python force=True, "
+            f"to add to it."
         )
     return folder
 

@@ -7,7 +7,7 @@ depend on their arguments alone, so that those are done again and come out the s
 __all__ = ["ATTEMPTS", "Failure", "attempt", "run_jobs", "runs_here"]
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -78,26 +78,36 @@ def run_jobs(
     """
     missing = dict(jobs)
     for number in range(1, ATTEMPTS + 1):
-        # As one object: arguments of their own Dask would scatter, and what it scatters is lost with the worker.
-        calls = [delayed(partial(_keyed, key, function, *arguments))() for key, arguments in missing.items()]
-        try:
+        # In the last attempt each job is alone, so that one that its worker always dies of takes no other along.
+        for together in [list(missing)] if number < ATTEMPTS else [[key] for key in missing]:
             try:
-                parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", **options)
-            except ValueError:
-                # Some of joblib's backends give their results at the end only.
-                parallel = Parallel(n_jobs=n_jobs, **options)
-            for key, result in parallel(calls):
-                del missing[key]
-                yield key, result
+                for key, result in _run({key: jobs[key] for key in together}, function, n_jobs, options):
+                    del missing[key]
+                    yield key, result
+            except Exception as error:
+                if number == ATTEMPTS:
+                    yield together[0], Failure.of(error)
+                    continue
+                reason = next(iter(str(error).strip().splitlines()), "")
+                warnings.warn(
+                    f"A worker was lost, or could not be reached ({type(error).__name__}: {reason}). What it was to do "
+                    f"is done again: {list(missing)}.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        if not missing:
             return
-        except Exception as error:
-            if number == ATTEMPTS:
-                for key in missing:
-                    yield key, Failure.of(error)
-                return
-            warnings.warn(
-                f"A worker was lost ({type(error).__name__}: {str(error).strip().splitlines()[:1]}). What it was to "
-                f"do is done again: {list(missing)}.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+
+
+def _run(
+    jobs: Mapping[Key, tuple[Any, ...]], function: Callable[..., Result], n_jobs: int | None, options: dict[str, Any]
+) -> Iterable[tuple[Key, Result | Failure]]:
+    # As one object: arguments of their own Dask would scatter, and what it scatters is lost with the worker.
+    calls = [delayed(partial(_keyed, key, function, *arguments))() for key, arguments in jobs.items()]
+    try:
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", **options)
+    except ValueError:
+        # Some of joblib's backends give their results at the end only.
+        parallel = Parallel(n_jobs=n_jobs, **options)
+    results: Iterable[tuple[Key, Result | Failure]] = parallel(calls)
+    return results

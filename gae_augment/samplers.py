@@ -57,7 +57,7 @@ class MixedSampler(Sampler[int]):
         seed: The seed of all draws.
 
     Raises:
-        TypeError: If ``data`` has no ``targets`` or ``is_synthetic``.
+        TypeError: If ``data`` has no ``targets`` or ``is_synthetic``, or the fraction is no number.
         ValueError: If a number is out of its range, or ``data`` has no image, or ``targets`` and ``is_synthetic``
             differ in length.
 
@@ -81,6 +81,12 @@ class MixedSampler(Sampler[int]):
         num_samples: int | None = None,
         seed: int = 0,
     ) -> None:
+        if isinstance(synthetic_fraction, str):
+            raise TypeError(
+                f"'synthetic_fraction' is a number between 0 and 1, and it is {synthetic_fraction!r}. "
+                f"gae_augment.evaluation.choose_synthetic_fraction finds one on held-out images, and GAEDataModule "
+                f"takes 'auto'."
+            )
         if not 0 <= synthetic_fraction <= 1:
             raise ValueError(
                 f"'synthetic_fraction' is a part between 0 and 1, and it is {synthetic_fraction}. "

@@ -169,7 +169,8 @@ def write_shards(
     Args:
         augmenter: A fitted augmenter.
         output: The folder to write to.
-        real: The folder that the augmenter was fitted to, to have its images in the output.
+        real: The folder that the augmenter was fitted to, to have its files in the output, as they are: where images
+            were brought to one size, synthetic ones have that size, and real ones their own.
         images_to_add: The synthetic images of each class. By default the augmenter's strategy.
         format: One of the formats above.
         images_per_shard: The most images of a shard, real and synthetic ones together.
@@ -199,7 +200,7 @@ def write_shards(
             import pyarrow  # noqa: F401
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("Parquet files need pyarrow: pip install 'gae-augment[parquet]'") from error
-    classes = tuple(augmenter.class_names_.values())
+    classes = _names(augmenter)
     if real is not None and tuple(real.classes) != classes:
         raise ValueError(
             f"The real images are of the classes that the augmenter was fitted to, {list(classes)}, and they are of "
@@ -212,7 +213,8 @@ def write_shards(
         if number:
             # It says what is wrong with a class or with its images before any work.
             list(as_pictures(augmenter.sample(label, 1, seed=0)))
-    folder = check_output(output, force=force)
+    # Workers may be at home elsewhere.
+    folder = check_output(output, force=force).resolve()
     if ending and (there := sorted(folder.glob(f"shard-*{ending}"))):
         raise ValueError(
             f"Shards are written to a folder without others, which would be read with them, and {str(folder)!r} holds "
@@ -249,21 +251,26 @@ def write_shards(
     return [shard.target for shard in shards] if ending else [folder]
 
 
+def _names(augmenter: GAEAugmenter) -> tuple[str, ...]:
+    r"""Returns the name of each class, with its label behind it where an earlier one is called the same."""
+    names: list[str] = []
+    for label, name in augmenter.class_names_.items():
+        names.append(f"{name}-{label}" if name in names else name)
+    return tuple(names)
+
+
 def _plan(folder: Path, classes: Sequence[str], added: Sequence[int], real: ImageFolder | None) -> list[Item]:
     r"""Returns all images, class by class. Synthetic files take names that neither real nor present ones have."""
     items: list[Item] = []
     if real is not None:
-        items = [Item(Path(path).relative_to(real.root), place, Path(path)) for path, place in real.samples]
+        items = [Item(Path(path).relative_to(real.root), place, Path(path).resolve()) for path, place in real.samples]
     taken = {item.path for item in items}
     for place, (name, number) in enumerate(zip(classes, added, strict=True)):
         # A class may be called T-shirt/top, and real images lie in the folder that their class is named after.
         folder_name = name if real else name.replace("/", "-").replace("..", "--")
         paths = (Path(folder_name) / f"synthetic_{nth:05d}.png" for nth in count())
         free = (path for path in paths if path not in taken and not (folder / path).exists())
-        own = [Item(path, place, None) for path in islice(free, number)]
-        # Two classes may have one name.
-        taken.update(item.path for item in own)
-        items += own
+        items += [Item(path, place, None) for path in islice(free, number)]
     return items
 
 

@@ -3,9 +3,12 @@ r"""Fitted augmenters kept in files that are named after what they were fitted t
 __all__ = ["AugmenterCache", "cache_key"]
 
 import hashlib
+import inspect
 import os
 import tempfile
 import warnings
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import torch
 from sklearn.base import clone
 
 from gae_augment import GAEAugmenter, __version__
+from gae_augment.objectives import Model
 from gae_augment.persistence import FORMAT_VERSION
 from gae_augment.reading import open_source, read_in_parts
 from gae_augment.strategy import resolve_strategy
@@ -33,6 +37,8 @@ def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
     labels, read = open_source(training_set)
     strategy = resolve_strategy(augmenter.sampling_strategy, labels)
     parameters = {name: value for name, value in augmenter.get_params().items() if name not in WITHOUT_EFFECT}
+    if isinstance(augmenter.model, Model):
+        parameters["model"] = {**asdict(augmenter.model), "objective": _written(augmenter.model.objective)}
     kind = f"{type(augmenter).__module__}.{type(augmenter).__qualname__}"
     digest = hashlib.sha256(repr((__version__, FORMAT_VERSION, kind, sorted(parameters.items()), strategy)).encode())
     digest.update(labels.tobytes())
@@ -41,6 +47,20 @@ def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
             digest.update(f"{images.dtype} {(len(labels), *images.shape[1:])}".encode())
         digest.update(images.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
+
+
+def _written(function: Any) -> Any:
+    r"""Returns what a function or class of the user's own is, in place of where it lies: its source, if it has one.
+
+    What it calls elsewhere does not count.
+    """
+    if isinstance(function, partial):
+        return _written(function.func), function.args, function.keywords
+    name = f"{function.__module__}.{function.__qualname__}"
+    try:
+        return name, inspect.getsource(function)
+    except (OSError, TypeError):
+        return name
 
 
 class AugmenterCache:
@@ -66,7 +86,9 @@ class AugmenterCache:
             UserWarning: If there is a file, but a damaged one.
         """
         try:
-            loaded = type(augmenter).load(self.path(key))
+            # Files hold no code.
+            own = augmenter.model if isinstance(augmenter.model, Model) else None
+            loaded = type(augmenter).load(self.path(key), model=own)
         except FileNotFoundError:
             return None
         except ValueError as error:

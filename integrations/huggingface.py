@@ -8,7 +8,7 @@ from typing import Any
 from torchvision.datasets import VisionDataset
 
 from gae_augment import AugmentedDataset
-from gae_augment.folders import as_pictures
+from gae_augment.reading import READ_AT_ONCE, ItemFormat, raw_view
 
 try:
     import datasets
@@ -35,7 +35,7 @@ class HuggingFaceImages(VisionDataset):
 
     Attributes:
         targets: The label of each item, before ``target_transform``.
-        classes: The names of the classes.
+        classes: The names of the classes, or ``None`` where labels are integers without names.
         class_to_idx: The label of each name.
 
     Raises:
@@ -72,10 +72,17 @@ class HuggingFaceImages(VisionDataset):
             )
         self.dataset = dataset.with_format(None)
         self.image = _column(dataset.features, image, datasets.Image, "image")
+        if not dataset.features[self.image].decode:
+            raise ValueError(
+                f"Images are decoded when they are read, and column {self.image!r} is told not to: "
+                f"dataset.cast_column({self.image!r}, datasets.Image())."
+            )
         self.label = _column(dataset.features, label, datasets.ClassLabel, "label")
+        # Other columns, which may hold images too, are not read with each item.
+        self._pairs = self.dataset.select_columns([self.image, self.label])
         targets = self.dataset.select_columns(self.label)[:][self.label]
         for index, target in enumerate(targets):
-            if not isinstance(target, int) or target < 0:
+            if type(target) is not int or target < 0:
                 raise ValueError(
                     f"Labels are integers from 0 on, and in column {self.label!r} row {index} has {target!r}. Leave "
                     f"out rows without a label with dataset.filter, and number names with "
@@ -83,15 +90,15 @@ class HuggingFaceImages(VisionDataset):
                 )
         self.targets: list[int] = targets
         feature = dataset.features[self.label]
-        names = (
-            feature.names if isinstance(feature, datasets.ClassLabel) else map(str, range(max(targets, default=-1) + 1))
-        )
-        self.classes: list[str] = list(names)
-        self.class_to_idx = {name: place for place, name in enumerate(self.classes)}
+        # A list of names goes by place, and integers without names may be anything.
+        self.classes: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
+        self.class_to_idx = {name: place for place, name in enumerate(self.classes or ())}
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        row = self.dataset[int(index)]
+        row = self._pairs[int(index)]
         image, label = row[self.image], row[self.label]
+        if image is None:
+            raise ValueError("there is no image in this row; dataset.filter leaves it out")
         return (image, label) if self.transforms is None else self.transforms(image, label)
 
     def __len__(self) -> int:
@@ -121,7 +128,8 @@ def _column(features: datasets.Features, name: str | None, kind: type, argument:
 def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
     r"""Returns a Hugging Face dataset of the real rows, as they are, and after them the synthetic images.
 
-    A column ``is_synthetic`` tells them apart. Further columns are ``None`` for synthetic images.
+    A column ``is_synthetic`` tells them apart. Further columns are ``None`` for synthetic images. Labels are integers,
+    also where :meth:`gae_augment.AugmentedDataset.soften` made them soft, and the format is that of a new dataset.
 
     Args:
         augmented: What ``augment`` made of :class:`HuggingFaceImages`, without transforms of labels.
@@ -131,11 +139,15 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
         ValueError: If the dataset has a column of that name already.
     """
     images = augmented.dataset
-    if not isinstance(images, HuggingFaceImages) or images.target_transform is not None:
+    if isinstance(images, HuggingFaceImages) and images.target_transform is not None:
         raise TypeError(
-            f"Rows are those of HuggingFaceImages without a target_transform, and the dataset is a "
-            f"{type(images).__name__}. gae_augment.shards.write_shards writes folders as Parquet files, which "
-            f"datasets.load_dataset reads."
+            "Rows have the labels of their column, and the images have a target_transform. Augment HuggingFaceImages "
+            "without one."
+        )
+    if not isinstance(images, HuggingFaceImages):
+        raise TypeError(
+            f"Rows are those of HuggingFaceImages, and the dataset is a {type(images).__name__}. "
+            f"gae_augment.shards.write_shards writes folders as Parquet files, which datasets.load_dataset reads."
         )
     real = images.dataset
     if MARK in real.features:
@@ -143,16 +155,16 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
             f"The column {MARK!r} is made here, and the dataset has one. Rename it: dataset.rename_column."
         )
     columns = {name: real.features[name] for name in (images.image, images.label)}
-    added = {
-        images.image: [
-            picture
-            for label in augmented.images_to_add
-            for picture in as_pictures(augmented.synthetic_images(int(label)))
-        ],
-        images.label: [label for label, number in augmented.images_to_add.items() for _ in range(number)],
-        MARK: [True] * int(augmented.is_synthetic.sum()),
-    }
     features = datasets.Features(**columns, **{MARK: datasets.Value("bool")})
-    return datasets.concatenate_datasets(
-        [real.add_column(MARK, [False] * len(real)), datasets.Dataset.from_dict(added, features=features)]
-    )
+    parts = [real.add_column(MARK, [False] * len(real))]
+    item_format = ItemFormat.of(raw_view(images)[0][0])
+    for label in augmented.images_to_add:
+        # A part at a time, as they are encoded.
+        for made in augmented.synthetic_images(int(label)).split(READ_AT_ONCE):
+            rows = {
+                images.image: list(map(item_format.from_tensor, made)),
+                images.label: [label] * len(made),
+                MARK: [True] * len(made),
+            }
+            parts.append(datasets.Dataset.from_dict(rows, features=features))
+    return datasets.concatenate_datasets(parts)

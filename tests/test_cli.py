@@ -219,7 +219,7 @@ def test_a_dry_run_writes_nothing(folder, tmp_path, capsys, no_training):
         assert found["classes"]["down"] == {"real": 5, "synthetic": 7}
         assert found["fit seconds"] > 0
         assert found["sample seconds"] > 0
-        assert not output.exists()
+        assert not output.parent.exists()
         assert main([command, str(folder), "--output", str(output), "--dry-run"]) == 0
         assert "fits of 1 classes: at most about" in capsys.readouterr().out
 
@@ -251,6 +251,26 @@ def test_evaluate_tells_gain_fidelity_and_memorisation(folder, tmp_path, capsys)
     assert f"class-balanced sampling + GAE</th><td>{100 * mean:.2f}</td>" in page.read_text()
     assert main(["report", str(file), str(folder), "--gain", "--output", str(tmp_path / "x.html")]) == 1
     assert "Pass --held-out" in capsys.readouterr().err
+
+
+def test_images_of_several_sizes_are_brought_to_one(folder, tmp_path, capsys):
+    with Image.open(folder / "down" / "1.png") as image:
+        image.resize((12, 10)).save(folder / "down" / "1.png")
+    output, file = tmp_path / "balanced", tmp_path / "augmenter.safetensors"
+    assert main(["balance", str(folder), "--output", str(output)]) == 1
+    assert "there are 2, of 64 to 120 pixels. Have them brought to one: --size" in capsys.readouterr().err
+    assert not output.exists()
+    assert main(["balance", str(folder), "--size", "6x8", "--output", str(output)]) == 0
+    # Real files are as they were, and synthetic ones of the size that was learned.
+    assert (output / "down" / "1.png").read_bytes() == (folder / "down" / "1.png").read_bytes()
+    with Image.open(output / "down" / "synthetic_00000.png") as image:
+        assert image.size == (8, 6)
+    assert main(["fit", str(folder), "--size", "8", "--output", str(file)]) == 0
+    # What it was fitted at is known from the file.
+    command = ["evaluate", str(file), str(folder), "--held-out", str(folder), "--seeds", "1", "--steps", "5"]
+    assert main(command) == 0
+    with pytest.raises(SystemExit):
+        main(["fit", str(folder), "--size", "8x8x8", "--output", str(file)])
 
 
 def test_warnings_are_lines_of_the_command(folder, tmp_path, capsys, monkeypatch):

@@ -9,11 +9,18 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {page.relative_to(DOCS).as_posix(): page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts}
-WITH_EXAMPLES = [name for name, page in PAGES.items() if "```python" in page.read_text()]
-NEEDS = {
-    "tutorials/hugging_face.md": ["datasets"],
-    "tutorials/cluster.md": ["ray", "distributed"],
-}
+WITH_EXAMPLES = [
+    name
+    for name, page in PAGES.items()
+    if any("class" not in block.options and block.language != "text" for block in examples.blocks(page.read_text()))
+]
+# Neither Ray nor Dask closes all that it opens, and both speak of what they will change.
+NOISY = [
+    pytest.mark.filterwarnings(f"ignore:{what}")
+    for what in (".*:ResourceWarning", ".*:FutureWarning", ".*:DeprecationWarning")
+]
+NOISY.append(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+MARKS = {"tutorials/cluster.md": NOISY}
 
 
 # Lightning recommends workers, fewer batches and a GPU; the examples are too small for them.
@@ -23,15 +30,8 @@ NEEDS = {
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
 # Lightning 2.6 uses what torch 2.14 wants named otherwise.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning")
-# Neither Ray nor Dask closes all that it opens, and both speak of what they will change.
-@pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
-@pytest.mark.filterwarnings("ignore:.*:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("name", WITH_EXAMPLES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in WITH_EXAMPLES])
 def test_examples_run(name, tmp_path, monkeypatch):
-    for library in NEEDS.get(name, ()):
-        pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # A page's own files can be imported, by the page and by what it runs.

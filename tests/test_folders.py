@@ -30,6 +30,27 @@ def test_images_of_one_mode_are_read_as_they_are(tmp_path, mode):
             assert image.tobytes() == original.tobytes()
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
+def test_images_are_brought_to_a_size_and_keep_their_mode(tmp_path, mode):
+    folder = folder_of(tmp_path, [mode] * 4)
+    own = open_folder(folder)
+    # Twice as high, three times as wide.
+    for (image, _), (original, _) in zip(open_folder(folder, size=(10, 18)), own, strict=True):
+        assert (image.mode, image.size) == (mode, (18, 10))
+        if mode in ("1", "I;16"):
+            assert np.array_equal(np.asarray(image)[::2, ::3], np.asarray(original))
+    for (image, _), (original, _) in zip(open_folder(folder, size=(5, 6)), own, strict=True):
+        assert image.tobytes() == original.tobytes()
+
+
+def test_several_sizes_are_refused(tmp_path):
+    folder = folder_of(tmp_path, ["L"] * 4)
+    Image.new("L", (9, 9)).save(folder / "class1" / "large.png")
+    with pytest.raises(ValueError, match=r"there are 2, of 30 to 81 pixels.*size=\(64, 64\)"):
+        open_folder(folder)
+    assert {image.size for image, _ in open_folder(folder, size=(7, 7))} == {(7, 7)}
+
+
 @pytest.mark.parametrize("modes", [["L", "RGB"], ["P", "P"], ["RGB", "RGBA", "L"]])
 def test_images_of_several_modes_or_with_palettes_become_colour(tmp_path, modes):
     dataset = open_folder(folder_of(tmp_path, modes))

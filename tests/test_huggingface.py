@@ -20,8 +20,9 @@ FEATURES = datasets.Features(
 )
 
 
-def rows(labels=LABELS, features=FEATURES):
-    columns = {"picture": [Image.fromarray(own) for own in PIXELS], "kind": labels, "note": ["seen"] * len(labels)}
+def rows(labels=LABELS, features=FEATURES, images=()):
+    pictures = [*images, *(Image.fromarray(own) for own in PIXELS[len(images) :])]
+    columns = {"picture": pictures, "kind": labels, "note": ["seen"] * len(labels)}
     return datasets.Dataset.from_dict(columns, features=features)
 
 
@@ -82,6 +83,40 @@ def test_back_as_a_dataset(images, augmenter):
     assert np.array_equal(pixels[60:], augmented.synthetic_images(1)[:, 0].numpy())
 
 
+@pytest.mark.parametrize("mode", ["RGB", "LA", "CMYK", "I;16"])
+def test_synthetic_images_have_the_mode_of_real_ones(mode):
+    pictures = []
+    for own in PIXELS:
+        colour = Image.fromarray(np.stack([own, own.T, own], axis=-1))
+        depth = Image.frombytes("I;16", (8, 8), (own.astype(np.uint16) * 200).tobytes())
+        pictures.append(depth if mode == "I;16" else colour.convert("L" if mode == "LA" else "RGB").convert(mode))
+    images = HuggingFaceImages(rows(images=pictures))
+    augmented = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(images).augment(images)
+    made = to_dataset(augmented)
+    assert {image.mode for image in made["picture"]} == {mode}
+    for index in (0, 59, 60, 79):
+        assert made[index]["picture"].tobytes() == augmented[index][0].tobytes()
+
+
+def test_nothing_to_add(images):
+    augmenter = GAEAugmenter(sampling_strategy={}, random_state=0, progress=False).fit(images)
+    assert to_dataset(augmenter.augment(images))["is_synthetic"][:] == [False] * 60
+
+
+def test_other_columns_of_images_are_not_decoded_with_each_item(monkeypatch):
+    both = datasets.concatenate_datasets(
+        [rows(), rows().select_columns("picture").rename_column("picture", "small")], axis=1
+    )
+    images = HuggingFaceImages(both, image="picture")
+    decoded = []
+    decode = datasets.Image.decode_example
+    monkeypatch.setattr(
+        datasets.Image, "decode_example", lambda *given, **more: decoded.append(1) or decode(*given, **more)
+    )
+    images[0]
+    assert len(decoded) == 1
+
+
 def test_pickled_copy(images):
     copy = pickle.loads(pickle.dumps(images))
     assert np.array_equal(np.asarray(copy[3][0]), PIXELS[3])
@@ -90,7 +125,10 @@ def test_pickled_copy(images):
 def test_labels_that_are_integers_without_names():
     features = datasets.Features({**FEATURES, "kind": datasets.Value("int64")})
     images = HuggingFaceImages(rows(features=features), label="kind")
-    assert images.classes == ["0", "1"]
+    assert images.classes is None
+    augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(images)
+    assert augmenter.class_names_ == {0: "0", 1: "1"}
+    assert to_dataset(augmenter.augment(images))["kind"][:] == LABELS + [1] * 20
 
 
 @pytest.mark.parametrize(
@@ -105,6 +143,16 @@ def test_labels_that_are_integers_without_names():
         (lambda: HuggingFaceImages(rows(), label="note"), ValueError, "class_encode_column"),
         (lambda: HuggingFaceImages(rows([None, *LABELS[1:]])), ValueError, "row 0 has None"),
         (lambda: HuggingFaceImages(rows([-1, *LABELS[1:]])), ValueError, "row 0 has -1"),
+        (
+            lambda: HuggingFaceImages(rows().cast_column("picture", datasets.Image(decode=False))),
+            ValueError,
+            r"cast_column\('picture'",
+        ),
+        (
+            lambda: GAEAugmenter().fit(HuggingFaceImages(rows(images=[None]))),
+            ValueError,
+            "Item 0 .* no image in this row",
+        ),
         (lambda: GAEAugmenter().fit(rows()), ValueError, "HuggingFaceImages"),
     ],
 )
@@ -117,6 +165,10 @@ def test_what_cannot_be_had_back(augmenter):
     tensors = TensorDataset(torch.from_numpy(PIXELS)[:, None], torch.tensor(LABELS))
     with pytest.raises(TypeError, match="write_shards"):
         to_dataset(augmenter.augment(tensors))
+    shifted = HuggingFaceImages(rows(), target_transform=lambda label: 1 - label)
+    of_shifted = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(shifted)
+    with pytest.raises(TypeError, match="target_transform"):
+        to_dataset(of_shifted.augment(shifted))
     marked = HuggingFaceImages(rows().add_column("is_synthetic", [False] * 60))
     with pytest.raises(ValueError, match="rename_column"):
         to_dataset(augmenter.augment(marked))

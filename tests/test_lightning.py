@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,7 @@ from gae_augment import AugmentedDataset
 from gae_augment.evaluation import choose_synthetic_fraction
 from gae_augment.integrations.cache import AugmenterCache, cache_key
 from gae_augment.integrations.lightning import GAEDataModule
+from gae_augment.objectives import Model, Reconstruction
 
 pytestmark = [
     # Lightning's advice on speed; the tests are small on purpose.
@@ -549,6 +551,30 @@ def test_the_key_changes_with_what_changes_the_fit(augmenter):
     changed = Digits()
     changed.images[0, 0, 0, 0] = 0.5
     assert cache_key(base, changed) not in {key, *others}
+
+
+def own_model():
+    r"""Returns a model whose objective is made anew, at another address, as in another process."""
+
+    def objective(likelihood):
+        return Reconstruction(likelihood)
+
+    return Model("own", partial(objective), bounded=True)
+
+
+def other_model():
+    return Model("own", lambda likelihood: Reconstruction(likelihood), bounded=True)
+
+
+def test_generators_of_an_own_model_are_fitted_once(make, augmenter, fits):
+    images = [
+        ready(make(augmenter=clone(augmenter).set_params(model=model))).augmented.synthetic_images(2)
+        for model in (own_model(), own_model())
+    ]
+    assert len(fits) == 1
+    assert torch.equal(*images)
+    ready(make(augmenter=clone(augmenter).set_params(model=other_model())))
+    assert len(fits) == 2
 
 
 def test_a_damaged_file_is_fitted_again(make, fits, tmp_path):

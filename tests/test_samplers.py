@@ -190,6 +190,11 @@ def test_numbers_out_of_range_are_refused(options, message):
         MixedSampler(DATA, **options)
 
 
+def test_a_fraction_that_is_to_be_found_is_refused_with_the_way_to_find_it():
+    with pytest.raises(TypeError, match=r"it is 'auto'.*choose_synthetic_fraction"):
+        MixedSampler(DATA, synthetic_fraction="auto")
+
+
 @pytest.mark.parametrize(
     ("targets", "is_synthetic", "message"),
     [

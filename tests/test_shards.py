@@ -187,9 +187,31 @@ def test_a_shard_that_fails_is_named_and_the_others_are_kept(augmenter, tmp_path
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_classes_of_one_name_are_kept_apart(augmenter, tmp_path, monkeypatch):
+@pytest.mark.parametrize("format", ["imagefolder", "parquet"])
+def test_classes_of_one_name_are_kept_apart(format, augmenter, tmp_path, monkeypatch):
     monkeypatch.setattr(augmenter, "class_names_", {0: "apple", 1: "fruit", 2: "fruit"})
-    samples = samples_of(write_shards(augmenter, tmp_path / "tar", format="webdataset"))
-    assert Counter(int(sample["cls"]) for sample in samples.values()) == {1: 28, 2: 31}
-    write_shards(augmenter, tmp_path / "files")
-    assert len(list((tmp_path / "files" / "fruit").iterdir())) == 28 + 31
+    paths = write_shards(augmenter, tmp_path / "out", format=format)
+    if format == "imagefolder":
+        found = Counter(path.parent.name for path in (tmp_path / "out").rglob("*.png"))
+    else:
+        datasets = pytest.importorskip("datasets")
+        rows = datasets.Dataset.from_parquet([str(path) for path in paths], cache_dir=str(tmp_path / "cache"))
+        found = Counter(rows.features["label"].int2str(label) for label in rows["label"])
+    assert found == {"fruit": 28, "fruit-2": 31}
+
+
+def test_workers_that_are_at_home_elsewhere_find_everything(real, augmenter, tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(real.root).parent)
+    relative = open_folder(Path(real.root).name)
+    home = os.getcwd()
+
+    def elsewhere(function, jobs, n_jobs):
+        os.chdir(tmp_path)
+        try:
+            yield from ((key, function(*arguments)) for key, arguments in list(jobs.items()))
+        finally:
+            os.chdir(home)
+
+    monkeypatch.setattr("gae_augment.shards.run_jobs", elsewhere)
+    write_shards(augmenter, "out", real=relative, n_jobs=2)
+    assert len(contents(Path(home) / "out")) == 120

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from .parser import make_parser
 
-USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, NotFittedError, ModuleNotFoundError)
+USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError, NotFittedError, ModuleNotFoundError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -87,7 +87,7 @@ def demo(arguments: Namespace) -> Outcome:
     from ..demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
 
     output = check_output(arguments.output, force=True)
-    data = load_data(arguments.dataset, arguments.data_root)
+    data = load_data(arguments.dataset, arguments.data_root, size=arguments.size)
     profile = arguments.profile or DEFAULT_PROFILE.get(arguments.dataset, "natural")
     result = run_demo(
         data,
@@ -109,10 +109,10 @@ def demo(arguments: Namespace) -> Outcome:
 
 def fit(arguments: Namespace) -> Outcome:
     r"""Learns the scarce classes of a folder."""
-    dataset = open_folder(arguments.folder)
-    path = _new_file(arguments, "augmenter.safetensors")
+    dataset = open_folder(arguments.folder, size=arguments.size)
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
+    path = _new_file(arguments, "augmenter.safetensors")
     augmenter = _augmenter(arguments).fit(dataset)
     augmenter.save(path)
     lines, classes = [], {}
@@ -152,7 +152,7 @@ def sample(arguments: Namespace) -> Outcome:
 
 def balance(arguments: Namespace) -> Outcome:
     r"""Copies a folder, and fills up its scarce classes."""
-    dataset = open_folder(arguments.folder)
+    dataset = open_folder(arguments.folder, size=arguments.size)
     if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
         raise ValueError(
             f"The balanced folder is another than the one that is read, and {arguments.output!r} is or lies in "
@@ -177,10 +177,14 @@ def balance(arguments: Namespace) -> Outcome:
 
 
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:
-    augmenter, dataset = GAEAugmenter.load(arguments.file), open_folder(arguments.folder)
+    augmenter = GAEAugmenter.load(arguments.file)
+    # The size that they were fitted at.
+    shapes = [generator.shape[-2:] for generator in augmenter.generators_.values()]
+    size = (shapes[0][0], shapes[0][1]) if shapes else None
+    dataset = open_folder(arguments.folder, size=size)
     if arguments.held_out is None:
         return augmenter, dataset, None
-    held_out = open_folder(arguments.held_out)
+    held_out = open_folder(arguments.held_out, size=size)
     if held_out.classes != dataset.classes:
         raise ValueError(
             f"Both folders have the same classes, and {arguments.held_out!r} has {held_out.classes} where "

@@ -19,6 +19,13 @@ def _whole(text: str) -> int:
     return value
 
 
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2:
+        raise argparse.ArgumentTypeError(f"a size is a number or two, as 64 or 48x64, and it is {text}")
+    return _whole(parts[0]), _whole(parts[-1])
+
+
 def make_parser() -> argparse.ArgumentParser:
     r"""Returns the parser; what it parses has the function to call as ``run``."""
     parser = argparse.ArgumentParser(
@@ -48,6 +55,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--format", default="imagefolder", choices=list(FORMATS), help="what is written (default: imagefolder)"
     )
     shards.add_argument("--shard-size", type=_whole, default=1000, help="the most images of a shard (default: 1000)")
+    size = _options()
+    size.add_argument(
+        "--size",
+        type=_size,
+        help="bring images to this size, as 64 or 48x64 (height x width); needed where they have several",
+    )
     folder = _options()
     folder.add_argument("folder", help="a folder with one sub-folder of images per class")
     fitted = _options()
@@ -59,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(run=getattr(commands, name))
         return command
 
-    command = add("demo", "a long-tailed data set, a classifier with and without synthetic images", device, jobs)
+    command = add("demo", "a long-tailed data set, a classifier with and without synthetic images", device, jobs, size)
     command.add_argument(
         "--dataset", default="digits", help="digits, mnist, fashion_mnist, cifar10, or a folder (default: digits)"
     )
@@ -75,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", default="demo", help="folder for result.json and samples.png (default: demo)")
 
-    command = add("fit", "learn the scarce classes of a folder of images", folder, model, seed, device, jobs, dry)
+    command = add("fit", "learn the scarce classes of a folder of images", folder, size, model, seed, device, jobs, dry)
     command.add_argument("--output", required=True, help="the file to write, such as augmenter.safetensors")
     command.add_argument("--force", action="store_true", help="write over an existing file")
 
@@ -94,6 +107,7 @@ def make_parser() -> argparse.ArgumentParser:
         "balance",
         "copy a folder of images, with synthetic ones where a class has few",
         folder,
+        size,
         model,
         seed,
         device,

@@ -61,7 +61,9 @@ def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[L
     return (images[rest], labels[rest]), (images[test], labels[test])
 
 
-def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> LabelledSet:
+def load_data(
+    dataset: str, data_root: str | os.PathLike[str] | None = None, *, size: tuple[int, int] | None = None
+) -> LabelledSet:
     r"""Returns a data set by its name, or the images of a folder.
 
     Args:
@@ -71,6 +73,7 @@ def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> 
             six images at least, is the test set.
         data_root: Where torchvision's data sets lie. By default the environment variable ``GAE_DATA_ROOT``, or
             ``data``.
+        size: The height and width that the images of a folder are brought to; without it they have one.
 
     Raises:
         ValueError: If there is no such data set or folder.
@@ -102,14 +105,14 @@ def load_data(dataset: str, data_root: str | os.PathLike[str] | None = None) -> 
             f"A data set is 'digits', {', '.join(map(repr, TORCHVISION))} or a folder, and there is no {dataset!r}."
         )
     if (folder / "train").is_dir() and (folder / "test").is_dir():
-        parts = [open_folder(folder / part) for part in ("train", "test")]
+        parts = [open_folder(folder / part, size=size) for part in ("train", "test")]
         if parts[0].classes != parts[1].classes:
             raise ValueError(
                 f"The folders 'train' and 'test' have the same classes, and they have {parts[0].classes} and "
                 f"{parts[1].classes}."
             )
         return LabelledSet(folder.resolve().name, _read(parts[0]), _read(parts[1]), tuple(parts[0].classes))
-    whole = open_folder(folder)
+    whole = open_folder(folder, size=size)
     images, labels = _read(whole)
     quarter = {label: max(LEAST_TEST, math.ceil(count / 4)) for label, count in enumerate(labels.bincount().tolist())}
     train, test = _split(images, labels, quarter)
