@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from .allocation import memory_kept
 from .datasets import AugmentedDataset
 from .devices import resolve_device
 from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
@@ -273,7 +274,9 @@ class GAEAugmenter(BaseEstimator):
                     results = map_in_threads(lambda job: attempt(_fit_class, *job), jobs, settings.n_threads)
                 else:
                     results = (attempt(_fit_class, *job) for job in jobs)
-                yield from zip(images, results, strict=True)
+                # What one class takes the next one finds.
+                with memory_kept:
+                    yield from zip(images, results, strict=True)
             finally:
                 # A fit that nobody waits for any more ends at its next check.
                 stopped.set()

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from .allocation import memory_kept
 from .densities import DENSITIES, GaussianMixture, LatentDensity
 from .devices import resolve_device
 from .networks import Autoencoder, build_autoencoder
@@ -173,7 +174,7 @@ class Generator:
         self.shape = tuple(images.shape[1:])
         anchors = images.cpu()
         images = _on(resolve_device(self.settings.device), images)
-        with use_threads(self.settings.n_threads):
+        with use_threads(self.settings.n_threads), memory_kept:
             log, delta = self._train(images, seed, progress)
         self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
         self._anchor_codes = None

@@ -151,6 +151,29 @@ def test_fit_of_40_classes_until_the_boundary(compare):
     )
 
 
+def test_fit_that_keeps_its_memory(compare):
+    images = torch.randint(0, 256, (601, 3, 64, 64), dtype=torch.uint8, generator=make_generator(0))
+    labels = (torch.arange(len(images)) // 200).clamp(max=2)
+
+    def ours():
+        GAEAugmenter(epochs=5, delta=1e-9, progress=False, random_state=0).fit(images, labels)
+
+    def given_back():
+        with pytest.MonkeyPatch.context() as patch:
+            # What the user has set is left alone.
+            patch.setenv("GLIBC_TUNABLES", "")
+            ours()
+
+    with pytest.warns(UserWarning, match="did not come below"):
+        compare(
+            ours,
+            given_back,
+            what="two classes of 200 colour images of 64x64, five epochs each",
+            beside="the same where the C library gives blocks back to the system at every step",
+            rounds=5,
+        )
+
+
 @pytest.mark.parametrize("codes", [100, 6000])
 def test_mixture(compare, codes):
     from gae_augment.densities import GaussianMixture as Ours
