@@ -29,7 +29,7 @@ def taken_and_freed(context):
         return faults() - before
 
 torch.set_num_threads(1)
-found = [taken_and_freed(context) for context in (nullcontext(), memory_kept, nullcontext())]
+found = [taken_and_freed(context) for context in (nullcontext(), memory_kept)]
 with memory_kept, memory_kept:
     blocks = [torch.ones(1_000_000) for _ in range(50)]
     del blocks
@@ -41,11 +41,10 @@ print(*found, inside - resident())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are glibc's")
 def test_blocks_are_kept_inside_and_given_back_at_the_end():
     run = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=120)
-    before, inside, after, given_back = map(int, run.stdout.split())
+    before, inside, given_back = map(int, run.stdout.split())
     # Without it every page, of 4 KB or of 2 MB, is had anew each time.
     assert before >= 20 * 48_000_000 // 2**21
     assert inside < before / 10
-    assert after == pytest.approx(before, rel=0.2)
     assert given_back > 150_000_000
 
 
