@@ -36,6 +36,8 @@ from .values import ValueScale
 
 Joint = Callable[[Any, Any], tuple[Any, Any]]
 
+HUGGING_FACE = ", as gae_augment.integrations.huggingface.HuggingFaceImages does with one of Hugging Face's"
+
 READ_AT_ONCE = 1000
 """So many images are in memory besides those that are kept."""
 
@@ -59,6 +61,11 @@ def check_dataset(dataset: Any) -> None:
         raise TypeError(
             f"The dataset can be indexed, and {type(dataset).__name__} is an IterableDataset, which can only be "
             f"iterated. Collect it first: TensorDataset(torch.stack(images), torch.tensor(labels))."
+        )
+    if isinstance(dataset, str | os.PathLike):
+        raise TypeError(
+            f"The dataset is a map-style torch dataset, and it is the text {os.fspath(dataset)!r}. Open a folder "
+            f"of images first, with torchvision's ImageFolder, or gae_augment.folders.open_folder."
         )
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise TypeError(
@@ -148,7 +155,7 @@ def _read_item(dataset: Any, index: int) -> tuple[Any, Any]:
         raise ValueError(
             f"An item of the dataset is a pair of image and label, and item {index} is a {type(item).__name__}"
             f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}. Wrap the dataset in one that "
-            f"returns (image, label); of Hugging Face's, gae_augment.integrations.huggingface.HuggingFaceImages does."
+            f"returns (image, label){HUGGING_FACE if isinstance(item, dict) else ''}."
         )
     return item[0], item[1]
 

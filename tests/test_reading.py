@@ -493,6 +493,12 @@ def test_what_is_no_image_is_refused(image, message):
 # Errors of datasets
 
 
+@pytest.mark.parametrize("text", ["photos", Path("photos")])
+def test_a_path_is_refused_with_what_opens_it(text):
+    with pytest.raises(TypeError, match=r"it is the text 'photos'.*ImageFolder"):
+        read_labels(text)
+
+
 def test_iterable_dataset_is_refused_with_the_line_to_type():
     class Stream(IterableDataset):
         def __iter__(self):
