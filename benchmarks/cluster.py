@@ -7,8 +7,8 @@ difference is what the cluster costs: workers that start and import, and images 
 import argparse
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -95,12 +95,12 @@ def _processes() -> Iterator[None]:
         get_reusable_executor().shutdown(wait=True)
 
 
-@contextmanager
-def _here() -> Iterator[None]:
-    yield
-
-
-PLACES = {HERE: _here, PROCESSES: _processes, RAY: _ray, DASK: _dask}
+PLACES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    HERE: nullcontext,
+    PROCESSES: _processes,
+    RAY: _ray,
+    DASK: _dask,
+}
 
 
 def measure(size: str, repetition: int) -> list[Run]:
@@ -112,6 +112,8 @@ def measure(size: str, repetition: int) -> list[Run]:
     y = np.minimum(np.arange(len(X)) // images, classes)
     # Noise comes below this boundary after the last epoch, if ever.
     augmenter = GAEAugmenter(delta=1e-9, epochs=epochs, random_state=0, progress=False)
+    device = f"{device_name(torch.device('cpu'))}, {PROCESSORS} cores"
+    libraries = versions("torch", "joblib", "ray", "distributed")
     runs = []
     torch.set_num_threads(PROCESSORS)
     places = list(PLACES.items())
@@ -124,16 +126,8 @@ def measure(size: str, repetition: int) -> list[Run]:
                     warnings.simplefilter("ignore", ConvergenceWarning)
                     augmenter.fit(X, y)
                 seconds = round(time.perf_counter() - start, 3)
-                runs.append(Run(size, place, first, repetition, seconds, _device(), _versions()))
+                runs.append(Run(size, place, first, repetition, seconds, device, libraries))
     return runs
-
-
-def _device() -> str:
-    return f"{device_name(torch.device('cpu'))}, {PROCESSORS} cores"
-
-
-def _versions() -> str:
-    return versions("torch", "joblib", "ray", "distributed")
 
 
 def report(runs: Sequence[Run]) -> str:

@@ -139,15 +139,15 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
         ValueError: If the dataset has a column of that name already.
     """
     images = augmented.dataset
-    if isinstance(images, HuggingFaceImages) and images.target_transform is not None:
-        raise TypeError(
-            "Rows have the labels of their column, and the images have a target_transform. Augment HuggingFaceImages "
-            "without one."
-        )
     if not isinstance(images, HuggingFaceImages):
         raise TypeError(
             f"Rows are those of HuggingFaceImages, and the dataset is a {type(images).__name__}. "
             f"gae_augment.shards.write_shards writes folders as Parquet files, which datasets.load_dataset reads."
+        )
+    if images.target_transform is not None:
+        raise TypeError(
+            "Rows have the labels of their column, and the images have a target_transform. Augment HuggingFaceImages "
+            "without one."
         )
     real = images.dataset
     if MARK in real.features:
