@@ -56,7 +56,8 @@ def _written(function: Any) -> Any:
     """
     if isinstance(function, partial):
         return _written(function.func), function.args, function.keywords
-    name = f"{function.__module__}.{function.__qualname__}"
+    # An object that can be called has no name of its own.
+    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     try:
         return name, inspect.getsource(function)
     except (OSError, TypeError):

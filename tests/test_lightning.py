@@ -566,6 +566,18 @@ def other_model():
     return Model("own", lambda likelihood: Reconstruction(likelihood), bounded=True)
 
 
+class Maker:
+    def __call__(self, likelihood):
+        return Reconstruction(likelihood)
+
+
+def test_an_objective_may_be_made_by_an_object(augmenter):
+    key, again = (
+        cache_key(clone(augmenter).set_params(model=Model("own", Maker(), bounded=True)), Digits()) for _ in range(2)
+    )
+    assert key == again
+
+
 def test_generators_of_an_own_model_are_fitted_once(make, augmenter, fits):
     images = [
         ready(make(augmenter=clone(augmenter).set_params(model=model))).augmented.synthetic_images(2)
