@@ -386,10 +386,12 @@ class Generator:
             if self._anchor_codes is None:
                 self._anchor_codes = self.encode(anchors).cpu()
             codes, z = self._anchor_codes.to(device), z.float().to(device)
+            lengths = codes.square().sum(dim=1)
 
             @torch.no_grad()
             def nearest_of(part: slice) -> Tensor:
-                return torch.cdist(z[part], codes).argmin(dim=1)
+                # The squared distances less the new codes' own squares, which are the same for all anchors.
+                return torch.addmm(lengths, z[part], codes.T, alpha=-2).argmin(dim=1)
 
             nearest = torch.cat([own for _, own in _side_by_side(nearest_of, len(z), DECODED_AT_ONCE, device)])
             # The neighbours of a training image come together, so that it is decoded once and not for each of them.
