@@ -3,6 +3,8 @@ r"""Synthetic images for the scarce classes of a PyTorch classifier, from genera
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .version import __version__ as __version__
+
 if TYPE_CHECKING:
     from .augmenter import GAEAugmenter
     from .datasets import AugmentedDataset
@@ -10,7 +12,6 @@ if TYPE_CHECKING:
     from .samplers import MixedSampler
 
 __all__ = ["MODELS", "AugmentedDataset", "GAEAugmenter", "MixedSampler"]
-__version__ = "0.1.0"
 
 _HOMES = {
     "MODELS": "objectives",

@@ -5,6 +5,7 @@ __all__ = ["GAEAugmenter"]
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Self
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .allocation import memory_kept
+from .checkpoints import Checkpoints
 from .datasets import AugmentedDataset
 from .devices import resolve_device
 from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
@@ -26,7 +28,7 @@ from .networks import Architecture, resolve_architecture
 from .objectives import MODELS, Model
 from .persistence import read_file, write_file
 from .reading import class_names, open_source, read_classes
-from .seeding import derive_seed, resolve_random_state
+from .seeding import RandomState, derive_seed, resolve_random_state
 from .settings import GeneratorSettings
 from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
 from .threads import map_in_threads
@@ -127,7 +129,7 @@ class GAEAugmenter(BaseEstimator):
         device: str = "auto",
         n_jobs: int | None = None,
         n_threads: int = 1,
-        random_state: int | np.random.RandomState | np.random.Generator | None = None,
+        random_state: RandomState = None,
         progress: bool = True,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
@@ -173,23 +175,29 @@ class GAEAugmenter(BaseEstimator):
             n_threads=self.n_threads,
         )
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None, *, checkpoint_dir: str | os.PathLike[str] | None = None) -> Self:
         r"""Learns a generator for each class that the sampling strategy adds images to.
 
         Args:
             X: A map-style torch dataset of (image, label) pairs, whose images are read before its transforms; or an
                 array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
             y: The labels that go with an array, with shape :math:`(N,)`.
+            checkpoint_dir: A folder in which the generator of each class is kept as soon as it is fitted. A fit that
+                is broken off, however that came, and started again with the same data and parameters goes on there,
+                and comes to the same images. A ``random_state`` of ``None`` is drawn once for the folder. Fits with
+                one folder take turns. It may be emptied when no fit is on, and holds no training images.
 
         Raises:
             TypeError, ValueError: If data or parameters cannot be used; nothing has been trained then.
             RuntimeError: If the training of a class failed. The generators of the others are kept.
-            OSError: If ``cache_dir`` cannot be written to, or has no room.
+            OSError: If ``cache_dir`` cannot be written to, or has no room, or ``checkpoint_dir`` cannot be written to.
 
         Warns:
             ConvergenceWarning: If the reconstruction error of a class did not come below :math:`\delta`.
+            RuntimeWarning: If ``checkpoint_dir`` has no room for a class.
         """
         settings = self._settings()
+        checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir)
         labels, read = open_source(X, y)
         strategy = resolve_strategy(self.sampling_strategy, labels)
         counts = count_labels(labels)
@@ -203,37 +211,38 @@ class GAEAugmenter(BaseEstimator):
         if self.n_jobs == 0:
             raise ValueError("'n_jobs' is the number of classes fitted at the same time, and it is 0. Use None or 1.")
         names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
-        seed = resolve_random_state(self.random_state)
         # All of them, although only scarce classes are learned: every image is checked, and the scale of the values,
         # with it a class's generator, does not depend on which other classes are scarce.
         images, values = read_classes(read, labels, scarce, self.cache_dir)
         for own in images.values():
             resolve_architecture(settings.architecture, tuple(own.shape[1:]))
 
-        self.classes_ = np.array(list(counts))
-        self.counts_ = counts
-        self.class_names_ = {label: names.get(label, str(label)) for label in counts}
-        self.sampling_strategy_ = strategy
-        self.seed_ = seed
-        if y is not None:
-            self.n_features_in_ = np.shape(X)[1]
-        elif hasattr(self, "n_features_in_"):
-            del self.n_features_in_
-        self._samplings = 0
-        self.generators_: dict[Label, Generator] = {}
         failures: dict[Label, str] = {}
-        with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
-            for label, result in self._fit_classes(images, settings, values, bar):
-                bar.set_description(f"class {self.class_names_[label]}")
-                if isinstance(result, Failure):
-                    failures[label] = result.reason
-                else:
-                    self.generators_[label] = result
-                    if settings.reach_for(result.shape) is not None:
-                        result.anchors = images[label]
-                    report = result.report
-                    _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
-                bar.update()
+        with checkpoints.opened() if checkpoints else nullcontext():
+            seed = (checkpoints.seed if checkpoints else resolve_random_state)(self.random_state)
+            self.classes_ = np.array(list(counts))
+            self.counts_ = counts
+            self.class_names_ = {label: names.get(label, str(label)) for label in counts}
+            self.sampling_strategy_ = strategy
+            self.seed_ = seed
+            if y is not None:
+                self.n_features_in_ = np.shape(X)[1]
+            elif hasattr(self, "n_features_in_"):
+                del self.n_features_in_
+            self._samplings = 0
+            self.generators_: dict[Label, Generator] = {}
+            with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
+                for label, result in self._fit_classes(images, settings, values, checkpoints, bar):
+                    bar.set_description(f"class {self.class_names_[label]}")
+                    if isinstance(result, Failure):
+                        failures[label] = result.reason
+                    else:
+                        self.generators_[label] = result
+                        if settings.reach_for(result.shape) is not None:
+                            result.anchors = images[label]
+                        report = result.report
+                        _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
+                    bar.update()
         # They come in the order in which they are ready.
         self.generators_ = {label: self.generators_[label] for label in scarce if label in self.generators_}
         if failures:
@@ -246,16 +255,33 @@ class GAEAugmenter(BaseEstimator):
         return self
 
     def _fit_classes(
-        self, images: Mapping[Label, Tensor], settings: GeneratorSettings, values: ValueScale, bar: tqdm
+        self,
+        images: Mapping[Label, Tensor],
+        settings: GeneratorSettings,
+        values: ValueScale,
+        checkpoints: Checkpoints | None,
+        bar: tqdm,
     ) -> Iterator[tuple[Label, Generator | Failure]]:
         r"""Yields each class with its generator, or with why it has none, in the order in which they are ready."""
         stopped = Event()
+        # One seed for each label, so that a class comes out the same whichever other classes there are.
+        seeds = {label: derive_seed(self.seed_, "fit", label) for label in images}
+        paths: dict[Label, Path] = {}
+        if checkpoints:
+            paths = {label: checkpoints.path(own, settings, values, seeds[label]) for label, own in images.items()}
+            found = {label: checkpoints.load(path, settings) for label, path in paths.items()}
+            kept = {label: generator for label, generator in found.items() if generator is not None}
+            yield from kept.items()
+            images = {label: own for label, own in images.items() if label not in kept}
+
+        def keep(label: Label, result: Generator | Failure) -> Generator | Failure:
+            if checkpoints and isinstance(result, Generator):
+                checkpoints.save(paths[label], result)
+            return result
 
         def arguments(label: Label, progress: Progress) -> tuple[Any, ...]:
-            # One seed for each label, so that a class comes out the same whichever other classes there are.
-            seed = derive_seed(self.seed_, "fit", label)
             # As an array, which joblib hands to its workers as a memory map, and to a cluster by its store.
-            return images[label].numpy(), settings, values, seed, progress
+            return images[label].numpy(), settings, values, seeds[label], progress
 
         def show(label: Label) -> Progress:
             def progress(error: float, delta: float | None) -> None:
@@ -265,15 +291,15 @@ class GAEAugmenter(BaseEstimator):
 
             return progress
 
+        def fit_here(label: Label) -> Generator | Failure:
+            # Kept at once: results are handed on in the order of the classes.
+            return keep(label, attempt(_fit_class, *arguments(label, show(label))))
+
         # Without a number, not even one that a context of joblib's has set, it is threads, which need no start.
         if self.n_jobs is None and runs_here(None):
-            jobs = [arguments(label, show(label)) for label in images]
             on_cpu = resolve_device(settings.device).type == "cpu"
             try:
-                if on_cpu:
-                    results = map_in_threads(lambda job: attempt(_fit_class, *job), jobs, settings.n_threads)
-                else:
-                    results = (attempt(_fit_class, *job) for job in jobs)
+                results = map_in_threads(fit_here, images, settings.n_threads) if on_cpu else map(fit_here, images)
                 # What one class takes the next one finds.
                 with memory_kept:
                     yield from zip(images, results, strict=True)
@@ -283,14 +309,11 @@ class GAEAugmenter(BaseEstimator):
             return
         # A bar can be moved from this process only.
         inline = runs_here(self.n_jobs)
-        yield from run_jobs(
-            _fit_class,
-            {label: arguments(label, show(label) if inline else silent) for label in images},
-            self.n_jobs,
-            # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
-            temp_folder=self.cache_dir,
-            mmap_mode="c",
-        )
+        jobs = {label: arguments(label, show(label) if inline else silent) for label in images}
+        # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
+        options = {"temp_folder": self.cache_dir, "mmap_mode": "c"}
+        for label, result in run_jobs(_fit_class, jobs, self.n_jobs, **options):
+            yield label, keep(label, result)
 
     def _warn_of_delta(self) -> None:
         missed = {label: report for label, report in self.report_.items() if report.delta_reached is False}

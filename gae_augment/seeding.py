@@ -1,6 +1,6 @@
 r"""Seeds: every random number of the package comes from a generator that is made here from one seed."""
 
-__all__ = ["derive_seed", "global_seed", "make_generator", "resolve_random_state"]
+__all__ = ["RandomState", "derive_seed", "global_seed", "make_generator", "resolve_random_state"]
 
 import hashlib
 import operator
@@ -11,6 +11,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+
+RandomState = int | np.random.RandomState | np.random.Generator | None
+"""What scikit-learn takes as ``random_state``, and NumPy's generators."""
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -48,7 +51,7 @@ def global_seed(seed: int) -> Iterator[None]:
         random.setstate(python_state)
 
 
-def resolve_random_state(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:
+def resolve_random_state(random_state: RandomState) -> int:
     r"""Returns the seed that a scikit-learn ``random_state`` stands for.
 
     ``None`` is fresh entropy from the operating system: NumPy's global state, which scikit-learn takes in its place,

@@ -3,12 +3,9 @@ r"""Fitted augmenters kept in files that are named after what they were fitted t
 __all__ = ["AugmenterCache", "cache_key"]
 
 import hashlib
-import inspect
 import os
-import tempfile
+import shutil
 import warnings
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import torch
 from sklearn.base import clone
 
 from gae_augment import GAEAugmenter, __version__
+from gae_augment.checkpoints import checked_folder, described, taking_turns
 from gae_augment.objectives import Model
 from gae_augment.persistence import FORMAT_VERSION
 from gae_augment.reading import open_source, read_in_parts
@@ -37,8 +35,7 @@ def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
     labels, read = open_source(training_set)
     strategy = resolve_strategy(augmenter.sampling_strategy, labels)
     parameters = {name: value for name, value in augmenter.get_params().items() if name not in WITHOUT_EFFECT}
-    if isinstance(augmenter.model, Model):
-        parameters["model"] = {**asdict(augmenter.model), "objective": _written(augmenter.model.objective)}
+    parameters["model"] = described(augmenter.model)
     kind = f"{type(augmenter).__module__}.{type(augmenter).__qualname__}"
     digest = hashlib.sha256(repr((__version__, FORMAT_VERSION, kind, sorted(parameters.items()), strategy)).encode())
     digest.update(labels.tobytes())
@@ -47,21 +44,6 @@ def cache_key(augmenter: GAEAugmenter, training_set: Any) -> str:
             digest.update(f"{images.dtype} {(len(labels), *images.shape[1:])}".encode())
         digest.update(images.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
-
-
-def _written(function: Any) -> Any:
-    r"""Returns what a function or class of the user's own is, in place of where it lies: its source, if it has one.
-
-    What it calls elsewhere does not count.
-    """
-    if isinstance(function, partial):
-        return _written(function.func), function.args, function.keywords
-    # An object that can be called has no name of its own.
-    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    try:
-        return name, inspect.getsource(function)
-    except (OSError, TypeError):
-        return name
 
 
 class AugmenterCache:
@@ -101,22 +83,23 @@ class AugmenterCache:
     def fit(self, augmenter: GAEAugmenter, training_set: Any, key: str) -> GAEAugmenter:
         r"""Returns a fitted copy of an augmenter, and keeps it under a key.
 
+        Of several processes that ask for a key at the same time one fits, and the others wait for it. A fit that is
+        broken off goes on with the classes that are left.
+
         Raises:
             TypeError, ValueError, RuntimeError: As :meth:`gae_augment.GAEAugmenter.fit`.
             OSError: If the folder cannot be written to.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # A folder that cannot be written to shows now, and not after a long fit.
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-        except OSError as error:
-            raise OSError(
-                error.errno,
-                f"{error.strerror}. Fitted generators are kept in a folder that can be written to, and this one "
-                f"cannot; pass another 'cache_dir'",
-                str(self.folder),
-            ) from error
-        fitted: GAEAugmenter = clone(augmenter).fit(training_set)
-        fitted.save(self.path(key))
+        checked_folder(self.folder, "cache_dir")
+        path = self.path(key)
+        with taking_turns(path):
+            # A damaged file has been warned of when the generators were first asked for.
+            with warnings.catch_warnings(action="ignore"):
+                found = self.load(augmenter, key)
+            if found is not None:
+                return found
+            classes = self.folder / f"{key}-classes"
+            fitted: GAEAugmenter = clone(augmenter).fit(training_set, checkpoint_dir=classes)
+            fitted.save(path)
+            shutil.rmtree(classes, ignore_errors=True)
         return fitted

@@ -5,11 +5,13 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from gae_augment import GAEAugmenter
 from gae_augment.cli import main
 from gae_augment.demo import load_data
+from gae_augment.generator import Generator
 
 
 @pytest.fixture
@@ -53,6 +55,22 @@ def test_fit_then_sample(folder, tmp_path, capsys):
     # The same seed gives the same images, and what is there is not written over.
     assert main([*command, "--force"]) == 0
     assert [path.read_bytes() for path in sorted((output / "down").iterdir())] == first * 2
+
+
+@pytest.mark.parametrize("command", ["fit", "balance"])
+def test_what_was_fitted_before_is_not_fitted_again(folder, tmp_path, monkeypatch, command):
+    options = [command, str(folder), "--jobs", "1", "--checkpoint-dir", str(tmp_path / "kept")]
+    assert main([*options, "--output", str(tmp_path / "first")]) == 0
+    monkeypatch.delattr(Generator, "fit")
+    assert main([*options, "--output", str(tmp_path / "second")]) == 0
+    first, second = (tmp_path / name for name in ("first", "second"))
+    if command == "balance":
+        written = [path.relative_to(first) for path in first.rglob("*.png")]
+        assert len(written) == 24
+        assert all((first / path).read_bytes() == (second / path).read_bytes() for path in written)
+    else:
+        one, other = map(GAEAugmenter.load, (first, second))
+        assert torch.equal(one.sample(1, 4), other.sample(1, 4))
 
 
 def test_report_of_what_was_fitted(folder, tmp_path, capsys):
@@ -276,9 +294,9 @@ def test_images_of_several_sizes_are_brought_to_one(folder, tmp_path, capsys):
 def test_warnings_are_lines_of_the_command(folder, tmp_path, capsys, monkeypatch):
     fit = GAEAugmenter.fit
 
-    def warn(self, *arguments):
+    def warn(self, *arguments, **options):
         warnings.warn("the sea is rough", RuntimeWarning, stacklevel=2)
-        return fit(self, *arguments)
+        return fit(self, *arguments, **options)
 
     monkeypatch.setattr(GAEAugmenter, "fit", warn)
     with warnings.catch_warnings():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -37,6 +38,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gae_augment import AugmentedDataset
 from gae_augment.evaluation import choose_synthetic_fraction
+from gae_augment.generator import Generator
 from gae_augment.integrations.cache import AugmenterCache, cache_key
 from gae_augment.integrations.lightning import GAEDataModule
 from gae_augment.objectives import Model, Reconstruction
@@ -164,7 +166,9 @@ def fits(monkeypatch):
     """One entry for each fit."""
     entries = []
     fit = GAEAugmenter.fit
-    monkeypatch.setattr(GAEAugmenter, "fit", lambda self, *args: (entries.append(self), fit(self, *args))[1])
+    monkeypatch.setattr(
+        GAEAugmenter, "fit", lambda self, *args, **options: (entries.append(self), fit(self, *args, **options))[1]
+    )
     return entries
 
 
@@ -591,7 +595,7 @@ def test_generators_of_an_own_model_are_fitted_once(make, augmenter, fits):
 
 def test_a_damaged_file_is_fitted_again(make, fits, tmp_path):
     images = ready(make()).augmented.synthetic_images(2)
-    (file,) = (tmp_path / "cache").iterdir()
+    (file,) = (tmp_path / "cache").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.warns(UserWarning, match=r"damaged, and are fitted again\..*truncated"):
         again = ready(make())
@@ -599,6 +603,33 @@ def test_a_damaged_file_is_fitted_again(make, fits, tmp_path):
     assert torch.equal(again.augmented.synthetic_images(2), images)
     ready(make())
     assert len(fits) == 2
+
+
+def test_a_fit_that_is_broken_off_goes_on_with_what_is_left(make, augmenter, tmp_path, monkeypatch):
+    classes, fit = [], Generator.fit
+
+    def broken_off(self, images, **options):
+        classes.append(len(images))
+        if len(classes) == 2:
+            raise KeyboardInterrupt
+        return fit(self, images, **options)
+
+    monkeypatch.setattr(Generator, "fit", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        make(augmenter=clone(augmenter).set_params(n_jobs=1)).prepare_data()
+    again = ready(make(augmenter=clone(augmenter).set_params(n_jobs=1)))
+    assert classes == [20, 10, 10]
+    monkeypatch.undo()
+    assert not list((tmp_path / "cache").glob("*-classes"))
+    whole = ready(make(cache_dir=tmp_path / "whole"))
+    assert torch.equal(again.augmented.synthetic_images(1), whole.augmented.synthetic_images(1))
+
+
+def test_of_two_that_fit_at_the_same_time_one_does(make, fits):
+    modules = [make(), make()]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(GAEDataModule.prepare_data, modules))
+    assert len(fits) == 1
 
 
 def test_a_folder_that_cannot_be_written_to_shows_before_the_fit(make, fits, tmp_path):

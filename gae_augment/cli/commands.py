@@ -113,7 +113,7 @@ def fit(arguments: Namespace) -> Outcome:
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
     path = _new_file(arguments, "augmenter.safetensors")
-    augmenter = _augmenter(arguments).fit(dataset)
+    augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir)
     augmenter.save(path)
     lines, classes = [], {}
     for label, own in augmenter.report_.items():
@@ -161,7 +161,7 @@ def balance(arguments: Namespace) -> Outcome:
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
     check_output(arguments.output, force=arguments.force)
-    augmenter = _augmenter(arguments).fit(dataset)
+    augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir)
     paths = write_shards(
         augmenter,
         arguments.output,

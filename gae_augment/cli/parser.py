@@ -50,6 +50,10 @@ def make_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", default="gae", choices=list(MODELS), help="the generative model (default: gae)")
     dry = _options()
     dry.add_argument("--dry-run", action="store_true", help="say what would be made and how long it would take")
+    kept = _options()
+    kept.add_argument(
+        "--checkpoint-dir", help="a folder in which fitted classes are kept, so that a fit that is broken off goes on"
+    )
     shards = _options()
     shards.add_argument(
         "--format", default="imagefolder", choices=list(FORMATS), help="what is written (default: imagefolder)"
@@ -63,6 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     folder = _options()
     folder.add_argument("folder", help="a folder with one sub-folder of images per class")
+    learning = model, seed, device, jobs, kept, dry
     fitted = _options()
     fitted.add_argument("file", help="what 'gae-augment fit' wrote")
     fitted.add_argument("folder", help="the folder that it was fitted to")
@@ -88,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", default="demo", help="folder for result.json and samples.png (default: demo)")
 
-    command = add("fit", "learn the scarce classes of a folder of images", folder, size, model, seed, device, jobs, dry)
+    command = add("fit", "learn the scarce classes of a folder of images", folder, size, *learning)
     command.add_argument("--output", required=True, help="the file to write, such as augmenter.safetensors")
     command.add_argument("--force", action="store_true", help="write over an existing file")
 
@@ -108,11 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
         "copy a folder of images, with synthetic ones where a class has few",
         folder,
         size,
-        model,
-        seed,
-        device,
-        jobs,
-        dry,
+        *learning,
         shards,
     )
     command.add_argument("--output", required=True, help="the folder to write to")
