@@ -73,6 +73,9 @@ class GAEAugmenter(BaseEstimator):
             for images, with :math:`t = 1.5`, and not for vectors.
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
+        errors: What comes of a class that cannot be learned: with ``"warn"`` it stays without synthetic images, and a
+            warning says so; with ``"raise"`` the fit ends with an error when the other classes are done. Where none
+            can be learned, it does in any case.
         device: Where to train and sample: ``"auto"`` takes a CUDA GPU if there is one.
         n_jobs: How many classes are fitted at the same time. ``None`` is as many as PyTorch has threads for, inside of
             this process, or what a context of joblib's says; a number is as in joblib, in processes of their own, and
@@ -89,8 +92,9 @@ class GAEAugmenter(BaseEstimator):
         classes_: The labels, sorted.
         counts_: The real images of each class.
         class_names_: The name of each class: the dataset's, or the label as text.
-        sampling_strategy_: The images to add to each class, as in imbalanced-learn.
+        sampling_strategy_: The images to add to each class, as in imbalanced-learn; 0 for one that failed.
         generators_: The fitted generators of the classes that need images.
+        failures_: Why classes have no generator that were to get one, in words.
         seed_: The seed that the fit used.
         n_features_in_: The features of a vector, or the channels or rows of an image, where it was fitted to an array.
 
@@ -126,6 +130,7 @@ class GAEAugmenter(BaseEstimator):
         truncated: bool = True,
         anchored: bool | float | Literal["auto"] = "auto",
         sampling_strategy: SamplingStrategy = "auto",
+        errors: Literal["warn", "raise"] = "warn",
         device: str = "auto",
         n_jobs: int | None = None,
         n_threads: int = 1,
@@ -148,6 +153,7 @@ class GAEAugmenter(BaseEstimator):
         self.truncated = truncated
         self.anchored = anchored
         self.sampling_strategy = sampling_strategy
+        self.errors = errors
         self.device = device
         self.n_jobs = n_jobs
         self.n_threads = n_threads
@@ -189,12 +195,14 @@ class GAEAugmenter(BaseEstimator):
 
         Raises:
             TypeError, ValueError: If data or parameters cannot be used; nothing has been trained then.
-            RuntimeError: If the training of a class failed. The generators of the others are kept.
+            RuntimeError: If no class could be learned, or with ``errors="raise"`` any could not. The generators of the
+                others are kept.
             OSError: If ``cache_dir`` cannot be written to, or has no room, or ``checkpoint_dir`` cannot be written to.
 
         Warns:
-            ConvergenceWarning: If the reconstruction error of a class did not come below :math:`\delta`.
-            RuntimeWarning: If ``checkpoint_dir`` has no room for a class.
+            ConvergenceWarning: If the reconstruction error of a class did not come below :math:`\delta`, or its
+                training diverged and was begun again with a smaller learning rate.
+            RuntimeWarning: If a class could not be learned, or ``checkpoint_dir`` has no room for it.
         """
         settings = self._settings()
         checkpoints = None if checkpoint_dir is None else Checkpoints(checkpoint_dir)
@@ -208,6 +216,8 @@ class GAEAugmenter(BaseEstimator):
                     f"Class {label!r} has {counts[label]} image, and a generator needs at least {LEAST_IMAGES}. "
                     f"Leave it out of 'sampling_strategy', or merge it with another class."
                 )
+        if self.errors not in ("warn", "raise"):
+            raise ValueError(f"'errors' is 'warn' or 'raise', and it is {self.errors!r}.")
         if self.n_jobs == 0:
             raise ValueError("'n_jobs' is the number of classes fitted at the same time, and it is 0. Use None or 1.")
         names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
@@ -217,7 +227,6 @@ class GAEAugmenter(BaseEstimator):
         for own in images.values():
             resolve_architecture(settings.architecture, tuple(own.shape[1:]))
 
-        failures: dict[Label, str] = {}
         with checkpoints.opened() if checkpoints else nullcontext():
             seed = (checkpoints.seed if checkpoints else resolve_random_state)(self.random_state)
             self.classes_ = np.array(list(counts))
@@ -231,11 +240,12 @@ class GAEAugmenter(BaseEstimator):
                 del self.n_features_in_
             self._samplings = 0
             self.generators_: dict[Label, Generator] = {}
+            self.failures_: dict[Label, str] = {}
             with tqdm(total=len(scarce), unit="class", disable=not self.progress) as bar:
                 for label, result in self._fit_classes(images, settings, values, checkpoints, bar):
                     bar.set_description(f"class {self.class_names_[label]}")
                     if isinstance(result, Failure):
-                        failures[label] = result.reason
+                        self.failures_[label] = result.reason
                     else:
                         self.generators_[label] = result
                         if settings.reach_for(result.shape) is not None:
@@ -245,14 +255,25 @@ class GAEAugmenter(BaseEstimator):
                     bar.update()
         # They come in the order in which they are ready.
         self.generators_ = {label: self.generators_[label] for label in scarce if label in self.generators_}
-        if failures:
-            raise RuntimeError(
-                f"The fit failed for {len(failures)} of {len(scarce)} classes: "
-                + "; ".join(f"class {label!r}: {reason}" for label, reason in failures.items())
-                + f". The generators of the others, {list(self.generators_)}, are kept and can be used."
-            )
-        self._warn_of_delta()
+        self._tell_failures(len(scarce))
+        self._warn_of_training()
         return self
+
+    def _tell_failures(self, fitted: int) -> None:
+        r"""Raises or warns of what failed, of so many classes that were to be fitted."""
+        if not self.failures_:
+            return
+        self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
+        told = f"The fit failed for {len(self.failures_)} of {fitted} classes: " + "; ".join(
+            f"class {label!r}: {reason}" for label, reason in self.failures_.items()
+        )
+        if self.errors == "raise" or not self.generators_:
+            raise RuntimeError(
+                f"{told}. The generators of the others, {list(self.generators_)}, are kept and can be used."
+            )
+        warnings.warn(
+            f"{told}. They get no synthetic images; errors='raise' makes an error of it.", RuntimeWarning, stacklevel=3
+        )
 
     def _fit_classes(
         self,
@@ -315,7 +336,22 @@ class GAEAugmenter(BaseEstimator):
         for label, result in run_jobs(_fit_class, jobs, self.n_jobs, **options):
             yield label, keep(label, result)
 
-    def _warn_of_delta(self) -> None:
+    def _warn_of_training(self) -> None:
+        r"""Warns of fits that diverged at first, and of those whose error stayed too large."""
+        begun_again = {
+            label: generator.settings.learning_rate
+            for label, generator in self.generators_.items()
+            if generator.report.retries
+        }
+        if begun_again:
+            warnings.warn(
+                f"The training of {len(begun_again)} of {len(self.generators_)} classes diverged with "
+                f"learning_rate={self.learning_rate}, and was begun again in float32 with a smaller one ("
+                + ", ".join(f"class {label!r}: {rate:g}" for label, rate in begun_again.items())
+                + "). Lower 'learning_rate'.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
         missed = {label: report for label, report in self.report_.items() if report.delta_reached is False}
         if not missed:
             return
@@ -383,7 +419,7 @@ class GAEAugmenter(BaseEstimator):
         self._check_fitted()
         if label not in self.generators_:
             known = f"has {self.counts_[label]} images and was to get none" if label in self.counts_ else "is unknown"
-            if self.sampling_strategy_.get(label):
+            if label in self.failures_:
                 known = "could not be fitted"
             raise ValueError(
                 f"There are generators for the classes {list(self.generators_)}, and class {label!r} {known}. "
@@ -493,6 +529,7 @@ class GAEAugmenter(BaseEstimator):
             "counts": list(self.counts_.items()),
             "names": list(self.class_names_.items()),
             "strategy": list(self.sampling_strategy_.items()),
+            "failures": list(self.failures_.items()),
             "holds training images": any(generator.anchors is not None for generator in self.generators_.values()),
             "generators": [],
         }
@@ -535,6 +572,8 @@ class GAEAugmenter(BaseEstimator):
             self.classes_ = np.array(list(counts))
             self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, header["seed"]
             self.class_names_ = dict(header["names"])
+            # Files of the first versions have none.
+            self.failures_ = dict(header.get("failures", ()))
             self._samplings = 0
             self.generators_ = {}
             for place, (label, own_header) in enumerate(header["generators"]):

@@ -84,7 +84,10 @@ class AugmentedDataset(VisionDataset):
         self.augmenter = augmenter
         self.seed = augmenter.seed_ if seed is None else seed
         if images_to_add is None:
-            images_to_add = resolve_strategy(augmenter.sampling_strategy, labels)
+            # A class that could not be learned stays without.
+            failed = getattr(augmenter, "failures_", {})
+            strategy = resolve_strategy(augmenter.sampling_strategy, labels)
+            images_to_add = {label: number for label, number in strategy.items() if label not in failed}
         if min(images_to_add.values(), default=0) < 0:
             raise ValueError(
                 f"'images_to_add' holds numbers of images, none below 0, and it is {dict(images_to_add)}. "

@@ -169,9 +169,12 @@ class GaussianMixture:
         best, best_criterion, worse = None, float("inf"), 0
         cap = components_for(len(z), self.max_components, self.codes_per_component)
         for components in _numbers(min(self.min_components, cap), cap):
-            mixture = fit_mixture(searched, components, "full", self.regularisation, seed)
-            # The criterion of all codes: more of them support more components.
-            criterion = mixture.bic(standardised)
+            try:
+                mixture = fit_mixture(searched, components, "full", self.regularisation, seed)
+                # The criterion of all codes: more of them support more components.
+                criterion = mixture.bic(standardised)
+            except FloatingPointError:
+                criterion = math.inf
             if criterion < best_criterion:
                 best, best_criterion, worse = mixture, criterion, 0
             else:
@@ -308,9 +311,14 @@ def fit_mixture(
         regularisation: What is added to the variances.
         seed: The seed of the initialisation.
         start: A mixture of the same kind to begin with.
+
+    Raises:
+        FloatingPointError: If codes are not finite, or a covariance is not positive definite.
     """
     from sklearn.mixture import GaussianMixture as Mixture
 
+    if not np.isfinite(z).all():
+        raise FloatingPointError("Codes are not finite numbers: training diverged.")
     mixture = Mixture(
         components,
         covariance_type=covariance,
@@ -323,7 +331,10 @@ def fit_mixture(
     )
     # Threads of k-means add up in an order of their own.
     with single_threaded_libraries(), _CREEPING_ALLOWED:
-        return mixture.fit(z)
+        try:
+            return mixture.fit(z)
+        except ValueError as error:
+            raise FloatingPointError(f"A mixture of {components} could not be fitted to the codes: {error}") from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import torch
@@ -21,7 +21,17 @@ from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
 from .storage import new_images
 from .threads import map_in_threads, use_threads
-from .training import AT_MOST_CHECKED, PREPARED_VALUES, RESOLVED, VALUES_AT_ONCE, TrainingLog, at_once, spread, train
+from .training import (
+    AT_MOST_CHECKED,
+    FLAT,
+    PREPARED_VALUES,
+    RESOLVED,
+    VALUES_AT_ONCE,
+    TrainingLog,
+    at_once,
+    spread,
+    train,
+)
 from .values import ValueScale
 
 Progress = Callable[[float, float | None], None]
@@ -67,6 +77,12 @@ REDRAWS = 20
 INDEXED = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
 """What holds the values of types that CUDA cannot index: its unsigned integers are bytes."""
 
+WORSE = 10
+"""Who ends with an error of more than so many times that of the mean image has learned nothing."""
+
+PARTS_OF_RATE = (1.0, 0.1, 0.01)
+"""The parts of the learning rate that are tried, each after the training diverged with the one before."""
+
 LEARNED_COMPONENTS = 10
 """The components of a mixture that is learned with the network, where ``components="auto"``."""
 
@@ -86,6 +102,8 @@ class FitReport:
             ``None`` where there is no boundary.
         components: The components of the latent density.
         seconds: The time that the fit took.
+        retries: How often the training diverged and was begun again with more careful settings, which the generator
+            then has.
         curve: The error on its way down: after how many epochs it was measured, and what it was, of held-out images
             where there are any, in nats per pixel.
     """
@@ -97,6 +115,7 @@ class FitReport:
     delta_reached: bool | None
     components: int
     seconds: float
+    retries: int = 0
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
 
@@ -164,7 +183,7 @@ class Generator:
 
         Raises:
             ValueError: If there are too few images.
-            FloatingPointError: If training diverged.
+            FloatingPointError: If training diverged, and did so again with smaller learning rates in float32.
         """
         if len(images) < LEAST_IMAGES:
             raise ValueError(f"A generator needs at least {LEAST_IMAGES} images, and there are {len(images)}.")
@@ -174,19 +193,17 @@ class Generator:
         self.shape = tuple(images.shape[1:])
         anchors = images.cpu()
         images = _on(resolve_device(self.settings.device), images)
-        with use_threads(self.settings.n_threads), memory_kept:
-            log, delta = self._train(images, seed, progress)
-        self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
-        self._anchor_codes = None
-        if self.settings.density == "auto" and self._prior is not None:
-            self.density = self._prior
-        else:
-            codes = self.encode(images)
-            self._anchor_codes = None if self.anchors is None else codes.cpu()
-            self.density.fit(codes, seed=derive_seed(seed, "density"))
-            own = isinstance(self.density, GaussianMixture) and self.settings.truncated
-            if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
-                self.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
+        given = self.settings
+        for retries, part in enumerate(PARTS_OF_RATE):
+            if retries:
+                self.settings = replace(given, learning_rate=part * given.learning_rate, precision="float32")
+            try:
+                log, delta = self._learn(images, anchors, seed, progress)
+                break
+            except FloatingPointError:
+                if part == PARTS_OF_RATE[-1]:
+                    self.settings = given
+                    raise
         self.report = FitReport(
             images=len(images),
             epochs=log.epochs,
@@ -195,10 +212,38 @@ class Generator:
             delta_reached=None if delta is None else log.reached,
             components=self.density.components,
             seconds=time.perf_counter() - start,
+            retries=retries,
             curve=tuple(zip(log.checked_after, log.errors, strict=True)),
         )
         self.network.cpu()
         return self
+
+    def _learn(
+        self, images: Tensor, anchors: Tensor, seed: int, progress: Progress
+    ) -> tuple[TrainingLog, float | None]:
+        r"""Trains the network and fits the density, and returns the log and the boundary."""
+        with use_threads(self.settings.n_threads), memory_kept:
+            log, delta = self._train(images, seed, progress)
+            worst = WORSE * max(spread(images[:AT_MOST_CHECKED], self.values), FLAT)
+        if self.model.bounded and log.training_error > worst:
+            raise FloatingPointError(
+                f"The reconstruction error is {log.training_error} in the end, more than {WORSE} times that of the "
+                f"mean image: training diverged. Lower 'learning_rate', which is {self.settings.learning_rate}."
+            )
+        self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
+        self._anchor_codes = None
+        if self.settings.density == "auto" and self._prior is not None:
+            self.density = self._prior
+        else:
+            codes = self.encode(images)
+            if not codes.isfinite().all():
+                raise FloatingPointError("Codes of training images are not finite numbers: training diverged.")
+            self._anchor_codes = None if self.anchors is None else codes.cpu()
+            self.density.fit(codes, seed=derive_seed(seed, "density"))
+            own = isinstance(self.density, GaussianMixture) and self.settings.truncated
+            if own and len(codes) >= LIMITS_FROM * codes.shape[1]:
+                self.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
+        return log, delta
 
     def _train(self, images: Tensor, seed: int, progress: Progress) -> tuple[TrainingLog, float | None]:
         r"""Trains the network until the error is below the boundary, and returns the log and the boundary.

@@ -24,6 +24,12 @@ CHECK_DELTA_EVERY = 5
 RESOLVED = 1e-3
 """The excess error, in nats per pixel, below which nothing is left to learn: some levels of 255 at mid-grey."""
 
+EXPLODED = 10_000
+"""An error of so many times that of the mean image, or more, comes of weights that have run away."""
+
+FLAT = 0.01
+"""The mean image's error, in nats per pixel, of images that hardly differ: it cannot say what is large."""
+
 AT_MOST_CHECKED = 1000
 """The error is measured on at most so many images."""
 
@@ -149,7 +155,7 @@ def train(
         progress: Called with the error at each check.
 
     Raises:
-        FloatingPointError: If the error is no longer a finite number.
+        FloatingPointError: If the error is no longer a finite number, or ten thousand times that of the mean image.
     """
     log = TrainingLog()
     best = None
@@ -172,6 +178,7 @@ def train(
         if schedule == "cosine"
         else torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     )
+    exploded = EXPLODED * max(spread(checked, values), FLAT)
     for epoch in range(1, epochs + 1):
         objective.advance(network, sample, (epoch - 1) / epochs)
         order = rows[torch.randperm(len(rows), generator=generator).to(images.device)]
@@ -188,7 +195,7 @@ def train(
         log.steps += steps_per_epoch
         if epoch % check_every == 0 or epoch == epochs:
             error = mean_excess(network, checked, values, precision)
-            if not math.isfinite(error):
+            if not error < exploded:
                 raise FloatingPointError(
                     f"The reconstruction error is {error} after {epoch} epochs: training diverged. "
                     f"Lower 'learning_rate', which is {learning_rate}."

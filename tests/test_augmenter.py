@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from gae_augment import GAEAugmenter
 from gae_augment.generator import Generator
+from gae_augment.training import spread
 
 
 class Pairs(Dataset):
@@ -69,6 +70,7 @@ def test_defaults_are_those_of_the_public_face():
         "truncated": True,
         "anchored": "auto",
         "sampling_strategy": "auto",
+        "errors": "warn",
         "device": "auto",
         "n_jobs": None,
         "n_threads": 1,
@@ -495,7 +497,7 @@ def plant_a_fault(monkeypatch):
 
 def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmenter, fitted, monkeypatch):
     plant_a_fault(monkeypatch)
-    augmenter = make_augmenter()
+    augmenter = make_augmenter(errors="raise")
     message = r"failed for 1 of 2 classes: class 1: FloatingPointError: a planted fault.* others, \[2\], are kept"
     with pytest.raises(RuntimeError, match=message):
         augmenter.fit(*digits)
@@ -503,6 +505,44 @@ def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmente
     assert torch.equal(augmenter.sample(2, 3, seed=0), fitted.sample(2, 3, seed=0))
     with pytest.raises(ValueError, match=r"class 1 could not be fitted"):
         augmenter.sample(1, 3)
+
+
+def test_class_that_fails_stays_real(digits, make_augmenter, monkeypatch, tmp_path):
+    plant_a_fault(monkeypatch)
+    augmenter = make_augmenter()
+    message = r"failed for 1 of 2 classes: class 1: .*a planted fault\. They get no synthetic images; errors='raise'"
+    with pytest.warns(RuntimeWarning, match=message):
+        augmenter.fit(*digits)
+    assert augmenter.failures_ == {1: "FloatingPointError: a planted fault"}
+    assert augmenter.sampling_strategy_[1] == 0 < augmenter.sampling_strategy_[2]
+    dataset = TensorDataset(*map(torch.tensor, digits))
+    augmenter.save(tmp_path / "file")
+    for one in (augmenter, GAEAugmenter.load(tmp_path / "file")):
+        assert set(one.augment(dataset).images_to_add) == {2}
+        with pytest.raises(ValueError, match=r"class 1 could not be fitted"):
+            one.sample(1, 3)
+    with pytest.warns(RuntimeWarning, match=message):
+        _, y = augmenter.fit_resample(*digits)
+    assert np.bincount(y)[[1, 2]].tolist() == [25, np.bincount(digits[1]).max()]
+
+
+def test_where_no_class_can_be_learned_there_is_an_error(digits, make_augmenter, monkeypatch):
+    plant_a_fault(monkeypatch)
+    with pytest.raises(RuntimeError, match=r"failed for 1 of 1 classes: class 1: FloatingPointError: a planted fault"):
+        make_augmenter(sampling_strategy={1: 30}).fit(*digits)
+
+
+def test_a_training_that_diverges_is_begun_again(digits, make_augmenter):
+    augmenter = make_augmenter(learning_rate=1.0, epochs=20, delta=1e-9)
+    message = r"2 of 2 classes diverged with learning_rate=1\.0, and was begun .* \(class 1: 0\.\d+, class 2: 0\.\d+\)"
+    with pytest.warns(ConvergenceWarning, match=message), pytest.warns(ConvergenceWarning, match="did not come below"):
+        augmenter.fit(*digits)
+    for label, generator in augmenter.generators_.items():
+        assert generator.report.retries in (1, 2)
+        assert generator.settings.learning_rate == pytest.approx(0.1**generator.report.retries)
+        assert generator.settings.precision == "float32"
+        images = torch.tensor(digits[0][digits[1] == label])
+        assert generator.report.reconstruction_error <= 10 * spread(images, generator.values)
 
 
 def test_training_that_diverges_names_the_remedy(digits, make_augmenter):

@@ -7,7 +7,7 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from gae_augment import densities
-from gae_augment.densities import DENSITIES, AncestralMixture, GaussianMixture, StandardNormal, _numbers
+from gae_augment.densities import DENSITIES, AncestralMixture, GaussianMixture, StandardNormal, _numbers, fit_mixture
 from gae_augment.seeding import make_generator
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -206,6 +206,25 @@ def test_likelihood_that_is_no_number_is_an_error(codes, monkeypatch):
     monkeypatch.setattr(SklearnMixture, "bic", lambda self, z: float("nan"))
     with pytest.raises(FloatingPointError, match="likelihood is not a number"):
         GaussianMixture().fit(codes)
+
+
+def test_codes_that_are_not_finite_are_an_error(codes):
+    with pytest.raises(FloatingPointError, match="not finite numbers: training diverged"):
+        fit_mixture(codes.where(codes < codes.max(), torch.nan).numpy(), 2, "diag", 1e-3, 0)
+
+
+def test_numbers_of_components_that_cannot_be_fitted_are_left_out(codes, monkeypatch):
+    fit = SklearnMixture.fit
+
+    def failing(self, z):
+        if self.n_components > 2:
+            raise ValueError("ill-defined empirical covariance")
+        return fit(self, z)
+
+    monkeypatch.setattr(SklearnMixture, "fit", failing)
+    assert GaussianMixture().fit(codes).components == 2
+    with pytest.raises(FloatingPointError, match="No mixture could be fitted"):
+        GaussianMixture(3, min_components=3).fit(codes)
 
 
 def test_unfitted_has_no_components():

@@ -160,9 +160,13 @@ def test_generators_of_other_classes_are_kept(table, monkeypatch):
 
     monkeypatch.setattr(Generator, "fit", failing)
     ours = sampler()
+    with pytest.warns(RuntimeWarning, match=r"class 2: FloatingPointError: training diverged\. They get no synthetic"):
+        _, resampled = ours.fit_resample(X, y)
+    assert list(ours.augmenter_.generators_) == [1]
+    assert np.bincount(resampled)[2] == 10
+    ours = GAESampler(augmenter=sampler().augmenter.set_params(errors="raise"))
     with pytest.raises(RuntimeError, match=r"The generators of the others, .* are kept"):
         ours.fit_resample(X, y)
-    assert list(ours.augmenter_.generators_) == [1]
 
 
 def test_a_class_of_one_row_is_refused(table):
