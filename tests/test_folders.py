@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gae_augment import GAEAugmenter
 from gae_augment.folders import as_pictures, check_output, open_folder
 
 
@@ -78,6 +79,47 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
     (folder / "class0" / "broken.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"broken\.png"):
         open_folder(folder)
+
+
+def damage(folder):
+    r"""Plants three files that are no images, one of which has a good head."""
+    (folder / "class0" / "empty.png").write_bytes(b"")
+    (folder / "class1" / "text.png").write_text("no image")
+    whole = folder / "class1" / "1.png"
+    cut = folder / "class1" / "cut.png"
+    cut.write_bytes(whole.read_bytes()[:-60])
+    return {"empty.png", "text.png", "cut.png"}
+
+
+def test_files_that_cannot_be_read_are_left_out_on_request(tmp_path):
+    folder = folder_of(tmp_path, ["RGB"] * 6)
+    whole = open_folder(folder)
+    planted = damage(folder)
+    with pytest.raises(ValueError, match=r"(empty|text)\.png' cannot be read as one .* --skip-unreadable"):
+        open_folder(folder)
+    with pytest.warns(UserWarning, match="3 of 9 files cannot be read as images, and are left out: ") as caught:
+        dataset = open_folder(folder, skip_unreadable=True)
+    assert all(name in str(caught[0].message) for name in planted)
+    assert dataset.samples == whole.samples
+    assert dataset.targets == whole.targets
+    assert len(dataset) == 6
+
+
+def test_a_file_whose_pixels_are_damaged_is_named_where_it_is_read(tmp_path):
+    folder = folder_of(tmp_path, ["RGB"] * 6)
+    damage(folder)
+    for name in ("empty", "text"):
+        next(folder.rglob(f"{name}.png")).unlink()
+    dataset = open_folder(folder)
+    with pytest.raises(ValueError, match=r"Item 6 of the dataset cannot be read: .*cut\.png' cannot be read as one"):
+        GAEAugmenter(epochs=1, progress=False).fit(dataset)
+
+
+def test_a_class_without_a_readable_file_is_refused(tmp_path):
+    folder = folder_of(tmp_path, ["RGB"] * 2)
+    (folder / "class1" / "1.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no file of class1 in .* can be read"):
+        open_folder(folder, skip_unreadable=True)
 
 
 @pytest.mark.parametrize(

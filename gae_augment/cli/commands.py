@@ -46,6 +46,10 @@ def _augmenter(arguments: Namespace) -> GAEAugmenter:
     )
 
 
+def _open(arguments: Namespace, folder: str, size: tuple[int, int] | None) -> ImageFolder:
+    return open_folder(folder, size=size, skip_unreadable=arguments.skip_unreadable)
+
+
 def _new_file(arguments: Namespace, example: str) -> Path:
     path = Path(arguments.output)
     if path.is_dir():
@@ -109,7 +113,7 @@ def demo(arguments: Namespace) -> Outcome:
 
 def fit(arguments: Namespace) -> Outcome:
     r"""Learns the scarce classes of a folder."""
-    dataset = open_folder(arguments.folder, size=arguments.size)
+    dataset = _open(arguments, arguments.folder, arguments.size)
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
     path = _new_file(arguments, "augmenter.safetensors")
@@ -152,7 +156,7 @@ def sample(arguments: Namespace) -> Outcome:
 
 def balance(arguments: Namespace) -> Outcome:
     r"""Copies a folder, and fills up its scarce classes."""
-    dataset = open_folder(arguments.folder, size=arguments.size)
+    dataset = _open(arguments, arguments.folder, arguments.size)
     if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
         raise ValueError(
             f"The balanced folder is another than the one that is read, and {arguments.output!r} is or lies in "
@@ -181,10 +185,10 @@ def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, Image
     # The size that they were fitted at.
     shapes = [generator.shape[-2:] for generator in augmenter.generators_.values()]
     size = (shapes[0][0], shapes[0][1]) if shapes else None
-    dataset = open_folder(arguments.folder, size=size)
+    dataset = _open(arguments, arguments.folder, size)
     if arguments.held_out is None:
         return augmenter, dataset, None
-    held_out = open_folder(arguments.held_out, size=size)
+    held_out = _open(arguments, arguments.held_out, size)
     if held_out.classes != dataset.classes:
         raise ValueError(
             f"Both folders have the same classes, and {arguments.held_out!r} has {held_out.classes} where "

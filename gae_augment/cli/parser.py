@@ -65,9 +65,13 @@ def make_parser() -> argparse.ArgumentParser:
         type=_size,
         help="bring images to this size, as 64 or 48x64 (height x width); needed where they have several",
     )
+    skipping = _options()
+    skipping.add_argument(
+        "--skip-unreadable", action="store_true", help="leave out files that cannot be read as images"
+    )
     folder = _options()
     folder.add_argument("folder", help="a folder with one sub-folder of images per class")
-    learning = model, seed, device, jobs, kept, dry
+    learning = folder, size, skipping, model, seed, device, jobs, kept, dry
     fitted = _options()
     fitted.add_argument("file", help="what 'gae-augment fit' wrote")
     fitted.add_argument("folder", help="the folder that it was fitted to")
@@ -93,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--output", default="demo", help="folder for result.json and samples.png (default: demo)")
 
-    command = add("fit", "learn the scarce classes of a folder of images", folder, size, *learning)
+    command = add("fit", "learn the scarce classes of a folder of images", *learning)
     command.add_argument("--output", required=True, help="the file to write, such as augmenter.safetensors")
     command.add_argument("--force", action="store_true", help="write over an existing file")
 
@@ -111,8 +115,6 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "balance",
         "copy a folder of images, with synthetic ones where a class has few",
-        folder,
-        size,
         *learning,
         shards,
     )
@@ -123,13 +125,16 @@ def make_parser() -> argparse.ArgumentParser:
         "evaluate",
         "train a classifier with and without synthetic images; tell how faithful and original they are",
         fitted,
+        skipping,
         seed,
         device,
     )
     command.add_argument("--held-out", required=True, help="a folder of the same classes that was not fitted to")
     _training(command, seeds=3, steps="1500")
 
-    command = add("report", "write a page to read about a fitted augmenter and its images", fitted, seed, device)
+    command = add(
+        "report", "write a page to read about a fitted augmenter and its images", fitted, skipping, seed, device
+    )
     command.add_argument(
         "--held-out", help="a folder of the same classes, not fitted to: how faithful and original images are"
     )
