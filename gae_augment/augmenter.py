@@ -556,9 +556,12 @@ class GAEAugmenter(BaseEstimator):
         """
         header, tensors = read_file(path)
         try:
-            parameters = header["parameters"]
+            parameters = dict(header["parameters"])
+            # It would be a place of another machine, which images are written to.
+            parameters.pop("cache_dir", None)
             parameters["model"] = _own_model(parameters["model"], model)
-            counts, strategy = dict(header["counts"]), dict(header["strategy"])
+            counts = {_label(label): int(number) for label, number in header["counts"]}
+            strategy = {_label(label): int(number) for label, number in header["strategy"]}
             if parameters["sampling_strategy"] is None:
                 parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
             for name in ("architecture", "components"):
@@ -569,23 +572,38 @@ class GAEAugmenter(BaseEstimator):
             except ValueError:
                 parameters["device"] = "auto"
             self = cls(**parameters)
+            # What cannot be used would show when it is used.
+            self._settings()
             self.classes_ = np.array(list(counts))
-            self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, header["seed"]
-            self.class_names_ = dict(header["names"])
+            self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, int(header["seed"])
+            self.class_names_ = {label: str(dict(header["names"])[label]) for label in counts}
             # Files of the first versions have none.
-            self.failures_ = dict(header.get("failures", ()))
+            self.failures_ = {_label(label): str(reason) for label, reason in header.get("failures", ())}
             self._samplings = 0
             self.generators_ = {}
             for place, (label, own_header) in enumerate(header["generators"]):
                 prefix = f"{place}."
                 own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
                 own_header["settings"]["device"] = self.device
+                if label not in counts:
+                    raise ValueError(f"there is a generator for class {label!r}, and no such class")
                 self.generators_[label] = Generator.from_state_dict(own_header, own, model)
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
             raise ValueError(
                 f"{os.fspath(path)!r} does not hold a whole augmenter: {type(error).__name__}: {error}. Save it again."
             ) from error
         return self
+
+
+def _label(label: Any) -> Label:
+    r"""Returns a label of a file.
+
+    Raises:
+        ValueError: If it is neither an integer nor text.
+    """
+    if not isinstance(label, int | str):
+        raise ValueError(f"labels are integers or text, and there is {label!r}")
+    return label
 
 
 def _own_model(name: str, model: Model | None) -> str | Model:

@@ -151,7 +151,7 @@ class Checkpoints:
             return Generator.from_state_dict(header, tensors, own)
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
             warnings.warn(f"A checkpoint is damaged, and its class is fitted again. {error}", stacklevel=3)
             return None
 

@@ -222,8 +222,18 @@ class GaussianMixture:
         return {"weights": self.weights, "means": self.means, "cholesky": self.cholesky}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Takes over what :meth:`state_dict` gave."""
-        self.weights, self.means, self.cholesky = state["weights"], state["means"], state["cholesky"]
+        r"""Takes over what :meth:`state_dict` gave.
+
+        Raises:
+            KeyError, ValueError: If that is not a mixture.
+        """
+        weights, means, cholesky = state["weights"], state["means"], state["cholesky"]
+        components, dimension = means.shape if means.ndim == 2 else (0, 0)
+        whole = weights.shape == (components,) and cholesky.shape == (components, dimension, dimension)
+        numbers = all(own.dtype == torch.float64 and bool(own.isfinite().all()) for own in (weights, means, cholesky))
+        if not whole or not numbers or not components or weights.min() < 0 or not weights.sum() > 0:
+            raise ValueError("the tensors of the density are not those of a mixture")
+        self.weights, self.means, self.cholesky = weights, means, cholesky
         return self
 
 

@@ -118,6 +118,29 @@ class FitReport:
     retries: int = 0
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Self:
+        r"""Returns the report that ``dataclasses.asdict`` made plain values of.
+
+        Raises:
+            KeyError, TypeError, ValueError: If they are none.
+        """
+        reached = values["delta_reached"]
+        if reached not in (True, False, None):
+            raise ValueError(f"whether delta was reached is true, false or null, and it is {reached!r}")
+        return cls(
+            images=int(values["images"]),
+            epochs=int(values["epochs"]),
+            reconstruction_error=float(values["reconstruction_error"]),
+            delta=None if values["delta"] is None else float(values["delta"]),
+            delta_reached=reached,
+            components=int(values["components"]),
+            seconds=float(values["seconds"]),
+            # Files of the first versions have neither.
+            retries=int(values.get("retries", 0)),
+            curve=tuple((int(epoch), float(error)) for epoch, error in values.get("curve", ())),
+        )
+
 
 def _on(device: torch.device, images: Tensor) -> Tensor:
     r"""Returns images on a device, in a type that can be indexed there."""
@@ -491,29 +514,39 @@ class Generator:
         """
         self = cls(GeneratorSettings(**{**header["settings"], "model": model or header["settings"]["model"]}))
         self.shape = tuple(int(size) for size in header["shape"])
+        _require(0 < len(self.shape) <= 3 and min(self.shape) > 0, f"images have a shape, and it is {self.shape}")
+        # Networks take no memory until it is known that the tensors are theirs.
         self._build(generator=None)
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}, "codes": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")
             groups[group][rest] = tensor
-        self.network.load_state_dict(groups["network"])
-        self.density.load_state_dict(groups["density"])
-        scale = groups["values"]
-        self.values = ValueScale(
-            header["values"]["kind"],
-            getattr(torch, header["values"]["dtype"]),
-            scale.get("mean"),
-            scale.get("deviation"),
-            scale.get("bounds"),
+        _require(
+            all(tensor.dtype == torch.float32 for tensor in groups["network"].values()), "weights are of type float32"
         )
+        self.network.load_state_dict(groups["network"], assign=True)
+        self.network.requires_grad_(False)
+        self.density.load_state_dict(groups["density"])
+        self.values = ValueScale.from_plain(header["values"], groups["values"], self.shape)
         self.anchors = groups["anchors"].get("images")
-        report = header["report"]
-        # Files of the first versions have no curve.
-        curve = tuple((int(epoch), float(error)) for epoch, error in report.get("curve", ()))
-        self.report = FitReport(**{**report, "curve": curve})
+        if self.anchors is not None:
+            own = len(self.anchors) and tuple(self.anchors.shape[1:]) == self.shape
+            _require(bool(own) and self.anchors.dtype == self.values.dtype, "anchors are images of the class")
+        anchored = self.settings.reach_for(self.shape) is not None
+        _require(self.anchors is None or anchored, "only anchored images have anchors")
+        self.report = FitReport.from_plain(header["report"])
         self.limits = groups["codes"].get("limits")
         dimension = self.settings.latent_dim_for(self.shape)
-        found = [self.density.latent_dim] + ([] if self.limits is None else list(self.limits.shape[1:]))
-        if any(other != dimension for other in found):
-            raise ValueError(f"codes have {dimension} dimensions, and those of the density {found[0]}")
+        _require(
+            self.density.latent_dim == dimension,
+            f"codes have {dimension} dimensions, and those of the density {self.density.latent_dim}",
+        )
+        if self.limits is not None:
+            _require(self.limits.shape == (2, dimension), f"there are limits for each of {dimension} dimensions")
         return self
+
+
+def _require(holds: bool, rule: str) -> None:
+    r"""Raises a ValueError with the rule that the content of a file breaks."""
+    if not holds:
+        raise ValueError(rule)

@@ -283,7 +283,8 @@ def build_autoencoder(
             in a third of the time; ``"conv"``, convolutions of stride 2 down to at most 4x4 pixels and back;
             ``"auto"``, by the shape; or the widths of a fully connected encoder, which the decoder has in reverse.
         stochastic: Whether the encoder gives means and log-variances of codes in place of codes.
-        generator: What the weights are drawn from. Without one they are left unset, to be loaded.
+        generator: What the weights are drawn from. Without one they are on the meta device and take no memory, for
+            ``load_state_dict(…, assign=True)``.
 
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
@@ -298,9 +299,9 @@ def build_autoencoder(
             hidden = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, outputs)
             decoder = _fully_connected_decoder(shape, hidden, latent_dim)
-        network = Autoencoder(encoder, decoder, shape, latent_dim, architecture)
-    network = network.float().to_empty(device="cpu")
+        network = Autoencoder(encoder, decoder, shape, latent_dim, architecture).float()
     if generator is not None:
+        network = network.to_empty(device="cpu")
         _initialise(network, generator)
         # The first output is the mean image and nothing else. Random weights here would leave speckles on the images
         # of a class that is trained for some dozen steps only.
@@ -341,7 +342,8 @@ def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = 
 
     Args:
         widths: The number of inputs, of each hidden layer's units, and of outputs.
-        generator: What the weights are drawn from. Without one they are left unset, to be loaded.
+        generator: What the weights are drawn from. Without one they are on the meta device and take no memory, for
+            ``load_state_dict(…, assign=True)``.
     """
     with torch.device("meta"):
         network = Layers(*_layers(widths))

@@ -2,6 +2,7 @@ r"""Files of plain values and tensors: a JSON header inside a safetensors file, 
 
 __all__ = ["FORMAT_VERSION", "read_file", "write_file", "written_whole"]
 
+import hashlib
 import json
 import os
 import tempfile
@@ -17,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "gae-augment"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 had no checksum."""
 
 SAVED_IN = "The file is saved in a folder that exists, can be written to and has room"
 
@@ -49,10 +51,16 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
         OSError: If the folder does not exist, cannot be written to, or has no room.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "version": str(FORMAT_VERSION), "header": json.dumps(header, default=_plain)}
+    text, own = json.dumps(header, default=_plain), _apart(tensors)
+    metadata = {
+        "format": FORMAT,
+        "version": str(FORMAT_VERSION),
+        "header": text,
+        "checksum": _checksum(text, own),
+    }
     try:
         with written_whole(path) as temporary:
-            save_file(_apart(tensors), temporary, metadata)
+            save_file(own, temporary, metadata)
     except OSError as error:
         raise type(error)(error.errno, f"{error.strerror}. {SAVED_IN}, and this failed for", str(path)) from error
     except SafetensorError as error:
@@ -81,12 +89,29 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"The header of a file holds plain values, and {value!r} is a {type(value).__name__}.")
 
 
+def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
+    r"""Returns the SHA-256 of a header and of all tensors, with their names, types and shapes."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+class _AnotherFileError(ValueError):
+    r"""A file that may be whole, and is none of ours, or of a version to come."""
+
+
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns the header and the tensors of a file that :func:`write_file` wrote.
 
+    Nothing in it is executed, and no more memory is taken than the file has bytes. The checksum tells a file that was
+    damaged, not one that was made to deceive: who uses what is in a file checks it.
+
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, is of another kind, or is of a newer version of the format.
+        ValueError: If the file is truncated, damaged, is of another kind, or is of a newer version of the format.
     """
     path = Path(path)
     if not path.is_file():
@@ -94,20 +119,36 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError(
-                    f"{str(path)!r} is a safetensors file, but not one of gae-augment. "
-                    f"Load files that GAEAugmenter.save wrote."
-                )
-            version = json.loads(metadata["version"])
-            if version > FORMAT_VERSION:
-                raise ValueError(
-                    f"{str(path)!r} has version {version} of the file format, and this gae-augment reads up to "
-                    f"version {FORMAT_VERSION}. Update it: pip install --upgrade gae-augment."
-                )
+            version = _version(path, metadata)
             header = json.loads(metadata["header"])
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
+        if not isinstance(header, dict):
+            raise TypeError("its header is no mapping")
+        if version > 1 and _checksum(metadata["header"], tensors) != metadata["checksum"]:
+            raise ValueError("its checksum is that of another content")
+        return header, tensors
+    except _AnotherFileError:
+        raise
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"{str(path)!r} is truncated, damaged, or not a file of gae-augment: {error}. Save it again."
         ) from error
+
+
+def _version(path: Path, metadata: Mapping[str, str]) -> int:
+    r"""Returns the version of the format that the metadata of a file name.
+
+    Raises:
+        ValueError: If it is none of ours, or a newer one.
+    """
+    if metadata.get("format") != FORMAT:
+        raise _AnotherFileError(
+            f"{str(path)!r} is a safetensors file, but not one of gae-augment. Load files that GAEAugmenter.save wrote."
+        )
+    version = int(metadata["version"])
+    if version > FORMAT_VERSION:
+        raise _AnotherFileError(
+            f"{str(path)!r} has version {version} of the file format, and this gae-augment reads up to "
+            f"version {FORMAT_VERSION}. Update it: pip install --upgrade gae-augment."
+        )
+    return version

@@ -2,9 +2,9 @@ r"""How the values of images are seen by a network, and how its outputs become s
 
 __all__ = ["ValueScale"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -60,6 +60,35 @@ class ValueScale:
         deviation = (moments.squares / moments.n).sqrt().masked_fill(low == high, 0.0)
         bounds = torch.stack([low, high] if dimensions == 2 else [low.min(), high.max()])
         return cls("standardised", dtype, moments.mean, deviation, bounds)
+
+    @classmethod
+    def from_plain(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Self:
+        r"""Returns the scale of a file.
+
+        Args:
+            header: Its kind and its data type.
+            tensors: Its tensors by name, of standardised values.
+            shape: The shape of an image.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is none.
+        """
+        kind: Any = header["kind"]
+        dtype = getattr(torch, header["dtype"], None)
+        if kind not in get_args(Kind) or not isinstance(dtype, torch.dtype):
+            raise ValueError(f"there are no values of kind {kind!r} and type {header['dtype']!r}")
+        levels = dtype in (torch.uint8, torch.bool)
+        if levels != (kind == "levels") or (kind == "unit" and not dtype.is_floating_point) or dtype.is_complex:
+            raise ValueError(f"values of kind {kind!r} are not of type {dtype}")
+        if kind != "standardised":
+            return cls(kind, dtype)
+        mean, deviation, bounds = tensors["mean"], tensors["deviation"], tensors["bounds"]
+        ranges = (2, *shape) if len(shape) == 1 else (2,)
+        if (mean.shape, deviation.shape, bounds.shape) != (shape, shape, ranges) or any(
+            own.dtype != torch.float64 for own in (mean, deviation, bounds)
+        ):
+            raise ValueError(f"the scale is not one of images of shape {shape}")
+        return cls(kind, dtype, mean, deviation, bounds)
 
     @property
     def likelihood(self) -> Likelihood:
