@@ -387,6 +387,8 @@ def image_array(X: Any) -> Tensor:
             if array.dtype == object:
                 # So NumPy has a table whose columns are of several types.
                 array = array.astype(np.float64)
+            if not array.dtype.isnative:
+                array = array.astype(array.dtype.newbyteorder("="))
             # What is mapped into memory stays in its file. Torch has neither read-only memory nor all steps.
             usable = array.flags.writeable and all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
             images = torch.from_numpy(array if usable else np.array(array))

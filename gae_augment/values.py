@@ -44,7 +44,11 @@ class ValueScale:
 
     @classmethod
     def of(cls, images: Tensor | Iterable[Tensor]) -> Self:
-        r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`, or for batches of such."""
+        r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`, or for batches of such.
+
+        Raises:
+            ValueError: If values are so large that their squares are not finite.
+        """
         moments: _Moments | None = None
         for batch in [images] if isinstance(images, Tensor) else images:
             dtype, dimensions = batch.dtype, batch.ndim
@@ -56,10 +60,16 @@ class ValueScale:
         low, high = moments.low, moments.high
         if dtype.is_floating_point and low.min() >= 0 and high.max() <= 1:
             return cls("unit", dtype)
-        # A constant feature has a deviation of rounding errors; it is given back as it came.
+        # A constant feature has a mean and a deviation of rounding errors; it is given back as it came.
+        mean = torch.where(low == high, low, moments.mean)
         deviation = (moments.squares / moments.n).sqrt().masked_fill(low == high, 0.0)
+        if not deviation.isfinite().all():
+            raise ValueError(
+                f"The squares of values are numbers that a float64 can hold, and values lie in [{low.min():g}, "
+                f"{high.max():g}]. Give them in a larger unit."
+            )
         bounds = torch.stack([low, high] if dimensions == 2 else [low.min(), high.max()])
-        return cls("standardised", dtype, moments.mean, deviation, bounds)
+        return cls("standardised", dtype, mean, deviation, bounds)
 
     @classmethod
     def from_plain(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Self:
