@@ -24,7 +24,7 @@ from .datasets import AugmentedDataset
 from .devices import resolve_device
 from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
 from .jobs import Failure, attempt, run_jobs, runs_here
-from .networks import Architecture, resolve_architecture
+from .networks import Architecture
 from .objectives import MODELS, Model
 from .persistence import read_file, write_file
 from .reading import class_names, open_source, read_classes
@@ -71,6 +71,10 @@ class GAEAugmenter(BaseEstimator):
             :math:`t` moves it only so far, or beyond: :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. The training
             images are then kept, and saved with the augmenter, and new images lie nearer to them. ``"auto"`` does so
             for images, with :math:`t = 1.5`, and not for vectors.
+        max_similarity: The largest similarity that a new image may have with a training image of its class: their
+            correlation, in (0, 1], when they are brought to cover, as by
+            :func:`gae_augment.alignment.aligned_nearest`. Closer ones are drawn anew. The training images
+            are then kept, and saved with the augmenter. ``None`` allows all.
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.
         errors: What comes of a class that cannot be learned: with ``"warn"`` it stays without synthetic images, and a
@@ -129,6 +133,7 @@ class GAEAugmenter(BaseEstimator):
         starts: int | Literal["auto"] = "auto",
         truncated: bool = True,
         anchored: bool | float | Literal["auto"] = "auto",
+        max_similarity: float | None = None,
         sampling_strategy: SamplingStrategy = "auto",
         errors: Literal["warn", "raise"] = "warn",
         device: str = "auto",
@@ -152,6 +157,7 @@ class GAEAugmenter(BaseEstimator):
         self.starts = starts
         self.truncated = truncated
         self.anchored = anchored
+        self.max_similarity = max_similarity
         self.sampling_strategy = sampling_strategy
         self.errors = errors
         self.device = device
@@ -177,6 +183,7 @@ class GAEAugmenter(BaseEstimator):
             starts=self.starts,
             truncated=self.truncated,
             anchored=self.anchored,
+            max_similarity=self.max_similarity,
             device=self.device,
             n_threads=self.n_threads,
         )
@@ -225,7 +232,7 @@ class GAEAugmenter(BaseEstimator):
         # with it a class's generator, does not depend on which other classes are scarce.
         images, values = read_classes(read, labels, scarce, self.cache_dir)
         for own in images.values():
-            resolve_architecture(settings.architecture, tuple(own.shape[1:]))
+            settings.check_shape(tuple(own.shape[1:]))
 
         with checkpoints.opened() if checkpoints else nullcontext():
             seed = (checkpoints.seed if checkpoints else resolve_random_state)(self.random_state)
@@ -248,7 +255,7 @@ class GAEAugmenter(BaseEstimator):
                         self.failures_[label] = result.reason
                     else:
                         self.generators_[label] = result
-                        if settings.reach_for(result.shape) is not None:
+                        if settings.keeps_images_of(result.shape):
                             result.anchors = images[label]
                         report = result.report
                         _show(bar, self.class_names_[label], report.reconstruction_error, report.delta)
@@ -587,7 +594,10 @@ class GAEAugmenter(BaseEstimator):
                 own_header["settings"]["device"] = self.device
                 if label not in counts:
                     raise ValueError(f"there is a generator for class {label!r}, and no such class")
-                self.generators_[label] = Generator.from_state_dict(own_header, own, model)
+                generator = Generator.from_state_dict(own_header, own, model)
+                if generator.settings.keeps_images_of(generator.shape) and generator.anchors is None:
+                    raise ValueError(f"the training images of class {label!r} are missing")
+                self.generators_[label] = generator
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
             raise ValueError(
                 f"{os.fspath(path)!r} does not hold a whole augmenter: {type(error).__name__}: {error}. Save it again."

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from .alignment import aligned_nearest
 from .allocation import memory_kept
 from .densities import DENSITIES, GaussianMixture, LatentDensity
 from .devices import resolve_device
@@ -142,6 +143,11 @@ class FitReport:
         )
 
 
+def as_maps(images: Tensor) -> Tensor:
+    r"""Returns images with an axis of channels, with shape :math:`(N, C, H, W)`."""
+    return images if images.ndim == 4 else images.unsqueeze(1)
+
+
 def _on(device: torch.device, images: Tensor) -> Tensor:
     r"""Returns images on a device, in a type that can be indexed there."""
     return images.to(INDEXED.get(images.dtype, images.dtype)).to(device)
@@ -205,11 +211,12 @@ class Generator:
                 is measured; the boundary is ``None`` while it is not known.
 
         Raises:
-            ValueError: If there are too few images.
+            ValueError: If there are too few images, or the settings do not suit them.
             FloatingPointError: If training diverged, and did so again with smaller learning rates in float32.
         """
         if len(images) < LEAST_IMAGES:
             raise ValueError(f"A generator needs at least {LEAST_IMAGES} images, and there are {len(images)}.")
+        self.settings.check_shape(tuple(images.shape[1:]))
         start = time.perf_counter()
         self.values = values or ValueScale.of(images)
         self.limits = None
@@ -253,7 +260,7 @@ class Generator:
                 f"The reconstruction error is {log.training_error} in the end, more than {WORSE} times that of the "
                 f"mean image: training diverged. Lower 'learning_rate', which is {self.settings.learning_rate}."
             )
-        self.anchors = None if self.settings.reach_for(self.shape) is None else anchors
+        self.anchors = anchors if self.settings.keeps_images_of(self.shape) else None
         self._anchor_codes = None
         if self.settings.density == "auto" and self._prior is not None:
             self.density = self._prior
@@ -425,11 +432,52 @@ class Generator:
             n: The number of images.
             seed: What the images depend on, besides the fit.
             out: Where the images are written to, if not to new memory.
+
+        Raises:
+            RuntimeError: If ``max_similarity`` cannot be kept.
         """
-        with use_threads(1):
-            z = self.draw_codes(n, make_generator(seed, "sample"))
+        generator = make_generator(seed, "sample")
         images = self._new(n) if out is None else out
-        return self.decode(z, images) if self.anchors is None else self._decode_anchored(z, self.anchors, images)
+        self._draw(images, generator)
+        most = self.settings.max_similarity
+        if most is None:
+            return images
+        close = self._similarity(images) > most
+        for _ in range(REDRAWS):
+            if not close.any():
+                return images
+            places = close.nonzero().flatten()
+            again = self._draw(self._new(len(places)), generator)
+            # NumPy has all types here, and torch has not.
+            images.numpy()[places.numpy()] = again.numpy()
+            close[places] = self._similarity(again) > most
+        if close.any():
+            raise RuntimeError(
+                f"New images are to have a similarity of at most {most:g} with every training image, and after "
+                f"{REDRAWS} more draws {int(close.sum())} of {n} have not. Raise 'max_similarity', or 'anchored', "
+                f"which moves images away from those that they come from, or leave the class without new images."
+            )
+        return images
+
+    def _draw(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        r"""Writes new images to a tensor, and returns it."""
+        with use_threads(1):
+            z = self.draw_codes(len(images), generator)
+        if self.settings.reach_for(self.shape) is None or self.anchors is None:
+            return self.decode(z, images)
+        return self._decode_anchored(z, self.anchors, images)
+
+    def _similarity(self, images: Tensor) -> Tensor:
+        r"""Returns the correlation of images with the training image that each is most like, in the end of moving."""
+        assert self.anchors is not None
+        training = as_maps(self.values.to_network(_on(torch.device("cpu"), self.anchors)))
+
+        def of(part: slice) -> Tensor:
+            made = self.values.to_network(_on(torch.device("cpu"), images[part]))
+            return 1 - aligned_nearest(as_maps(made), training)[0]
+
+        most = at_once(DECODED_AT_ONCE, self.shape)
+        return torch.cat([own for _, own in _side_by_side(of, len(images), most, torch.device("cpu"))])
 
     def draw_codes(self, n: int, generator: torch.Generator) -> Tensor:
         r"""Returns :math:`n` new codes, with shape :math:`(n, d)`.
@@ -532,8 +580,8 @@ class Generator:
         if self.anchors is not None:
             own = len(self.anchors) and tuple(self.anchors.shape[1:]) == self.shape
             _require(bool(own) and self.anchors.dtype == self.values.dtype, "anchors are images of the class")
-        anchored = self.settings.reach_for(self.shape) is not None
-        _require(self.anchors is None or anchored, "only anchored images have anchors")
+        keeps = self.settings.keeps_images_of(self.shape)
+        _require(self.anchors is None or keeps, "only generators that need training images have them")
         self.report = FitReport.from_plain(header["report"])
         self.limits = groups["codes"].get("limits")
         dimension = self.settings.latent_dim_for(self.shape)

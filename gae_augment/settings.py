@@ -59,6 +59,7 @@ class GeneratorSettings:
     starts: int | Literal["auto"] = "auto"
     truncated: bool = True
     anchored: bool | float | Literal["auto"] = "auto"
+    max_similarity: float | None = None
     device: str = "auto"
     n_threads: int = 1
 
@@ -117,6 +118,13 @@ class GeneratorSettings:
                     f"number above 0 and at most {FARTHEST:g}, and it is {self.anchored!r}."
                 )
             object.__setattr__(self, "anchored", float(self.anchored))
+        if self.max_similarity is not None:
+            if not isinstance(self.max_similarity, Real) or not 0 < float(self.max_similarity) <= 1:
+                raise ValueError(
+                    f"'max_similarity' is None, or the largest correlation of a new image with a training image, a "
+                    f"number above 0 and at most 1, and it is {self.max_similarity!r}. 0.95 is a good first choice."
+                )
+            object.__setattr__(self, "max_similarity", float(self.max_similarity))
         if self.device != "auto":
             try:
                 torch.empty(0, device=torch.device(self.device))
@@ -172,3 +180,15 @@ class GeneratorSettings:
             return REACH if len(shape) > 1 else None
         # True is 1.0, all the way.
         return float(self.anchored) or None
+
+    def keeps_images_of(self, shape: tuple[int, ...]) -> bool:
+        r"""Returns whether a generator of data of a shape keeps the training images."""
+        return self.reach_for(shape) is not None or self.max_similarity is not None
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        r"""Raises a ValueError if the settings do not suit data of a shape."""
+        resolve_architecture(self.architecture, shape)
+        if self.max_similarity is not None and len(shape) == 1:
+            raise ValueError(
+                f"'max_similarity' compares images, and these are vectors of {shape[0]} features. Leave it out."
+            )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import joblib
 import numpy as np
@@ -69,6 +70,7 @@ def test_defaults_are_those_of_the_public_face():
         "starts": "auto",
         "truncated": True,
         "anchored": "auto",
+        "max_similarity": None,
         "sampling_strategy": "auto",
         "errors": "warn",
         "device": "auto",
@@ -524,6 +526,20 @@ def test_class_that_fails_stays_real(digits, make_augmenter, monkeypatch, tmp_pa
     with pytest.warns(RuntimeWarning, match=message):
         _, y = augmenter.fit_resample(*digits)
     assert np.bincount(y)[[1, 2]].tolist() == [25, np.bincount(digits[1]).max()]
+
+
+def test_two_fits_at_the_same_time_do_not_disturb_each_other(digits, make_augmenter):
+    def made(seed):
+        augmenter = make_augmenter(random_state=seed, epochs=10).fit(*digits)
+        return [augmenter.sample(label, 5, seed=seed) for label in (1, 2)]
+
+    alone = [made(seed) for seed in range(4)]
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(made, range(4)))
+    assert all(map(torch.equal, sum(alone, []), sum(together, [])))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
 
 
 def test_where_no_class_can_be_learned_there_is_an_error(digits, make_augmenter, monkeypatch):

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from gae_augment.augmenter import Generator
 from gae_augment.persistence import read_file
 from gae_augment.seeding import make_generator
 
-# Four classes that get a generator, and one that does not.
+# Some classes that get a generator, and one that does not.
 FIT = """
 import sys
 import torch
@@ -24,11 +25,12 @@ from gae_augment import GAEAugmenter
 from gae_augment.seeding import make_generator
 
 if __name__ == "__main__":
-    folder, n_jobs, file = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
-    sizes = {0: 60, 1: 20, 2: 24, 3: 28, 4: 32}
+    folder, n_jobs, file, classes = sys.argv[1], eval(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    sizes = {0: 60} | {label: 16 + 4 * label for label in range(1, classes + 1)}
     y = torch.repeat_interleave(torch.tensor(list(sizes)), torch.tensor(list(sizes.values())))
     X = torch.rand(len(y), 12, 12, generator=make_generator(0))
     augmenter = GAEAugmenter(epochs=40, delta=1e-9, random_state=0, progress=False, n_jobs=n_jobs)
+    print("begins", flush=True)
     augmenter.fit(X, y, checkpoint_dir=None if folder == "-" else folder)
     augmenter.save(file)
 """
@@ -44,9 +46,10 @@ def start(tmp_path):
     script = tmp_path / "fit.py"
     script.write_text(FIT)
 
-    def start(folder, file, n_jobs=None):
-        command = [sys.executable, "-W", "ignore", script, folder, repr(n_jobs), file]
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    def start(folder, file, n_jobs=None, classes=4):
+        command = [sys.executable, "-W", "ignore", script, folder, repr(n_jobs), file, str(classes)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, **pipes, start_new_session=True)
 
     return start
 
@@ -192,6 +195,31 @@ def test_a_fit_that_is_killed_goes_on(start, tmp_path, n_jobs):
     assert len(kept(folder)) == 4
     assert not list(folder.glob(".*.safetensors.*"))
     assert digest(GAEAugmenter.load(tmp_path / "out")) == digest(GAEAugmenter.load(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_random_moments(start, tmp_path):
+    classes, moments, kills, fits = 10, random.Random(0), 0, 0
+    finish(start("-", tmp_path / "whole", classes=classes))
+    whole = digest(GAEAugmenter.load(tmp_path / "whole"))
+    while kills < 30:
+        fits += 1
+        folder, done = tmp_path / f"kept{fits}", {}
+        folder.mkdir()
+        while len(done) < classes and kills < 30:
+            process = start(folder, tmp_path / "out", classes=classes)
+            assert process.stdout.readline() == "begins\n"
+            time.sleep(moments.uniform(0, 1))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            assert done.items() <= kept(folder).items()
+            done = kept(folder)
+        finish(start(folder, tmp_path / "out", classes=classes))
+        assert done.items() <= kept(folder).items()
+        assert len(kept(folder)) == classes
+        assert digest(GAEAugmenter.load(tmp_path / "out")) == whole
+    print(f"{kills} kills of {fits} fits")
 
 
 def test_two_processes_with_one_folder_do_the_work_once(start, tmp_path):

@@ -26,6 +26,30 @@ def test_planted_copies_are_flagged_and_head_the_list():
     assert found.fraction == found.flagged / 200
 
 
+def test_a_copy_that_is_moved_is_found_when_images_are_aligned():
+    images = torch.from_numpy(load_digits().images).float()[:, None] / 16
+    order = torch.randperm(len(images), generator=make_generator(0))
+    train, held_out, honest = images[order[:1500]].split(500)
+    moved = train[:100].roll(1, dims=3)
+    by_pixels, aligned = (memorisation(train, held_out, moved, distance=name) for name in ("pixels", "aligned"))
+    assert by_pixels.fraction < 0.2
+    assert aligned.fraction > 0.95
+    assert aligned.worst[0][:2] == (aligned.worst[0][0], aligned.worst[0][0])
+    assert memorisation(train, held_out, honest, distance="aligned").fraction < 0.03
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"distance": "euclidean"}, "'distance' is 'pixels' or 'aligned', and it is 'euclidean'"),
+        ({"distance": "aligned", "features": torch.flatten}, "aligned by their pixels, and 'features' are given"),
+    ],
+)
+def test_distances_that_there_are_not(options, message):
+    with pytest.raises(ValueError, match=message):
+        memorisation(samples(5, 1), samples(5, 2), samples(5, 3), **options)
+
+
 def test_copies_are_flagged_even_among_held_out_copies():
     train = samples(50, "train")
     found = memorisation(train, train[:20], train[20:30])

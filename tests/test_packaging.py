@@ -16,7 +16,7 @@ FOLDERS = {"gae_augment": ROOT / "gae_augment", "gae_augment.integrations": ROOT
 # From the bottom up, as in the design: a module imports from lower rows alone.
 ROWS = (
     ("devices", "jobs", "likelihoods", "threads", "version"),
-    ("allocation", "storage", "values"),
+    ("alignment", "allocation", "storage", "values"),
     ("longtail", "networks", "persistence", "reading", "samplers", "seeding", "strategy", "teachers"),
     ("densities", "evaluation", "datasets", "folders"),
     ("objectives",),

@@ -4,12 +4,15 @@ __all__ = ["Memorisation", "memorisation"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from ..alignment import aligned_nearest
 from .images import checked_images, to_unit
+
+Distance = Literal["pixels", "aligned"]
 
 AT_ONCE = 2000
 """The images on each side of a matrix of distances."""
@@ -83,6 +86,7 @@ def memorisation(
     *,
     worst: int = 10,
     quantile: float = 0.01,
+    distance: Distance = "pixels",
     features: Callable[[Tensor], Tensor] | None = None,
 ) -> Memorisation:
     r"""Returns how many synthetic images are suspiciously close to a training image.
@@ -93,7 +97,8 @@ def memorisation(
     held-out ones, a fraction of :math:`r / (H + 1)` of them, about :math:`q`, would be flagged by chance.
 
     The distance of two images is the root of the mean squared difference of their pixels in [0, 1], or of their
-    features.
+    features. It finds copies and noisy ones. A copy that is moved by a pixel or brightened is far from its original by
+    that; ``distance="aligned"`` finds it.
 
     Args:
         train: The images that the generator was trained on, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
@@ -101,6 +106,8 @@ def memorisation(
         synthetic: The synthetic images.
         worst: How many of the closest pairs to list.
         quantile: The quantile :math:`q`, above 0 and below 1.
+        distance: ``"pixels"``, or ``"aligned"`` for :func:`gae_augment.alignment.aligned_nearest`, one less
+            the correlation of images that are brought to cover, which takes some seconds for thousands of images.
         features: What maps images to vectors, with shape :math:`(N, D)`, such as
             :class:`gae_augment.evaluation.ClassifierFeatures`; without it, their pixels.
 
@@ -111,26 +118,34 @@ def memorisation(
         raise ValueError(f"'quantile' is above 0 and below 1, and it is {quantile}. 0.01 is a good first choice.")
     if worst < 0:
         raise ValueError(f"'worst' is at least 0, and it is {worst}. 0 lists no pairs.")
+    if distance not in get_args(Distance):
+        raise ValueError(f"'distance' is 'pixels' or 'aligned', and it is {distance!r}.")
+    if distance == "aligned" and features is not None:
+        raise ValueError("Images are aligned by their pixels, and 'features' are given. Leave one of them out.")
     train = checked_images(train, "train")
     held_out = checked_images(held_out, "held_out", like=train)
     synthetic = checked_images(synthetic, "synthetic", like=train)
 
+    def found(images: Tensor) -> tuple[Tensor, Tensor]:
+        if distance == "aligned":
+            return aligned_nearest(to_unit(images).cpu(), to_unit(train).cpu())
+        return nearest(vectors(images), vectors(train))
+
     def vectors(images: Tensor) -> Tensor:
         return (to_unit(images) if features is None else features(images)).flatten(start_dim=1).cpu()
 
-    points = vectors(train)
-    held_out_distance, _ = nearest(vectors(held_out), points)
-    distance, index = nearest(vectors(synthetic), points)
+    held_out_distance, _ = found(held_out)
+    distances, index = found(synthetic)
     rank = int(quantile * (len(held_out) - 1)) + 1
     threshold = held_out_distance.kthvalue(rank).values.item()
-    flagged = int((distance <= threshold).sum())
-    first = distance.argsort(stable=True)[:worst]
+    flagged = int((distances <= threshold).sum())
+    first = distances.argsort(stable=True)[:worst]
     return Memorisation(
         flagged=flagged,
         fraction=flagged / len(synthetic),
         expected_fraction=rank / (len(held_out) + 1),
         threshold=threshold,
         nearest_index=index,
-        nearest_distance=distance,
-        worst=tuple(zip(first.tolist(), index[first].tolist(), distance[first].tolist(), strict=True)),
+        nearest_distance=distances,
+        worst=tuple(zip(first.tolist(), index[first].tolist(), distances[first].tolist(), strict=True)),
     )
