@@ -1,4 +1,4 @@
-r"""``python -m benchmarks.long_use``: what a process holds that fits and draws again and again: memory, files, threads."""
+r"""``python -m benchmarks.long_use``: what a process that fits and draws for long holds: memory, files, threads."""
 
 import argparse
 import csv
