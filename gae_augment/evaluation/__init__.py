@@ -6,6 +6,7 @@ from .fidelity import fidelity
 from .fraction import FractionChoice, choose_synthetic_fraction
 from .gain import ClassifierGain, Difference, classifier_gain, imbalance_metrics
 from .lipschitz import local_lipschitz
+from .membership import Membership, membership
 from .memorisation import Memorisation, memorisation
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "FeatureExtractor",
     "FractionChoice",
     "InceptionFeatures",
+    "Membership",
     "Memorisation",
     "choose_synthetic_fraction",
     "classifier_gain",
@@ -23,6 +25,7 @@ __all__ = [
     "imbalance_metrics",
     "inception_weights",
     "local_lipschitz",
+    "membership",
     "memorisation",
     "train_classifier",
 ]

@@ -13,6 +13,7 @@ from ..alignment import aligned_nearest
 from .images import checked_images, to_unit
 
 Distance = Literal["pixels", "aligned"]
+"""The distances of images."""
 
 AT_ONCE = 2000
 """The images on each side of a matrix of distances."""
@@ -79,6 +80,12 @@ def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(distances), torch.cat(indices)
 
 
+def check_distance(distance: str) -> None:
+    r"""Raises a ValueError unless a distance is one of those that there are."""
+    if distance not in get_args(Distance):
+        raise ValueError(f"'distance' is 'pixels' or 'aligned', and it is {distance!r}.")
+
+
 def memorisation(
     train: Tensor,
     held_out: Tensor,
@@ -118,8 +125,7 @@ def memorisation(
         raise ValueError(f"'quantile' is above 0 and below 1, and it is {quantile}. 0.01 is a good first choice.")
     if worst < 0:
         raise ValueError(f"'worst' is at least 0, and it is {worst}. 0 lists no pairs.")
-    if distance not in get_args(Distance):
-        raise ValueError(f"'distance' is 'pixels' or 'aligned', and it is {distance!r}.")
+    check_distance(distance)
     if distance == "aligned" and features is not None:
         raise ValueError("Images are aligned by their pixels, and 'features' are given. Leave one of them out.")
     train = checked_images(train, "train")

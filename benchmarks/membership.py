@@ -1,0 +1,121 @@
+r"""``python -m benchmarks.membership``: what synthetic images tell of who was trained on, by model and class size."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from tqdm.auto import tqdm
+
+from gae_augment import MODELS
+from gae_augment.evaluation import membership
+from gae_augment.generator import Generator
+from gae_augment.seeding import derive_seed, make_generator
+from gae_augment.settings import GeneratorSettings
+
+from .data import load_images
+from .machine import device_name, versions
+from .records import RecordTable
+from .tables import markdown
+
+RESULTS = Path(__file__).resolve().parent / "results" / "membership"
+
+DATASETS = ("mnist", "fashion_mnist")
+
+SIZES = (10, 30, 100, 300, 1000)
+
+OTHERS = 1000
+"""The images that were not trained on."""
+
+SYNTHETIC = 1000
+"""The synthetic images that get out."""
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Attack:
+    r"""What an attack on one generator came to; the class is the seed's."""
+
+    dataset: str
+    model: str
+    anchored: str
+    images: int
+    seed: int
+    advantage: float
+    area: float
+    distance_ratio: float
+    device: str
+    versions: str
+
+
+def measure(dataset: str, model: str, anchored: str, images: int, seed: int, data_root: Path, cache: Path) -> Attack:
+    r"""Trains a generator, and attacks it."""
+    data = load_images(dataset, data_root, cache)
+    own = data.train[0][data.train[1] == seed % CLASSES]
+    own = own[torch.randperm(len(own), generator=make_generator(seed, "parts"))]
+    members, others = own[:images], own[images : images + OTHERS]
+    settings = GeneratorSettings(model=model, anchored="auto" if anchored == "yes" else False)
+    synthetic = Generator(settings).fit(members, seed=derive_seed(seed, model)).sample(SYNTHETIC, seed=seed)
+    found = membership(members, others, synthetic)
+    machine = device_name(torch.device("cpu")), versions("torch", "scikit-learn")
+    figures = [round(value, 4) for value in (found.advantage, found.area, found.distance_ratio)]
+    return Attack(dataset, model, anchored, images, seed, *figures, *machine)
+
+
+def report(attacks: Sequence[Attack]) -> str:
+    r"""Returns a table: the mean advantage over data sets and seeds, in percent, and its standard error."""
+    lines = []
+    for model in MODELS:
+        for anchored in ("yes", "no"):
+            cells = []
+            for images in SIZES:
+                found = [
+                    100 * one.advantage
+                    for one in attacks
+                    if (one.model, one.anchored, one.images) == (model, anchored, images)
+                ]
+                error = f" ± {stdev(found) / len(found) ** 0.5:.1f}" if len(found) > 1 else ""
+                cells.append(f"{fmean(found):.1f}{error}" if found else "")
+            if any(cells):
+                lines.append([f"`{model}`", anchored, *cells])
+    machines = dict.fromkeys(f"{one.device}, {one.versions}" for one in attacks)
+    head = ("model", "anchored", *(f"{images} images" for images in SIZES))
+    return "\n".join([markdown(head, lines), *(f"- {machine}" for machine in machines), ""])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    r"""Attacks every generator; what stands in the results is not done again."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.membership", description=__doc__)
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=list(SIZES))
+    parser.add_argument("--anchored", nargs="+", choices=("yes", "no"), default=["no", "yes"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data-root", type=Path, required=True, help="where torchvision's data sets lie")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded images are kept")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    table = RecordTable(options.output / "attacks.csv", Attack, ("dataset", "model", "anchored", "images", "seed"))
+    plans = [
+        (dataset, model, anchored, images, seed)
+        for dataset in options.datasets
+        for seed in range(options.seeds)
+        for anchored in options.anchored
+        for images in options.sizes
+        for model in options.models
+        if (dataset, model, anchored, str(images), str(seed)) not in table.records
+    ]
+    for dataset, model, anchored, images, seed in tqdm(plans, unit="attack"):
+        table.add(measure(dataset, model, anchored, images, seed, options.data_root, options.cache))
+    remarks = options.output / "REMARKS.md"
+    text = f"{remarks.read_text()}\n" if remarks.is_file() else ""
+    table_text = report(list(table.records.values()))
+    (options.output / "REPORT.md").write_text(f"# Who was trained on\n\n{text}{table_text}")
+    print(table_text)
+
+
+if __name__ == "__main__":
+    main()
