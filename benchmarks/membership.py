@@ -60,9 +60,18 @@ def measure(dataset: str, model: str, anchored: str, images: int, seed: int, dat
     settings = GeneratorSettings(model=model, anchored="auto" if anchored == "yes" else False)
     synthetic = Generator(settings).fit(members, seed=derive_seed(seed, model)).sample(SYNTHETIC, seed=seed)
     found = membership(members, others, synthetic)
-    machine = device_name(torch.device("cpu")), versions("torch", "scikit-learn")
-    figures = [round(value, 4) for value in (found.advantage, found.area, found.distance_ratio)]
-    return Attack(dataset, model, anchored, images, seed, *figures, *machine)
+    return Attack(
+        dataset,
+        model,
+        anchored,
+        images,
+        seed,
+        advantage=round(found.advantage, 4),
+        area=round(found.area, 4),
+        distance_ratio=round(found.distance_ratio, 4),
+        device=device_name(torch.device("cpu")),
+        versions=versions("torch", "scikit-learn"),
+    )
 
 
 def report(attacks: Sequence[Attack]) -> str:
