@@ -61,7 +61,7 @@ def picture(rows: list[dict[str, int | str]], path: Path) -> None:
         own = [row for row in rows if row["what"] == what]
         axis.plot([int(row["number"]) for row in own], [int(row["memory"]) / 1024 for row in own])
         axis.set_xlabel(f"{what}s")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.2 * max(int(row["memory"]) for row in rows) / 1024)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("memory in MB")
     figure.savefig(path, dpi=100)
