@@ -592,7 +592,7 @@ class GAEAugmenter(BaseEstimator):
                 prefix = f"{place}."
                 own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
                 own_header["settings"]["device"] = self.device
-                if label not in counts:
+                if _label(label) not in counts:
                     raise ValueError(f"there is a generator for class {label!r}, and no such class")
                 generator = Generator.from_state_dict(own_header, own, model)
                 if generator.settings.keeps_images_of(generator.shape) and generator.anchors is None:
