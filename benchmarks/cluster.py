@@ -23,7 +23,7 @@ from gae_augment import GAEAugmenter
 
 from .machine import device_name, versions
 from .records import RecordTable
-from .tables import markdown
+from .tables import markdown, write_report
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cluster"
 
@@ -165,10 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{len(plans) - len(missing)} of {len(plans)} runs are in {table.path}.")
     for size, number in tqdm(missing, unit="run"):
         table.add(*measure(size, number))
-    remarks = options.output / "REMARKS.md"
-    text = f"{remarks.read_text()}\n" if remarks.is_file() else ""
     table_text = report(list(table.records.values()))
-    (options.output / "REPORT.md").write_text(f"# Fits on a cluster\n\n{text}{table_text}")
+    write_report(options.output, "Fits on a cluster", table_text)
     print(table_text)
 
 

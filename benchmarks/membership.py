@@ -18,7 +18,7 @@ from gae_augment.settings import GeneratorSettings
 from .data import load_images
 from .machine import device_name, versions
 from .records import RecordTable
-from .tables import markdown
+from .tables import markdown, write_report
 
 RESULTS = Path(__file__).resolve().parent / "results" / "membership"
 
@@ -119,10 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     for dataset, model, anchored, images, seed in tqdm(plans, unit="attack"):
         table.add(measure(dataset, model, anchored, images, seed, options.data_root, options.cache))
-    remarks = options.output / "REMARKS.md"
-    text = f"{remarks.read_text()}\n" if remarks.is_file() else ""
     table_text = report(list(table.records.values()))
-    (options.output / "REPORT.md").write_text(f"# Who was trained on\n\n{text}{table_text}")
+    write_report(options.output, "Who was trained on", table_text)
     print(table_text)
 
 

@@ -27,7 +27,7 @@ from gae_augment.integrations.imblearn import GAESampler
 
 from .machine import device_name, versions
 from .records import RecordTable
-from .tables import markdown, signed
+from .tables import markdown, signed, write_report
 
 RESULTS = Path(__file__).resolve().parent / "results" / "tabular"
 
@@ -181,9 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
             except ValueError as error:
                 # ADASYN cannot do without neighbours of other classes.
                 tqdm.write(f"{dataset}, {sampler}, seed {seed}: {error}")
-    remarks = options.output / "REMARKS.md"
-    text = f"{remarks.read_text()}\n" if remarks.is_file() else ""
-    (options.output / "REPORT.md").write_text(f"# Tables\n\n{text}{report(list(table.records.values()))}")
+    write_report(options.output, "Tables", report(list(table.records.values())))
     print(report([run for run in table.records.values() if run.dataset in options.datasets]))
 
 
