@@ -217,17 +217,21 @@ class GAEAugmenter(BaseEstimator):
         strategy = resolve_strategy(self.sampling_strategy, labels)
         counts = count_labels(labels)
         scarce = [label for label, number in strategy.items() if number]
+        names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
         for label in scarce:
             if counts[label] < LEAST_IMAGES:
+                name = f"{label!r} ({names[label]})" if names.get(label, str(label)) != str(label) else f"{label!r}"
                 raise ValueError(
-                    f"Class {label!r} has {counts[label]} image, and a generator needs at least {LEAST_IMAGES}. "
-                    f"Leave it out of 'sampling_strategy', or merge it with another class."
+                    f"Class {name} has {counts[label]} image, and a generator needs at least {LEAST_IMAGES}. Give it "
+                    f"more images, leave it out of 'sampling_strategy', or merge it with another class."
                 )
         if self.errors not in ("warn", "raise"):
             raise ValueError(f"'errors' is 'warn' or 'raise', and it is {self.errors!r}.")
-        if self.n_jobs == 0:
-            raise ValueError("'n_jobs' is the number of classes fitted at the same time, and it is 0. Use None or 1.")
-        names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
+        if self.n_jobs is not None and (not isinstance(self.n_jobs, int | np.integer) or self.n_jobs == 0):
+            raise ValueError(
+                f"'n_jobs' is the number of classes fitted at the same time, and it is {self.n_jobs!r}. Use None or 1, "
+                f"or -1 for one per core."
+            )
         # All of them, although only scarce classes are learned: every image is checked, and the scale of the values,
         # with it a class's generator, does not depend on which other classes are scarce.
         images, values = read_classes(read, labels, scarce, self.cache_dir)

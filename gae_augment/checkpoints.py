@@ -38,6 +38,8 @@ def checked_folder(folder: str | os.PathLike[str], name: str) -> Path:
     Raises:
         OSError: If it cannot be made or written to. That shows now, and not after a long fit.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"{name!r} is the path of a folder, and it is {folder!r}.")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -149,7 +149,8 @@ def _read_item(dataset: Any, index: int) -> tuple[Any, Any]:
         item = dataset[index]
     except Exception as error:
         raise ValueError(
-            f"Item {index} of the dataset cannot be read: {type(error).__name__}: {error}. Mend or remove it."
+            f"Item {index} of the dataset cannot be read: {type(error).__name__}: {str(error).rstrip('.')}. Mend or "
+            f"remove it."
         ) from error
     if not isinstance(item, tuple | list) or len(item) != 2:
         raise ValueError(
@@ -500,6 +501,11 @@ def open_source(X: Any, y: Any = None) -> tuple[np.ndarray, Callable[[Iterable[i
     Raises:
         TypeError, ValueError: As :func:`read_labels`, or as :func:`image_array` and :func:`label_array`.
     """
+    if y is None and isinstance(X, list | tuple):
+        raise TypeError(
+            f"A {type(X).__name__} is an array of images, and comes with its labels: fit(X, y). Pairs of image and "
+            f"label are a dataset, an object with __getitem__ and __len__ such as TensorDataset(images, labels)."
+        )
     if isinstance(X, Tensor | list | tuple) or (hasattr(X, "__array__") and not isinstance(X, Dataset)):
         images = image_array(X)
         return label_array(y, len(images)), lambda indices: images[torch.as_tensor(np.asarray(indices))]

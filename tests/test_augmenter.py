@@ -628,7 +628,7 @@ def with_value(X, value):
 
 
 BAD_DATA = {
-    "one image": (lambda X, y: (X[:11], y[:11]), r"Class 2 has 1 image, and .* at least 2\. Leave it out"),
+    "one image": (lambda X, y: (X[:11], y[:11]), r"Class 2 has 1 image, and .* at least 2\. Give it more"),
     "one image, dataset": (lambda X, y: (Pairs(X[:11], y[:11]), None), r"Class 2 has 1 image, .* at least 2"),
     "one class": (lambda X, y: (X, y * 0), r"more than 1 class\. Got 1 class"),
     "one class, dataset": (lambda X, y: (Pairs(X, y * 0), None), r"more than 1 class\. Got 1 class"),

@@ -13,10 +13,13 @@ EPILOG = "Status 0: done; 1: something that you can mend, told in a line; 2: wro
 
 
 def _whole(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, and it is {text}")
-    return value
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    return -1 if text == "-1" else _whole(text)
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -44,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     seed.add_argument("--seed", type=int, default=0, help="what everything random depends on (default: 0)")
     jobs = _options()
     jobs.add_argument(
-        "--jobs", type=int, help="classes, or shards, that are worked on at a time (default: one per core)"
+        "--jobs", type=_jobs, help="classes, or shards, that are worked on at a time (default: one per core)"
     )
     model = _options()
     model.add_argument("--model", default="gae", choices=list(MODELS), help="the generative model (default: gae)")
