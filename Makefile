@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
+TEST ?= -m "not slow"
 BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help
@@ -10,7 +11,7 @@ BENCH ?= -m "not slow"
 
 help:
 	@echo "make demo    long-tailed digits, a classifier with and without synthetic images (DEMO='--dataset ...' for others)"
-	@echo "make test    the test suite with coverage"
+	@echo "make test    the test suite with coverage (TEST='-m slow --no-cov' for what takes minutes: kills and fuzzing)"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    the documentation, in docs/_build"
 	@echo "make bench   speed, beside references (BENCH='-k sample' for some of it, BENCH='-m slow' for what takes minutes)"
@@ -26,7 +27,7 @@ demo: .venv/installed
 	$(BIN)/gae-augment demo $(DEMO)
 
 test: .venv/installed
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --cov --cov-report=term $(TEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -759,7 +759,6 @@ def test_needs_lightning(monkeypatch):
         importlib.import_module("gae_augment.integrations.lightning")
 
 
-@pytest.mark.slow
 def test_ranks_share_one_plan(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
