@@ -773,7 +773,7 @@ def test_ranks_share_one_plan(tmp_path):
             seen, fits = [], []
             get, fit = AugmentedDataset.__getitems__, GAEAugmenter.fit
             AugmentedDataset.__getitems__ = lambda self, chosen: (seen.extend(chosen), get(self, chosen))[1]
-            GAEAugmenter.fit = lambda self, *args: (fits.append(1), fit(self, *args))[1]
+            GAEAugmenter.fit = lambda self, *args, **options: (fits.append(1), fit(self, *args, **options))[1]
 
             augmenter = GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
             result = {}
