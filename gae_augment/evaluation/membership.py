@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..alignment import aligned_nearest
 from .images import checked_images, to_unit
-from .memorisation import Distance, check_distance, nearest
+from .memorisation import Distance, check_distance, nearest_by
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,7 @@ def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: 
     points = to_unit(synthetic).cpu()
 
     def away(images: Tensor) -> Tensor:
-        own = to_unit(images).cpu()
-        found = aligned_nearest(own, points) if distance == "aligned" else nearest(own.flatten(1), points.flatten(1))
-        return found[0].double()
+        return nearest_by(distance, to_unit(images).cpu(), points)[0].double()
 
     inside, outside = away(members), away(others)
     halves = [(inside[start::2], outside[start::2]) for start in (0, 1)]

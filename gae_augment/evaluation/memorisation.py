@@ -80,6 +80,19 @@ def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(distances), torch.cat(indices)
 
 
+def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns the distance to the nearest point, and its index, of each query, by one of the distances.
+
+    Args:
+        distance: Which one it is.
+        queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, *)`.
+        points: Likewise, with shape :math:`(N, *)`.
+    """
+    if distance == "aligned":
+        return aligned_nearest(queries, points)
+    return nearest(queries.flatten(1), points.flatten(1))
+
+
 def check_distance(distance: str) -> None:
     r"""Raises a ValueError unless a distance is one of those that there are."""
     if distance not in get_args(Distance):
@@ -132,16 +145,12 @@ def memorisation(
     held_out = checked_images(held_out, "held_out", like=train)
     synthetic = checked_images(synthetic, "synthetic", like=train)
 
-    def found(images: Tensor) -> tuple[Tensor, Tensor]:
-        if distance == "aligned":
-            return aligned_nearest(to_unit(images).cpu(), to_unit(train).cpu())
-        return nearest(vectors(images), vectors(train))
+    def seen(images: Tensor) -> Tensor:
+        return (to_unit(images) if features is None else features(images)).cpu()
 
-    def vectors(images: Tensor) -> Tensor:
-        return (to_unit(images) if features is None else features(images)).flatten(start_dim=1).cpu()
-
-    held_out_distance, _ = found(held_out)
-    distances, index = found(synthetic)
+    points = seen(train)
+    held_out_distance, _ = nearest_by(distance, seen(held_out), points)
+    distances, index = nearest_by(distance, seen(synthetic), points)
     rank = int(quantile * (len(held_out) - 1)) + 1
     threshold = held_out_distance.kthvalue(rank).values.item()
     flagged = int((distances <= threshold).sum())
