@@ -26,7 +26,7 @@ from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
 from .jobs import Failure, attempt, run_jobs, runs_here
 from .networks import Architecture
 from .objectives import MODELS, Model
-from .persistence import read_file, write_file
+from .persistence import MALFORMED, read_file, write_file
 from .reading import class_names, open_source, read_classes
 from .seeding import RandomState, derive_seed, resolve_random_state
 from .settings import GeneratorSettings
@@ -602,7 +602,7 @@ class GAEAugmenter(BaseEstimator):
                 if generator.settings.keeps_images_of(generator.shape) and generator.anchors is None:
                     raise ValueError(f"the training images of class {label!r} are missing")
                 self.generators_[label] = generator
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        except MALFORMED as error:
             raise ValueError(
                 f"{os.fspath(path)!r} does not hold a whole augmenter: {type(error).__name__}: {error}. Save it again."
             ) from error

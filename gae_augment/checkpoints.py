@@ -20,8 +20,8 @@ from torch import Tensor
 
 from .devices import resolve_device
 from .generator import Generator
-from .objectives import Model
-from .persistence import FORMAT_VERSION, read_file, write_file
+from .objectives import Model, own_model
+from .persistence import FORMAT_VERSION, MALFORMED, read_file, write_file
 from .seeding import RandomState, resolve_random_state
 from .settings import GeneratorSettings
 from .values import ValueScale
@@ -147,13 +147,12 @@ class Checkpoints:
         Warns:
             UserWarning: If the file is damaged.
         """
-        own = settings.model if isinstance(settings.model, Model) else None
         try:
             header, tensors = read_file(path)
-            return Generator.from_state_dict(header, tensors, own)
+            return Generator.from_state_dict(header, tensors, own_model(settings.model))
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        except MALFORMED as error:
             warnings.warn(f"A checkpoint is damaged, and its class is fitted again. {error}", stacklevel=3)
             return None
 

@@ -1,6 +1,6 @@
 r"""Files of plain values and tensors: a JSON header inside a safetensors file, and no pickle."""
 
-__all__ = ["FORMAT_VERSION", "read_file", "write_file", "written_whole"]
+__all__ = ["FORMAT_VERSION", "MALFORMED", "read_file", "write_file", "written_whole"]
 
 import hashlib
 import json
@@ -20,6 +20,9 @@ from torch import Tensor
 FORMAT = "gae-augment"
 FORMAT_VERSION = 2
 """Version 1 had no checksum."""
+
+MALFORMED = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError)
+"""What comes of using a header and tensors that are not what they are taken for."""
 
 SAVED_IN = "The file is saved in a folder that exists, can be written to and has room"
 

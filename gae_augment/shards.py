@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .augmenter import GAEAugmenter
 from .folders import as_pictures, check_output
 from .jobs import Failure, attempt, run_jobs, runs_here
-from .objectives import Model
+from .objectives import Model, own_model
 from .persistence import written_whole
 from .seeding import derive_seed, make_generator
 from .strategy import Label
@@ -283,7 +283,7 @@ def _write_all(
             yield number, attempt(_write, shard, format, augmenter)
         return
     # As a file for all workers, and once, and not with each shard.
-    model = augmenter.model if isinstance(augmenter.model, Model) else None
+    model = own_model(augmenter.model)
     with TemporaryDirectory(prefix=".augmenter-", dir=folder) as lent:
         file = Path(lent) / "augmenter.safetensors"
         augmenter.save(file)

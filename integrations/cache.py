@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from gae_augment import GAEAugmenter, __version__
 from gae_augment.checkpoints import checked_folder, described, taking_turns
-from gae_augment.objectives import Model
+from gae_augment.objectives import own_model
 from gae_augment.persistence import FORMAT_VERSION
 from gae_augment.reading import open_source, read_in_parts
 from gae_augment.strategy import resolve_strategy
@@ -70,8 +70,7 @@ class AugmenterCache:
         """
         try:
             # Files hold no code.
-            own = augmenter.model if isinstance(augmenter.model, Model) else None
-            loaded = type(augmenter).load(self.path(key), model=own)
+            loaded = type(augmenter).load(self.path(key), model=own_model(augmenter.model))
         except FileNotFoundError:
             return None
         except ValueError as error:

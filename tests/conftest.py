@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from gae_augment import GAEAugmenter
+from gae_augment.generator import Generator
 
 COUNTS = {0: 40, 1: 25, 2: 12}
 
@@ -30,6 +31,20 @@ def make_augmenter():
         return GAEAugmenter(**{"epochs": 2, "delta": 100.0, "random_state": 0, "progress": False, **parameters})
 
     return make
+
+
+@pytest.fixture
+def generator_fits(monkeypatch):
+    r"""The number of images of each generator whose training has begun."""
+    entries = []
+    fit = Generator.fit
+
+    def noted(self, images, **options):
+        entries.append(len(images))
+        return fit(self, images, **options)
+
+    monkeypatch.setattr(Generator, "fit", noted)
+    return entries
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import torch
 
 import gae_augment.checkpoints
 from gae_augment import GAEAugmenter
-from gae_augment.augmenter import Generator
 from gae_augment.persistence import read_file
 from gae_augment.seeding import make_generator
 
@@ -74,28 +73,15 @@ def augmenter(**options):
     return GAEAugmenter(**{"epochs": 3, "delta": 1.0, "random_state": 0, "progress": False, **options})
 
 
-@pytest.fixture
-def fits(monkeypatch):
-    counted = []
-    fit = Generator.fit
-
-    def counting(self, images, **options):
-        counted.append(len(images))
-        return fit(self, images, **options)
-
-    monkeypatch.setattr(Generator, "fit", counting)
-    return counted
-
-
 @pytest.mark.parametrize("options", [{}, {"anchored": False}, {"model": "vade"}, {"model": "vae", "n_jobs": 2}])
-def test_a_second_fit_finds_what_the_first_has_done(data, tmp_path, fits, options):
+def test_a_second_fit_finds_what_the_first_has_done(data, tmp_path, generator_fits, options):
     if options.get("model"):
         options = {**options, "delta": "auto"}
     plain = augmenter(**options).fit(*data)
     first = augmenter(**options).fit(*data, checkpoint_dir=tmp_path)
-    fits.clear()
+    generator_fits.clear()
     second = augmenter(**options).fit(*data, checkpoint_dir=tmp_path)
-    assert fits == []
+    assert generator_fits == []
     assert list(second.generators_) == [1, 2]
     assert digest(plain) == digest(first) == digest(second)
     assert second.report_ == first.report_
@@ -111,39 +97,39 @@ def test_a_second_fit_finds_what_the_first_has_done(data, tmp_path, fits, option
         ({"n_jobs": 1, "progress": True}, []),
     ],
 )
-def test_what_a_generator_depends_on_is_fitted_again_when_it_changes(data, tmp_path, fits, changed, again):
+def test_what_a_generator_depends_on_is_fitted_again_when_it_changes(data, tmp_path, generator_fits, changed, again):
     augmenter().fit(*data, checkpoint_dir=tmp_path)
-    fits.clear()
+    generator_fits.clear()
     augmenter(**changed).fit(*data, checkpoint_dir=tmp_path)
-    assert sorted(fits) == again
+    assert sorted(generator_fits) == again
 
 
-def test_a_class_whose_images_change_is_fitted_again_and_no_other(data, tmp_path, fits):
+def test_a_class_whose_images_change_is_fitted_again_and_no_other(data, tmp_path, generator_fits):
     augmenter().fit(*data, checkpoint_dir=tmp_path)
-    fits.clear()
+    generator_fits.clear()
     X = data[0].clone()
     X[-1, 0, 0] = 1 - X[-1, 0, 0]
     changed = augmenter().fit(X, data[1], checkpoint_dir=tmp_path)
-    assert fits == [24]
+    assert generator_fits == [24]
     assert digest(changed) == digest(augmenter().fit(X, data[1]))
 
 
-def test_a_folder_has_one_seed_where_none_is_given(data, tmp_path, fits):
+def test_a_folder_has_one_seed_where_none_is_given(data, tmp_path, generator_fits):
     first = augmenter(random_state=None).fit(*data, checkpoint_dir=tmp_path / "one")
     again = augmenter(random_state=None).fit(*data, checkpoint_dir=tmp_path / "one")
     other = augmenter(random_state=None).fit(*data, checkpoint_dir=tmp_path / "other")
     assert first.seed_ == again.seed_ != other.seed_
-    assert len(fits) == 4
+    assert len(generator_fits) == 4
 
 
-def test_a_damaged_file_is_fitted_again(data, tmp_path, fits):
+def test_a_damaged_file_is_fitted_again(data, tmp_path, generator_fits):
     first = augmenter().fit(*data, checkpoint_dir=tmp_path)
-    fits.clear()
+    generator_fits.clear()
     damaged = min(tmp_path.glob("*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="A checkpoint is damaged, and its class is fitted again"):
         second = augmenter().fit(*data, checkpoint_dir=tmp_path)
-    assert len(fits) == 1
+    assert len(generator_fits) == 1
     assert digest(first) == digest(second)
 
 

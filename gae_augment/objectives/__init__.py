@@ -8,6 +8,7 @@ __all__ = [
     "Objective",
     "Reconstruction",
     "excess_error",
+    "own_model",
     "reconstruction_error",
     "resolve_model",
 ]
@@ -67,6 +68,11 @@ MODELS: Mapping[str, Model] = MappingProxyType(
     }
 )
 """The generative models by name."""
+
+
+def own_model(model: str | Model) -> Model | None:
+    r"""Returns a model of the user's own, which a file does not hold, and None for one that is named."""
+    return model if isinstance(model, Model) else None
 
 
 def resolve_model(model: str | Model) -> Model:
