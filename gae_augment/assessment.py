@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from .augmenter import GAEAugmenter
 from .evaluation import ClassifierGain, FeatureExtractor, Memorisation, classifier_gain, fidelity, memorisation
+from .evaluation.features import check_extractor
 from .evaluation.fidelity import NEIGHBOURS, as_many_of_each
 from .reading import class_names, open_source
 from .seeding import derive_seed, make_generator
@@ -100,8 +101,11 @@ def assess(
         seed: What the images that are looked at depend on.
 
     Raises:
+        TypeError: If the extractor has no name.
         ValueError: If the data are not those that it was fitted to, or their values have no fidelity.
     """
+    if extractor is not None:
+        check_extractor(extractor)
     labels, read = open_fitted(augmenter, data)
     generator = make_generator(seed, "assessment")
     made = {label: _samples(augmenter, label, seed) for label in augmenter.generators_}

@@ -17,6 +17,8 @@ __all__ = [
 
 import copy
 import os
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -40,6 +42,9 @@ HUGGING_FACE = ", as gae_augment.integrations.huggingface.HuggingFaceImages does
 
 READ_AT_ONCE = 1000
 """So many images are in memory besides those that are kept."""
+
+PATIENCE = 30.0
+"""The seconds after which an item that a dataset has not come back with is named."""
 
 
 def _unchanged(image: Any) -> Any:
@@ -144,21 +149,58 @@ class _ImageOnly:
         return self.transform(image), label
 
 
-def _read_item(dataset: Any, index: int) -> tuple[Any, Any]:
-    try:
-        item = dataset[index]
-    except Exception as error:
-        raise ValueError(
-            f"Item {index} of the dataset cannot be read: {type(error).__name__}: {str(error).rstrip('.')}. Mend or "
-            f"remove it."
-        ) from error
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise ValueError(
-            f"An item of the dataset is a pair of image and label, and item {index} is a {type(item).__name__}"
-            f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}. Wrap the dataset in one that "
-            f"returns (image, label){HUGGING_FACE if isinstance(item, dict) else ''}."
-        )
-    return item[0], item[1]
+class _Items:
+    r"""Reads the items of a dataset, and meanwhile warns of one that does not come.
+
+    It is left to the user to end what waits: of a dataset that waits for a lock or a network nobody else knows whether
+    it goes on. It is read in the thread that asks, for many data sets are bound to theirs.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        self._awaited: int | None = None
+        self._done = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._watch, args=(PATIENCE,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+
+    def _watch(self, patience: float) -> None:
+        before = None
+        while not self._done.wait(patience):
+            awaited = self._awaited
+            if awaited is not None and awaited == before:
+                warnings.warn(
+                    f"Item {awaited} of the dataset has not come for {patience:g} seconds. If its __getitem__ waits "
+                    f"for something, interrupt this, and see what dataset[{awaited}] does.",
+                    stacklevel=1,
+                )
+            before = awaited
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        self._awaited = index
+        try:
+            item = self._dataset[index]
+            if isinstance(item, tuple | list) and item and isinstance(item[0], Image.Image):
+                # Pillow reads the pixels of an opened file when they are asked for.
+                item[0].load()
+        except Exception as error:
+            raise ValueError(
+                f"Item {index} of the dataset cannot be read: {type(error).__name__}: {str(error).rstrip('.')}. Mend "
+                f"or remove it."
+            ) from error
+        finally:
+            self._awaited = None
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(
+                f"An item of the dataset is a pair of image and label, and item {index} is a {type(item).__name__}"
+                f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}. Wrap the dataset in one that "
+                f"returns (image, label){HUGGING_FACE if isinstance(item, dict) else ''}."
+            )
+        return item[0], item[1]
 
 
 def _integer(label: Any, index: int) -> int:
@@ -211,14 +253,17 @@ def read_labels(dataset: Any) -> np.ndarray:
     Raises:
         TypeError: If the dataset is not a map-style one.
         ValueError: If it is empty, an item is not a pair, or a label is not an integer.
+
+    Warns:
+        UserWarning: If an item does not come for half a minute.
     """
     check_dataset(dataset)
-    raw = raw_view(dataset)
     listed = _listed_labels(dataset)
     probes = {0, len(dataset) // 2, len(dataset) - 1}
-    own = {index: _integer(_read_item(raw, index)[1], index) for index in sorted(probes)}
-    if listed is None or any(np.ndim(listed[index]) or listed[index] != label for index, label in own.items()):
-        listed = [_read_item(raw, index)[1] for index in range(len(dataset))]
+    with _Items(raw_view(dataset)) as items:
+        own = {index: _integer(items[index][1], index) for index in sorted(probes)}
+        if listed is None or any(np.ndim(listed[index]) or listed[index] != label for index, label in own.items()):
+            listed = [items[index][1] for index in range(len(dataset))]
     return np.array([_integer(label, index) for index, label in enumerate(listed)], dtype=np.int64)
 
 
@@ -325,6 +370,19 @@ class ItemFormat:
         return Image.frombytes(str(self.mode), (array.shape[1], array.shape[0]), array.tobytes())
 
 
+def _check_format(own: ItemFormat, first: ItemFormat, index: int) -> None:
+    if own == first:
+        return
+    what = "shape" if own.shape != first.shape else "mode" if own.mode != first.mode else "type"
+    a, b = ((f.shape, f.mode, f"{f.container} of {f.dtype}") for f in (own, first))
+    place = ("shape", "mode", "type").index(what)
+    raise ValueError(
+        f"All images have one {what}, and item {index} has {what} {a[place]} where item 0 has {b[place]}. "
+        f"Resize or convert the images before, for instance in the dataset's loader; a 'transform' comes too "
+        f"late, for generators learn raw images."
+    )
+
+
 def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
     r"""Returns raw images of a dataset, with shape :math:`(n, *)`.
 
@@ -332,23 +390,14 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
         ValueError: If an image cannot be read, differs from the format in shape, type or mode, or has a value that is
             not finite.
     """
-    raw = raw_view(dataset)
     images = []
-    for index in indices:
-        image, _ = _read_item(raw, int(index))
-        own = ItemFormat.of(image)
-        if own != item_format:
-            what = "shape" if own.shape != item_format.shape else "mode" if own.mode != item_format.mode else "type"
-            a, b = ((f.shape, f.mode, f"{f.container} of {f.dtype}") for f in (own, item_format))
-            place = ("shape", "mode", "type").index(what)
-            raise ValueError(
-                f"All images have one {what}, and item {index} has {what} {a[place]} where item 0 has {b[place]}. "
-                f"Resize or convert the images before, for instance in the dataset's loader; a 'transform' comes too "
-                f"late, for generators learn raw images."
-            )
-        tensor = item_format.to_tensor(image)
-        check_images(tensor[None], f"item {index}")
-        images.append(tensor)
+    with _Items(raw_view(dataset)) as items:
+        for index in indices:
+            image, _ = items[int(index)]
+            _check_format(ItemFormat.of(image), item_format, index)
+            tensor = item_format.to_tensor(image)
+            check_images(tensor[None], f"item {index}")
+            images.append(tensor)
     return torch.stack(images)
 
 

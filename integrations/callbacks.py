@@ -15,6 +15,7 @@ from torchvision.utils import make_grid
 
 from gae_augment import AugmentedDataset
 from gae_augment.evaluation import FeatureExtractor, fidelity
+from gae_augment.evaluation.features import check_extractor
 from gae_augment.evaluation.fidelity import NEIGHBOURS, as_many_of_each
 from gae_augment.evaluation.images import checked_images
 from gae_augment.reading import ItemFormat, class_names, raw_view, read_images
@@ -47,6 +48,7 @@ class AugmentationLogger(Callback):
         extractor: What turns images into features; it is part of the figures' names.
 
     Raises:
+        TypeError: If the extractor has no name.
         ValueError: If only one of ``held_out`` and ``extractor`` is given, or held-out images are neither of 8 bits nor
             in [0, 1].
 
@@ -64,6 +66,8 @@ class AugmentationLogger(Callback):
         if (not held_out) != (extractor is None):
             missing = "extractor" if held_out else "held_out"
             raise ValueError(f"Fidelity takes real images and an extractor of features, and {missing!r} is missing.")
+        if extractor is not None:
+            check_extractor(extractor)
         self.images = images
         self.held_out = {label: checked_images(own, f"held_out[{label}]") for label, own in (held_out or {}).items()}
         self.extractor = extractor

@@ -182,3 +182,15 @@ def test_bad_extractor_is_named():
 
     with pytest.raises(ValueError, match="'pixels' returned"):
         fidelity(uniform(9, 1), uniform(9, 2), extractor=Broken())
+
+
+def test_what_is_no_extractor_is_refused():
+    with pytest.raises(TypeError, match="has a 'name' that its figures carry, and it is a function without one"):
+        fidelity(uniform(9, 1), uniform(9, 2), extractor=lambda images: images.flatten(1))
+
+    class Array(Pixels):
+        def __call__(self, images):
+            return super().__call__(images).numpy()
+
+    with pytest.raises(TypeError, match=r"'pixels' returned a ndarray\. Make it one"):
+        fidelity(uniform(9, 1), uniform(9, 2), extractor=Array())

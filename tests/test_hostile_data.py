@@ -55,6 +55,18 @@ Y = torch.tensor([0] * 9 + [1] * 5)
 X = images(14, 1, 6, 6)
 
 
+class WithTransform(TensorDataset):
+    r"""Puts its images through a transform, as torchvision's do."""
+
+    def __init__(self, images, labels, transform):
+        super().__init__(images, labels)
+        self.transform = transform
+
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return self.transform(image), label
+
+
 class Items(Dataset):
     def __init__(self, items):
         self.items = items
@@ -150,6 +162,10 @@ WORKS = {
         f"pictures in {mode}": lambda mode=mode: (pictures(mode),)
         for mode in ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "I", "F")
     },
+    "a random transform": lambda: (WithTransform(X, Y, lambda x: x * torch.rand(())),),
+    "random images": lambda: (
+        Items([lambda x=x, y=y: (x + torch.rand_like(x), int(y)) for x, y in zip(X / 255, Y, strict=True)]),
+    ),
     "pictures of one pixel": lambda: (pictures("RGB", (1, 1)),),
     "pictures of one row": lambda: (pictures("L", (90, 1)),),
 }

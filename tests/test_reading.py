@@ -1,4 +1,7 @@
+import io
 import struct
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +16,7 @@ from torchvision.datasets import CIFAR10, MNIST, SVHN, FakeData, ImageFolder, wr
 from torchvision.datasets.vision import StandardTransform
 from torchvision.transforms import v2
 
+from gae_augment import reading
 from gae_augment.reading import (
     ItemFormat,
     class_names,
@@ -615,6 +619,36 @@ def test_item_that_cannot_be_read_is_named(image_folder):
     labels, read = open_source(data)
     with pytest.raises(ValueError, match="Item 1 of the dataset cannot be read"):
         read(np.flatnonzero(labels == 0))
+
+
+def test_picture_that_is_read_late_is_named(image_folder):
+    data = image_folder()
+    path = Path(data.samples[3][0])
+    path.write_bytes(path.read_bytes()[:-40])
+    # Pillow reads the pixels of what such a loader opens later.
+    data.loader = lambda path: Image.open(io.BytesIO(Path(path).read_bytes()))
+    with pytest.raises(ValueError, match="Item 3 of the dataset cannot be read: OSError"):
+        read_images(data, range(4), ItemFormat.of(data[0][0]))
+
+
+@pytest.mark.parametrize("read", [read_labels, lambda data: read_images(data, range(4), ItemFormat.of(data[0][0]))])
+def test_item_that_does_not_come_is_named(read, monkeypatch):
+    monkeypatch.setattr(reading, "PATIENCE", 0.05)
+
+    class Waits(Items):
+        def __getitem__(self, index):
+            deadline = time.monotonic() + 20
+            while index == 2 and not heard and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return super().__getitem__(index)
+
+    with pytest.warns(UserWarning, match=r"Item 2 of the dataset has not come for 0\.05 seconds") as heard:
+        read(Waits([(torch.zeros(1, 2, 2), 0) for _ in range(4)]))
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(timeout=0.2)
+    # Nothing more is said of what has come.
+    assert {str(one.message)[:6] for one in heard} == {"Item 2"}
 
 
 def test_class_names():

@@ -192,7 +192,7 @@ def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, Image
     if held_out.classes != dataset.classes:
         raise ValueError(
             f"Both folders have the same classes, and {arguments.held_out!r} has {held_out.classes} where "
-            f"{arguments.folder!r} has {dataset.classes}."
+            f"{arguments.folder!r} has {dataset.classes}. Give images of the missing ones, or take the others out."
         )
     return augmenter, dataset, held_out
 

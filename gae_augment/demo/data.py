@@ -109,7 +109,7 @@ def load_data(
         if parts[0].classes != parts[1].classes:
             raise ValueError(
                 f"The folders 'train' and 'test' have the same classes, and they have {parts[0].classes} and "
-                f"{parts[1].classes}."
+                f"{parts[1].classes}. Give images of the missing ones, or take the others out."
             )
         return LabelledSet(folder.resolve().name, _read(parts[0]), _read(parts[1]), tuple(parts[0].classes))
     whole = open_folder(folder, size=size)

@@ -4,6 +4,7 @@ __all__ = [
     "ClassifierFeatures",
     "FeatureExtractor",
     "InceptionFeatures",
+    "check_extractor",
     "epochs_of_a_thousand_steps",
     "inception_weights",
 ]
@@ -38,6 +39,15 @@ class FeatureExtractor(Protocol):
 
     def __call__(self, images: Tensor) -> Tensor:
         r"""Returns the features."""
+
+
+def check_extractor(extractor: FeatureExtractor) -> None:
+    r"""Raises a TypeError unless an extractor can be called, and has a name."""
+    if not callable(extractor) or not isinstance(getattr(extractor, "name", None), str):
+        raise TypeError(
+            f"A feature extractor is called with images, and has a 'name' that its figures carry, and it is a "
+            f"{type(extractor).__name__} without one. Write a class with both, or take ClassifierFeatures."
+        )
 
 
 class ClassifierFeatures:

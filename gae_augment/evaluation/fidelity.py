@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .features import FeatureExtractor
+from .features import FeatureExtractor, check_extractor
 from .images import checked_images
 
 IDENTITY = "gae-augment-features"
@@ -91,6 +91,11 @@ def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tu
 
 def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
     features = extractor(images)
+    if not isinstance(features, Tensor):
+        raise TypeError(
+            f"A feature extractor returns a tensor, and {extractor.name!r} returned a {type(features).__name__}. "
+            f"Make it one: torch.as_tensor(features)."
+        )
     if features.ndim != 2 or len(features) != len(images) or not features.isfinite().all():
         raise ValueError(
             f"A feature extractor returns finite features of shape (N, D), and {extractor.name!r} returned the shape "
@@ -142,8 +147,10 @@ def fidelity(
         neighbours: The number :math:`k`. There are more images on each side.
 
     Raises:
+        TypeError: If the extractor has no name, or does not return a tensor.
         ValueError: If images are not as above, or there are no more than ``neighbours`` or fewer than two.
     """
+    check_extractor(extractor)
     if neighbours < 1:
         raise ValueError(f"'neighbours' is at least 1, and it is {neighbours}. 5 is the usual choice.")
     real = checked_images(real, "real", at_least=neighbours + 1)
