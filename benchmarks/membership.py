@@ -1,7 +1,7 @@
 r"""``python -m benchmarks.membership``: what synthetic images tell of who was trained on, by model and class size."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -74,25 +74,36 @@ def measure(dataset: str, model: str, anchored: str, images: int, seed: int, dat
     )
 
 
-def report(attacks: Sequence[Attack]) -> str:
-    r"""Returns a table: the mean advantage over data sets and seeds, in percent, and its standard error."""
+def _table(attacks: Sequence[Attack], figure: Callable[[Attack], float], digits: int) -> str:
+    r"""Returns the mean of a figure over data sets and seeds, and its standard error, by model and class size."""
     lines = []
     for model in MODELS:
         for anchored in ("yes", "no"):
             cells = []
             for images in SIZES:
                 found = [
-                    100 * one.advantage
-                    for one in attacks
-                    if (one.model, one.anchored, one.images) == (model, anchored, images)
+                    figure(one) for one in attacks if (one.model, one.anchored, one.images) == (model, anchored, images)
                 ]
-                error = f" ± {stdev(found) / len(found) ** 0.5:.1f}" if len(found) > 1 else ""
-                cells.append(f"{fmean(found):.1f}{error}" if found else "")
+                error = f" ± {stdev(found) / len(found) ** 0.5:.{digits}f}" if len(found) > 1 else ""
+                cells.append(f"{fmean(found):.{digits}f}{error}" if found else "")
             if any(cells):
                 lines.append([f"`{model}`", anchored, *cells])
+    return markdown(("model", "anchored", *(f"{images} images" for images in SIZES)), lines)
+
+
+def report(attacks: Sequence[Attack]) -> str:
+    r"""Returns the tables: the attack's advantage in percent, and the ratio of distances."""
     machines = dict.fromkeys(f"{one.device}, {one.versions}" for one in attacks)
-    head = ("model", "anchored", *(f"{images} images" for images in SIZES))
-    return "\n".join([markdown(head, lines), *(f"- {machine}" for machine in machines), ""])
+    return "\n".join(
+        [
+            "## Advantage, in percent\n",
+            _table(attacks, lambda one: 100 * one.advantage, 0),
+            "## Distance to the nearest synthetic image: members, as a part of others\n",
+            _table(attacks, lambda one: one.distance_ratio, 2),
+            *(f"- {machine}" for machine in machines),
+            "",
+        ]
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

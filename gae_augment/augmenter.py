@@ -31,7 +31,7 @@ from .reading import class_names, open_source, read_classes
 from .seeding import RandomState, derive_seed, resolve_random_state
 from .settings import GeneratorSettings
 from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
-from .threads import map_in_threads
+from .threads import map_in_threads, use_threads
 from .values import ValueScale
 
 
@@ -476,7 +476,8 @@ class GAEAugmenter(BaseEstimator):
         added = {label: n for label, n in self.sampling_strategy_.items() if n}
         images = [self.sample(label, n, seed=seed) for label, n in added.items()]
         labels = np.repeat(np.array(list(added)), list(added.values()))
-        return _append(X, torch.cat(images).numpy() if images else None), _append(y, labels if images else None)
+        with use_threads(1):
+            return _append(X, torch.cat(images).numpy() if images else None), _append(y, labels if images else None)
 
     def augment(
         self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"

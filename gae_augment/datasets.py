@@ -18,6 +18,7 @@ from .seeding import derive_seed, global_seed
 from .storage import ImageFile
 from .strategy import Label, SamplingStrategy, resolve_strategy
 from .teachers import Teacher, ask, check_teacher, check_weight, soft_labels
+from .threads import use_threads
 
 
 class ImageSource(Protocol):
@@ -302,6 +303,7 @@ class AugmentedDataset(VisionDataset):
         return f"Synthetic: {len(self._synthetic)} ({added})\nReal: {self.dataset!r}".replace("\n", "\n    ")
 
 
+@use_threads(1)
 def _share(tensor: Tensor) -> None:
     r"""Moves a tensor to memory that worker processes share, so that they see what :meth:`set_epoch` writes there.
 

@@ -34,6 +34,7 @@ from torchvision import tv_tensors
 from torchvision.datasets.vision import StandardTransform
 
 from .storage import new_images
+from .threads import use_threads
 from .values import ValueScale
 
 Joint = Callable[[Any, Any], tuple[Any, Any]]
@@ -243,6 +244,7 @@ def _listed_labels(dataset: Any) -> Sequence[Any] | None:
     return None
 
 
+@use_threads(1)
 def read_labels(dataset: Any) -> np.ndarray:
     r"""Returns the labels that a dataset's items have, with shape :math:`(N,)`, as int64.
 
@@ -383,6 +385,7 @@ def _check_format(own: ItemFormat, first: ItemFormat, index: int) -> None:
     )
 
 
+@use_threads(1)
 def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
     r"""Returns raw images of a dataset, with shape :math:`(n, *)`.
 
@@ -401,6 +404,7 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
     return torch.stack(images)
 
 
+@use_threads(1)
 def check_images(images: Tensor, name: str = "X") -> None:
     r"""Raises a ValueError if images, with shape :math:`(N, *)`, hold a value that is not finite, or not NumPy's."""
     try:
@@ -420,6 +424,7 @@ def check_images(images: Tensor, name: str = "X") -> None:
         )
 
 
+@use_threads(1)
 def image_array(X: Any) -> Tensor:
     r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`, which nothing writes to.
 
@@ -505,6 +510,7 @@ def read_in_parts(read: Callable[[Iterable[int]], Tensor], n: int) -> Iterator[t
         yield part, read(range(part.start, part.stop))
 
 
+@use_threads(1)
 def read_classes(
     read: Callable[[Iterable[int]], Tensor],
     labels: np.ndarray,

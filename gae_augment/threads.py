@@ -47,7 +47,11 @@ class SharedContext:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    r"""Shares PyTorch's arithmetic in the calling thread among so many."""
+    r"""Shares PyTorch's arithmetic in the calling thread among so many.
+
+    With one it also goes on in a process that was forked from one that had used several, where PyTorch would wait for
+    threads that are not there.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

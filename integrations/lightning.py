@@ -303,7 +303,8 @@ class GAEDataModule(LightningDataModule):
             TypeError, ValueError, RuntimeError, OSError: As :meth:`prepare_data`.
 
         Warns:
-            UserWarning: If there are no generators for this training set, so that they have to be fitted here.
+            UserWarning: If there are no generators for this training set, so that they have to be fitted here, or
+                none of some classes, as their fit failed.
         """
         if stage != "fit":
             if self._inner is not None:
@@ -315,6 +316,12 @@ class GAEDataModule(LightningDataModule):
             training_set = self._open_training_set()
             key = cache_key(self.augmenter, training_set)
         fitted = self._cache.load(self.augmenter, key)
+        if fitted is not None and fitted.failures_:
+            warnings.warn(
+                f"Classes {list(fitted.failures_)} have no generators, as their fit failed, and get no synthetic "
+                f"images. Remove {str(self._cache.path(key))!r} to have it tried again.",
+                stacklevel=2,
+            )
         if fitted is None:
             warnings.warn(
                 f"There are no fitted generators for this training set in {str(self._cache.folder)!r}, so each process "

@@ -605,6 +605,27 @@ def test_a_damaged_file_is_fitted_again(make, fits, tmp_path):
     assert len(fits) == 2
 
 
+def test_a_class_that_failed_is_told_until_it_is_tried_again(make, tmp_path, monkeypatch):
+    fit = Generator.fit
+
+    def fails_for_ten(self, images, **options):
+        if len(images) == 10:
+            raise FloatingPointError("a planted fault")
+        return fit(self, images, **options)
+
+    monkeypatch.setattr(Generator, "fit", fails_for_ten)
+    with pytest.warns(RuntimeWarning, match="The fit failed for 1 of 2 classes"):
+        make().prepare_data()
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match=r"Classes \[2\] have no generators.* Remove '(.*)' to have it") as told:
+        data = ready(make())
+    assert set(data.augmented.images_to_add) == {1}
+    (file,) = (tmp_path / "cache").glob("*.safetensors")
+    assert str(file) in str(told[0].message)
+    file.unlink()
+    assert set(ready(make()).augmented.images_to_add) == {1, 2}
+
+
 def test_a_fit_that_is_broken_off_goes_on_with_what_is_left(make, augmenter, tmp_path, monkeypatch):
     classes, fit = [], Generator.fit
 
