@@ -305,6 +305,19 @@ def test_warnings_are_lines_of_the_command(folder, tmp_path, capsys, monkeypatch
     assert "gae-augment fit: warning: the sea is rough\n" in capsys.readouterr().err
 
 
+def test_an_interruption_tells_what_is_kept(folder, tmp_path, capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Generator, "fit", interrupt)
+    fit = ["fit", str(folder), "--output", str(tmp_path / "fitted.safetensors"), "--jobs", "1"]
+    assert main(fit) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "gae-augment fit: interrupted"
+    kept = str(tmp_path / "kept")
+    assert main([*fit, "--checkpoint-dir", kept]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"are in {kept!r}: the same command goes on from there")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
 def test_completion_knows_commands_and_options(shell, capsys):
     assert main(["completion", shell]) == 0

@@ -34,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(json.dumps({"error": str(error)}))
             return 1
         except KeyboardInterrupt:
-            print(f"{said}: interrupted", file=sys.stderr)
+            kept = getattr(arguments, "checkpoint_dir", None)
+            told = f". The classes that were fitted are in {kept!r}: the same command goes on from there" if kept else ""
+            print(f"{said}: interrupted{told}", file=sys.stderr)
             return 130
     print(json.dumps(outcome.values, indent=2) if as_json else outcome.text)
     return 0
