@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt:
             kept = getattr(arguments, "checkpoint_dir", None)
-            told = f". The classes that were fitted are in {kept!r}: the same command goes on from there" if kept else ""
+            told = (
+                f". The classes that were fitted are in {kept!r}: the same command goes on from there" if kept else ""
+            )
             print(f"{said}: interrupted{told}", file=sys.stderr)
             return 130
     print(json.dumps(outcome.values, indent=2) if as_json else outcome.text)
