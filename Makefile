@@ -4,18 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
 TEST ?= -m "not slow"
+# What has to do with other packages; all of it with LOWEST=tests.
+LOWEST ?= $(addprefix tests/test_,augmenter.py callbacks.py checkpoints.py datasets.py densities.py generator.py \
+	imblearn.py lightning.py persistence.py reading.py repeatability.py report.py shards.py)
 BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench clean
+.PHONY: help demo test lowest lint format docs audit bench clean
 
 help:
 	@echo "make demo    long-tailed digits, a classifier with and without synthetic images (DEMO='--dataset ...' for others)"
 	@echo "make test    the test suite with coverage (TEST='-m slow --no-cov' for what takes minutes: kills and fuzzing)"
+	@echo "make lowest  tests with the lowest versions of other packages that pyproject.toml allows (LOWEST=tests for all)"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    the documentation, in docs/_build"
+	@echo "make audit   known vulnerabilities of what is installed in .venv, which needs the network"
 	@echo "make bench   speed, beside references (BENCH='-k sample' for some of it, BENCH='-m slow' for what takes minutes)"
-	@echo "make clean   remove .venv and what was built"
+	@echo "make clean   remove .venv, .lowest and what was built"
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
@@ -29,6 +34,15 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term $(TEST)
 
+.lowest/installed: pyproject.toml .venv/installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
+	$(BIN)/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	touch $@
+
+# Old versions warn of newer ones of what they need in turn; with the newest ones warnings are errors.
+lowest: .lowest/installed
+	.lowest/bin/python -m pytest -W default $(TEST) $(LOWEST)
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,9 +55,14 @@ format: .venv/installed
 docs: .venv/installed
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build
 
+# Strict, as it calls what it could not look up free of vulnerabilities otherwise.
+audit: .venv/installed
+	$(BIN)/uv tool run pip-audit --strict --skip-editable --path \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
 bench: .venv/installed
 	mkdir -p benchmarks/results/speed
 	$(BIN)/python -m pytest benchmarks/speed --benchmark-only --benchmark-json=benchmarks/results/speed/latest.json $(BENCH)
 
 clean:
-	rm -rf .venv build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf .venv .lowest build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .coverage

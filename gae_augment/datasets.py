@@ -15,7 +15,7 @@ from torchvision.datasets import VisionDataset
 
 from .reading import ItemFormat, class_names, raw_view, read_labels, transforms_of
 from .seeding import derive_seed, global_seed
-from .storage import ImageFile
+from .storage import ImageFile, take
 from .strategy import Label, SamplingStrategy, resolve_strategy
 from .teachers import Teacher, ask, check_teacher, check_weight, soft_labels
 from .threads import use_threads
@@ -242,7 +242,7 @@ class AugmentedDataset(VisionDataset):
     def synthetic_images(self, label: int) -> Tensor:
         r"""Returns the synthetic images of a class, raw, with shape :math:`(n, *)`."""
         targets = np.array(self.targets)[self.is_synthetic]
-        return self._synthetic[torch.from_numpy(targets == label)]
+        return take(self._synthetic, targets == label)
 
     def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
         if not -len(self) <= index < len(self):

@@ -20,7 +20,7 @@ from .networks import Autoencoder, build_autoencoder
 from .objectives import Model, Objective, resolve_model
 from .seeding import derive_seed, make_generator
 from .settings import GeneratorSettings
-from .storage import new_images
+from .storage import new_images, take
 from .threads import map_in_threads, use_threads
 from .training import (
     AT_MOST_CHECKED,
@@ -521,7 +521,7 @@ class Generator:
                 moved = start + reach * (z[chosen] - start)
                 expected = self.values.expectation(self.network.decode(torch.cat([moved, codes[own]])))
                 # What the autoencoder misses of each training image, once for all new images that keep it.
-                missed = self.values.to_network(_on(device, anchors[own.cpu()])) - expected[len(moved) :]
+                missed = self.values.to_network(_on(device, take(anchors, own.cpu().numpy()))) - expected[len(moved) :]
                 return self.values.from_values(expected[: len(moved)] + missed[place]).cpu()
 
             places = order.cpu().numpy()

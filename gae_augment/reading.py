@@ -33,7 +33,7 @@ from torch.utils.data import ConcatDataset, Dataset, IterableDataset, TensorData
 from torchvision import tv_tensors
 from torchvision.datasets.vision import StandardTransform
 
-from .storage import new_images
+from .storage import new_images, take
 from .threads import use_threads
 from .values import ValueScale
 
@@ -534,7 +534,7 @@ def read_classes(
         for part, batch in read_in_parts(read, len(labels)):
             own = labels[part]
             for label in filled.keys() & set(own.tolist()):
-                chosen = batch[torch.from_numpy(own == label)]
+                chosen = take(batch, own == label)
                 if label not in images:
                     shape = (int((labels == label).sum()), *batch.shape[1:])
                     images[label] = new_images(shape, batch.dtype, folder)
@@ -563,7 +563,7 @@ def open_source(X: Any, y: Any = None) -> tuple[np.ndarray, Callable[[Iterable[i
         )
     if isinstance(X, Tensor | list | tuple) or (hasattr(X, "__array__") and not isinstance(X, Dataset)):
         images = image_array(X)
-        return label_array(y, len(images)), lambda indices: images[torch.as_tensor(np.asarray(indices))]
+        return label_array(y, len(images)), lambda indices: take(images, np.asarray(indices))
     if issparse(X):
         raise TypeError("'X' is a dense array, and it is a sparse one. Make it dense: X.toarray().")
     check_dataset(X)

@@ -1,6 +1,6 @@
 r"""Where images live: in memory, or in files that are mapped into it."""
 
-__all__ = ["ImageFile", "new_images"]
+__all__ = ["ImageFile", "new_images", "take"]
 
 import os
 import tempfile
@@ -113,3 +113,14 @@ def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLi
     mapped = np.memmap(file.path, np.uint8, "r+")
     file.remove()
     return torch.from_numpy(mapped).view(dtype).view(tuple(shape))
+
+
+def take(images: Tensor, places: np.ndarray) -> Tensor:
+    r"""Returns a copy of some images of a tensor on the CPU, of any type that NumPy has too.
+
+    Args:
+        images: Images, with shape :math:`(N, *)`.
+        places: Which ones: indices, or a Boolean for each image.
+    """
+    # Torch before 2.10 does not index its unsigned types wider than a byte.
+    return torch.from_numpy(images.numpy()[places])

@@ -111,7 +111,9 @@ def test_recall_is_scikit_learns(make):
     trainer.callbacks.append(callback)
     trainer.fit(model, datamodule=make())
     images, labels = (torch.cat(part) for part in zip(*DataLoader(Digits(1), 7), strict=True))
-    expected = recall_score(labels, model.layer(images.flatten(1)).argmax(dim=1), average=None, labels=[0, 1, 2])
+    expected = recall_score(
+        labels.numpy(), model.layer(images.flatten(1)).argmax(dim=1).numpy(), average=None, labels=[0, 1, 2]
+    )
     assert callback.recall_ == pytest.approx(dict(enumerate(expected)))
     assert trainer.callback_metrics["recall/mean"] == pytest.approx(expected.mean())
     gains = ClassRecall(baseline={0: 1.0, 2: 0.25, 9: 0.5})

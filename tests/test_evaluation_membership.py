@@ -35,7 +35,7 @@ def test_the_area_is_that_of_the_curve():
         (own.flatten(1)[:, None] - synthetic.flatten(1)).square().mean(dim=2).sqrt().min(dim=1).values
         for own in (members, others)
     ]
-    expected = roc_auc_score([1] * 40 + [0] * 30, -torch.cat(away))
+    expected = roc_auc_score([1] * 40 + [0] * 30, -torch.cat(away).numpy())
     assert membership(members, others, synthetic).area == pytest.approx(expected)
 
 

@@ -6,6 +6,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import gae_augment
 
@@ -29,6 +31,14 @@ ROWS = (
     ("__init__",),
     ("demo", "cli", "integrations", "report"),
 )
+# Versions that mended known vulnerabilities of what we depend on, in what we use of it.
+MENDED = {
+    "filelock": ("3.20.3", "CVE-2025-68146 and CVE-2026-22701: locks follow a link that somebody else makes"),
+    "jinja2": ("3.1.6", "CVE-2025-27516: out of the sandbox by a filter"),
+    "pillow": ("10.3", "CVE-2023-4863 and CVE-2024-28219: memory is written to by image files"),
+    "torch": ("2.6", "CVE-2025-32434: code is run by files of weights"),
+    "tqdm": ("4.66.3", "CVE-2024-34062: code is run by options of its command line"),
+}
 BESIDE_EACH_OTHER = {("longtail", "seeding"), ("samplers", "seeding"), ("cli", "demo"), ("cli", "report")}
 # A method that opens the report, which is imported when it is called.
 UPWARDS = {("gae_augment.augmenter", "gae_augment.report")}
@@ -148,3 +158,28 @@ def test_the_package_lists_its_names_and_has_no_others():
     assert set(gae_augment.__all__) <= set(dir(gae_augment))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         gae_augment.nonsense  # noqa: B018
+
+
+def declared():
+    project = PROJECT["project"]
+    for line in [
+        *project["dependencies"],
+        *(one for extra in project["optional-dependencies"].values() for one in extra),
+    ]:
+        requirement = Requirement(line)
+        if requirement.name != project["name"]:
+            yield requirement
+
+
+def test_every_dependency_has_a_lowest_version_and_no_highest():
+    # The lowest ones are tested too, by make lowest.
+    assert [(one.name, [part.operator for part in one.specifier]) for one in declared()] == [
+        (one.name, [">="]) for one in declared()
+    ]
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_no_version_with_a_known_vulnerability_is_allowed(name):
+    mended, what = MENDED[name]
+    (lowest,) = {part.version for one in declared() if one.name == name for part in one.specifier}
+    assert Version(lowest) >= Version(mended), what

@@ -41,20 +41,20 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
     """
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-    labels = checked_labels(labels, "labels", images=len(labels), classes=classes).cpu()
-    predictions = checked_labels(predictions, "predictions", images=len(labels), classes=classes).cpu()
-    missing = sorted(set(range(classes)) - set(labels.tolist()))
+    true = checked_labels(labels, "labels", images=len(labels), classes=classes).cpu().numpy()
+    guessed = checked_labels(predictions, "predictions", images=len(labels), classes=classes).cpu().numpy()
+    missing = sorted(set(range(classes)) - set(true.tolist()))
     if missing:
         raise ValueError(
             f"Every class has test images, and these have none: {missing}. Add some, or renumber without the class."
         )
-    recall = recall_score(labels, predictions, labels=range(classes), average=None, zero_division=0)
-    f1 = f1_score(labels, predictions, labels=range(classes), average="macro", zero_division=0)
+    recall = recall_score(true, guessed, labels=range(classes), average=None, zero_division=0)
+    f1 = f1_score(true, guessed, labels=range(classes), average="macro", zero_division=0)
     return {
         "balanced accuracy": float(recall.mean()),
         "macro F1": float(f1),
         "G-mean": float((recall ** (1 / classes)).prod()),
-        "accuracy": float(accuracy_score(labels, predictions)),
+        "accuracy": float(accuracy_score(true, guessed)),
         "recall": recall.tolist(),
     }
 
