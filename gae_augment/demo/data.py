@@ -17,6 +17,7 @@ from ..evaluation.images import Labelled
 from ..folders import open_folder
 from ..longtail import choose_images
 from ..reading import class_names, open_source
+from ..storage import take
 
 TORCHVISION = {
     "mnist": datasets.MNIST,
@@ -56,9 +57,9 @@ def _read(dataset: Any) -> Labelled:
 
 
 def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[Labelled, Labelled]:
-    test = torch.from_numpy(choose_images(labels.numpy(), per_class, seed=0))
-    rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, test, False)
-    return (images[rest], labels[rest]), (images[test], labels[test])
+    test = choose_images(labels.numpy(), per_class, seed=0)
+    rest = np.setdiff1d(np.arange(len(labels)), test)
+    return (take(images, rest), labels[rest]), (take(images, test), labels[test])
 
 
 def load_data(
