@@ -512,7 +512,7 @@ def test_iterable_dataset_is_refused_with_the_line_to_type():
         read_labels(Stream())
 
 
-@pytest.mark.parametrize("wrong", [5, {1, 2}, iter([]), object()], ids=repr)
+@pytest.mark.parametrize("wrong", [5, {1, 2}, iter([]), object()], ids=lambda one: type(one).__name__)
 def test_what_is_no_dataset_is_refused(wrong):
     with pytest.raises(TypeError, match=rf"map-style torch dataset, and it is a {type(wrong).__name__}.*fit\(X, y\)"):
         open_source(wrong)
