@@ -5,8 +5,11 @@ BIN := .venv/bin
 DEMO ?=
 TEST ?= -m "not slow"
 # What has to do with other packages; all of it with LOWEST=tests.
-LOWEST ?= $(addprefix tests/test_,augmenter.py callbacks.py checkpoints.py datasets.py densities.py generator.py \
-	imblearn.py lightning.py persistence.py reading.py repeatability.py report.py shards.py)
+LOWEST ?= $(addprefix tests/test_,augmenter.py callbacks.py cli.py datasets.py densities.py evaluation_gain.py \
+	generator.py imblearn.py lightning.py persistence.py reading.py report.py)
+# Two at a time, with a thread each: tests with several threads ask for them.
+WORKERS ?= 2
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
 BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help
@@ -14,7 +17,8 @@ BENCH ?= -m "not slow"
 
 help:
 	@echo "make demo    long-tailed digits, a classifier with and without synthetic images (DEMO='--dataset ...' for others)"
-	@echo "make test    the test suite with coverage (TEST='-m slow --no-cov' for what takes minutes: kills and fuzzing)"
+	@echo "make test    the test suite with coverage (TEST='-m slow --no-cov' for what takes minutes: kills and fuzzing;"
+	@echo "             WORKERS=4 for more at a time)"
 	@echo "make lowest  tests with the lowest versions of other packages that pyproject.toml allows (LOWEST=tests for all)"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    the documentation, in docs/_build"
@@ -32,7 +36,7 @@ demo: .venv/installed
 	$(BIN)/gae-augment demo $(DEMO)
 
 test: .venv/installed
-	$(BIN)/python -m pytest --cov --cov-report=term $(TEST)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --cov --cov-report=term $(TEST)
 
 .lowest/installed: pyproject.toml .venv/installed
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
@@ -41,7 +45,7 @@ test: .venv/installed
 
 # Old versions warn of newer ones of what they need in turn; with the newest ones warnings are errors.
 lowest: .lowest/installed
-	.lowest/bin/python -m pytest -W default $(TEST) $(LOWEST)
+	OMP_NUM_THREADS=1 .lowest/bin/python $(PYTEST) -W default $(TEST) $(LOWEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
