@@ -271,6 +271,20 @@ def test_evaluate_tells_gain_fidelity_and_memorisation(folder, tmp_path, capsys)
     assert "Pass --held-out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["evaluate", "report"])
+def test_a_class_in_the_test_set_only_is_refused(folder, tmp_path, capsys, command):
+    file, held_out = tmp_path / "augmenter.safetensors", tmp_path / "held out"
+    assert main(["fit", str(folder), "--output", str(file)]) == 0
+    shutil.copytree(folder, held_out)
+    shutil.copytree(folder / "down", held_out / "new")
+    output = ["--output", str(tmp_path / "page.html")] if command == "report" else []
+    assert main([command, str(file), str(folder), "--held-out", str(held_out), *output]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "have the same classes" in error
+    assert error.endswith("Give images of the missing ones, or take the others out.")
+    assert not (tmp_path / "page.html").exists()
+
+
 def test_images_of_several_sizes_are_brought_to_one(folder, tmp_path, capsys):
     with Image.open(folder / "down" / "1.png") as image:
         image.resize((12, 10)).save(folder / "down" / "1.png")
