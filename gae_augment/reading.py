@@ -18,6 +18,7 @@ __all__ = [
 import copy
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -159,7 +160,8 @@ class _Items:
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._awaited: int | None = None
+        # Which one, and since when.
+        self._awaited: tuple[int, float] | None = None
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
@@ -170,19 +172,19 @@ class _Items:
         self._done.set()
 
     def _watch(self, patience: float) -> None:
-        before = None
-        while not self._done.wait(patience):
+        told = None
+        while not self._done.wait(patience / 10):
             awaited = self._awaited
-            if awaited is not None and awaited == before:
+            if awaited not in (None, told) and time.monotonic() - awaited[1] > patience:
+                told = awaited
                 warnings.warn(
-                    f"Item {awaited} of the dataset has not come for {patience:g} seconds. If its __getitem__ waits "
-                    f"for something, interrupt this, and see what dataset[{awaited}] does.",
+                    f"Item {awaited[0]} of the dataset has not come for {patience:g} seconds. If its __getitem__ waits "
+                    f"for something, interrupt this, and see what dataset[{awaited[0]}] does.",
                     stacklevel=1,
                 )
-            before = awaited
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        self._awaited = index
+        self._awaited = index, time.monotonic()
         try:
             item = self._dataset[index]
             if isinstance(item, tuple | list) and item and isinstance(item[0], Image.Image):
