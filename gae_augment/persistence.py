@@ -1,7 +1,8 @@
 r"""Files of plain values and tensors: a JSON header inside a safetensors file, and no pickle."""
 
-__all__ = ["FORMAT_VERSION", "MALFORMED", "read_file", "write_file", "written_whole"]
+__all__ = ["FORMAT_VERSION", "MALFORMED", "check_place", "read_file", "write_file", "written_whole"]
 
+import errno
 import hashlib
 import json
 import os
@@ -27,9 +28,26 @@ MALFORMED = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, Arit
 SAVED_IN = "The file is saved in a folder that exists, can be written to and has room"
 
 
+def check_place(path: Path) -> None:
+    r"""Raises a FileExistsError if there is something else than a file at a path.
+
+    To put a file in place of a device, such as ``/dev/null``, is possible for an administrator, and breaks the system.
+    """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(
+            errno.EEXIST, "A file takes the place of another file, or of nothing, and here is something else", str(path)
+        )
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    r"""Lends the name of a file to write to, which then takes a path in one step: never is there a part of it."""
+    r"""Lends the name of a file to write to, which then takes a path in one step: never is there a part of it.
+
+    Raises:
+        OSError: If there is something else than a file, or the folder does not exist, cannot be written to, or has no
+            room.
+    """
+    check_place(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
@@ -51,9 +69,11 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
     r"""Writes a file in one step: under its name there is the old file or the whole new one, never a part.
 
     Raises:
-        OSError: If the folder does not exist, cannot be written to, or has no room.
+        OSError: If there is something else than a file, or the folder does not exist, cannot be written to, or has no
+            room.
     """
     path = Path(path)
+    check_place(path)
     text, own = json.dumps(header, default=_plain), _apart(tensors)
     metadata = {
         "format": FORMAT,

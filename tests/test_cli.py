@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import warnings
@@ -150,6 +151,13 @@ def test_balance_into_the_folder_itself_is_refused(folder, capsys):
 def test_fit_into_a_folder_is_refused(folder, tmp_path, capsys):
     assert main(["fit", str(folder), "--output", str(tmp_path), "--force"]) == 1
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_fit_into_a_pipe_is_refused(folder, tmp_path, capsys, no_training):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert main(["fit", str(folder), "--output", str(pipe), "--force"]) == 1
+    assert "here is something else" in capsys.readouterr().err
 
 
 def test_unknown_class_is_refused_with_the_known_ones(folder, tmp_path, capsys):

@@ -239,7 +239,7 @@ def test_folder_that_cannot_be_written_to(fitted, tmp_path):
 
 def test_name_of_a_folder_leaves_nothing_behind(fitted, path):
     path.mkdir()
-    with pytest.raises(IsADirectoryError, match="saved in a folder"):
+    with pytest.raises(FileExistsError, match="here is something else"):
         fitted.save(path)
     assert list(path.parent.iterdir()) == [path]
 
@@ -279,3 +279,18 @@ def test_tensors_that_are_not_contiguous(path):
     header, tensors = read_file(path)
     assert header == {"a": 1}
     assert torch.equal(tensors["x"], tensor)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_what_is_no_file_is_not_replaced(fitted, tmp_path, digits):
+    # As a device would be, such as /dev/null, where an administrator saves to it.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileExistsError, match="takes the place of another file, or of nothing, and here is something"):
+        fitted.save(pipe)
+    with pytest.raises(FileExistsError, match="here is something else"):
+        fitted.report(digits, pipe)
+    with pytest.raises(FileExistsError, match="here is something else"):
+        fitted.save(tmp_path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pipe"]

@@ -19,6 +19,7 @@ from ..evaluation import ClassifierGain
 from ..evaluation.features import ClassifierFeatures, epochs_of_a_thousand_steps
 from ..folders import check_output, open_folder
 from ..forecast import forecast
+from ..persistence import check_place
 from ..shards import write_shards
 from ..strategy import Label
 
@@ -56,6 +57,7 @@ def _new_file(arguments: Namespace, example: str) -> Path:
         raise ValueError(f"The output is a file, such as {example}, and {str(path)!r} is a folder.")
     if path.exists() and not arguments.force:
         raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
+    check_place(path)
     check_output(path.parent, force=True)
     return path
 

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..augmenter import GAEAugmenter
 from ..evaluation import ClassifierGain, FeatureExtractor
-from ..persistence import written_whole
+from ..persistence import check_place, written_whole
 from .contents import gather
 from .figures import chart_of_codes, chart_of_counts, chart_of_curve, picture
 
@@ -63,6 +63,7 @@ def write_report(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"A report is written into a folder that is there, and {str(path.parent)!r} is not.")
+    check_place(path)
     contents = gather(
         augmenter, data, held_out=held_out, extractor=extractor, gain=gain, images=images, pairs=pairs, seed=seed
     )
