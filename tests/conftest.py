@@ -47,6 +47,22 @@ def generator_fits(monkeypatch):
     return entries
 
 
+@pytest.fixture
+def plant_a_fault(monkeypatch):
+    r"""Has generators of so many images fail with an error of such words."""
+    fit = Generator.fit
+
+    def plant(number, words="a planted fault"):
+        def failing(self, images, **options):
+            if len(images) == number:
+                raise FloatingPointError(words)
+            return fit(self, images, **options)
+
+        monkeypatch.setattr(Generator, "fit", failing)
+
+    return plant
+
+
 @pytest.fixture(scope="session")
 def fitted(digits, make_augmenter):
     r"""An augmenter that is fitted to the digits. Its next ``sample`` without a seed is for no test to rely on."""

@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from gae_augment import GAEAugmenter
-from gae_augment.generator import Generator
 from gae_augment.training import spread
 
 
@@ -486,19 +485,8 @@ def test_boundary_that_is_reached_is_no_warning(digits, make_augmenter):
     assert all(report.delta_reached for report in augmenter.report_.values())
 
 
-def plant_a_fault(monkeypatch):
-    original = Generator.fit
-
-    def fit(self, images, **options):
-        if len(images) == 25:
-            raise FloatingPointError("a planted fault")
-        return original(self, images, **options)
-
-    monkeypatch.setattr(Generator, "fit", fit)
-
-
-def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmenter, fitted, monkeypatch):
-    plant_a_fault(monkeypatch)
+def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmenter, fitted, plant_a_fault):
+    plant_a_fault(25)
     augmenter = make_augmenter(errors="raise")
     message = r"failed for 1 of 2 classes: class 1: FloatingPointError: a planted fault.* others, \[2\], are kept"
     with pytest.raises(RuntimeError, match=message):
@@ -509,8 +497,8 @@ def test_class_that_fails_is_named_and_the_others_are_kept(digits, make_augmente
         augmenter.sample(1, 3)
 
 
-def test_class_that_fails_stays_real(digits, make_augmenter, monkeypatch, tmp_path):
-    plant_a_fault(monkeypatch)
+def test_class_that_fails_stays_real(digits, make_augmenter, plant_a_fault, tmp_path):
+    plant_a_fault(25)
     augmenter = make_augmenter()
     message = r"failed for 1 of 2 classes: class 1: .*a planted fault\. They get no synthetic images; errors='raise'"
     with pytest.warns(RuntimeWarning, match=message):
@@ -542,8 +530,8 @@ def test_two_fits_at_the_same_time_do_not_disturb_each_other(digits, make_augmen
     assert torch.get_num_threads() == threads
 
 
-def test_where_no_class_can_be_learned_there_is_an_error(digits, make_augmenter, monkeypatch):
-    plant_a_fault(monkeypatch)
+def test_where_no_class_can_be_learned_there_is_an_error(digits, make_augmenter, plant_a_fault):
+    plant_a_fault(25)
     with pytest.raises(RuntimeError, match=r"failed for 1 of 1 classes: class 1: FloatingPointError: a planted fault"):
         make_augmenter(sampling_strategy={1: 30}).fit(*digits)
 

@@ -12,7 +12,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from gae_augment import GAEAugmenter
-from gae_augment.generator import Generator
 from gae_augment.integrations.imblearn import GAESampler
 
 QUICK = GAEAugmenter(epochs=2, delta=1000.0, starts=1, progress=False)
@@ -148,17 +147,10 @@ def test_categories_are_refused(table):
         sampler().fit_resample(frame, y)
 
 
-def test_generators_of_other_classes_are_kept(table, monkeypatch):
+def test_generators_of_other_classes_are_kept(table, plant_a_fault):
     X, y = table
     y[:10] = 2
-    fit = Generator.fit
-
-    def failing(self, images, **options):
-        if len(images) == 10:
-            raise FloatingPointError("training diverged")
-        return fit(self, images, **options)
-
-    monkeypatch.setattr(Generator, "fit", failing)
+    plant_a_fault(10, "training diverged")
     ours = sampler()
     with pytest.warns(RuntimeWarning, match=r"class 2: FloatingPointError: training diverged\. They get no synthetic"):
         _, resampled = ours.fit_resample(X, y)

@@ -605,15 +605,8 @@ def test_a_damaged_file_is_fitted_again(make, fits, tmp_path):
     assert len(fits) == 2
 
 
-def test_a_class_that_failed_is_told_until_it_is_tried_again(make, tmp_path, monkeypatch):
-    fit = Generator.fit
-
-    def fails_for_ten(self, images, **options):
-        if len(images) == 10:
-            raise FloatingPointError("a planted fault")
-        return fit(self, images, **options)
-
-    monkeypatch.setattr(Generator, "fit", fails_for_ten)
+def test_a_class_that_failed_is_told_until_it_is_tried_again(make, tmp_path, monkeypatch, plant_a_fault):
+    plant_a_fault(10)
     with pytest.warns(RuntimeWarning, match="The fit failed for 1 of 2 classes"):
         make().prepare_data()
     monkeypatch.undo()

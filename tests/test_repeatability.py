@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
 from gae_augment.longtail import choose_images, profile_counts
 from gae_augment.seeding import derive_seed, make_generator
+from gae_augment.threads import use_threads
 
 SEED = 5
 
@@ -41,7 +42,6 @@ def training_set():
 
 
 def augmenter(**settings):
-    # A mixture of several Gaussians, and images held out for the boundary: both draw random numbers.
     return GAEAugmenter(
         **{"epochs": 3, "delta": 1e6, "components": 2, "random_state": SEED, "progress": False, "n_jobs": 1} | settings
     )
@@ -91,12 +91,8 @@ def test_a_second_time(expected):
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_of_pytorch(expected, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with use_threads(threads):
         assert fit_and_digest() == expected
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("n_jobs", "backend"), [(2, "loky"), (3, "loky"), (-1, "loky"), (2, "threading")])
