@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from gae_augment.evaluation import memorisation
 from gae_augment.evaluation.memorisation import Distance
-from gae_augment.generator import Generator
-from gae_augment.seeding import derive_seed, make_generator
-from gae_augment.settings import GeneratorSettings
+from gae_augment.fitting.generator import Generator
+from gae_augment._utils.seeding import derive_seed, make_generator
+from gae_augment.models.generative_model import GeneratorSettings
 
 from .data import load_images
 from .machine import device_name, versions

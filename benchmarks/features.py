@@ -7,7 +7,7 @@ from pathlib import Path
 from gae_augment.evaluation import ClassifierFeatures
 from gae_augment.evaluation.classifier import Classifier
 from gae_augment.evaluation.images import Labelled
-from gae_augment.seeding import make_generator
+from gae_augment._utils.seeding import make_generator
 
 from .kept import Content, kept
 

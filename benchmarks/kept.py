@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock
 from torch import Tensor
 
-from gae_augment.persistence import read_file, write_file
+from gae_augment._utils.files import read_file, write_file
 
 Content = tuple[dict[str, Any], dict[str, Tensor]]
 """The header and the tensors of a file."""

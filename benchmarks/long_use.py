@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
 from gae_augment import GAEAugmenter
-from gae_augment.seeding import make_generator
+from gae_augment._utils.seeding import make_generator
 
 RESULTS = Path(__file__).resolve().parent / "results" / "long_use"
 

@@ -3,13 +3,13 @@ r"""Synthetic images for the scarce classes of a PyTorch classifier, from genera
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .version import __version__ as __version__
+from ._utils.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .augmenter import GAEAugmenter
-    from .datasets import AugmentedDataset
-    from .objectives import MODELS
-    from .samplers import MixedSampler
+    from .mixing.dataset import AugmentedDataset
+    from .models.objectives import MODELS
+    from .mixing.sampler import MixedSampler
 
 __all__ = ["MODELS", "AugmentedDataset", "GAEAugmenter", "MixedSampler"]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .threads import SharedContext
+from ._utils.threads import SharedContext
 
 # Of malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3

@@ -24,9 +24,9 @@ from .augmenter import GAEAugmenter
 from .evaluation import ClassifierGain, FeatureExtractor, Memorisation, classifier_gain, fidelity, memorisation
 from .evaluation.features import check_extractor
 from .evaluation.fidelity import NEIGHBOURS, as_many_of_each
-from .reading import class_names, open_source
-from .seeding import derive_seed, make_generator
-from .strategy import Label, count_labels
+from .data.reading import class_names, open_source
+from ._utils.seeding import derive_seed, make_generator
+from .data.strategy import Label, count_labels
 
 MOST_LOOKED_AT = 1000
 """Of the images of a class at most so many are compared."""

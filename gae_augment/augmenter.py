@@ -19,20 +19,20 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from .allocation import memory_kept
-from .checkpoints import Checkpoints
-from .datasets import AugmentedDataset
-from .devices import resolve_device
-from .generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
-from .jobs import Failure, attempt, run_jobs, runs_here
-from .networks import Architecture
-from .objectives import MODELS, Model
-from .persistence import MALFORMED, read_file, write_file
-from .reading import class_names, open_source, read_classes
-from .seeding import RandomState, derive_seed, resolve_random_state
-from .settings import GeneratorSettings
-from .strategy import Label, SamplingStrategy, count_labels, resolve_strategy
-from .threads import map_in_threads, use_threads
-from .values import ValueScale
+from .fitting.cache import Checkpoints
+from .mixing.dataset import AugmentedDataset
+from ._utils.devices import resolve_device
+from .fitting.generator import LEAST_IMAGES, FitReport, Generator, Progress, silent
+from ._utils.parallel import Failure, attempt, run_jobs, runs_here
+from .models.networks import Architecture
+from .models.objectives import MODELS, Model
+from ._utils.files import MALFORMED, read_file, write_file
+from .data.reading import class_names, open_source, read_classes
+from ._utils.seeding import RandomState, derive_seed, resolve_random_state
+from .models.generative_model import GeneratorSettings
+from .data.strategy import Label, SamplingStrategy, count_labels, resolve_strategy
+from ._utils.threads import map_in_threads, use_threads
+from .data.values import ValueScale
 
 
 class GAEAugmenter(BaseEstimator):
@@ -40,7 +40,7 @@ class GAEAugmenter(BaseEstimator):
 
     Args:
         model: The generative model: a key of :data:`gae_augment.MODELS`, or a
-            :class:`gae_augment.objectives.Model` of your own.
+            :class:`gae_augment.models.objectives.Model` of your own.
         latent_dim: The latent dimension :math:`d`. ``"auto"`` is 10 for images of up to 1024 values and 32 for larger.
         architecture: ``"fc"`` and ``"paper"`` are fully connected (encoders 1000-500 and 500-500-2000), ``"conv"`` is
             convolutional, ``"auto"`` is ``"fc"`` for vectors and images of up to 1024 values and ``"conv"`` for larger.
@@ -73,7 +73,7 @@ class GAEAugmenter(BaseEstimator):
             for images, with :math:`t = 1.5`, and not for vectors.
         max_similarity: The largest similarity that a new image may have with a training image of its class: their
             correlation, in (0, 1], when they are brought to cover, as by
-            :func:`gae_augment.alignment.aligned_nearest`. Closer ones are drawn anew. The training images
+            :func:`gae_augment.synthesis.similarity.aligned_nearest`. Closer ones are drawn anew. The training images
             are then kept, and saved with the augmenter. ``None`` allows all.
         sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
             to the largest one, a mapping gives final totals.

@@ -21,12 +21,12 @@ from torchvision.datasets import ImageFolder
 from tqdm.auto import tqdm
 
 from .augmenter import GAEAugmenter
-from .folders import as_pictures, check_output
-from .jobs import Failure, attempt, run_jobs, runs_here
-from .objectives import Model, own_model
-from .persistence import written_whole
-from .seeding import derive_seed, make_generator
-from .strategy import Label
+from .data.folders import as_pictures, check_output
+from ._utils.parallel import Failure, attempt, run_jobs, runs_here
+from .models.objectives import Model, own_model
+from ._utils.files import written_whole
+from ._utils.seeding import derive_seed, make_generator
+from .data.strategy import Label
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import torch
 from sklearn.base import clone
 
 from gae_augment import GAEAugmenter, __version__
-from gae_augment.checkpoints import checked_folder, described, taking_turns
-from gae_augment.objectives import own_model
-from gae_augment.persistence import FORMAT_VERSION
-from gae_augment.reading import open_source, read_in_parts
-from gae_augment.strategy import resolve_strategy
+from gae_augment.fitting.cache import checked_folder, described, taking_turns
+from gae_augment.models.objectives import own_model
+from gae_augment._utils.files import FORMAT_VERSION
+from gae_augment.data.reading import open_source, read_in_parts
+from gae_augment.data.strategy import resolve_strategy
 
 # What changes no image; the strategy counts as the numbers that it comes to.
 WITHOUT_EFFECT = ("n_jobs", "progress", "cache_dir", "sampling_strategy")

@@ -18,7 +18,7 @@ from gae_augment.evaluation import FeatureExtractor, fidelity
 from gae_augment.evaluation.features import check_extractor
 from gae_augment.evaluation.fidelity import NEIGHBOURS, as_many_of_each
 from gae_augment.evaluation.images import checked_images
-from gae_augment.reading import ItemFormat, class_names, raw_view, read_images
+from gae_augment.data.reading import ItemFormat, class_names, raw_view, read_images
 
 from .lightning import GAEDataModule
 

@@ -13,8 +13,8 @@ from sklearn.base import clone
 from gae_augment import GAEAugmenter
 from gae_augment.evaluation import FractionChoice, choose_synthetic_fraction
 from gae_augment.evaluation.images import Labelled, checked_images
-from gae_augment.persistence import read_file, write_file
-from gae_augment.reading import open_source
+from gae_augment._utils.files import read_file, write_file
+from gae_augment.data.reading import open_source
 
 AUTO = "auto"
 """The fraction that is to be chosen."""

@@ -8,7 +8,7 @@ from typing import Any
 from torchvision.datasets import VisionDataset
 
 from gae_augment import AugmentedDataset
-from gae_augment.reading import READ_AT_ONCE, ItemFormat, raw_view
+from gae_augment.data.reading import READ_AT_ONCE, ItemFormat, raw_view
 
 try:
     import datasets
@@ -142,7 +142,7 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
     if not isinstance(images, HuggingFaceImages):
         raise TypeError(
             f"Rows are those of HuggingFaceImages, and the dataset is a {type(images).__name__}. "
-            f"gae_augment.shards.write_shards writes folders as Parquet files, which datasets.load_dataset reads."
+            f"gae_augment.export.write_shards writes folders as Parquet files, which datasets.load_dataset reads."
         )
     if images.target_transform is not None:
         raise TypeError(

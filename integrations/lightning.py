@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
 from gae_augment.evaluation import FractionChoice
-from gae_augment.seeding import make_generator, resolve_random_state
-from gae_augment.teachers import Teacher, check_teacher, check_weight
+from gae_augment._utils.seeding import make_generator, resolve_random_state
+from gae_augment.mixing.soft_labels import Teacher, check_teacher, check_weight
 
 from .cache import AugmenterCache, cache_key
 from .fraction import AUTO, choose_fraction

@@ -18,7 +18,7 @@ from torch.utils.data import (
 )
 
 from gae_augment import AugmentedDataset, MixedSampler
-from gae_augment.seeding import make_generator
+from gae_augment._utils.seeding import make_generator
 
 
 class ShuffledSampler(Sampler[int]):

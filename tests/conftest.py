@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from gae_augment import GAEAugmenter
-from gae_augment.generator import Generator
+from gae_augment.fitting.generator import Generator
 
 COUNTS = {0: 40, 1: 25, 2: 12}
 

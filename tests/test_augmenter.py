@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from gae_augment import GAEAugmenter
-from gae_augment.training import spread
+from gae_augment.fitting.training import spread
 
 
 class Pairs(Dataset):

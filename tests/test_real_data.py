@@ -10,7 +10,7 @@ from torchvision.datasets import MNIST, ImageFolder
 
 from gae_augment import GAEAugmenter
 from gae_augment.evaluation import train_classifier
-from gae_augment.longtail import choose_images
+from gae_augment.data.long_tail import choose_images
 
 ROOT = Path(os.environ.get("GAE_DATA_ROOT", "nowhere"))
 

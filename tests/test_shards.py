@@ -10,10 +10,10 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 
 from gae_augment import GAEAugmenter
-from gae_augment.folders import open_folder
-from gae_augment.objectives import Model
-from gae_augment.objectives.reconstruction import Reconstruction
-from gae_augment.shards import write_shards
+from gae_augment.data.folders import open_folder
+from gae_augment.models.objectives import Model
+from gae_augment.models.objectives.reconstruction import Reconstruction
+from gae_augment.export import write_shards
 
 COUNTS = {"apple": 40, "pear": 12, "vest": 9}
 
@@ -212,6 +212,6 @@ def test_workers_that_are_at_home_elsewhere_find_everything(real, augmenter, tmp
         finally:
             os.chdir(home)
 
-    monkeypatch.setattr("gae_augment.shards.run_jobs", elsewhere)
+    monkeypatch.setattr("gae_augment.export.run_jobs", elsewhere)
     write_shards(augmenter, "out", real=relative, n_jobs=2)
     assert len(contents(Path(home) / "out")) == 120

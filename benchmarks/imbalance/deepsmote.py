@@ -9,11 +9,11 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn import functional
 
-from gae_augment.devices import resolve_device
+from gae_augment._utils.devices import resolve_device
 from gae_augment.evaluation.images import Labelled, to_unit
-from gae_augment.networks import build_autoencoder
-from gae_augment.seeding import make_generator
-from gae_augment.threads import single_threaded_libraries
+from gae_augment.models.networks import build_autoencoder
+from gae_augment._utils.seeding import make_generator
+from gae_augment._utils.threads import single_threaded_libraries
 
 
 class DeepSMOTE:

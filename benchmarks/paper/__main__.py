@@ -7,9 +7,9 @@ import argparse
 import os
 from pathlib import Path
 
-from gae_augment.generator import Generator
-from gae_augment.objectives import MODELS, Model
-from gae_augment.persistence import read_file
+from gae_augment.fitting.generator import Generator
+from gae_augment.models.objectives import MODELS, Model
+from gae_augment._utils.files import read_file
 
 from ..data import load_images
 from . import boundary

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from gae_augment import GAEAugmenter
 from gae_augment.demo import DEFAULT_PROFILE, LabelledSet
 from gae_augment.evaluation import ClassifierFeatures, classifier_gain, fidelity
-from gae_augment.longtail import choose_images, profile_counts
+from gae_augment.data.long_tail import choose_images, profile_counts
 
 from ..records import RecordTable
 

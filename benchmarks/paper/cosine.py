@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gae_augment.generator import Generator
-from gae_augment.objectives.variational import gaussian_kl
-from gae_augment.seeding import make_generator
-from gae_augment.settings import GeneratorSettings
+from gae_augment.fitting.generator import Generator
+from gae_augment.models.objectives.variational import gaussian_kl
+from gae_augment._utils.seeding import make_generator
+from gae_augment.models.generative_model import GeneratorSettings
 
 POINTS, SAMPLES, TRIALS, NEAR = 50, 10_000, 5, 0.1
 

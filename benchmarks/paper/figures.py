@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
-from gae_augment.densities import AncestralMixture, GaussianMixture
-from gae_augment.generator import Generator
-from gae_augment.seeding import make_generator
+from gae_augment.models.densities import AncestralMixture, GaussianMixture
+from gae_augment.fitting.generator import Generator
+from gae_augment._utils.seeding import make_generator
 
 SIDE = 10
 

@@ -6,8 +6,8 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from gae_augment.objectives import MODELS, Model
-from gae_augment.settings import GeneratorSettings
+from gae_augment.models.objectives import MODELS, Model
+from gae_augment.models.generative_model import GeneratorSettings
 
 LATENT_DIM = {"mnist": 10, "fashion_mnist": 10, "cifar10": 32, "svhn": 32, "digits": 10}
 

@@ -12,13 +12,13 @@ import torch
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from gae_augment.devices import resolve_device
+from gae_augment._utils.devices import resolve_device
 from gae_augment.evaluation import InceptionFeatures, fidelity, inception_weights, local_lipschitz
-from gae_augment.generator import Generator
-from gae_augment.objectives import Model
-from gae_augment.persistence import write_file
-from gae_augment.seeding import make_generator
-from gae_augment.threads import single_threaded_libraries
+from gae_augment.fitting.generator import Generator
+from gae_augment.models.objectives import Model
+from gae_augment._utils.files import write_file
+from gae_augment._utils.seeding import make_generator
+from gae_augment._utils.threads import single_threaded_libraries
 
 from ..data import load_images
 from ..features import classifier_features

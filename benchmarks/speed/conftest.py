@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from gae_augment.devices import resolve_device
+from gae_augment._utils.devices import resolve_device
 
 from ..machine import device_name, versions
 from .comparisons import Comparison, comparison_table, report

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from gae_augment import GAEAugmenter, MixedSampler
 from gae_augment.integrations.lightning import GAEDataModule
-from gae_augment.seeding import make_generator
+from gae_augment._utils.seeding import make_generator
 
 from .test_fit import noise
 

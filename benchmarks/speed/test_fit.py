@@ -9,11 +9,11 @@ from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
 from gae_augment import GAEAugmenter
-from gae_augment.devices import multiplies_bfloat16_fast, resolve_device
-from gae_augment.generator import STEPS, Generator
-from gae_augment.networks import HIDDEN
-from gae_augment.seeding import make_generator
-from gae_augment.settings import GeneratorSettings
+from gae_augment._utils.devices import multiplies_bfloat16_fast, resolve_device
+from gae_augment.fitting.generator import STEPS, Generator
+from gae_augment.models.networks import HIDDEN
+from gae_augment._utils.seeding import make_generator
+from gae_augment.models.generative_model import GeneratorSettings
 
 from .references import BareFit, bare_objective, fit_pythae
 
@@ -176,7 +176,7 @@ def test_fit_that_keeps_its_memory(compare):
 
 @pytest.mark.parametrize("codes", [100, 6000])
 def test_mixture(compare, codes):
-    from gae_augment.densities import GaussianMixture as Ours
+    from gae_augment.models.densities import GaussianMixture as Ours
 
     generator = make_generator(0)
     z = torch.randn(codes, 10, generator=generator) + 3 * torch.randn(10, 10, generator=generator).repeat(

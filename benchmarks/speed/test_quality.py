@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gae_augment.evaluation import fidelity
-from gae_augment.generator import Generator
-from gae_augment.settings import GeneratorSettings
+from gae_augment.fitting.generator import Generator
+from gae_augment.models.generative_model import GeneratorSettings
 
 from ..data import load_images
 from ..features import classifier_features

@@ -3,10 +3,10 @@ r"""Sampling, beside the decoder's own forward pass."""
 import pytest
 import torch
 
-from gae_augment.devices import resolve_device
-from gae_augment.generator import Generator
-from gae_augment.seeding import make_generator
-from gae_augment.settings import GeneratorSettings
+from gae_augment._utils.devices import resolve_device
+from gae_augment.fitting.generator import Generator
+from gae_augment._utils.seeding import make_generator
+from gae_augment.models.generative_model import GeneratorSettings
 
 from .test_fit import noise
 

@@ -17,11 +17,11 @@ from ..assessment import assess, classifier_gain_of, open_pair, summary
 from ..augmenter import GAEAugmenter
 from ..evaluation import ClassifierGain
 from ..evaluation.features import ClassifierFeatures, epochs_of_a_thousand_steps
-from ..folders import check_output, open_folder
-from ..forecast import forecast
-from ..persistence import check_place
+from ..data.folders import check_output, open_folder
+from ..report.forecast import forecast
+from .._utils.files import check_place
 from ..shards import write_shards
-from ..strategy import Label
+from ..data.strategy import Label
 
 
 @dataclass(frozen=True)

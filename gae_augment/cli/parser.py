@@ -5,7 +5,7 @@ __all__ = ["make_parser"]
 import argparse
 
 from .. import __version__
-from ..objectives import MODELS
+from ..models.objectives import MODELS
 from ..shards import FORMATS
 from . import commands
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision import datasets
 
 from ..evaluation.images import Labelled
-from ..folders import open_folder
-from ..longtail import choose_images
-from ..reading import class_names, open_source
-from ..storage import take
+from ..data.folders import open_folder
+from ..data.long_tail import choose_images
+from ..data.reading import class_names, open_source
+from .._utils.storage import take
 
 TORCHVISION = {
     "mnist": datasets.MNIST,

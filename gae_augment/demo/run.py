@@ -24,7 +24,7 @@ from ..evaluation import (
     memorisation,
 )
 from ..evaluation.features import epochs_of_a_thousand_steps
-from ..longtail import choose_images, profile_counts
+from ..data.long_tail import choose_images, profile_counts
 from .data import LEAST_TEST, LabelledSet
 
 DEFAULT_PROFILE = {"digits": "lt-20", "mnist": "deepsmote", "fashion_mnist": "deepsmote", "cifar10": "lt-100"}
@@ -89,7 +89,7 @@ def run_demo(
 
     Args:
         data: The data set.
-        profile: How many images each class keeps; see :func:`gae_augment.longtail.profile_counts`.
+        profile: How many images each class keeps; see :func:`gae_augment.data.long_tail.profile_counts`.
         seeds: How many seeds. Each chooses its own training images.
         steps: The optimiser's steps of each classifier, in batches of at most 128.
         affine: Whether training images, real and synthetic, are turned, shifted and scaled at random.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..devices import resolve_device
-from ..seeding import make_generator
+from .._utils.devices import resolve_device
+from .._utils.seeding import make_generator
 from .images import checked_images, checked_pair, to_unit
 
 WIDTHS = (16, 32, 64, 128)

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from ..devices import resolve_device
+from .._utils.devices import resolve_device
 from .classifier import Classifier, train_classifier
 from .images import checked_images, checked_labels, to_unit
 

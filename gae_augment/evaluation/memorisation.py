@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..alignment import aligned_nearest
+from ..synthesis.similarity import aligned_nearest
 from .images import checked_images, to_unit
 
 Distance = Literal["pixels", "aligned"]
@@ -126,7 +126,7 @@ def memorisation(
         synthetic: The synthetic images.
         worst: How many of the closest pairs to list.
         quantile: The quantile :math:`q`, above 0 and below 1.
-        distance: ``"pixels"``, or ``"aligned"`` for :func:`gae_augment.alignment.aligned_nearest`, one less
+        distance: ``"pixels"``, or ``"aligned"`` for :func:`gae_augment.synthesis.similarity.aligned_nearest`, one less
             the correlation of images that are brought to cover, which takes some seconds for thousands of images.
         features: What maps images to vectors, with shape :math:`(N, D)`, such as
             :class:`gae_augment.evaluation.ClassifierFeatures`; without it, their pixels.

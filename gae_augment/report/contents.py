@@ -14,10 +14,10 @@ from ..assessment import assess
 from ..augmenter import GAEAugmenter
 from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation
 from ..evaluation.memorisation import nearest
-from ..generator import FitReport
-from ..seeding import make_generator
-from ..strategy import Label
-from ..values import ValueScale
+from ..fitting.generator import FitReport
+from .._utils.seeding import make_generator
+from ..data.strategy import Label
+from ..data.values import ValueScale
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
 

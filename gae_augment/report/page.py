@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..augmenter import GAEAugmenter
 from ..evaluation import ClassifierGain, FeatureExtractor
-from ..persistence import check_place, written_whole
+from .._utils.files import check_place, written_whole
 from .contents import gather
 from .figures import chart_of_codes, chart_of_counts, chart_of_curve, picture
 

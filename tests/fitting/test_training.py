@@ -1,0 +1,216 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from gae_augment.models.networks import build_autoencoder
+from gae_augment.models.objectives import Reconstruction, excess_error, reconstruction_error
+from gae_augment._utils.seeding import make_generator
+from gae_augment.fitting.training import RESOLVED, mean_excess, spread, stopped_falling, train
+from gae_augment.data.values import ValueScale
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return torch.from_numpy(digits[0][digits[1] == 0].copy())
+
+
+@pytest.fixture
+def network():
+    return build_autoencoder((8, 8), 4, "fc", generator=make_generator("network"))
+
+
+def run(network, images, **options):
+    values = ValueScale.of(images)
+    options = {
+        "epochs": 5,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "delta": 1e-9,
+        "generator": make_generator("order"),
+        **options,
+    }
+    return train(network, Reconstruction(values.likelihood), images, values, **options)
+
+
+def excess(network, images):
+    r"""The excess error, by its formula in float64."""
+    x = images.double() / 255
+    p = network.double().decode(network.encode(x)).sigmoid().detach()
+    network.float()
+    return (torch.xlogy(x, x / p) + torch.xlogy(1 - x, (1 - x) / (1 - p))).mean().item()
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_error_falls_below_that_of_the_mean_image(network, images):
+    log = run(network, images, epochs=60)
+    assert log.errors[-1] < log.errors[0] / 2
+    assert log.errors[-1] < spread(images, ValueScale.of(images))
+    assert log.training_error == pytest.approx(excess(network, images), rel=1e-4)
+
+
+def test_counts_of_epochs_and_steps(network, images):
+    log = run(network, images, epochs=3, batch_size=16)
+    assert (log.epochs, log.steps) == (3, 9)
+    assert not log.reached
+
+
+def test_a_number_stops_the_training_as_soon_as_the_error_is_below_it(network, images):
+    # Three steps an epoch, so that the error is compared with a boundary every 2 epochs.
+    twin = copy.deepcopy(network)
+    errors = run(twin, images, epochs=40, learning_rate=1e-3, delta=1e-9).errors
+    assert len(errors) == 20
+    assert errors == sorted(errors, reverse=True)
+    between = (errors[1] + errors[2]) / 2
+    log = run(network, images, epochs=40, delta=between)
+    assert (log.epochs, log.reached) == (6, True)
+    assert log.errors == errors[:3]
+    assert log.training_error < between
+
+
+def test_a_number_that_is_not_reached_is_said_so(network, images):
+    log = run(network, images, epochs=2, delta=1e-4)
+    assert not log.reached
+    assert log.training_error > 1e-4
+
+
+def test_error_is_measured_on_held_out_images_and_their_best_weights_are_kept(network, images):
+    # What is held out is the negative of what is learned, so that it gets worse with every epoch.
+    held_out = 255 - images[:20]
+    log = run(network, images[20:], held_out=held_out, epochs=100, delta=None, learning_rate=1e-2)
+    assert min(log.errors) < log.errors[-1]
+    assert mean_excess(network, held_out, ValueScale.of(images)) == pytest.approx(min(log.errors), rel=1e-6)
+    assert log.training_error == pytest.approx(excess(network, images[20:]), rel=1e-4)
+
+
+def test_training_without_a_number_stops_when_nothing_is_left_to_learn(network, images):
+    log = run(network, torch.full_like(images, 20), batch_size=40, epochs=500, delta=None, learning_rate=3e-4)
+    assert log.reached
+    assert log.epochs < 500
+    assert log.errors[-1] < RESOLVED <= min(log.errors[:-1])
+
+
+def test_training_without_a_number_stops_when_the_error_stops_falling(network, images):
+    # An epoch has one step here, so that the error is measured every 25, and five measurements are the fewest to judge.
+    log = run(network, images[20:], held_out=255 - images[:20], batch_size=20, epochs=1000, delta=None)
+    assert (log.epochs, log.reached) == (25 * len(log.errors), True)
+    assert len(log.errors) >= 5
+    assert min(log.errors[-4:]) >= 0.995 * min(log.errors[:-4])
+    assert min(log.errors[-5:-1]) < 0.995 * min([*log.errors[:-5], float("inf")])
+
+
+def test_no_gradients_are_kept(network, images):
+    run(network, images)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_progress_is_told_every_error(network, images):
+    told = []
+    log = run(network, images, epochs=5, progress=told.append)
+    assert told == log.errors
+    assert len(told) == 3  # after 2, 4 and the last
+
+
+@pytest.mark.parametrize("learning_rate", [1e30, 1e38])
+def test_divergence_is_an_error_with_a_remedy(network, images, learning_rate):
+    with pytest.raises(FloatingPointError, match=r"training diverged\. Lower 'learning_rate', which is 1e\+3"):
+        run(network, images, learning_rate=learning_rate)
+
+
+def test_learning_rate_falls_to_zero_along_a_cosine(network, images, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+
+    def watched(self, *arguments, **options):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    run(network, images, epochs=4, learning_rate=0.01)
+    assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * done / 12)) for done in range(12)])
+
+
+def test_order_of_the_images_depends_on_the_generator(images):
+    def trained(seed):
+        network = build_autoencoder((8, 8), 4, "fc", generator=make_generator("network"))
+        run(network, images, generator=make_generator(seed))
+        return torch.nn.utils.parameters_to_vector(network.parameters())
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.equal(trained(0), trained(1))
+
+
+def test_every_image_is_seen_once_an_epoch(network, images):
+    seen = []
+
+    class Watching(Reconstruction):
+        def loss(self, network, x, noise):
+            seen.append(x)
+            return super().loss(network, x, noise)
+
+    values = ValueScale.of(images)
+    train(
+        network,
+        Watching("bernoulli"),
+        images,
+        values,
+        epochs=1,
+        batch_size=7,
+        learning_rate=1e-3,
+        delta=None,
+        generator=make_generator(0),
+    )
+    assert [len(x) for x in seen] == [7, 7, 7, 7, 7, 5]
+    as_set = {tuple(x.flatten().tolist()) for x in values.to_network(images)}
+    assert {tuple(x.flatten().tolist()) for x in torch.cat(seen)} == as_set
+    assert not torch.equal(torch.cat(seen), values.to_network(images))
+
+
+def test_training_works_where_gradients_are_switched_off(network, images):
+    before = excess(network, images)
+    with torch.no_grad():
+        run(network, images, epochs=10)
+        assert not torch.is_grad_enabled()
+    assert excess(network, images) < before / 2
+
+
+@pytest.mark.parametrize("kind", ["levels", "standardised"])
+def test_spread_is_the_error_of_the_mean_image(images, kind):
+    images = images if kind == "levels" else images.double() * 3 - 100
+    values = ValueScale.of(images)
+    x = values.to_network(images)
+    mean = x.mean(dim=0).expand_as(x)
+    outputs = mean.clamp(1e-6, 1 - 1e-6).logit() if kind == "levels" else mean
+    expected = excess_error(outputs, x, values.likelihood).mean().item()
+    assert spread(images, values) == pytest.approx(expected, rel=1e-4)
+    if kind == "standardised":
+        # Half of the variance, which is 1 except for the pixels that are constant.
+        varying = (images.std(dim=0) > 0).double().mean().item()
+        assert spread(images, values) == pytest.approx(varying / 2, rel=1e-4)
+
+
+def test_mean_excess_does_not_depend_on_the_batches(network, images):
+    values = ValueScale.of(images)
+    expected = mean_excess(network, images, values)
+    assert mean_excess(network, images, values, batch_size=3) == pytest.approx(expected, rel=1e-5)
+    x = values.to_network(images)
+    whole = reconstruction_error(network.decode(network.encode(x)), x, "bernoulli").mean().item() / 64
+    assert 0 < expected < whole
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([1.0, 0.9, 0.8, 0.7], False),  # four are too few to judge
+        ([1.0, 0.5, 0.5, 0.5, 0.5], False),  # the last four did lower the first
+        ([1.0, 0.5, 0.5, 0.5, 0.5, 0.5], True),
+        ([1.0, 0.5, 0.6, 0.7, 0.6, 0.498], True),  # by less than the tolerance
+        ([1.0, 0.5, 0.6, 0.7, 0.6, 0.49], False),
+        ([0.5] + [0.6] * 6 + [0.4], False),
+        ([1.0] * 3 + [0.4] + [0.5] * 12 + [0.3] + [0.5] * 3, False),
+        ([1.0] * 3 + [0.4] + [0.5] * 12 + [0.3] + [0.5] * 6, True),
+    ],
+)
+def test_stopped_falling(errors, expected):
+    assert stopped_falling(errors, tolerance=0.005) is expected

@@ -1,0 +1,163 @@
+"""Fits on real clusters of this machine, whose workers are killed."""
+
+import os
+import signal
+from collections import Counter
+
+import joblib
+import numpy as np
+import pytest
+import torch
+
+from gae_augment import GAEAugmenter
+from gae_augment.models.objectives import Model, Objective, reconstruction_error
+from gae_augment.export import write_shards
+
+ray = pytest.importorskip("ray")
+distributed = pytest.importorskip("distributed")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from gae_augment.integrations.ray import register_ray_tasks  # noqa: E402
+
+COUNTS = {0: 400, 1: 160, 2: 150, 3: 140, 4: 130}
+SETTINGS = {"epochs": 3, "delta": 1.0, "random_state": 0, "progress": False, "device": "cpu"}
+
+# Neither library closes all that it opens, and both speak of what they will change.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    r"""Two nodes of one processor each."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    register_ray_tasks()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def dask_cluster():
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+BACKENDS = [("ray_tasks", "ray_cluster"), ("dask", "dask_cluster"), ("loky", None)]
+
+
+@pytest.fixture(scope="module")
+def images():
+    r"""Noise of five classes; the images of a class take more than 100 KB, from which on Ray's store keeps them."""
+    labels = np.repeat(list(COUNTS), list(COUNTS.values()))
+    return np.random.default_rng(0).integers(0, 256, (len(labels), 32, 32), dtype=np.uint8), labels
+
+
+def made_by(augmenter):
+    return {label: augmenter.sample(label, 3, seed=0) for label in augmenter.generators_}
+
+
+def assert_same_images(augmenter, other):
+    mine, others = made_by(augmenter), made_by(other)
+    assert list(mine) == list(others) == [1, 2, 3, 4]
+    for label, made in mine.items():
+        assert torch.equal(made, others[label])
+
+
+def noting_model(folder, *, killed=None):
+    r"""Returns a model that notes the process of each fit, and kills it in the middle of the first one of a class.
+
+    A class is known by its number of images. It is sent by value, as the workers of a cluster cannot import the tests,
+    and notes how often this process sends it, in which it is sent with the images of a class.
+    """
+    sender = os.getpid()
+
+    class Noting(Objective):
+        def prepare(self, network, x, *, components, generator):
+            self.images = len(x)
+            with open(folder / "fits", "a") as file:
+                file.write(f"{self.images} {os.getpid()}\n")
+
+        def advance(self, network, x, part):
+            if self.images == killed and 0 < part < 1 and not (folder / "killed").exists():
+                (folder / "killed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def loss(self, network, x, noise):
+            return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()
+
+    class Sent(Model):
+        def __getstate__(self):
+            if os.getpid() == sender:
+                with open(folder / "sent", "a") as file:
+                    file.write("1")
+            return self.__dict__
+
+    return Sent("noting", Noting, density="mixture", bounded=True)
+
+
+def fits_of(folder):
+    r"""Returns the number of fits of each class, by its images, and the processes that did them."""
+    lines = [line.split() for line in (folder / "fits").read_text().splitlines()]
+    return Counter(int(images) for images, _ in lines), {int(process) for _, process in lines}
+
+
+@pytest.fixture(params=["ray_tasks", "dask", "loky"])
+def backend(request):
+    r"""A backend of joblib's, on a cluster that is started when it is first asked for."""
+    if request.param != "loky":
+        request.getfixturevalue({"ray_tasks": "ray_cluster", "dask": "dask_cluster"}[request.param])
+    with joblib.parallel_config(request.param, **({"n_jobs": 2} if request.param == "loky" else {})):
+        yield request.param
+
+
+def test_fits_are_those_of_this_process(backend, images, tmp_path):
+    model = noting_model(tmp_path)
+    augmenter = GAEAugmenter(model, **SETTINGS).fit(*images)
+    fits, processes = fits_of(tmp_path)
+    assert fits == {160: 1, 150: 1, 140: 1, 130: 1}
+    assert os.getpid() not in processes
+    if backend != "dask":  # which pickles a task several times to learn its size
+        assert len((tmp_path / "sent").read_text()) == 4
+    assert_same_images(augmenter, GAEAugmenter(model, n_jobs=1, **SETTINGS).fit(*images))
+
+
+def test_a_class_whose_worker_is_killed_is_fitted_again(backend, images, tmp_path, recwarn):
+    model = noting_model(tmp_path, killed=150)
+    augmenter = GAEAugmenter(model, **SETTINGS).fit(*images)
+    assert (tmp_path / "killed").exists()
+    fits, _ = fits_of(tmp_path)
+    assert set(fits) == {160, 150, 140, 130}
+    assert fits[150] >= 2
+    if backend != "loky":  # where one dead worker takes the others with it
+        assert fits == {160: 1, 150: 2, 140: 1, 130: 1}
+    if backend == "ray_tasks":
+        assert len((tmp_path / "sent").read_text()) == 4
+    assert any("A worker was lost" in str(warning.message) for warning in recwarn) == (backend == "loky")
+    assert_same_images(augmenter, GAEAugmenter(model, n_jobs=1, **SETTINGS).fit(*images))
+
+
+def test_shards_are_those_of_this_process(backend, images, tmp_path):
+    small = images[0][:, None, :8, :8].copy(), images[1]
+    with joblib.parallel_config("sequential"):
+        augmenter = GAEAugmenter(**SETTINGS).fit(*small)
+        alone = write_shards(augmenter, tmp_path / "alone", format="parquet", images_per_shard=300)
+    together = write_shards(augmenter, tmp_path / "together", format="parquet", images_per_shard=300)
+    assert [path.name for path in alone] == [f"shard-{number:05d}-of-00004.parquet" for number in range(4)]
+    assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
+    if backend == "ray_tasks":
+        rows = ray.data.read_parquet([str(path) for path in together])
+        assert rows.count() == 4 * 400 - sum(COUNTS.values()) + COUNTS[0]
+        assert {
+            name: row["count()"] for row in rows.groupby("label").count().take_all() for name in [row["label"]]
+        } == {label: COUNTS[0] - COUNTS[label] for label in (1, 2, 3, 4)}

@@ -1,0 +1,383 @@
+r"""One battery for all models: a model joins it by standing in the table."""
+
+import copy
+import dataclasses
+import inspect
+import math
+import pickle
+
+import pytest
+import torch
+
+from gae_augment import MODELS, GAEAugmenter
+from gae_augment.fitting.generator import Generator
+from gae_augment.models.networks import build_autoencoder
+from gae_augment.models.objectives import Model, Objective, Reconstruction, reconstruction_error, resolve_model
+from gae_augment.models.objectives.reconstruction import RegularisedReconstruction
+from gae_augment._utils.seeding import make_generator
+from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting.training import train
+from gae_augment.data.values import ValueScale
+
+TEN = ["gae", "vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2"]
+
+# Weights of the regularisers that no one would choose.
+EXTREME = [
+    (model, argument, weight)
+    for model, argument, weights in [
+        ("beta_vae", "beta", (0.0, 1e6)),
+        ("info_vae", "scale", (1.0, 1e6)),
+        ("wae", "scale", (0.0, 1e6)),
+        ("vae_gan", "gamma", (0.0, 1.0)),
+        ("vade", "pretraining", (0.0, 1.0)),
+        ("gmvae", "weight", (0.0, 1e6)),
+        ("vamp_vae", "warm_up", (0.0, 1.0)),
+        ("rae_l2", "code_weight", (0.0, 1e6)),
+        ("rae_l2", "decay", (0.0, 1e6)),
+    ]
+    for weight in weights
+]
+
+
+@pytest.fixture(scope="module")
+def images(digits):
+    return torch.from_numpy(digits[0][digits[1] == 0].copy())
+
+
+def fitted(model, images, seed=0, **settings):
+    settings = {"epochs": 3, "batch_size": 16, "latent_dim": 3, **settings}
+    return Generator(GeneratorSettings(model=model, **settings)).fit(images, seed=seed)
+
+
+def untrained(model, architecture, images):
+    r"""The scale of the images, and a model's network and objective before training."""
+    values = ValueScale.of(images)
+    row = MODELS[model]
+    network = build_autoencoder((8, 8), 3, architecture, stochastic=row.stochastic, generator=make_generator("weights"))
+    network.centre(values.to_network(images), values.likelihood)
+    return values, network, row.objective(values.likelihood)
+
+
+def test_the_table_has_ten_models():
+    assert list(MODELS) == TEN
+    assert all(name == model.name for name, model in MODELS.items())
+    with pytest.raises(TypeError):
+        MODELS["mine"] = MODELS["gae"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
+def test_every_parameter_is_trained(model, architecture, images):
+    values, network, objective = untrained(model, architecture, images)
+    before = {}
+    prepare, advance = objective.prepare, objective.advance
+
+    def prepared(*arguments, **options):
+        prepare(*arguments, **options)
+        before.update({f"network.{name}": value.clone() for name, value in network.named_parameters()})
+        before.update({f"objective.{name}": value.clone() for name, value in objective.named_parameters()})
+
+    def advanced(*arguments):
+        advance(*arguments)
+        if getattr(objective, "pretrained", False) and not before.get("again"):
+            # What the mixture was set to is no training.
+            before.update({f"objective.{name}": value.clone() for name, value in objective.named_parameters()})
+            before["again"] = torch.ones(())
+
+    objective.prepare, objective.advance = prepared, advanced
+    train(
+        network, objective, images, values, epochs=8, batch_size=16, learning_rate=1e-2, delta=0.0,
+        components=2, generator=make_generator("order"),
+    )  # fmt: skip
+    after = {f"network.{name}": value for name, value in network.named_parameters()}
+    after |= {f"objective.{name}": value for name, value in objective.named_parameters()}
+    before.pop("again", None)
+    assert after.keys() == before.keys()
+    assert [name for name in after if torch.equal(after[name], before[name])] == []
+    assert all(value.isfinite().all() for value in after.values())
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
+def test_products_alone_are_of_lower_precision(model, architecture, images):
+    values, network, objective = untrained(model, architecture, images)
+    products, losses = [], []
+    last = [module for module in network.decoder.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)][-1]
+    last.register_forward_hook(lambda module, inputs, output: products.append(output.dtype))
+    original = objective.losses
+
+    def kept(*arguments):
+        losses.append(original(*arguments))
+        return losses[-1]
+
+    objective.losses = kept
+    twin = copy.deepcopy(network)
+    options = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "delta": 0.0, "components": 2}
+    log = train(
+        network, objective, images, values, precision=torch.bfloat16, generator=make_generator("order"), **options
+    )
+    assert set(products) == {torch.bfloat16}
+    assert {loss.dtype for step in losses for loss, _ in step} == {torch.float32}
+    assert {parameter.dtype for parameter in (*network.parameters(), *objective.parameters())} == {torch.float32}
+    assert network.decode(network.encode(values.to_network(images))).dtype == torch.float32
+
+    full = train(
+        twin, MODELS[model].objective(values.likelihood), images, values, generator=make_generator("order"), **options
+    )
+    assert log.training_error == pytest.approx(full.training_error, rel=0.1)
+    assert log.training_error != full.training_error
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
+def test_loss_falls(model, architecture, images):
+    values, network, objective = untrained(model, architecture, images)
+    # For an objective whose phases differ, as its last phase has it.
+    x = values.to_network(images)
+    losses = []
+
+    def told(error):
+        with torch.no_grad():
+            if model == "vae_gan":
+                # A critic that learns makes the other losses grow; the error of the images is what has to fall.
+                losses.append(error)
+            else:
+                draws = [objective.loss(network, x, make_generator("noise", i)) for i in range(8)]
+                losses.append(torch.stack(draws).mean().item())
+
+    for name, off in (("pretraining", 0.0), ("warm_up", 0.0)):
+        if hasattr(objective, name):
+            setattr(objective, name, off)
+    train(
+        network, objective, images, values, epochs=50, batch_size=20, learning_rate=2e-3, delta=0.0,
+        components=2, generator=make_generator("order"), progress=told,
+    )  # fmt: skip
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_same_seed_same_images(model, images):
+    def made(fit_seed, seed):
+        return fitted(model, images, fit_seed).sample(6, seed=seed)
+
+    assert torch.equal(made(0, 0), made(0, 0))
+    assert not torch.equal(made(0, 0), made(1, 0))
+    assert not torch.equal(made(0, 0), made(0, 1))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("kind", ["levels", "unit", "standardised"])
+def test_form_of_samples_and_reconstructions(model, architecture, kind, images):
+    own = {"levels": images, "unit": images / 255, "standardised": images.double() * 3 - 100}[kind]
+    own = own[:, None].expand(-1, 3, -1, -1)
+    generator = fitted(model, own, architecture=architecture, epochs=2)
+    for made in (generator.sample(7, seed=0), generator.reconstruct(own[:7])):
+        assert (made.shape, made.dtype) == ((7, 3, 8, 8), own.dtype)
+        assert own.min() <= made.min() <= made.max() <= own.max()
+    if kind == "levels":
+        assert generator.sample(1, seed=0).shape == (1, 3, 8, 8)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_vectors(model):
+    x = torch.randn(60, 5, generator=make_generator("vectors"), dtype=torch.float64) * torch.tensor([1, 10, 100, 0, 1])
+    generator = fitted(model, x, epochs=6)
+    made = generator.sample(50, seed=0)
+    assert (made.shape, made.dtype) == ((50, 5), torch.float64)
+    assert (made >= x.amin(dim=0)).all()
+    assert (made <= x.amax(dim=0)).all()
+    assert made[:, :3].std(dim=0).min() > 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("architecture", ["fc", "conv"])
+def test_two_images(model, architecture, images):
+    generator = fitted(model, images[:2], architecture=architecture, epochs=20)
+    assert generator.sample(5, seed=0).shape == (5, 8, 8)
+    assert math.isfinite(generator.report.reconstruction_error)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_one_image_in_the_last_batch(model, images):
+    assert fitted(model, images[:17], epochs=4).sample(2, seed=0).shape == (2, 8, 8)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_save_and_load(model, digits, make_augmenter, tmp_path):
+    delta = 100.0 if MODELS[model].bounded else "auto"
+    augmenter = make_augmenter(model=model, delta=delta, components=2, latent_dim=2).fit(*digits)
+    augmenter.save(tmp_path / "augmenter.safetensors")
+    loaded = GAEAugmenter.load(tmp_path / "augmenter.safetensors")
+    assert loaded.get_params()["model"] == model
+    assert loaded.report_ == augmenter.report_
+    for label in augmenter.generators_:
+        assert torch.equal(loaded.sample(label, 9, seed=4), augmenter.sample(label, 9, seed=4))
+        assert loaded.generators_[label].density.components == augmenter.report_[label].components
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_number_of_components(model, images):
+    learned = {"vade", "gmvae", "vamp_vae"}
+    components = fitted(model, images.repeat(2, 1, 1), components=(2, 2), epochs=4).report.components
+    assert components == (2 if model in {*learned, "gae", "rae_l2"} else 1)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_another_density_can_be_fitted_afterwards(model, images):
+    generator = fitted(model, images, density="normal")
+    codes = generator.encode(images).double()
+    torch.testing.assert_close(generator.density.means[0], codes.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "argument", "weight"), EXTREME)
+def test_extreme_weights_give_numbers(model, argument, weight, images):
+    row = MODELS[model]
+    own = Model(
+        "own",
+        lambda likelihood: row.objective(likelihood, **{argument: weight}),
+        row.density,
+        stochastic=row.stochastic,
+    )
+    generator = fitted(own, images, epochs=30)
+    assert math.isfinite(generator.report.reconstruction_error)
+    assert generator.density.sample(20, make_generator("codes")).isfinite().all()
+    assert generator.encode(images).isfinite().all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("model", MODELS)
+def test_cuda(model, images):
+    generator = fitted(model, images, device="cuda")
+    assert generator.sample(5, seed=0).shape == (5, 8, 8)
+    assert next(generator.network.parameters()).device.type == "cpu"
+
+
+class Denoising(Objective):
+    def loss(self, network, x, noise):
+        noisy = x + 0.1 * torch.randn(x.shape, generator=noise, device=x.device)
+        return reconstruction_error(network.decode(network.encode(noisy)), x, self.likelihood).mean()
+
+
+def test_model_of_ones_own(digits, make_augmenter, tmp_path):
+    own = Model("denoising", Denoising, bounded=True)
+    augmenter = make_augmenter(model=own, n_jobs=2).fit(*digits)
+    assert not torch.equal(augmenter.sample(1, 3, seed=0), make_augmenter().fit(*digits).sample(1, 3, seed=0))
+    path = tmp_path / "own.safetensors"
+    augmenter.save(path)
+    loaded = GAEAugmenter.load(path, model=own)
+    assert loaded.model == own
+    assert torch.equal(loaded.sample(1, 3, seed=0), augmenter.sample(1, 3, seed=0))
+    for wrong in (None, Model("other", Denoising)):
+        with pytest.raises(ValueError, match="fitted with the model 'denoising', and 'model' is"):
+            GAEAugmenter.load(path, model=wrong)
+
+
+def test_model_of_ones_own_has_a_name_of_its_own():
+    with pytest.raises(ValueError, match="or a Model with a name of its own, and it is Model"):
+        resolve_model(Model("vae", Reconstruction))
+    assert resolve_model(MODELS["vae"]) is MODELS["vae"]
+
+
+def test_a_user_needs_one_method_only():
+    with pytest.raises(TypeError, match=r"abstract method '?loss'?"):
+        Objective("bernoulli")
+    assert set(inspect.signature(Denoising.loss).parameters) == {"self", "network", "x", "noise"}
+
+
+def test_best_start_goes_on(monkeypatch):
+    r"""Of the first weights tried those with the least error are trained for the rest of the epochs."""
+    x = torch.randn(50, 2, generator=make_generator("starts"))
+    errors, networks, epochs = [], [], []
+
+    def watched(network, *arguments, **options):
+        networks.append(network)
+        epochs.append(options["epochs"])
+        log = train(network, *arguments, **options)
+        errors.append(log.errors[-1])
+        return log
+
+    monkeypatch.setattr("gae_augment.fitting.generator.train", watched)
+    settings = GeneratorSettings(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, starts=4)
+    generator = Generator(settings).fit(x, seed=0)
+    assert epochs == [5, 5, 5, 5, 20]
+    assert len({id(network) for network in networks[:4]}) == 4
+    assert generator.network is networks[4] is networks[errors[:4].index(min(errors[:4]))]
+    assert generator.report.epochs == 40
+    assert copy.copy(settings).starts_for((2,)) == 4
+    assert [GeneratorSettings().starts_for(shape) for shape in ((11,), (10,), (1, 8, 8))] == [8, 1, 1]
+
+
+def test_no_code_lies_beyond_all_training_codes():
+    x = torch.randn(400, 2, generator=make_generator("tails"))
+    settings = GeneratorSettings(architecture=(16,), latent_dim=2, epochs=3)
+    generator = Generator(settings).fit(x, seed=0)
+    codes = generator.encode(x).double()
+
+    def outside(z):
+        return ((z < codes.amin(dim=0)) | (z > codes.amax(dim=0))).any(dim=1).sum().item()
+
+    assert outside(generator.density.sample(3000, make_generator(0))) > 0
+    assert outside(generator.draw_codes(3000, make_generator(0))) == 0
+    generator.fit(x[:39], seed=0)
+    assert generator.limits is None
+    for changed in ({"truncated": False}, {"density": "standard_normal"}, {"model": "vae"}):
+        assert Generator(dataclasses.replace(settings, **changed)).fit(x, seed=0).limits is None
+
+
+@pytest.mark.parametrize("model", ["vade", "vamp_vae"])
+def test_one_epoch_ends_with_the_last_phase(model, images):
+    generator = fitted(model, images, epochs=1, components=2)
+    codes = generator.encode(images)
+    if model == "vade":
+        # The mixture that is fitted to the codes, whose mean is theirs.
+        mean = (generator.density.weights @ generator.density.means).float()
+        torch.testing.assert_close(mean, codes.mean(dim=0), rtol=1e-2, atol=1e-2)
+    assert generator.sample(3, seed=0).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_default_type_of_the_user_changes_nothing(model, images):
+    expected = fitted(model, images).sample(4, seed=0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(fitted(model, images).sample(4, seed=0), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_row_of_the_table_can_be_copied():
+    row = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
+    assert resolve_model(row) is row
+    assert GeneratorSettings(model=row).model.name == "beta_vae"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "tensor"),
+    [
+        ("gmvae", "density.network.0.weight", torch.zeros(128, 0)),
+        ("gmvae", "density.network.0.weight", torch.zeros(128)),
+        ("gmvae", "density.network.2.bias", torch.zeros(7)),
+        ("vae", "density.latent_dim", torch.tensor(7)),
+        ("gae", "density.means", torch.zeros(1, 7)),
+    ],
+)
+def test_tensors_of_another_size_are_refused(model, name, tensor, images):
+    header, tensors = fitted(model, images).state_dict()
+    with pytest.raises((ValueError, RuntimeError)):
+        Generator.from_state_dict(header, {**tensors, name: tensor})
+
+
+def test_decay_is_of_the_decoder_alone(images):
+    x = images.float() / 255
+    network = build_autoencoder((8, 8), 3, "fc", generator=make_generator(0))
+
+    def gradients(decay):
+        loss = RegularisedReconstruction("bernoulli", code_weight=0.0, decay=decay).loss(network, x, torch.Generator())
+        return torch.autograd.grad(loss, list(network.parameters()))
+
+    parameters = dict(network.named_parameters())
+    for (name, parameter), with_decay, without in zip(parameters.items(), gradients(0.5), gradients(0.0), strict=True):
+        expected = parameter.detach() if name.startswith("decoder") else torch.zeros_like(parameter)
+        torch.testing.assert_close(with_decay - without, expected, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,451 @@
+r"""Each objective against a value that is computed in another way."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+
+from gae_augment.models.networks import build_autoencoder
+from gae_augment.models.objectives import reconstruction_error
+from gae_augment.models.objectives.adversarial import AdversarialVariational
+from gae_augment.models.objectives.discrepancy import SCALES, InfoVariational, Wasserstein, maximum_mean_discrepancy
+from gae_augment.models.objectives.mixtures import GaussianMixtureVariational, VampPrior, VariationalDeepEmbedding
+from gae_augment.models.objectives.reconstruction import Reconstruction, RegularisedReconstruction
+from gae_augment.models.objectives.variational import Variational, gaussian_kl, reparameterise
+from gae_augment._utils.seeding import make_generator
+
+
+def draw(*shape, of):
+    return torch.randn(*shape, generator=make_generator(of))
+
+
+@pytest.fixture
+def x():
+    return torch.rand(6, 1, 4, 4, generator=make_generator("x"))
+
+
+@pytest.fixture
+def network():
+    network = build_autoencoder((1, 4, 4), 2, "fc", stochastic=True, generator=make_generator("network"))
+    # The layers that begin at 0 would hide faults.
+    for layer in (network.encoder[-1], network.decoder[-2]):
+        torch.nn.init.normal_(layer.weight, std=0.1, generator=make_generator("layer"))
+    return network
+
+
+def normal(mean, log_var):
+    return Independent(Normal(mean, (log_var / 2).exp()), 1)
+
+
+def test_gaussian_kl_matches_torch():
+    mean, log_var = draw(7, 3, of="mean"), draw(7, 3, of="log_var")
+    expected = kl_divergence(Normal(mean, (log_var / 2).exp()), Normal(0.0, 1.0)).sum(dim=-1)
+    torch.testing.assert_close(gaussian_kl(mean, log_var), expected)
+
+
+def test_reparameterised_draws_have_mean_and_variance():
+    mean, log_var = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, -3.0]])
+    z = reparameterise(mean.expand(50000, -1), log_var.expand(50000, -1), torch.Generator().manual_seed(0))
+    deviation = (log_var / 2).exp()[0]
+    assert ((z.mean(dim=0) - mean[0]).abs() < 5 * deviation / 50000**0.5).all()
+    torch.testing.assert_close(z.std(dim=0), deviation, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("beta", [1.0, 4.0])
+def test_variational_is_the_bound_of_the_same_draw(network, x, beta):
+    loss = Variational("bernoulli", beta).loss(network, x, torch.Generator().manual_seed(3))
+    mean, log_var = network.posterior(x)
+    z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
+    error = reconstruction_error(network.decode(z), x, "bernoulli")
+    divergence = kl_divergence(normal(mean, log_var), normal(torch.zeros(2), torch.zeros(2)))
+    torch.testing.assert_close(loss, (error + beta * divergence).mean())
+
+
+def kernel(a, b):
+    r"""The inverse multi-quadratic kernel of two codes, by its formula."""
+    squared = sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
+    return sum(c * 2 * len(a) / (c * 2 * len(a) + squared) for c in (0.1, 0.2, 0.5, 1, 2, 5, 10))
+
+
+def test_discrepancy_matches_the_sums():
+    a, b = draw(5, 3, of="a").double(), draw(5, 3, of="b").double() + 1
+    within = sum(kernel(s[i], s[j]) for s in (a, b) for i in range(5) for j in range(5) if i != j) / 20
+    between = sum(kernel(p, q) for p, q in itertools.product(a, b)) / 25
+    torch.testing.assert_close(maximum_mean_discrepancy(a, b), within - 2 * between)
+
+
+def test_discrepancy_of_a_sample_with_itself():
+    # Only the diagonals, of which the unbiased estimate has none within and the cross term has them all, differ.
+    a = draw(9, 2, of="itself").double()
+    off_diagonal = sum(kernel(a[i], a[j]) for i in range(9) for j in range(9) if i != j)
+    expected = 2 * off_diagonal / 72 - 2 * (off_diagonal + 9 * len(SCALES)) / 81
+    torch.testing.assert_close(maximum_mean_discrepancy(a, a), expected)
+    assert expected < 0
+
+
+def test_discrepancy_matches_a_monte_carlo_value():
+    generator = np.random.default_rng(0)
+    shift = np.array([1.0, 0.0])
+
+    def expectation(one, other, n=400_000):
+        a = generator.standard_normal((n, 2)) + one
+        b = generator.standard_normal((n, 2)) + other
+        values = kernel(a.T, b.T)
+        return values.mean(), values.std() / n**0.5
+
+    parts = [expectation(0, 0), expectation(shift, shift), expectation(0, shift)]
+    expected = parts[0][0] + parts[1][0] - 2 * parts[2][0]
+    estimates = torch.stack(
+        [
+            maximum_mean_discrepancy(
+                torch.from_numpy(generator.standard_normal((400, 2))),
+                torch.from_numpy(generator.standard_normal((400, 2)) + shift),
+            )
+            for _ in range(60)
+        ]
+    )
+    error = math.hypot(estimates.std().item() / 60**0.5, parts[0][1], parts[1][1], 2 * parts[2][1])
+    assert abs(estimates.mean().item() - expected) < 4 * error
+    assert error < expected / 20
+
+
+def test_discrepancy_of_one_code_is_zero():
+    z = torch.ones(1, 3, requires_grad=True)
+    discrepancy = maximum_mean_discrepancy(z, torch.zeros(1, 3))
+    discrepancy.backward()
+    assert discrepancy == 0
+    assert not z.grad.any()
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(0.0, 1000.0), (0.5, 10.0), (1.0, 0.0)])
+def test_info_variational_is_the_sum_of_its_parts(network, x, alpha, scale):
+    loss = InfoVariational("gaussian", alpha, scale).loss(network, x, torch.Generator().manual_seed(3))
+    noise = torch.Generator().manual_seed(3)
+    mean, log_var = network.posterior(x)
+    z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=noise)
+    prior = torch.randn(6, 2, generator=noise)
+    expected = (
+        0.5 * (network.decode(z) - x).square().sum() / 6
+        + (1 - alpha) * kl_divergence(normal(mean, log_var), normal(torch.zeros(2), torch.zeros(2))).mean()
+        + (alpha + scale - 1) * maximum_mean_discrepancy(z, prior)
+    )
+    torch.testing.assert_close(loss, expected)
+
+
+def test_info_variational_refuses_a_negative_discrepancy():
+    with pytest.raises(ValueError, match=r"at least 0, and it is -0\.5\. Raise 'scale', which is 0\.5, or 'alpha'"):
+        InfoVariational("bernoulli", alpha=0.0, scale=0.5)
+
+
+def test_wasserstein_is_the_sum_of_its_parts(x):
+    network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
+    loss = Wasserstein("gaussian", 7.0).loss(network, x, torch.Generator().manual_seed(3))
+    z = network.encode(x)
+    prior = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
+    error = 0.5 * (network.decode(z) - x).square().sum() / 6
+    torch.testing.assert_close(loss, error + 7.0 * maximum_mean_discrepancy(z, prior))
+
+
+def test_regularised_reconstruction_is_the_sum_of_its_parts(x):
+    network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
+    loss = RegularisedReconstruction("gaussian", code_weight=0.3, decay=0.2).loss(network, x, torch.Generator())
+    z = network.encode(x)
+    weights = torch.nn.utils.parameters_to_vector(network.decoder.parameters())
+    expected = 0.5 * (network.decode(z) - x).norm() ** 2 / 6 + 0.3 * 0.5 * z.norm() ** 2 / 6 + 0.2 * weights.norm() ** 2
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_steepness_is_the_expected_squared_slope(x, likelihood):
+    network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
+    torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
+    network.requires_grad_(False)
+    z = network.encode(x)
+    unit = z.std(dim=0, correction=0)
+
+    def decode(u):
+        outputs = network.decode((u * unit)[None]).flatten()
+        return outputs.sigmoid() if likelihood == "bernoulli" else outputs
+
+    # The mean of |J v|^2 over directions v of N(0, I) is the squared Frobenius norm of J.
+    jacobians = [torch.autograd.functional.jacobian(decode, code / unit) for code in z]
+    expected = torch.stack([jacobian.square().sum() for jacobian in jacobians]).mean()
+    noise = torch.Generator().manual_seed(0)
+    plain = Reconstruction(likelihood).loss(network, x, noise)
+    slopes = torch.stack([Reconstruction(likelihood, steepness=2.0).loss(network, x, noise) for _ in range(2000)])
+    slopes = (slopes - plain) / 2
+    assert (slopes.mean() - expected).abs() < 4 * slopes.std() / 2000**0.5 + 0.03 * expected
+
+
+def test_steepness_is_not_lost_in_rounding(x):
+    network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
+    torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
+
+    def slope():
+        noise = torch.Generator().manual_seed(0)
+        return Reconstruction("gaussian", 1.0).loss(network, x, noise) - Reconstruction("gaussian").loss(
+            network, x, noise
+        )
+
+    full = slope()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(slope(), full, rtol=0.05, atol=0)
+
+
+@pytest.fixture
+def embedding(network):
+    r"""A mixture of three components in two dimensions."""
+    objective = VariationalDeepEmbedding("gaussian")
+    objective.prepare(network, torch.zeros(60, 1, 4, 4), components=3, generator=make_generator(0))
+    with torch.no_grad():
+        objective.logits.copy_(torch.tensor([0.0, 1.0, -0.5]))
+        objective.means.copy_(draw(3, 2, of="means"))
+        objective.log_variances.copy_(0.5 * draw(3, 2, of="variances"))
+    objective.pretrained = True
+    return objective
+
+
+def test_embeddings_divergence_matches_a_brute_force_estimate(embedding):
+    mean, log_var = draw(1, 2, of="mean"), 0.3 * draw(1, 2, of="log_var")
+    z = draw(1, 2, of="z")
+    weights = embedding.logits.softmax(dim=0).detach()
+    components = normal(embedding.means.detach(), embedding.log_variances.detach())
+    joint = weights.log() + components.log_prob(z)
+    gamma = joint.exp() / joint.exp().sum()
+    # KL(q(z) gamma(c) || p(z, c)), over many draws of z and all of c.
+    draws = normal(mean, log_var).sample((200_000,))[:, 0]
+    inside = (
+        normal(mean, log_var).log_prob(draws)[:, None]
+        + gamma.log()
+        - weights.log()
+        - components.log_prob(draws[:, None])
+    )
+    values = (gamma * inside).sum(dim=1)
+    error = values.std() / len(values) ** 0.5
+    assert (embedding.divergence(mean, log_var, z) - values.mean()).abs() < 4 * error + 1e-4
+    assert error < 0.02
+
+
+def line(stochastic=True):
+    r"""A network of one latent dimension and two features, whose decoder is not linear."""
+    network = build_autoencoder((2,), 1, (8,), stochastic=stochastic, generator=make_generator("line"))
+    torch.nn.init.normal_(network.decoder[-2].weight, generator=make_generator("last"))
+    torch.nn.init.normal_(network.encoder[-1].weight, std=0.3, generator=make_generator("first"))
+    return network.requires_grad_(False)
+
+
+def mean_loss(objective, network, x, draws=4000):
+    many = x.expand(draws, -1)
+    return objective.loss(network, many, torch.Generator().manual_seed(0)).item()
+
+
+def test_embeddings_loss_is_a_bound_on_the_likelihood():
+    network = line()
+    objective = VariationalDeepEmbedding("gaussian")
+    objective.prepare(network, torch.zeros(60, 2), components=2, generator=make_generator(0))
+    objective.pretrained = True
+    with torch.no_grad():
+        objective.means.copy_(torch.tensor([[-1.5], [1.0]]))
+        objective.log_variances.copy_(torch.tensor([[-1.0], [0.2]]))
+        objective.logits.copy_(torch.tensor([0.3, -0.3]))
+    grid = torch.linspace(-12, 12, 24001)[:, None]
+    prior = objective.prior(network).log_prob(grid)
+    for place in range(5):
+        x = draw(1, 2, of=f"x{place}")
+        likelihood = -0.5 * (network.decode(grid) - x).square().sum(dim=1)
+        evidence = torch.trapezoid((prior + likelihood).exp(), grid[:, 0].double()).log().item()
+        assert mean_loss(objective, network, x) > -evidence - 0.02
+
+
+def test_mixtures_loss_is_a_bound_on_the_likelihood():
+    network = line()
+    objective = GaussianMixtureVariational("gaussian", free_bits=0.0)
+    objective.prepare(network, torch.zeros(60, 2), components=2, generator=make_generator(0))
+    for part in (objective.mixture.network, objective.context):
+        torch.nn.init.normal_(part[-1].weight, std=0.2, generator=make_generator("part"))
+    objective.requires_grad_(False)
+    grid = torch.linspace(-10, 10, 1001)[:, None]
+    # The prior of z by a sum over w and the components.
+    w = torch.linspace(-6, 6, 601)
+    means, log_variances = objective.mixture.conditional(w[:, None])
+    weights = Normal(0.0, 1.0).log_prob(w).softmax(dim=0)[:, None].expand(-1, 2).flatten() / 2
+    components = Normal(means.flatten(), (log_variances.flatten() / 2).exp())
+    prior = MixtureSameFamily(Categorical(weights), components).log_prob(grid[:, 0])
+    torch.testing.assert_close(torch.trapezoid(prior.exp(), grid[:, 0]), torch.ones(()), rtol=1e-2, atol=0)
+    for place in range(5):
+        x = draw(1, 2, of=f"x{place}")
+        likelihood = -0.5 * (network.decode(grid) - x).square().sum(dim=1)
+        evidence = torch.trapezoid((prior + likelihood).exp(), grid[:, 0]).log().item()
+        assert mean_loss(objective, network, x) > -evidence - 0.02
+
+
+def test_mixtures_divergences_match_torch(network):
+    objective = GaussianMixtureVariational("gaussian")
+    objective.prepare(network, torch.zeros(80, 1, 4, 4), components=4, generator=make_generator(0))
+    torch.nn.init.normal_(objective.mixture.network[-1].weight, std=0.2, generator=make_generator("part"))
+    mean, log_var, z, w_mean, w_log_var, w = (draw(5, 2, of=f"d{place}") for place in range(6))
+    found = objective.divergences(mean, log_var, z, w_mean, w_log_var, w)
+    means, log_variances = objective.mixture.conditional(w)
+    for i in range(5):
+        components = normal(means[i], log_variances[i])
+        posterior = components.log_prob(z[i]).softmax(dim=0)
+        each = torch.stack(
+            [kl_divergence(normal(mean[i], log_var[i]), normal(means[i, k], log_variances[i, k])) for k in range(4)]
+        )
+        torch.testing.assert_close(found[0][i], (posterior * each).sum(), rtol=1e-4, atol=1e-4)
+        context = kl_divergence(normal(w_mean[i], w_log_var[i]), normal(torch.zeros(2), torch.zeros(2)))
+        torch.testing.assert_close(found[1][i], context)
+        uniform = kl_divergence(Categorical(posterior), Categorical(torch.ones(4)))
+        torch.testing.assert_close(found[2][i], uniform, rtol=1e-4, atol=1e-5)
+
+
+def test_free_bits_are_the_least_divergence_of_components(network, x):
+    losses = {}
+    for free_bits in (0.0, 5.0):
+        objective = GaussianMixtureVariational("gaussian", free_bits=free_bits)
+        objective.prepare(network, torch.zeros(80, 1, 4, 4), components=4, generator=make_generator(0))
+        losses[free_bits] = objective.loss(network, x, torch.Generator().manual_seed(0))
+    # With four components the divergence is at most log 4.
+    assert 5 - math.log(4) <= (losses[5.0] - losses[0.0]).item() <= 5
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_vamp_prior_matches_a_direct_mixture(network, x, likelihood):
+    objective = VampPrior(likelihood)
+    objective.prepare(network, x, components=4, generator=make_generator(0))
+    with torch.no_grad():
+        objective.pseudo_inputs += 0.5 * draw(4, 1, 4, 4, of="move")
+    inputs = objective.pseudo_inputs.detach()
+    inputs = inputs.clamp(0, 1) if likelihood == "bernoulli" else inputs
+    mean, log_var = network.posterior(inputs)
+    direct = MixtureSameFamily(Categorical(torch.ones(4)), MultivariateNormal(mean, torch.diag_embed(log_var.exp())))
+    z = 2 * draw(50, 2, of="z")
+    torch.testing.assert_close(objective.log_prior(network, z), direct.log_prob(z), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(objective.prior(network).log_prob(z), direct.log_prob(z).double(), rtol=1e-4, atol=1e-4)
+
+
+def test_vamp_priors_loss_is_the_bound_of_the_same_draw(network, x):
+    objective = VampPrior("gaussian", warm_up=0.2)
+    objective.prepare(network, x, components=4, generator=make_generator(0))
+    mean, log_var = network.posterior(x)
+    z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
+    error = 0.5 * (network.decode(z) - x).square().flatten(1).sum(dim=1)
+    divergence = normal(mean, log_var).log_prob(z) - objective.log_prior(network, z)
+    for part, weight in ((0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.9, 1.0)):
+        objective.advance(network, x, part)
+        loss = objective.loss(network, x, torch.Generator().manual_seed(3))
+        torch.testing.assert_close(loss, (error + weight * divergence).mean())
+    # Without a warm-up, which is the default, it is the whole bound from the beginning.
+    objective.warm_up = VampPrior("gaussian").warm_up
+    objective.advance(network, x, 0.0)
+    loss = objective.loss(network, x, torch.Generator().manual_seed(3))
+    torch.testing.assert_close(loss, (error + divergence).mean())
+
+
+def test_pseudo_inputs_begin_as_training_images_and_are_no_more_than_there_are(network, x):
+    objective = VampPrior("bernoulli")
+    objective.prepare(network, x, components=10, generator=make_generator(0))
+    found = {tuple(image.flatten().tolist()) for image in objective.pseudo_inputs.detach()}
+    assert found == {tuple(image.flatten().tolist()) for image in x}
+
+
+def test_embedding_begins_with_the_mixture_of_the_codes(network):
+    codes = torch.cat([draw(200, 2, of="one") * 0.1 + 3, draw(100, 2, of="two") * 0.2 - 3])
+    network.encode = lambda images: codes
+    objective = VariationalDeepEmbedding("bernoulli", pretraining=0.5)
+    objective.prepare(network, torch.zeros(300, 1, 4, 4), components=2, generator=make_generator(0))
+    objective.advance(network, torch.zeros(300, 1, 4, 4), 0.4)
+    assert not objective.means.any()
+    objective.advance(network, torch.zeros(300, 1, 4, 4), 0.5)
+    order = objective.means[:, 0].argsort()
+    torch.testing.assert_close(objective.means[order, 0], torch.tensor([-3.0, 3.0]), atol=0.1, rtol=0)
+    torch.testing.assert_close(objective.logits.softmax(dim=0)[order], torch.tensor([1 / 3, 2 / 3]), atol=1e-3, rtol=0)
+    deviations = (objective.log_variances[order] / 2).exp()
+    torch.testing.assert_close(deviations, torch.tensor([[0.2] * 2, [0.1] * 2]), rtol=0.3, atol=0.1)
+
+
+@pytest.fixture
+def adversary(network, x):
+    # With so wide a margin all three step.
+    objective = AdversarialVariational("bernoulli", gamma=0.3, margin=100.0)
+    objective.prepare(network, x, components=1, generator=make_generator(0))
+    return objective
+
+
+def test_three_losses_reach_their_own_parameters_only(adversary, network, x):
+    modules = {"encoder": network.encoder, "decoder": network.decoder, "critic": adversary.critic}
+    losses = adversary.losses(network, x, torch.Generator().manual_seed(0))
+    for (loss, own), name in zip(losses, modules, strict=True):
+        assert {id(parameter) for parameter in own} == {id(parameter) for parameter in modules[name].parameters()}
+        network.zero_grad()
+        adversary.zero_grad()
+        torch.autograd.backward(loss, inputs=own, retain_graph=True)
+        moved = {
+            name
+            for name, module in modules.items()
+            if any(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
+        }
+        assert moved == {name}
+
+
+def test_three_losses_are_those_of_the_paper(adversary, network, x):
+    found = [loss for loss, _ in adversary.losses(network, x, torch.Generator().manual_seed(3))]
+    noise = torch.Generator().manual_seed(3)
+    mean, log_var = network.posterior(x)
+    z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=noise)
+    rebuilt, made = network.decode(z).sigmoid(), network.decode(torch.randn(6, 2, generator=noise)).sigmoid()
+
+    def judged(images):
+        return adversary.critic.head(adversary.critic.features((images - network.mean) / network.deviation)).sigmoid()
+
+    def features(images):
+        return adversary.critic.features((images - network.mean) / network.deviation)
+
+    likeness = 0.5 * (features(x) - features(rebuilt)).norm(dim=1).square().mean()
+    adversarial = -(judged(x).log().mean() + (1 - judged(made)).log().mean())
+    divergence = kl_divergence(normal(mean, log_var), normal(torch.zeros(2), torch.zeros(2))).mean()
+    expected = [divergence + likeness, 0.3 * likeness - 0.7 * adversarial, adversarial]
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("equilibrium", "margin", "step"),
+    [
+        (10.0, 1.0, {"encoder", "decoder"}),  # both cross-entropies are low: the critic is far ahead
+        (0.01, 0.001, {"encoder", "critic"}),  # both are high: it is far behind
+        (0.68, 100.0, {"encoder", "decoder", "critic"}),
+        (0.68, -100.0, {"encoder", "decoder", "critic"}),  # both would be skipped
+    ],
+)
+def test_balance_of_critic_and_decoder(adversary, network, x, equilibrium, margin, step):
+    adversary.equilibrium, adversary.margin = equilibrium, margin
+    owners = {id(p): name for name in ("encoder", "decoder") for p in getattr(network, name).parameters()}
+    owners |= {id(p): "critic" for p in adversary.critic.parameters()}
+    losses = adversary.losses(network, x, torch.Generator())
+    assert {owners[id(own[0])] for _, own in losses} == step
+
+
+def test_a_step_moves_only_whom_the_losses_name(adversary, network, x):
+    r"""One optimiser is as many as there are losses: whoever is skipped stays as it is."""
+    adversary.equilibrium, adversary.margin = 10.0, 1.0
+    before = copy.deepcopy(adversary.critic.state_dict())
+    optimiser = torch.optim.Adam([*network.parameters(), *adversary.parameters()], fused=True)
+    for _ in range(3):
+        optimiser.zero_grad()
+        losses = adversary.losses(network, x, torch.Generator())
+        for loss, own in losses:
+            torch.autograd.backward(loss, inputs=own, retain_graph=True)
+        optimiser.step()
+    for name, value in adversary.critic.state_dict().items():
+        assert torch.equal(value, before[name])
