@@ -19,7 +19,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from tqdm.auto import tqdm
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 
 from .machine import device_name, versions
 from .records import RecordTable
@@ -111,7 +111,7 @@ def measure(size: str, repetition: int) -> list[Run]:
     # The last class is the largest, which needs no images.
     y = np.minimum(np.arange(len(X)) // images, classes)
     # Noise comes below this boundary after the last epoch, if ever.
-    augmenter = GAEAugmenter(delta=1e-9, epochs=epochs, random_state=0, progress=False)
+    augmenter = GAEAugmenter(GenerativeModel(delta=1e-9, epochs=epochs), random_state=0, progress=False)
     device = f"{device_name(torch.device('cpu'))}, {PROCESSORS} cores"
     libraries = versions("torch", "joblib", "ray", "distributed")
     runs = []

@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from gae_augment.evaluation import memorisation
-from gae_augment.evaluation.memorisation import Distance
-from gae_augment.fitting.generator import Generator
 from gae_augment._utils.seeding import derive_seed, make_generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.evaluation import Distance, memorisation
+from gae_augment.fitting import fit_model
+from gae_augment.models import GenerativeModel
 
 from .data import load_images
 from .machine import device_name, versions
@@ -86,7 +85,7 @@ def measure(dataset: str, label: int, seed: int, data_root: Path, cache: Path) -
     own = own[torch.randperm(len(own), generator=make_generator(seed, "parts", label))]
     each = min(EACH, len(own) // 3)
     train, held_out, others = own[: 3 * each].split(each)
-    honest = Generator(GeneratorSettings()).fit(others, seed=derive_seed(seed, label))
+    honest = fit_model(others, GenerativeModel(), seed=derive_seed(seed, label))
     generator = make_generator(seed, "planted", label)
     looked_at = {
         **copies(train[torch.randint(each, (PLANTED,), generator=generator)].float() / 255, generator),

@@ -4,10 +4,8 @@ __all__ = ["classifier_features"]
 
 from pathlib import Path
 
-from gae_augment.evaluation import ClassifierFeatures
-from gae_augment.evaluation.classifier import Classifier
-from gae_augment.evaluation.images import Labelled
 from gae_augment._utils.seeding import make_generator
+from gae_augment.evaluation import Classifier, ClassifierFeatures, Labelled
 
 from .kept import Content, kept
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import TensorDataset
 from tqdm.auto import tqdm
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.seeding import make_generator
 
 RESULTS = Path(__file__).resolve().parent / "results" / "long_use"
@@ -39,7 +39,7 @@ def measure() -> list[dict[str, int | str]]:
     rows: list[dict[str, int | str]] = []
     for number in tqdm(range(FITS), unit="fit"):
         folder = None if number % 2 else RESULTS / "scratch"
-        augmenter = GAEAugmenter(epochs=20, delta=1e-9, random_state=number, progress=False, cache_dir=folder)
+        augmenter = GAEAugmenter(GenerativeModel(epochs=20, delta=1e-9), random_state=number, progress=False, cache_dir=folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             augmented = augmenter.fit(dataset).augment(dataset)

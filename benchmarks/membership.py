@@ -10,10 +10,10 @@ import torch
 from tqdm.auto import tqdm
 
 from gae_augment import MODELS
-from gae_augment.evaluation import membership
-from gae_augment.fitting.generator import Generator
 from gae_augment._utils.seeding import derive_seed, make_generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.evaluation import membership
+from gae_augment.fitting import fit_model
+from gae_augment.models import GenerativeModel
 
 from .data import load_images
 from .machine import device_name, versions
@@ -57,8 +57,8 @@ def measure(dataset: str, model: str, anchored: str, images: int, seed: int, dat
     own = data.train[0][data.train[1] == seed % CLASSES]
     own = own[torch.randperm(len(own), generator=make_generator(seed, "parts"))]
     members, others = own[:images], own[images : images + OTHERS]
-    settings = GeneratorSettings(model=model, anchored="auto" if anchored == "yes" else False)
-    synthetic = Generator(settings).fit(members, seed=derive_seed(seed, model)).sample(SYNTHETIC, seed=seed)
+    settings = GenerativeModel(definition=model, anchored="auto" if anchored == "yes" else False)
+    synthetic = fit_model(members, settings, seed=derive_seed(seed, model)).sample(SYNTHETIC, seed=seed)
     found = membership(members, others, synthetic)
     return Attack(
         dataset,

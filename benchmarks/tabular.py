@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from gae_augment.evaluation.gain import Difference
+from gae_augment.evaluation import Difference
 from gae_augment.integrations.imblearn import GAESampler
 
 from .machine import device_name, versions

@@ -7,19 +7,19 @@ from ._utils.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .augmenter import GAEAugmenter
-    from .mixing.dataset import AugmentedDataset
-    from .models.objectives import MODELS
-    from .mixing.sampler import MixedSampler
+    from .mixing import AugmentedDataset, MixedSampler
+    from .models import MODELS, GenerativeModel
 
-__all__ = ["MODELS", "AugmentedDataset", "GAEAugmenter", "MixedSampler"]
+__all__ = ["MODELS", "AugmentedDataset", "GAEAugmenter", "GenerativeModel", "MixedSampler"]
 
 _HOMES = {
-    "MODELS": "objectives",
-    "AugmentedDataset": "datasets",
+    "MODELS": "models",
+    "AugmentedDataset": "mixing",
     "GAEAugmenter": "augmenter",
-    "MixedSampler": "samplers",
+    "GenerativeModel": "models",
+    "MixedSampler": "mixing",
 }
-"""The module of each name, which is imported when the name is first asked for.
+"""The room of each name, imported when the name is first used.
 
 A process that unpickles a training set, such as the worker of a DataLoader, needs no scikit-learn, and importing that
 takes two thirds of the time that torch takes.

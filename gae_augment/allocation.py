@@ -5,7 +5,7 @@ every page of it when it is taken again. A convolutional network on images of 64
 its training so.
 """
 
-__all__ = ["memory_kept"]
+__all__ = ["keep_freed_memory"]
 
 import ctypes
 import os
@@ -54,7 +54,7 @@ def _kept() -> Iterator[None]:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-memory_kept = SharedContext(_kept)
+keep_freed_memory = SharedContext(_kept)
 """While any thread is inside, freed memory stays with the process, and is given back when the last one leaves.
 
 Where the C library is another than glibc, or the user has set its thresholds in the environment, nothing changes.

@@ -20,13 +20,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .augmenter import GAEAugmenter
-from .evaluation import ClassifierGain, FeatureExtractor, Memorisation, classifier_gain, fidelity, memorisation
-from .evaluation.features import check_extractor
-from .evaluation.fidelity import NEIGHBOURS, as_many_of_each
-from .data.reading import class_names, open_source
 from ._utils.seeding import derive_seed, make_generator
-from .data.strategy import Label, count_labels
+from .augmenter import GAEAugmenter
+from .data import Label, class_names, count_labels, load_source
+from .evaluation import (
+    NEIGHBOURS,
+    ClassifierGain,
+    FeatureExtractor,
+    Memorisation,
+    as_many_of_each,
+    check_extractor,
+    classifier_gain,
+    fidelity,
+    memorisation,
+)
 
 MOST_LOOKED_AT = 1000
 """Of the images of a class at most so many are compared."""
@@ -80,7 +87,7 @@ def open_fitted(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, Read]:
 def open_pair(data: Any) -> tuple[np.ndarray, Read]:
     r"""Returns the labels of a dataset, or of a pair of images and labels, and what reads its images."""
     # Arrays come with their labels; a TensorDataset is no tuple.
-    return open_source(*(data if isinstance(data, tuple) else (data, None)))
+    return load_source(*(data if isinstance(data, tuple) else (data, None)))
 
 
 def assess(
@@ -108,7 +115,7 @@ def assess(
         check_extractor(extractor)
     labels, read = open_fitted(augmenter, data)
     generator = make_generator(seed, "assessment")
-    made = {label: _samples(augmenter, label, seed) for label in augmenter.generators_}
+    made = {label: _samples(augmenter, label, seed) for label in augmenter.models_}
     training = {label: _read_some(read, labels, label, generator) for label in made}
     if held_out is None or not made:
         return Assessment(made, training)

@@ -20,13 +20,12 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from tqdm.auto import tqdm
 
-from .augmenter import GAEAugmenter
-from .data.folders import as_pictures, check_output
+from ._utils.files import atomic_write
 from ._utils.parallel import Failure, attempt, run_jobs, runs_here
-from .models.objectives import Model, own_model
-from ._utils.files import written_whole
 from ._utils.seeding import derive_seed, make_generator
-from .data.strategy import Label
+from .augmenter import GAEAugmenter
+from .data import Label, as_pictures, check_output
+from .models import ModelDefinition, custom_definition
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _write_files(shard: Shard, items: list[Item]) -> None:
 
 
 def _write_tar(shard: Shard, items: list[Item]) -> None:
-    with written_whole(shard.target) as temporary, tarfile.open(temporary, "w") as tar:
+    with atomic_write(shard.target) as temporary, tarfile.open(temporary, "w") as tar:
         for number, item in enumerate(items, start=shard.first):
             about = {"class": shard.classes[item.place], "synthetic": item.is_synthetic, "path": item.path.as_posix()}
             parts = {item.path.suffix: item.data, ".cls": str(item.place).encode(), ".json": json.dumps(about).encode()}
@@ -129,7 +128,7 @@ def _write_parquet(shard: Shard, items: list[Item]) -> None:
         "is_synthetic": {"dtype": "bool", "_type": "Value"},
     }
     about = {"huggingface": json.dumps({"info": {"features": features}})}
-    with written_whole(shard.target) as temporary:
+    with atomic_write(shard.target) as temporary:
         parquet.write_table(pyarrow.table(columns).replace_schema_metadata(about), temporary)
 
 
@@ -283,7 +282,7 @@ def _write_all(
             yield number, attempt(_write, shard, format, augmenter)
         return
     # As a file for all workers, and once, and not with each shard.
-    model = own_model(augmenter.model)
+    model = custom_definition(augmenter.model)
     with TemporaryDirectory(prefix=".augmenter-", dir=folder) as lent:
         file = Path(lent) / "augmenter.safetensors"
         augmenter.save(file)
@@ -292,11 +291,11 @@ def _write_all(
 
 
 @lru_cache(maxsize=1)
-def _load(file: Path, model: Model | None) -> GAEAugmenter:
+def _load(file: Path, model: ModelDefinition | None) -> GAEAugmenter:
     return GAEAugmenter.load(file, model=model)
 
 
-def _load_and_write(shard: Shard, format: str, file: Path, model: Model | None) -> None:
+def _load_and_write(shard: Shard, format: str, file: Path, model: ModelDefinition | None) -> None:
     _write(shard, format, _load(file, model))
 
 

@@ -14,11 +14,15 @@ from torch.utils.data import DataLoader
 from torchvision.utils import make_grid
 
 from gae_augment import AugmentedDataset
-from gae_augment.evaluation import FeatureExtractor, fidelity
-from gae_augment.evaluation.features import check_extractor
-from gae_augment.evaluation.fidelity import NEIGHBOURS, as_many_of_each
-from gae_augment.evaluation.images import checked_images
-from gae_augment.data.reading import ItemFormat, class_names, raw_view, read_images
+from gae_augment.data import ItemFormat, class_names, raw_view, read_images
+from gae_augment.evaluation import (
+    NEIGHBOURS,
+    FeatureExtractor,
+    as_many_of_each,
+    check_extractor,
+    checked_images,
+    fidelity,
+)
 
 from .lightning import GAEDataModule
 

@@ -8,7 +8,7 @@ from typing import Any
 from torchvision.datasets import VisionDataset
 
 from gae_augment import AugmentedDataset
-from gae_augment.data.reading import READ_AT_ONCE, ItemFormat, raw_view
+from gae_augment.data import READ_AT_ONCE, ItemFormat, raw_view
 
 try:
     import datasets

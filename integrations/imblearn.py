@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
 from gae_augment import GAEAugmenter
-from gae_augment.data.strategy import count_labels
+from gae_augment.data import count_labels
 
 try:
     from imblearn.over_sampling.base import BaseOverSampler

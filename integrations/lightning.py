@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -16,19 +17,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
-from gae_augment.evaluation import FractionChoice
 from gae_augment._utils.seeding import make_generator, resolve_random_state
-from gae_augment.mixing.soft_labels import Teacher, check_teacher, check_weight
+from gae_augment.data import Label
+from gae_augment.evaluation import FractionChoice
+from gae_augment.fitting import FitCache, default_cache_dir
+from gae_augment.mixing import Teacher, check_teacher, check_weight
 
-from .cache import AugmenterCache, cache_key
 from .fraction import AUTO, choose_fraction
 from .loaders import RefreshingSampler, ShuffledSampler, check_loader, rebuild_loader
+from .wrapping import WrappingDataModule
 
 try:
     from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
     from lightning.pytorch import LightningDataModule
     from lightning.pytorch.utilities import rank_zero_info
-    from lightning.pytorch.utilities.model_helpers import is_overridden
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "gae_augment.integrations.lightning needs Lightning: pip install 'gae-augment[lightning]'"
@@ -38,37 +40,8 @@ MODES = ("mix", "fill")
 
 OWN_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "generator"}
 
-OPTIONAL_HOOKS = (
-    "val_dataloader",
-    "test_dataloader",
-    "predict_dataloader",
-    "on_before_batch_transfer",
-    "transfer_batch_to_device",
-    "on_after_batch_transfer",
-)
 
-
-class _Forwarded:
-    r"""An attribute that a wrapping data module shares with the wrapped one."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, module: Any, owner: type | None = None) -> Any:
-        if module is None:
-            return self
-        inner = module.__dict__.get("_inner")
-        return module.__dict__.get(self.name) if inner is None else getattr(inner, self.name)
-
-    def __set__(self, module: Any, value: Any) -> None:
-        inner = module.__dict__.get("_inner")
-        if inner is None:
-            module.__dict__[self.name] = value
-        else:
-            setattr(inner, self.name, value)
-
-
-class GAEDataModule(LightningDataModule):
+class GAEDataModule(WrappingDataModule):
     r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
 
     The generators are fitted in ``prepare_data``, by one process, into a file that is named after the training set
@@ -132,12 +105,6 @@ class GAEDataModule(LightningDataModule):
         >>> images.shape
         torch.Size([32, 8, 8])
     """
-
-    trainer = _Forwarded()
-    prepare_data_per_node = _Forwarded()
-    allow_zero_length_dataloader_with_multiple_devices = _Forwarded()
-    # Lightning's batch size finder reads and sets it.
-    batch_size = _Forwarded()
 
     def __init__(
         self,
@@ -225,21 +192,17 @@ class GAEDataModule(LightningDataModule):
         self.balance, self.refresh = balance, refresh
         # Under common names user code finds the wrapped module's own.
         self._teacher, self._teacher_weight = teacher, teacher_weight
-        self._mode, self._transform, self._seed, self._cache = mode, transform, seed, AugmenterCache(cache_dir)
+        self._mode, self._transform, self._seed = mode, transform, seed
+        self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
         random_state = self.augmenter.random_state
         self.augmenter.set_params(random_state=seed if random_state is None else resolve_random_state(random_state))
-        self._prepared: tuple[Any, str] | None = None
+        self._prepared: tuple[Any, GAEAugmenter] | None = None
         self._augmented: AugmentedDataset | None = None
         self._key: str | None = None
         self.fraction_choice_: FractionChoice | None = None
-        self._inner = wrapped
-
-        # Lightning asks which of its hooks a module overrides, so there are only those that have something to do.
         if wrapped is not None:
-            for name in OPTIONAL_HOOKS:
-                if is_overridden(name, wrapped):
-                    setattr(self, name, getattr(wrapped, name))
+            self.wrap(wrapped)
         else:
             self.batch_size = 32 if batch_size is None else batch_size
             self.num_workers = 0 if num_workers is None else num_workers
@@ -247,12 +210,6 @@ class GAEDataModule(LightningDataModule):
             for name, dataset in (("val_dataloader", val_set), ("test_dataloader", test_set)):
                 if dataset is not None:
                     setattr(self, name, partial(self._evaluation_loader, dataset))
-
-    def __getattr__(self, name: str) -> Any:
-        inner = self.__dict__.get("_inner")
-        if inner is None or name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.")
-        return getattr(inner, name)
 
     @property
     def augmented(self) -> AugmentedDataset:
@@ -288,13 +245,11 @@ class GAEDataModule(LightningDataModule):
             self._inner.prepare_data()
         state = None if self.trainer is None else self.trainer.state
         if state is None or state.fn == "fit" or state.status != "running":
-            training_set = self._open_training_set()
-            key = cache_key(self.augmenter, training_set)
-            if self._cache.load(self.augmenter, key) is None:
-                self._cache.fit(self.augmenter, training_set, key)
-            self._choose_fraction(training_set, key)
+            training_set = self._load_training_set()
+            fitted = self._fit(training_set)
+            self._choose_fraction(fitted, training_set)
             # For 'setup', which must neither set up the wrapped module a second time nor read all images again.
-            self._prepared = training_set, key
+            self._prepared = training_set, fitted
 
     def setup(self, stage: str) -> None:
         r"""Loads the fitted generators and makes the synthetic images, if the stage is ``"fit"``.
@@ -310,34 +265,17 @@ class GAEDataModule(LightningDataModule):
             if self._inner is not None:
                 self._inner.setup(stage)
             return
-        training_set, key = self._prepared or (None, None)
+        training_set, fitted = self._prepared or (self._load_training_set(), None)
         self._prepared = None
-        if key is None:
-            training_set = self._open_training_set()
-            key = cache_key(self.augmenter, training_set)
-        fitted = self._cache.load(self.augmenter, key)
-        if fitted is not None and fitted.failures_:
-            warnings.warn(
-                f"Classes {list(fitted.failures_)} have no generators, as their fit failed, and get no synthetic "
-                f"images. Remove {str(self._cache.path(key))!r} to have it tried again.",
-                stacklevel=2,
-            )
         if fitted is None:
-            warnings.warn(
-                f"There are no fitted generators for this training set in {str(self._cache.folder)!r}, so each process "
-                f"fits them now. Either prepare_data() has not run or wrote to a folder that this machine does not "
-                f"see, or the training set came out differently there, as from an unseeded split: "
-                f"random_split(…, generator=torch.Generator().manual_seed(0)) gives the same one everywhere.",
-                stacklevel=2,
-            )
-            fitted = self._cache.fit(self.augmenter, training_set, key)
-        self._choose_fraction(training_set, key)
+            fitted = self._fit(training_set, self._warn_of_missing)
+        self._choose_fraction(fitted, training_set)
         if self.fraction_choice_ is not None:
             rank_zero_info(self.fraction_choice_.reason)
         augmented = fitted.augment(training_set, transform=self._transform)
         if self._teacher is not None:
-            augmented.soften(self._teacher, self._teacher_weight)
-        self._key, self._augmented = key, augmented
+            augmented.with_soft_labels(self._teacher, self._teacher_weight)
+        self._key, self._augmented = fitted.cache_key_, augmented
 
     def train_dataloader(self) -> DataLoader:
         r"""Returns the loader of real and synthetic images.
@@ -402,16 +340,6 @@ class GAEDataModule(LightningDataModule):
             **{**self.loader_settings, "drop_last": False},
         )
 
-    def teardown(self, stage: str) -> None:
-        r"""Passes the end of a stage on to the wrapped module."""
-        if self._inner is not None:
-            self._inner.teardown(stage)
-
-    def on_exception(self, exception: BaseException) -> None:
-        r"""Passes an exception on to the wrapped module."""
-        if self._inner is not None:
-            self._inner.on_exception(exception)
-
     def state_dict(self) -> dict[str, Any]:
         r"""Returns which generators were used, and the state of the wrapped module."""
         state: dict[str, Any] = {} if self._key is None else {"key": self._key}
@@ -440,12 +368,26 @@ class GAEDataModule(LightningDataModule):
             return self.fraction_choice_.fraction
         return self.synthetic_fraction
 
-    def _choose_fraction(self, training_set: Any, key: str) -> None:
-        if self.synthetic_fraction == AUTO:
-            path = self._cache.folder / f"{key}-fraction-{self._seed}.safetensors"
-            self.fraction_choice_ = choose_fraction(self.augmenter, training_set, path, self._seed)
+    def _fit(self, training_set: Any, on_miss: Callable[[list[Label]], None] | None = None) -> GAEAugmenter:
+        # Failures are kept, so that all ranks have the same classes.
+        cache = FitCache(self._cache_dir, keep_failures=True, on_miss=on_miss, name="cache_dir")
+        fitted: GAEAugmenter = clone(self.augmenter)
+        return fitted.fit(training_set, checkpoint_dir=cache)
 
-    def _open_training_set(self) -> Any:
+    def _warn_of_missing(self, labels: list[Label]) -> None:
+        warnings.warn(
+            f"The models of classes {labels} are not in {str(self._cache_dir)!r}, so each process fits them now. Either "
+            f"prepare_data() has not run, or it wrote to a folder that this machine does not see, or the training set "
+            f"was different there, as after an unseeded split. Split with "
+            f"random_split(…, generator=torch.Generator().manual_seed(0)).",
+            stacklevel=2,
+        )
+
+    def _choose_fraction(self, fitted: GAEAugmenter, training_set: Any) -> None:
+        if self.synthetic_fraction == AUTO:
+            self.fraction_choice_ = choose_fraction(fitted, training_set, self._cache_dir, self._seed)
+
+    def _load_training_set(self) -> Any:
         if self._inner is None:
             return self.data
         self._inner.setup("fit")

@@ -7,8 +7,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gae_augment import GAEAugmenter
-from gae_augment.fitting.generator import Generator
+from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.fitting import classes
 
 COUNTS = {0: 40, 1: 25, 2: 12}
 
@@ -23,42 +23,48 @@ def digits():
     return images, data.target[chosen].astype(np.int64)
 
 
+HYPER_PARAMETERS = set(GenerativeModel().get_params()) - {"definition"}
+
+
 @pytest.fixture(scope="session")
 def make_augmenter():
-    r"""Augmenters that train for two epochs at most, and whose boundary is reached at once."""
+    r"""Augmenters that train for two epochs at most, with a boundary that is reached at once."""
 
-    def make(**parameters):
-        return GAEAugmenter(**{"epochs": 2, "delta": 100.0, "random_state": 0, "progress": False, **parameters})
+    def make(model="gae", **parameters):
+        quick = {"epochs": 2} if model != "gae" else {"epochs": 2, "delta": 100.0}
+        hyper = {name: parameters.pop(name) for name in HYPER_PARAMETERS & parameters.keys()}
+        model = GenerativeModel(model, **quick | hyper)
+        return GAEAugmenter(model, **{"random_state": 0, "progress": False, **parameters})
 
     return make
 
 
 @pytest.fixture
-def generator_fits(monkeypatch):
-    r"""The number of images of each generator whose training has begun."""
+def class_fits(monkeypatch):
+    r"""The number of images of each class whose fit has begun in this process."""
     entries = []
-    fit = Generator.fit
+    fit_class = classes.fit_class
 
-    def noted(self, images, **options):
+    def recorded(images, *arguments):
         entries.append(len(images))
-        return fit(self, images, **options)
+        return fit_class(images, *arguments)
 
-    monkeypatch.setattr(Generator, "fit", noted)
+    monkeypatch.setattr(classes, "fit_class", recorded)
     return entries
 
 
 @pytest.fixture
 def plant_a_fault(monkeypatch):
-    r"""Has generators of so many images fail with an error of such words."""
-    fit = Generator.fit
+    r"""Makes the fits of classes with a certain number of images fail."""
+    fit_class = classes.fit_class
 
     def plant(number, words="a planted fault"):
-        def failing(self, images, **options):
+        def failing(images, *arguments):
             if len(images) == number:
                 raise FloatingPointError(words)
-            return fit(self, images, **options)
+            return fit_class(images, *arguments)
 
-        monkeypatch.setattr(Generator, "fit", failing)
+        monkeypatch.setattr(classes, "fit_class", failing)
 
     return plant
 
@@ -81,9 +87,9 @@ def global_rngs_unmoved():
 
 @pytest.fixture
 def no_training(monkeypatch):
-    r"""Fails a test in which a training starts."""
+    r"""Fails a test in which a training starts in this process."""
 
     def train(*_):
         pytest.fail("a training started")
 
-    monkeypatch.setattr("gae_augment.augmenter._fit_class", train)
+    monkeypatch.setattr(classes, "fit_class", train)

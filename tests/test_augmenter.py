@@ -19,8 +19,8 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from gae_augment import GAEAugmenter
-from gae_augment.fitting.training import spread
+from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.fitting.training import mean_image_error
 
 
 class Pairs(Dataset):
@@ -111,7 +111,7 @@ def test_attributes_of_a_fit(fitted):
     assert fitted.counts_ == {0: 40, 1: 25, 2: 12}
     assert fitted.class_names_ == {0: "0", 1: "1", 2: "2"}
     assert fitted.sampling_strategy_ == {1: 15, 2: 28}
-    assert list(fitted.generators_) == list(fitted.report_) == [1, 2]
+    assert list(fitted.models_) == list(fitted.report_) == [1, 2]
     assert fitted.seed_ == 0
     assert [report.images for report in fitted.report_.values()] == [25, 12]
 
@@ -182,7 +182,7 @@ def test_synthetic_images_are_of_their_class(digits):
     X[40:60, 3:] = generator.integers(150, 256, (20, 3, 6))
     X[60:, :, 3:] = generator.integers(150, 256, (10, 6, 3))
     y = np.repeat([0, 1, 2], [40, 20, 10])
-    X_new, y_new = GAEAugmenter(epochs=60, delta=0.05, random_state=0, progress=False).fit_resample(X, y)
+    X_new, y_new = GAEAugmenter(GenerativeModel(epochs=60, delta=0.05), random_state=0, progress=False).fit_resample(X, y)
     made, label = X_new[70:].astype(float), y_new[70:]
     below, right = (
         made[:, 3:].mean((1, 2)) - made[:, :3].mean((1, 2)),
@@ -361,7 +361,7 @@ def test_number_of_jobs_does_not_matter(digits, make_augmenter):
     together = make_augmenter(n_jobs=2).fit(*digits)
     with joblib.parallel_config("threading", n_jobs=2):
         context = make_augmenter().fit(*digits)
-    assert list(together.generators_) == [1, 2]
+    assert list(together.models_) == [1, 2]
     for augmenter in (together, context):
         assert_same_images(augmenter, alone)
 
@@ -417,7 +417,7 @@ def test_other_classes_do_not_matter(digits, make_augmenter, fitted):
     without = make_augmenter().fit(X[y != 1], y[y != 1])
     only = make_augmenter(sampling_strategy={2: 30}).fit(X, y)
     for augmenter in (without, only):
-        assert list(augmenter.generators_) == [2]
+        assert list(augmenter.models_) == [2]
         assert torch.equal(augmenter.sample(2, 3, seed=0), fitted.sample(2, 3, seed=0))
 
 
@@ -541,12 +541,12 @@ def test_a_training_that_diverges_is_begun_again(digits, make_augmenter):
     message = r"2 of 2 classes diverged with learning_rate=1\.0, and was begun .* \(class 1: 0\.\d+, class 2: 0\.\d+\)"
     with pytest.warns(ConvergenceWarning, match=message), pytest.warns(ConvergenceWarning, match="did not come below"):
         augmenter.fit(*digits)
-    for label, generator in augmenter.generators_.items():
+    for label, generator in augmenter.models_.items():
         assert generator.report.retries in (1, 2)
         assert generator.settings.learning_rate == pytest.approx(0.1**generator.report.retries)
         assert generator.settings.precision == "float32"
         images = torch.tensor(digits[0][digits[1] == label])
-        assert generator.report.reconstruction_error <= 10 * spread(images, generator.values)
+        assert generator.report.reconstruction_error <= 10 * mean_image_error(images, generator.values)
 
 
 def test_training_that_diverges_names_the_remedy(digits, make_augmenter):
@@ -563,7 +563,7 @@ def test_images_in_files_are_learned_from_as_those_in_memory(n_jobs, digits, mak
         assert torch.equal(in_files.sample(label, 5), in_memory.sample(label, 5))
     # Nothing is left, and the anchors can still be read.
     assert list(tmp_path.glob("new/images-*")) == []
-    assert torch.equal(in_files.generators_[1].anchors, torch.from_numpy(X[y == 1]))
+    assert torch.equal(in_files.models_[1].anchors, torch.from_numpy(X[y == 1]))
     assert np.array_equal(X, digits[0])
     in_files.save(tmp_path / "file")
     assert str(tmp_path).encode() not in (tmp_path / "file").read_bytes()
@@ -722,7 +722,7 @@ def test_a_class_comes_out_the_same_whichever_others_are_scarce(make_augmenter):
 
 def test_reconstruct(digits, fitted):
     images = torch.tensor(digits[0][digits[1] == 1])
-    assert torch.equal(fitted.reconstruct(1, images), fitted.generators_[1].reconstruct(images))
+    assert torch.equal(fitted.reconstruct(1, images), fitted.models_[1].reconstruct(images))
     with pytest.raises(ValueError, match="have shape \\(N, 8, 8\\)"):
         fitted.reconstruct(1, images[:, :4])
 
@@ -733,7 +733,7 @@ def test_reconstruct(digits, fitted):
     [
         pytest.param(estimator, check, id=check.func.__name__)
         for estimator, check in estimator_checks_generator(
-            GAEAugmenter(epochs=2, delta=1000.0, starts=1, random_state=0, progress=False)
+            GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), random_state=0, progress=False)
         )
     ],
 )
@@ -743,7 +743,7 @@ def test_scikit_learns_checks(estimator, check):
 
 def test_features_are_those_of_the_last_array():
     X, y = np.random.default_rng(0).random((30, 4)), np.arange(30) % 5 % 2
-    augmenter = GAEAugmenter(epochs=1, delta=1000.0, starts=1, random_state=0, progress=False).fit(X, y)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=1000.0, n_init=1), random_state=0, progress=False).fit(X, y)
     assert augmenter.n_features_in_ == 4
     augmenter.fit(TensorDataset(torch.rand(30, 1, 4, 4), torch.from_numpy(y)))
     assert not hasattr(augmenter, "n_features_in_")
@@ -759,5 +759,5 @@ def test_a_data_set_need_not_be_of_torchs_class():
         def __getitem__(self, index):
             return torch.full((1, 4, 4), index / 30), self.targets[index]
 
-    augmenter = GAEAugmenter(epochs=1, delta=1000.0, random_state=0, progress=False).fit(Own())
+    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=1000.0), random_state=0, progress=False).fit(Own())
     assert augmenter.counts_ == {0: 18, 1: 12}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.datasets import MNIST, ImageFolder
 
-from gae_augment import GAEAugmenter
-from gae_augment.evaluation import train_classifier
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.long_tail import choose_images
+from gae_augment.evaluation import train_classifier
 
 ROOT = Path(os.environ.get("GAE_DATA_ROOT", "nowhere"))
 
@@ -58,7 +58,7 @@ def test_lightning_trains_on_blood_cells(tmp_path):
 
     transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     train = ImageFolder(str(ROOT / "bccd" / "train"), transform)
-    augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False)
     data = GAEDataModule(train, augmenter=augmenter, batch_size=128, cache_dir=tmp_path)
     trainer = lightning.Trainer(
         max_epochs=1,

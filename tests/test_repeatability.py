@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
-from gae_augment.data.long_tail import choose_images, profile_counts
 from gae_augment._utils.seeding import derive_seed, make_generator
 from gae_augment._utils.threads import use_threads
+from gae_augment.data.long_tail import choose_images, profile_counts
 
 SEED = 5
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.folders import open_folder
-from gae_augment.models.objectives import Model
-from gae_augment.models.objectives.reconstruction import Reconstruction
 from gae_augment.export import write_shards
+from gae_augment.models.objectives import ModelDefinition
+from gae_augment.models.objectives.reconstruction import Reconstruction
 
 COUNTS = {"apple": 40, "pear": 12, "vest": 9}
 
@@ -33,7 +33,7 @@ def real(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def augmenter(real):
-    return GAEAugmenter(epochs=2, delta=100.0, random_state=0, progress=False, device="cpu").fit(real)
+    return GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False, device="cpu").fit(real)
 
 
 def contents(folder):
@@ -117,15 +117,15 @@ def test_images_depend_on_seed_and_class_alone(augmenter, tmp_path):
 def test_a_shard_whose_worker_is_killed_is_written_again(real, tmp_path):
     killed = tmp_path / "killed"
 
-    class Fatal(Model):
+    class Fatal(ModelDefinition):
         def __setstate__(self, state):
             self.__dict__.update(state)
             if not killed.exists():
                 killed.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    model = Fatal("fatal", Reconstruction, density="mixture", bounded=True)
-    augmenter = GAEAugmenter(model, epochs=2, delta=100.0, random_state=0, progress=False, device="cpu").fit(real)
+    model = Fatal("fatal", Reconstruction, density="mixture", early_stopping=True)
+    augmenter = GAEAugmenter(GenerativeModel(model, epochs=2, delta=100.0), random_state=0, progress=False, device="cpu").fit(real)
     write_shards(augmenter, tmp_path / "alone", format="parquet", images_per_shard=20)
     with pytest.warns(RuntimeWarning, match="A worker was lost"):
         write_shards(augmenter, tmp_path / "together", format="parquet", images_per_shard=20, n_jobs=2)
@@ -136,7 +136,7 @@ def test_a_shard_whose_worker_is_killed_is_written_again(real, tmp_path):
 def test_a_name_with_a_slash_is_one_folder(tmp_path):
     X = np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
     y = np.repeat([0, 1, 2], [12, 9, 9])
-    augmenter = GAEAugmenter(epochs=2, delta=100.0, random_state=0, progress=False).fit(X, y)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False).fit(X, y)
     augmenter.class_names_ = {0: "bag", 1: "..", 2: "T-shirt/top"}
     write_shards(augmenter, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["--", "T-shirt-top"]
@@ -156,7 +156,7 @@ def test_what_cannot_be_written_is_refused_before_any_work(real, augmenter, tmp_
         with pytest.raises(ValueError, match=message):
             write_shards(augmenter, folder, **options)
     floats = np.random.default_rng(0).random((30, 1, 8, 8))
-    other = GAEAugmenter(epochs=2, delta=100.0, progress=False).fit(floats, np.repeat([0, 1], [20, 10]))
+    other = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), progress=False).fit(floats, np.repeat([0, 1], [20, 10]))
     with pytest.raises(ValueError, match="PNG files hold"):
         write_shards(other, folder)
     with pytest.raises(ValueError, match="fitted to, \\['0', '1'\\], and they are of"):

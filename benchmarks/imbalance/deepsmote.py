@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gae_augment._utils.devices import resolve_device
-from gae_augment.evaluation.images import Labelled, to_unit
-from gae_augment.models.networks import build_autoencoder
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import single_threaded_libraries
+from gae_augment.evaluation import Labelled, to_unit
+from gae_augment.models import Bernoulli, build_autoencoder
 
 
 class DeepSMOTE:
@@ -58,7 +58,7 @@ class DeepSMOTE:
         self.network = build_autoencoder(
             tuple(images.shape[1:]), self.latent_dim, "conv", generator=make_generator(seed, "deepsmote")
         )
-        self.network.centre(to_unit(images[:5000]), "bernoulli")
+        self.network.fit_normalisation(to_unit(images[:5000]), Bernoulli())
         self.network.to(self.device)
         generator = make_generator(seed, "deepsmote", "batches")
         of_class = [torch.nonzero(labels == label).flatten() for label in labels.unique()]

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from gae_augment.evaluation.classifier import Classifier
 from gae_augment._utils.seeding import global_seed, make_generator
+from gae_augment.evaluation import Classifier
 
 WIDTHS = (32, 64, 128)
 

@@ -7,9 +7,9 @@ import argparse
 import os
 from pathlib import Path
 
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.objectives import MODELS, Model
 from gae_augment._utils.files import read_file
+from gae_augment.fitting import Generator
+from gae_augment.models import MODELS, ModelDefinition
 
 from ..data import load_images
 from . import boundary
@@ -91,7 +91,7 @@ def _draw(options: argparse.Namespace, dataset: str, paths: dict[str, Path]) -> 
     for row, path in paths.items():
         header, tensors = read_file(path)
         model = settings_for(row, 1, 1).model
-        assert isinstance(model, Model)
+        assert isinstance(model, ModelDefinition)
         generators[row] = Generator.from_state_dict(header, tensors, None if model.name in MODELS else model)
         draw_samples(generators[row], options.output / dataset / f"samples-{file_name(row)}.png")
     test = load_images(dataset, options.data_root, options.cache).test[0]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.data import choose_images, profile_counts
 from gae_augment.demo import DEFAULT_PROFILE, LabelledSet
 from gae_augment.evaluation import ClassifierFeatures, classifier_gain, fidelity
-from gae_augment.data.long_tail import choose_images, profile_counts
 
 from ..records import RecordTable
 
@@ -76,12 +76,7 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
     # Not anchored: images show what the autoencoder cannot reproduce.
     augmenters = {
         delta: GAEAugmenter(
-            delta="auto" if delta == "auto" else float(delta),
-            anchored=False,
-            random_state=seed,
-            n_jobs=-1,
-            progress=False,
-        ).fit(*train)
+            GenerativeModel(delta="auto" if delta == "auto" else float(delta), anchored=False), random_state=seed, n_jobs=-1, progress=False).fit(*train)
         for delta in DELTAS
     }
 

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.objectives.variational import gaussian_kl
 from gae_augment._utils.seeding import make_generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting import fit_model
+from gae_augment.models import GenerativeModel, gaussian_kl
 
 POINTS, SAMPLES, TRIALS, NEAR = 50, 10_000, 5, 0.1
 
-SETTINGS = GeneratorSettings(architecture=(256,), latent_dim=1, epochs=2000, batch_size=POINTS)
+SETTINGS = GenerativeModel(architecture=(256,), latent_dim=1, epochs=2000, batch_size=POINTS)
 """The paper's: one hidden layer of 256 units, 2000 epochs, here of one batch."""
 
 PAPERS = replace(SETTINGS, density="normal", delta=1e-12, schedule="constant", starts=1, truncated=False)
@@ -66,7 +65,7 @@ def curve(points: int, beyond: float = 0.0) -> Tensor:
 def do_trial(row: str, seed: int) -> tuple[Trial, Tensor, Tensor]:
     r"""Returns what a fit came to, the reconstructed points and the samples."""
     points = curve(POINTS)
-    generator = Generator(ROWS[row]).fit(points, seed=seed)
+    generator = fit_model(points, ROWS[row], seed=seed)
     rebuilt = generator.reconstruct(points)
     # As the decoder gives them: kept within the range of each feature, what goes astray would end in the corners of
     # that range, two of which lie on the curve.

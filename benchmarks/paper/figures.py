@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.utils import save_image
 
-from gae_augment.models.densities import AncestralMixture, GaussianMixture
-from gae_augment.fitting.generator import Generator
 from gae_augment._utils.seeding import make_generator
+from gae_augment.fitting import Generator
+from gae_augment.models import AncestralMixture, GaussianMixture
 
 SIDE = 10
 
@@ -36,7 +36,7 @@ def codes_by_component(generator: Generator) -> Tensor:
     if isinstance(density, AncestralMixture):
         w = torch.randn(SIDE * SIDE, density.latent_dim, generator=random)
         mean, log_var = density.conditional(w)
-        k = (torch.arange(SIDE) % density.components).repeat_interleave(SIDE)
+        k = (torch.arange(SIDE) % density.n_components).repeat_interleave(SIDE)
         every = torch.arange(SIDE * SIDE)
         noise = torch.randn(SIDE * SIDE, density.latent_dim, generator=random)
         return (mean[every, k] + (0.5 * log_var[every, k]).exp() * noise).detach()

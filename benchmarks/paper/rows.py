@@ -6,8 +6,7 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from gae_augment.models.objectives import MODELS, Model
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.models import MODELS, Bernoulli, GenerativeModel, ModelDefinition
 
 LATENT_DIM = {"mnist": 10, "fashion_mnist": 10, "cifar10": 32, "svhn": 32, "digits": 10}
 
@@ -33,8 +32,8 @@ COST = {"vae_gan": 2.3, "gmvae": 1.2, "vamp_vae": 1.3, "rae_l2": 1.2, "vade": 1.
 """What an epoch costs, roughly, where it costs more than the plain autoencoder's."""
 
 
-def parse_row(text: str) -> tuple[str, Model, dict[str, Any]]:
-    r"""Returns name, model and changed settings of a row such as ``"vae"`` or ``"gae:delta=0.05,steepness=0.1"``.
+def parse_row(text: str) -> tuple[str, ModelDefinition, dict[str, Any]]:
+    r"""Returns name, model and changed settings of a row such as ``"vae"`` or ``"gae:delta=0.05,jacobian_weight=0.1"``.
 
     What is not the name of a setting is an argument of the objective.
 
@@ -45,7 +44,7 @@ def parse_row(text: str) -> tuple[str, Model, dict[str, Any]]:
     if name not in ROWS:
         raise ValueError(f"'--models' are {', '.join(map(repr, ROWS))}, and there is {name!r}.")
     model = MODELS["gae" if name == PAPERS else name]
-    fields = {field.name for field in dataclasses.fields(GeneratorSettings)}
+    fields = {field.name for field in dataclasses.fields(GenerativeModel)}
     try:
         pairs = dict(pair.split("=") for pair in arguments.split(",") if pair)
         chosen = {key: float(value) for key, value in pairs.items() if key not in TEXTS}
@@ -62,21 +61,21 @@ def parse_row(text: str) -> tuple[str, Model, dict[str, Any]]:
         # A name of its own, for it is not the table's model any more.
         model = dataclasses.replace(model, name=f"{name} in the benchmark", objective=partial(model.objective, **own))
         try:
-            model.objective("bernoulli")
+            model.objective(Bernoulli())
         except TypeError as error:
             raise ValueError(f"{text!r} has an argument that {name!r} does not know: {error}.") from error
     return name, model, changed
 
 
-def settings_for(row: str, latent_dim: int, epochs: int) -> GeneratorSettings:
+def settings_for(row: str, latent_dim: int, epochs: int) -> GenerativeModel:
     r"""Returns the settings of a row under the paper's protocol.
 
     Network, latent dimension, epochs and batch size are the paper's for all rows, and so is the optimiser, Adam. The
     learning rate of ``gae (paper)`` is constant; that of all others falls along a cosine.
     """
     name, model, changed = parse_row(row)
-    settings = GeneratorSettings(
-        model=model, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, anchored=False
+    settings = GenerativeModel(
+        definition=model, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, anchored=False
     )
     if name == PAPERS:
         # All epochs, ten components, and no schedule, of which the paper does not speak.

@@ -13,12 +13,12 @@ from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from gae_augment._utils.devices import resolve_device
-from gae_augment.evaluation import InceptionFeatures, fidelity, inception_weights, local_lipschitz
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.objectives import Model
 from gae_augment._utils.files import write_file
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import single_threaded_libraries
+from gae_augment.evaluation import InceptionFeatures, fidelity, inception_weights, local_lipschitz
+from gae_augment.fitting import fit_model
+from gae_augment.models import Bernoulli, ModelDefinition
 
 from ..data import load_images
 from ..features import classifier_features
@@ -110,9 +110,9 @@ class Plan:
     def digest(self) -> str:
         r"""Returns a short name for the settings, so that runs of other ones are not taken for these."""
         settings = settings_for(self.model, LATENT_DIM[self.dataset], self.epochs)
-        assert isinstance(settings.model, Model)
+        assert isinstance(settings.model, ModelDefinition)
         # The weights of an objective that stand in its class alone do not show in the settings.
-        objective = settings.model.objective("bernoulli")
+        objective = settings.model.objective(Bernoulli())
         weights = {name: value for name, value in vars(objective).items() if isinstance(value, float)}
         return hashlib.sha256(repr((REVISION, settings, weights)).encode()).hexdigest()[:8]
 
@@ -131,7 +131,7 @@ def steepness(generator: Generator, train: torch.Tensor, seed: int) -> tuple[flo
     unit = codes.std(dim=0).clamp(min=1e-6)
 
     def decode(z: torch.Tensor) -> torch.Tensor:
-        return generator.values.expectation(generator.network.decode(unit * z))
+        return generator.likelihood.mean(generator.network.decode(unit * z))
 
     sampled = generator.draw_codes(PROBES, make_generator(seed, "probes")).float()
     at_samples, at_codes = (local_lipschitz(decode, z / unit).median().item() for z in (sampled, codes[:PROBES]))
@@ -159,7 +159,7 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
                 progress.update(COST.get(plan.model.partition(":")[0], 1.0))
 
         start = time.process_time()
-        generator = Generator(settings).fit(train, seed=plan.seed, progress=tell)
+        generator = fit_model(train, settings, seed=plan.seed, progress=tell)
         cpu_seconds = time.process_time() - start
         path = plan.fit_path(n)
         path.parent.mkdir(parents=True, exist_ok=True)

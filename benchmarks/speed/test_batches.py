@@ -10,9 +10,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from gae_augment import GAEAugmenter, MixedSampler
-from gae_augment.integrations.lightning import GAEDataModule
+from gae_augment import GAEAugmenter, GenerativeModel, MixedSampler
 from gae_augment._utils.seeding import make_generator
+from gae_augment.integrations.lightning import GAEDataModule
 
 from .test_fit import noise
 
@@ -54,7 +54,7 @@ def base(**options):
 
 
 def augmenter():
-    return GAEAugmenter(epochs=1, delta=10.0, random_state=0, progress=False)
+    return GAEAugmenter(GenerativeModel(epochs=1, delta=10.0), random_state=0, progress=False)
 
 
 @pytest.mark.parametrize("form", SETS)

@@ -8,12 +8,11 @@ from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.devices import multiplies_bfloat16_fast, resolve_device
-from gae_augment.fitting.generator import STEPS, Generator
-from gae_augment.models.networks import HIDDEN
 from gae_augment._utils.seeding import make_generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting import STEPS
+from gae_augment.models import HIDDEN, GeneratorSettings
 
 from .references import BareFit, bare_objective, fit_pythae
 
@@ -32,10 +31,10 @@ def noise(n: int) -> torch.Tensor:
 
 def paper_settings(model: str, epochs: int, components: int) -> GeneratorSettings:
     bounded = {"delta": 1e-9} if model == "gae" else {}
-    return GeneratorSettings(
-        model=model,
+    return GenerativeModel(
+        definition=model,
         epochs=epochs,
-        components=(components, components),
+        n_components=(components, components),
         anchored=False,
         n_threads=torch.get_num_threads(),
         **PAPER,
@@ -46,7 +45,7 @@ def paper_settings(model: str, epochs: int, components: int) -> GeneratorSetting
 def compare_with_bare_loop(compare, model, n, epochs, **options):
     images = noise(n)
     compare(
-        lambda: Generator(paper_settings(model, epochs, 1)).fit(images, seed=0),
+        lambda: fit_model(images, paper_settings(model, epochs, 1), seed=0),
         lambda: BareFit(model, HIDDEN["paper"], epochs, precision=PRECISION)(images.to(DEVICE)),
         beside="a bare loop at the same precision, and the codes",
         aim=1.05,
@@ -71,7 +70,7 @@ def compare_with_pythae(compare, n, epochs, **options):
     pytest.importorskip("pythae", reason="pip install '.[benchmarks]'")
     images = noise(n)
     compare(
-        lambda: Generator(paper_settings("gae", epochs, 10)).fit(images, seed=0),
+        lambda: fit_model(images, paper_settings("gae", epochs, 10), seed=0),
         lambda: fit_pythae(images, HIDDEN["paper"], epochs, 10),
         beside="pythae's `AE` and `GaussianMixtureSampler`, same network and batch, float32",
         **options,
@@ -98,10 +97,10 @@ def test_fit_of_40_classes(compare, n_jobs):
     labels = torch.cat([labels, torch.full((each + 1,), classes)])
 
     def ours():
-        GAEAugmenter(epochs=epochs, delta=1e-9, progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
+        GAEAugmenter(GenerativeModel(epochs=epochs, delta=1e-9), progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
 
     def bare():
-        fit = BareFit("gae", HIDDEN["fc"], epochs, GeneratorSettings().batch_size, precision=PRECISION)
+        fit = BareFit("gae", HIDDEN["fc"], epochs, GenerativeModel().batch_size, precision=PRECISION)
         for own in images[: classes * each].split(each):
             fit(own.to(DEVICE))
 
@@ -133,7 +132,7 @@ def test_fit_of_40_classes_until_the_boundary(compare):
     labels = torch.arange(len(chosen)).repeat_interleave(each)
     images = torch.cat([scarce, noise(each + 1)])
     labels = torch.cat([labels, torch.full((each + 1,), len(chosen))])
-    settings = GeneratorSettings()
+    settings = GenerativeModel()
     epochs = STEPS // math.ceil(each / settings.batch_size)
 
     def bare():
@@ -156,7 +155,7 @@ def test_fit_that_keeps_its_memory(compare):
     labels = (torch.arange(len(images)) // 200).clamp(max=2)
 
     def ours():
-        GAEAugmenter(epochs=5, delta=1e-9, progress=False, random_state=0).fit(images, labels)
+        GAEAugmenter(GenerativeModel(epochs=5, delta=1e-9), progress=False, random_state=0).fit(images, labels)
 
     def given_back():
         with pytest.MonkeyPatch.context() as patch:
@@ -176,7 +175,7 @@ def test_fit_that_keeps_its_memory(compare):
 
 @pytest.mark.parametrize("codes", [100, 6000])
 def test_mixture(compare, codes):
-    from gae_augment.models.densities import GaussianMixture as Ours
+    from gae_augment.models import GaussianMixture as Ours
 
     generator = make_generator(0)
     z = torch.randn(codes, 10, generator=generator) + 3 * torch.randn(10, 10, generator=generator).repeat(

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 
 from .test_fit import noise
 
@@ -39,9 +39,9 @@ def test_file(compare, tmp_path, what):
     images = noise(2300)
     labels = torch.arange(11).repeat_interleave(200)
     labels = torch.cat([labels, torch.full((100,), 10)])
-    augmenter = GAEAugmenter(epochs=1, delta=10.0, random_state=0, progress=False).fit(images, labels)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=10.0), random_state=0, progress=False).fit(images, labels)
     ours, plain = tmp_path / "ours.safetensors", tmp_path / "plain.pt"
-    tensors = [generator.state_dict()[1] for generator in augmenter.generators_.values()]
+    tensors = [generator.state_dict()[1] for generator in augmenter.models_.values()]
     augmenter.save(ours)
     torch.save(tensors, plain)
     functions = {

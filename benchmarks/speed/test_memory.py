@@ -44,7 +44,7 @@ settings = {"epochs": 1, "delta": 10.0, "random_state": 0, "progress": False, "c
 # Of one of the classes half as many synthetic images as there are real ones of all.
 totals = {label: n // 18 + 2 for label in range(2, 10)} | {1: n // 2}
 augmenter = GAEAugmenter(sampling_strategy=totals, **settings).fit(Stored())
-assert len(augmenter.generators_) == 9
+assert len(augmenter.models_) == 9
 augmented = augmenter.augment(Stored())
 done.set()
 watcher.join()

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gae_augment.evaluation import fidelity
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting import fit_model
+from gae_augment.models import GenerativeModel
 
 from ..data import load_images
 from ..features import classifier_features
@@ -29,11 +29,11 @@ def test_quality_of_the_protocol(benchmark, record, tmp_path):
     data = load_images("mnist", Path(os.environ["GAE_DATA_ROOT"]), cache)
     features = classifier_features("mnist", data.train, cache, epochs=3)
     # Batch size and epochs were chosen on validation images.
-    settings = GeneratorSettings(
+    settings = GenerativeModel(
         architecture="fc",
         batch_size=256,
         epochs=4,
-        components=20,
+        n_components=20,
         anchored=False,
         n_threads=torch.get_num_threads(),
     )
@@ -41,7 +41,7 @@ def test_quality_of_the_protocol(benchmark, record, tmp_path):
 
     def fit_and_sample() -> torch.Tensor:
         start = time.perf_counter()
-        made = Generator(settings).fit(data.train[0], seed=len(seconds)).sample(SAMPLES, seed=len(seconds))
+        made = fit_model(data.train[0], settings, seed=len(seconds)).sample(SAMPLES, seed=len(seconds))
         seconds.append(time.perf_counter() - start)
         fids.append(fidelity(data.test[0], made, extractor=features)[f"FID ({features.name})"])
         return made

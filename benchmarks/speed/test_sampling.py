@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from gae_augment._utils.devices import resolve_device
-from gae_augment.fitting.generator import Generator
 from gae_augment._utils.seeding import make_generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting import fit_model
+from gae_augment.models import GenerativeModel
 
 from .test_fit import noise
 
@@ -16,8 +16,8 @@ SAMPLES = 10_000
 @pytest.mark.parametrize("anchored", [False, True])
 @pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
 def test_sample(compare, architecture, anchored):
-    settings = GeneratorSettings(epochs=1, architecture=architecture, anchored=anchored, delta=10.0)
-    generator = Generator(settings).fit(noise(1000), seed=0)
+    settings = GenerativeModel(epochs=1, architecture=architecture, anchored=anchored, delta=10.0)
+    generator = fit_model(noise(1000), settings, seed=0)
     device = resolve_device("auto")
     z = torch.randn(SAMPLES, generator.settings.latent_dim_for(generator.shape), generator=make_generator(0))
 

@@ -6,8 +6,8 @@ PROGRAM = """
 import resource, time, warnings
 import torch, torchvision, sklearn.mixture
 from gae_augment import GAEAugmenter
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting import Generator
+from gae_augment.models import GeneratorSettings
 from gae_augment._utils.seeding import make_generator
 
 warnings.simplefilter("ignore")
@@ -87,7 +87,7 @@ def test_size(compare_growth, smaller, size):
 def test_components(compare_growth, smaller, components):
     def program(n):
         work = f"""
-from gae_augment.models.densities import GaussianMixture
+from gae_augment.models import GaussianMixture
 codes = torch.randn(20_000, 10, generator=make_generator(0))
 codes += 4 * torch.randn(80, 10, generator=make_generator(1)).repeat(250, 1)
 GaussianMixture({n}, min_components={n}).fit(codes)

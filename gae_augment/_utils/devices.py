@@ -1,21 +1,42 @@
-r"""Which device the work is done on, and which precision is fast there."""
+r"""Devices: which one does the work, and which precision is fast on it."""
 
-__all__ = ["multiplies_bfloat16_fast", "resolve_device"]
+__all__ = ["check_device", "multiplies_bfloat16_fast", "resolve_device", "to_device"]
 
 import torch
+from torch import Tensor
+
+INDEXED_AS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
+"""The types that hold values of types that CUDA cannot index: bytes are its only unsigned integers."""
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    r"""Returns the device; ``"auto"`` is a CUDA GPU where there is one."""
+    r"""Returns the device; ``"auto"`` is a CUDA GPU if there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+def check_device(device: torch.device | str) -> None:
+    r"""Raises a ValueError unless torch can use a device here; ``"auto"`` is always one."""
+    if device == "auto":
+        return
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"'device' is {device!r}, which torch cannot use here. Use 'auto' or 'cpu'. ({error})"
+        ) from error
+
+
+def to_device(images: Tensor, device: torch.device) -> Tensor:
+    r"""Returns images on a device, in a type that can be indexed there."""
+    return images.to(INDEXED_AS.get(images.dtype, images.dtype)).to(device)
 
 
 def multiplies_bfloat16_fast(device: torch.device) -> bool:
     r"""Returns whether a device has instructions of its own for products of bfloat16 matrices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Older versions of torch do not tell; without such instructions oneDNN is slower than in float32.
+    # Older versions of torch cannot tell. Without such instructions oneDNN is slower than in float32.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,6 +1,14 @@
 r"""Files of plain values and tensors: a JSON header inside a safetensors file, and no pickle."""
 
-__all__ = ["FORMAT_VERSION", "MALFORMED", "check_place", "read_file", "write_file", "written_whole"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MALFORMED",
+    "atomic_write",
+    "check_file_place",
+    "file_lock",
+    "read_file",
+    "write_file",
+]
 
 import errno
 import hashlib
@@ -14,40 +22,48 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "gae-augment"
-FORMAT_VERSION = 2
-"""Version 1 had no checksum."""
+FORMAT_VERSION = 3
+"""Version 1 had no checksum; version 2 had settings in place of plans, and version 0.1 of the package wrote it."""
 
 MALFORMED = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError)
-"""What comes of using a header and tensors that are not what they are taken for."""
+"""Exceptions that a malformed file can raise."""
 
-SAVED_IN = "The file is saved in a folder that exists, can be written to and has room"
+REMEDY = "A file needs an existing, writable folder with enough free space"
 
 
-def check_place(path: Path) -> None:
-    r"""Raises a FileExistsError if there is something else than a file at a path.
+def check_file_place(path: Path) -> None:
+    r"""Raises a FileExistsError if a path holds something other than a regular file.
 
-    To put a file in place of a device, such as ``/dev/null``, is possible for an administrator, and breaks the system.
+    An administrator could otherwise replace a device such as ``/dev/null`` by a file, which breaks the system.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(
-            errno.EEXIST, "A file takes the place of another file, or of nothing, and here is something else", str(path)
+            errno.EEXIST, "This is not a regular file and is not overwritten; choose another path", str(path)
         )
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    r"""Lends the name of a file to write to, which then takes a path in one step: never is there a part of it.
+def file_lock(path: Path) -> Iterator[None]:
+    r"""Waits until no other process holds the lock of a path, and holds it; a killed process holds it no longer."""
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        yield
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    r"""Yields a temporary file to write to, which then replaces a path in one step: no reader sees half a file.
 
     Raises:
-        OSError: If there is something else than a file, or the folder does not exist, cannot be written to, or has no
-            room.
+        OSError: If the path holds something other than a file, or the folder does not exist, cannot be written to, or
+            has no room.
     """
-    check_place(path)
+    check_file_place(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
@@ -55,7 +71,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        # A temporary file is for its owner alone; a saved one is as readable as any other.
+        # Temporary files are private to their owner; saved ones get the usual permissions.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -66,41 +82,40 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    r"""Writes a file in one step: under its name there is the old file or the whole new one, never a part.
+    r"""Writes a file atomically: its name always stands for the whole old file or the whole new one.
 
     Raises:
-        OSError: If there is something else than a file, or the folder does not exist, cannot be written to, or has no
-            room.
+        OSError: As :func:`atomic_write`.
     """
     path = Path(path)
-    check_place(path)
-    text, own = json.dumps(header, default=_plain), _apart(tensors)
+    check_file_place(path)
+    text, separate = json.dumps(header, default=_plain), _separate(tensors)
     metadata = {
         "format": FORMAT,
         "version": str(FORMAT_VERSION),
         "header": text,
-        "checksum": _checksum(text, own),
+        "checksum": _checksum(text, separate),
     }
     try:
-        with written_whole(path) as temporary:
-            save_file(own, temporary, metadata)
+        with atomic_write(path) as temporary:
+            save_file(separate, temporary, metadata)
     except OSError as error:
-        raise type(error)(error.errno, f"{error.strerror}. {SAVED_IN}, and this failed for", str(path)) from error
+        raise type(error)(error.errno, f"{error.strerror}. {REMEDY}. Writing failed for", str(path)) from error
     except SafetensorError as error:
-        # It has no type of its own for a full disk.
-        raise OSError(f"{SAVED_IN}, and {str(path)!r} could not be written: {error}.") from error
+        # Safetensors has no exception of its own for a full disk.
+        raise OSError(f"{str(path)!r} could not be written: {error}. {REMEDY}.") from error
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""Returns tensors that are contiguous and share no memory, which safetensors asks for: copies where they do."""
-    own: dict[str, Tensor] = {}
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    r"""Returns tensors as safetensors needs them, contiguous and without shared memory: copies where necessary."""
+    separate: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
         storage = tensor.untyped_storage()
         whole = tensor.is_contiguous() and tensor.nbytes == storage.nbytes() and storage.data_ptr() not in storages
-        own[name] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+        separate[name] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
         storages.add(storage.data_ptr())
-    return own
+    return separate
 
 
 def _plain(value: Any) -> Any:
@@ -109,7 +124,7 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, torch.device):
         return str(value)
-    raise TypeError(f"The header of a file holds plain values, and {value!r} is a {type(value).__name__}.")
+    raise TypeError(f"{value!r} is a {type(value).__name__}, but the header of a file can hold plain values only.")
 
 
 def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
@@ -122,19 +137,19 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-class _AnotherFileError(ValueError):
-    r"""A file that may be whole, and is none of ours, or of a version to come."""
+class _ForeignFileError(ValueError):
+    r"""A file that may be intact but is of another program or of a later version."""
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    r"""Returns the header and the tensors of a file that :func:`write_file` wrote.
+    r"""Returns the header and the tensors of a file of :func:`write_file`.
 
-    Nothing in it is executed, and no more memory is taken than the file has bytes. The checksum tells a file that was
-    damaged, not one that was made to deceive: who uses what is in a file checks it.
+    Nothing in the file is executed, and reading takes no more memory than the file has bytes. The checksum detects
+    damage, not deceit: whoever uses the content checks it.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, damaged, is of another kind, or is of a newer version of the format.
+        ValueError: If the file is truncated, damaged, of another kind, or of a later version of the format.
     """
     path = Path(path)
     if not path.is_file():
@@ -146,11 +161,11 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
             header = json.loads(metadata["header"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a dict)
         if not isinstance(header, dict):
-            raise TypeError("its header is no mapping")
+            raise TypeError("its header is not a mapping")
         if version > 1 and _checksum(metadata["header"], tensors) != metadata["checksum"]:
-            raise ValueError("its checksum is that of another content")
+            raise ValueError("its checksum does not match its content")
         return header, tensors
-    except _AnotherFileError:
+    except _ForeignFileError:
         raise
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
@@ -159,19 +174,19 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
 
 
 def _version(path: Path, metadata: Mapping[str, str]) -> int:
-    r"""Returns the version of the format that the metadata of a file name.
+    r"""Returns the version of the format in a file's metadata.
 
     Raises:
-        ValueError: If it is none of ours, or a newer one.
+        ValueError: If the file is of another program, or the version is later than this one.
     """
     if metadata.get("format") != FORMAT:
-        raise _AnotherFileError(
-            f"{str(path)!r} is a safetensors file, but not one of gae-augment. Load files that GAEAugmenter.save wrote."
+        raise _ForeignFileError(
+            f"{str(path)!r} is a safetensors file, but not one of gae-augment. Load a file of GAEAugmenter.save."
         )
     version = int(metadata["version"])
     if version > FORMAT_VERSION:
-        raise _AnotherFileError(
-            f"{str(path)!r} has version {version} of the file format, and this gae-augment reads up to "
-            f"version {FORMAT_VERSION}. Update it: pip install --upgrade gae-augment."
+        raise _ForeignFileError(
+            f"{str(path)!r} has version {version} of the file format, but this gae-augment reads up to version "
+            f"{FORMAT_VERSION}. Update it: pip install --upgrade gae-augment."
         )
     return version

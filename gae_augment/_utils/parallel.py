@@ -1,10 +1,10 @@
-r"""Jobs: pieces of work in processes of their own or on a cluster, by any of joblib's backends.
+r"""Parallel jobs, in threads, in processes or on a cluster, by any backend of joblib.
 
-A worker that dies, as one does that a system short of memory kills, takes what it was at with it. Pieces of work here
-depend on their arguments alone, so that those are done again and come out the same.
+A worker that dies, for example of a lack of memory, takes its jobs with it. Jobs here depend on their arguments alone,
+so that a retry gives the same result.
 """
 
-__all__ = ["ATTEMPTS", "Failure", "attempt", "run_jobs", "runs_here"]
+__all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "run_jobs", "runs_here"]
 
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -18,23 +18,23 @@ from joblib.parallel import get_active_backend
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
-ATTEMPTS = 3
-"""So often a piece of work is given to a worker."""
+MAX_ATTEMPTS = 3
+"""How often a job is given to a worker at most."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    r"""What comes of a piece of work in place of its result, so that one that fails loses no other.
+    r"""The result of a failed job, so that one failure loses no other job.
 
     Attributes:
-        reason: The error, in words.
+        reason: The error, as text.
     """
 
     reason: str
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        r"""Returns the failure that an error stands for."""
+        r"""Returns the failure of an error."""
         return cls(f"{type(error).__name__}: {error}")
 
 
@@ -47,8 +47,8 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failur
 
 
 def runs_here(n_jobs: int | None) -> bool:
-    r"""Returns whether joblib does the jobs in this process, one after another."""
-    # A backend that takes all of a cluster as a rule does so if the cluster has one processor, or one that is left.
+    r"""Returns whether joblib runs the jobs in this process, one after another."""
+    # A backend that takes a whole cluster by default may find a single free processor there, and still runs elsewhere.
     return effective_n_jobs(n_jobs) == 1 and get_active_backend()[0].default_n_jobs == 1
 
 
@@ -59,39 +59,39 @@ def _keyed(key: Key, function: Callable[..., Result], *arguments: Any) -> tuple[
 def run_jobs(
     function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], n_jobs: int | None, **options: Any
 ) -> Iterator[tuple[Key, Result | Failure]]:
-    r"""Yields the key and the result of each job, in the order in which they are ready.
+    r"""Yields the key and the result of each job, as soon as it is ready.
 
-    Where workers die, only the jobs without a result are done again, if the backend gives results one by one; those
-    that give all at the end, joblib's ``"multiprocessing"`` and Ray's ``"ray"``, do all of them again.
+    If workers die, the jobs without a result are retried. Backends that return all results at the end, joblib's
+    ``"multiprocessing"`` and Ray's ``"ray"``, retry all of them.
 
     Args:
-        function: What is called.
-        jobs: The arguments of each call, by a key.
-        n_jobs: How many calls at a time, as in joblib.
+        function: The function to call.
+        jobs: The arguments of each call, by key.
+        n_jobs: The number of calls at a time, as in joblib.
         **options: More arguments of :class:`joblib.Parallel`.
 
     Yields:
-        Key and result, or the key and the failure of the function, or of the backend after the last attempt.
+        The key with the result, with the failure of the function, or with that of the backend after the last attempt.
 
     Warns:
-        RuntimeWarning: If jobs are done again.
+        RuntimeWarning: If jobs are retried.
     """
     missing = dict(jobs)
-    for number in range(1, ATTEMPTS + 1):
-        # In the last attempt each job is alone, so that one that its worker always dies of takes no other along.
-        for together in [list(missing)] if number < ATTEMPTS else [[key] for key in missing]:
+    for number in range(1, MAX_ATTEMPTS + 1):
+        # A job that always kills its worker is retried alone at last, so that it cannot take other jobs down with it.
+        for keys in [list(missing)] if number < MAX_ATTEMPTS else [[key] for key in missing]:
             try:
-                for key, result in _run({key: jobs[key] for key in together}, function, n_jobs, options):
+                for key, result in _run({key: jobs[key] for key in keys}, function, n_jobs, options):
                     del missing[key]
                     yield key, result
             except Exception as error:
-                if number == ATTEMPTS:
-                    yield together[0], Failure.of(error)
+                if number == MAX_ATTEMPTS:
+                    yield keys[0], Failure.of(error)
                     continue
                 reason = next(iter(str(error).strip().splitlines()), "")
                 warnings.warn(
-                    f"A worker was lost, or could not be reached ({type(error).__name__}: {reason}). What it was to do "
-                    f"is done again: {list(missing)}.",
+                    f"A worker was lost or could not be reached ({type(error).__name__}: {reason}). Its jobs are "
+                    f"retried: {list(missing)}.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -102,12 +102,12 @@ def run_jobs(
 def _run(
     jobs: Mapping[Key, tuple[Any, ...]], function: Callable[..., Result], n_jobs: int | None, options: dict[str, Any]
 ) -> Iterable[tuple[Key, Result | Failure]]:
-    # As one object: arguments of their own Dask would scatter, and what it scatters is lost with the worker.
+    # Each call is one object: Dask would scatter separate arguments, and lose them with the worker.
     calls = [delayed(partial(_keyed, key, function, *arguments))() for key, arguments in jobs.items()]
     try:
         parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered", **options)
     except ValueError:
-        # Some of joblib's backends give their results at the end only.
+        # Some backends of joblib return all results at the end.
         parallel = Parallel(n_jobs=n_jobs, **options)
     results: Iterable[tuple[Key, Result | Failure]] = parallel(calls)
     return results

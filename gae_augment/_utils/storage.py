@@ -1,6 +1,6 @@
-r"""Where images live: in memory, or in files that are mapped into it."""
+r"""Memory for images: ordinary memory, or files that are mapped into it."""
 
-__all__ = ["ImageFile", "new_images", "take"]
+__all__ = ["ImageFile", "index_images", "new_images"]
 
 import os
 import tempfile
@@ -16,22 +16,22 @@ from torch import Tensor
 
 
 class ImageFile:
-    r"""Images in a file that is mapped into memory: the system keeps there what is used, and gives back the rest.
+    r"""Images in a memory-mapped file: the operating system keeps the pages in use and frees the others.
 
-    Processes that get it by pickling map the same file, and see what one of them writes; a deep copy is a file of its
-    own. The file is removed with the object that made it, or when the interpreter ends; a process that is killed leaves
-    it in the folder.
+    A pickled copy maps the same file, so that worker processes see what one of them writes. A deep copy has a file of
+    its own. The file is removed with the object that created it, or when the interpreter ends. A killed process leaves
+    its file in the folder.
 
     Args:
-        folder: The folder of the file, which is made if it is not there.
+        folder: The folder of the file, created if it does not exist.
         shape: The shape of all images together, :math:`(N, *)`, :math:`N \geq 1`.
         dtype: Their type.
 
     Attributes:
-        tensor: The images, unset at first.
+        tensor: The images, uninitialised at first.
 
     Raises:
-        OSError: If the folder cannot be written to, or has no room for all of them.
+        OSError: If the folder cannot be written to, or has no room for all images.
     """
 
     tensor: Tensor
@@ -44,7 +44,7 @@ class ImageFile:
             handle, name = tempfile.mkstemp(prefix="images-", suffix=".bin", dir=folder)
             self.path = Path(name).absolute()
             try:
-                # All of it now: to find the disk full when a page is written would end the process.
+                # Reserve the room now: a disk that is full when a page is written would kill the process.
                 os.posix_fallocate(handle, 0, size) if hasattr(os, "posix_fallocate") else os.truncate(handle, size)
             except BaseException:
                 self.path.unlink()
@@ -54,19 +54,20 @@ class ImageFile:
         except OSError as error:
             raise type(error)(
                 error.errno,
-                f"{error.strerror}. Images are kept in a folder that can be written to and has room for {size} bytes, "
-                f"and this failed for",
+                f"{error.strerror}. Images need a writable folder with {size} bytes of free space. Free some space in "
+                f"this one or choose another",
                 os.fspath(folder),
             ) from error
         self._remove = weakref.finalize(self, _remove, self.path, os.getpid())
         self._map()
 
     def _map(self) -> None:
-        images = torch.from_file(str(self.path), shared=True, size=prod(self._shape), dtype=self._dtype)
-        self.tensor = images.view(self._shape)
+        # Not torch.from_file: torch pickles such memory by a name of its own, which does not survive the process.
+        images = np.memmap(self.path, np.uint8, "r+")
+        self.tensor = torch.from_numpy(images).view(self._dtype).view(self._shape)
 
     def remove(self) -> None:
-        r"""Removes the file's name; its room is given back when no process has it mapped any more."""
+        r"""Deletes the file's name; its room is freed when no process maps it any more."""
         self._remove()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,8 +77,8 @@ class ImageFile:
         self.__dict__.update(state)
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"The file of the images, {str(self.path)!r}, is gone: it is kept as long as the dataset that made it. "
-                f"Make the dataset again from the augmenter, which can be saved."
+                f"The image file {str(self.path)!r} no longer exists: it is deleted with the dataset that created it. "
+                f"Create the dataset again from the augmenter, which can be saved."
             )
         self._map()
 
@@ -88,15 +89,15 @@ class ImageFile:
 
 
 def _remove(path: Path, process: int) -> None:
-    # A worker process that was forked off has the object too, and must leave the file to the one that made it.
+    # A forked worker holds a copy of the object, but the file belongs to the process that created it.
     if os.getpid() == process:
         path.unlink(missing_ok=True)
 
 
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
-    r"""Returns unset images, in memory, or in a file without a name that goes when nothing refers to them any more.
+    r"""Returns uninitialised images, in memory or in a nameless file that lives as long as they are referenced.
 
-    Pickled, they are copies.
+    Pickling copies them.
 
     Args:
         shape: The shape of all images together, :math:`(N, *)`.
@@ -109,18 +110,16 @@ def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLi
     if folder is None or not prod(shape):
         return torch.empty(tuple(shape), dtype=dtype)
     file = ImageFile(folder, shape, dtype)
-    # Torch takes its own maps for memory that it can share with other processes by name.
-    mapped = np.memmap(file.path, np.uint8, "r+")
     file.remove()
-    return torch.from_numpy(mapped).view(dtype).view(tuple(shape))
+    return file.tensor
 
 
-def take(images: Tensor, places: np.ndarray) -> Tensor:
-    r"""Returns a copy of some images of a tensor on the CPU, of any type that NumPy has too.
+def index_images(images: Tensor, indices: np.ndarray) -> Tensor:
+    r"""Returns a copy of the images at some indices, for every type that NumPy has too.
 
     Args:
-        images: Images, with shape :math:`(N, *)`.
-        places: Which ones: indices, or a Boolean for each image.
+        images: Images on the CPU, with shape :math:`(N, *)`.
+        indices: Their indices, or a Boolean for each image.
     """
-    # Torch before 2.10 does not index its unsigned types wider than a byte.
-    return torch.from_numpy(images.numpy()[places])
+    # Torch before 2.10 cannot index its unsigned types wider than a byte.
+    return torch.from_numpy(images.numpy()[indices])

@@ -13,15 +13,13 @@ from typing import Any
 import torch
 from torchvision.datasets import ImageFolder
 
+from .._utils.files import check_file_place
 from ..assessment import assess, classifier_gain_of, open_pair, summary
 from ..augmenter import GAEAugmenter
-from ..evaluation import ClassifierGain
-from ..evaluation.features import ClassifierFeatures, epochs_of_a_thousand_steps
-from ..data.folders import check_output, open_folder
-from ..report.forecast import forecast
-from .._utils.files import check_place
+from ..data import Label, check_output, open_folder
+from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
+from ..report import forecast
 from ..shards import write_shards
-from ..data.strategy import Label
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def _new_file(arguments: Namespace, example: str) -> Path:
         raise ValueError(f"The output is a file, such as {example}, and {str(path)!r} is a folder.")
     if path.exists() and not arguments.force:
         raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
-    check_place(path)
+    check_file_place(path)
     check_output(path.parent, force=True)
     return path
 
@@ -140,7 +138,7 @@ def sample(arguments: Namespace) -> Outcome:
     labels |= {str(label): label for label in augmenter.counts_ if str(label) not in labels}
     if arguments.label is not None and arguments.label not in labels:
         raise ValueError(f"The classes of {arguments.file!r} are {list(labels)}, and there is no {arguments.label!r}.")
-    chosen = list(augmenter.generators_) if arguments.label is None else [labels[arguments.label]]
+    chosen = list(augmenter.models_) if arguments.label is None else [labels[arguments.label]]
     paths = write_shards(
         augmenter,
         arguments.output,
@@ -185,7 +183,7 @@ def balance(arguments: Namespace) -> Outcome:
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:
     augmenter = GAEAugmenter.load(arguments.file)
     # The size that they were fitted at.
-    shapes = [generator.shape[-2:] for generator in augmenter.generators_.values()]
+    shapes = [generator.shape[-2:] for generator in augmenter.models_.values()]
     size = (shapes[0][0], shapes[0][1]) if shapes else None
     dataset = _open(arguments, arguments.folder, size)
     if arguments.held_out is None:

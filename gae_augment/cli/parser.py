@@ -5,7 +5,7 @@ __all__ = ["make_parser"]
 import argparse
 
 from .. import __version__
-from ..models.objectives import MODELS
+from ..models import MODELS
 from ..shards import FORMATS
 from . import commands
 

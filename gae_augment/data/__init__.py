@@ -1,0 +1,44 @@
+r"""From any dataset, array or folder to labels, raw images, their value scale, and the images that each class needs.
+
+In come the user's data: a map-style dataset, arrays, a folder of images. Out go labels, raw images as tensors, the
+:class:`ValueScale` between the user's values and a network's, and ``{label: images to add}``. Imports only ``_utils``.
+"""
+
+from .folders import as_pictures, check_output, open_folder
+from .formats import ItemFormat
+from .images import append_rows, check_images, image_array, read_images
+from .labels import class_names, label_array, read_labels
+from .long_tail import choose_images, profile_counts
+from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
+from .strategy import Label, SamplingStrategy, checked_label, count_labels, resolve_strategy
+from .transforms import raw_view, transforms_of
+from .values import ValueScale
+
+__all__ = [
+    "READ_AT_ONCE",
+    "ImageReader",
+    "ItemFormat",
+    "Label",
+    "SamplingStrategy",
+    "ValueScale",
+    "append_rows",
+    "as_pictures",
+    "check_images",
+    "check_output",
+    "checked_label",
+    "choose_images",
+    "class_names",
+    "count_labels",
+    "image_array",
+    "label_array",
+    "load_source",
+    "open_folder",
+    "profile_counts",
+    "raw_view",
+    "read_classes",
+    "read_images",
+    "read_in_batches",
+    "read_labels",
+    "resolve_strategy",
+    "transforms_of",
+]

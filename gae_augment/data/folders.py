@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from .reading import ItemFormat
+from .formats import ItemFormat
 
 KEPT_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
 """The modes in which images are read as they are, where all have the same."""

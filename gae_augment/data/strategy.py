@@ -1,6 +1,6 @@
 r"""The sampling strategy: how many images each class is to get, by imbalanced-learn's rules for over-sampling."""
 
-__all__ = ["Label", "SamplingStrategy", "count_labels", "resolve_strategy"]
+__all__ = ["Label", "SamplingStrategy", "checked_label", "count_labels", "resolve_strategy"]
 
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
@@ -18,6 +18,17 @@ def count_labels(y: np.ndarray) -> dict[Label, int]:
     r"""Returns the number of images of each class, in the order of the labels."""
     labels, counts = np.unique(y, return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+def checked_label(label: Any) -> Label:
+    r"""Returns a label, such as that of a file.
+
+    Raises:
+        ValueError: If it is neither an integer nor text.
+    """
+    if not isinstance(label, int | str):
+        raise ValueError(f"a label is {label!r}, but must be an integer or text")
+    return label
 
 
 def resolve_strategy(strategy: SamplingStrategy, y: np.ndarray) -> dict[Label, int]:

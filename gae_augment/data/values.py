@@ -9,7 +9,6 @@ from typing import Any, Literal, Self, get_args
 import torch
 from torch import Tensor
 
-from ..models.likelihoods import Likelihood, expectation
 from .._utils.threads import use_threads
 
 Kind = Literal["levels", "unit", "standardised"]
@@ -100,11 +99,6 @@ class ValueScale:
             raise ValueError(f"the scale is not one of images of shape {shape}")
         return cls(kind, dtype, mean, deviation, bounds)
 
-    @property
-    def likelihood(self) -> Likelihood:
-        r"""The distribution whose negative log-likelihood is the reconstruction error."""
-        return "gaussian" if self.kind == "standardised" else "bernoulli"
-
     def to_network(self, images: Tensor) -> Tensor:
         r"""Returns the user's images, of shape :math:`(B, *)`, as float32 for a network."""
         if self.kind == "levels":
@@ -116,15 +110,7 @@ class ValueScale:
         mean, deviation = self.mean.to(images.device), self.deviation.to(images.device)
         return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
 
-    def from_network(self, outputs: Tensor) -> Tensor:
-        r"""Returns a network's outputs, logits or standardised values, as images in the user's type and range."""
-        return self.from_values(self.expectation(outputs))
-
-    def expectation(self, outputs: Tensor) -> Tensor:
-        r"""Returns the mean of the distribution that a network's outputs stand for, on the scale of its inputs."""
-        return expectation(outputs, self.likelihood)
-
-    def from_values(self, x: Tensor) -> Tensor:
+    def from_network(self, x: Tensor) -> Tensor:
         r"""Returns images on the scale of a network's inputs as images in the user's type and range."""
         if self.kind == "levels":
             unit = x.clamp(0, 1)

@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
-from ..evaluation.images import Labelled
-from ..data.folders import open_folder
-from ..data.long_tail import choose_images
-from ..data.reading import class_names, open_source
-from .._utils.storage import take
+from .._utils.storage import index_images
+from ..data import choose_images, class_names, load_source, open_folder
+from ..evaluation import Labelled
 
 TORCHVISION = {
     "mnist": datasets.MNIST,
@@ -50,7 +48,7 @@ class LabelledSet:
 
 
 def _read(dataset: Any) -> Labelled:
-    labels, read = open_source(dataset)
+    labels, read = load_source(dataset)
     images = read(range(len(labels)))
     # Black and white is 0 and 255.
     return (images.to(torch.uint8) * 255 if images.dtype == torch.bool else images), torch.from_numpy(labels)
@@ -59,7 +57,7 @@ def _read(dataset: Any) -> Labelled:
 def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[Labelled, Labelled]:
     test = choose_images(labels.numpy(), per_class, seed=0)
     rest = np.setdiff1d(np.arange(len(labels)), test)
-    return (take(images, rest), labels[rest]), (take(images, test), labels[test])
+    return (index_images(images, rest), labels[rest]), (index_images(images, test), labels[test])
 
 
 def load_data(

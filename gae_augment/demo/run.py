@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..assessment import budget, promised_images
 from ..augmenter import GAEAugmenter
+from ..data import choose_images, profile_counts
 from ..evaluation import (
     ClassifierFeatures,
     ClassifierGain,
@@ -20,11 +21,10 @@ from ..evaluation import (
     InceptionFeatures,
     Memorisation,
     classifier_gain,
+    epochs_of_a_thousand_steps,
     fidelity,
     memorisation,
 )
-from ..evaluation.features import epochs_of_a_thousand_steps
-from ..data.long_tail import choose_images, profile_counts
 from .data import LEAST_TEST, LabelledSet
 
 DEFAULT_PROFILE = {"digits": "lt-20", "mnist": "deepsmote", "fashion_mnist": "deepsmote", "cifar10": "lt-100"}
@@ -119,7 +119,7 @@ def run_demo(
             images[chosen[seed]], labels[chosen[seed]]
         )
         seconds.append(time.perf_counter() - start)
-        say(f"seed {seed}: generators for {len(augmenters[seed].generators_)} classes in {seconds[-1]:.1f} s")
+        say(f"seed {seed}: generators for {len(augmenters[seed].models_)} classes in {seconds[-1]:.1f} s")
     # The processes that fitted would wait for more, with their memory, while the classifiers train.
     get_reusable_executor().shutdown()
 
@@ -137,7 +137,7 @@ def run_demo(
     )
 
     first, test_images, test_labels = augmenters[0], *data.test
-    scarce = [int(label) for label in first.generators_]
+    scarce = [int(label) for label in first.models_]
     held_out = test_images[torch.isin(test_labels, torch.tensor(scarce))]
     # As many of each class as the test set has, so that class frequencies do not count as a lack of fidelity.
     alike = {label: first.sample(label, int((test_labels == label).sum()), seed=0) for label in scarce}

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.long_tail import choose_images
 from .._utils.seeding import derive_seed
+from ..data import choose_images
 from .gain import Difference, train_mixed
 from .images import Labelled, checked_pair
 

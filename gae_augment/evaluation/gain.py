@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..mixing.sampler import MixedSampler
+from ..mixing import MixedSampler
 from .classifier import Classifier, train_classifier
 from .images import Labelled, checked_labels, checked_pair, to_unit
 

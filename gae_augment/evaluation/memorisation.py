@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ..synthesis.similarity import aligned_nearest
+from ..synthesis import aligned_nearest
 from .images import checked_images, to_unit
 
 Distance = Literal["pixels", "aligned"]

@@ -1,0 +1,35 @@
+r"""From the images of a class and a model to a fitted model: the plan, the training loop, the fit, and the cache.
+
+In come images, a value scale and a :class:`gae_augment.models.GenerativeModel`. The :class:`Plan` resolves every
+``"auto"``, and nothing after it looks at the hyper-parameters again. Out goes a :class:`FittedModel`, from images to
+codes and back. Imports ``_utils``, ``data`` and ``models``.
+"""
+
+from .cache import ClassFit, FitCache, default_cache_dir, plan_fits
+from .classes import fit_classes
+from .fit import fit_class, fit_model
+from .fitted import FitReport, FittedModel
+from .plan import MIN_IMAGES, Plan, check_classes, make_plan
+from .reports import report_failures, warn_of_training
+from .states import models_from_state, models_to_state, upgrade_header
+
+__all__ = [
+    "MIN_IMAGES",
+    "ClassFit",
+    "FitCache",
+    "FitReport",
+    "FittedModel",
+    "Plan",
+    "check_classes",
+    "default_cache_dir",
+    "fit_class",
+    "fit_classes",
+    "fit_model",
+    "make_plan",
+    "models_from_state",
+    "models_to_state",
+    "plan_fits",
+    "report_failures",
+    "upgrade_header",
+    "warn_of_training",
+]

@@ -1,80 +1,115 @@
-r"""Generators of single classes, kept in a folder while a fit goes on, so that one that is broken off goes on there."""
+r"""The cache of fitted classes: a folder in which a fit is found again by its content, also after an interruption."""
 
-__all__ = ["Checkpoints", "checked_folder", "described", "taking_turns"]
+__all__ = ["ClassFit", "FitCache", "default_cache_dir", "plan_fits"]
 
 import hashlib
 import inspect
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from .._utils.devices import resolve_device
-from .generator import Generator
-from ..models.objectives import Model, own_model
-from .._utils.files import FORMAT_VERSION, MALFORMED, read_file, write_file
-from .._utils.seeding import RandomState, resolve_random_state
-from ..models.generative_model import GeneratorSettings
-from ..data.values import ValueScale
+from .._utils.files import FORMAT_VERSION, MALFORMED, file_lock, read_file, write_file
+from .._utils.parallel import Failure
+from .._utils.seeding import RandomState, derive_seed, resolve_random_state
 from .._utils.version import __version__
+from ..data import Label, ValueScale
+from ..models import GenerativeModel, ModelDefinition, custom_definition
+from .fitted import FittedModel
+from .plan import Plan, make_plan
 
 
-def checked_folder(folder: str | os.PathLike[str], name: str) -> Path:
-    r"""Makes a folder of fitted generators, and returns it.
+@dataclass(frozen=True, eq=False)
+class ClassFit:
+    r"""All that one class's fit depends on.
+
+    Attributes:
+        images: The images, with shape :math:`(N, *)`.
+        plan: The plan.
+        definition: The definition of the model.
+        values: The value scale.
+        seed: The seed.
+    """
+
+    images: Tensor
+    plan: Plan
+    definition: ModelDefinition
+    values: ValueScale
+    seed: int
+
+    def digest(self) -> str:
+        r"""Returns a hash of images, plan, definition, value scale, seed and versions."""
+        scale = [
+            None if tensor is None else tensor.tolist()
+            for tensor in (self.values.mean, self.values.deviation, self.values.bounds)
+        ]
+        plain = {
+            **asdict(self.plan),
+            "device": torch.device(self.plan.device).type,
+            "definition": _describe(self.definition),
+            "values": [self.values.kind, str(self.values.dtype), *scale],
+            "seed": self.seed,
+            "dtype": str(self.images.dtype),
+            "versions": [__version__, FORMAT_VERSION, torch.__version__],
+        }
+        digest = hashlib.sha256(repr(sorted(plain.items())).encode())
+        for batch in self.images.split(1000):
+            digest.update(batch.contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()[:32]
+
+
+def plan_fits(
+    images: Mapping[Label, Tensor],
+    models: Mapping[Any, GenerativeModel],
+    values: ValueScale,
+    seed: int,
+    device: torch.device | str,
+) -> dict[Label, ClassFit]:
+    r"""Returns the fit of each class.
 
     Args:
-        folder: The folder.
-        name: The parameter that it was passed as.
+        images: The images of each class.
+        models: The model of each label that has one of its own; that of all others under ``None``.
+        values: The value scale of all images.
+        seed: The seed of all fits.
+        device: The device of training and sampling.
 
     Raises:
-        OSError: If it cannot be made or written to. That shows now, and not after a long fit.
+        ValueError: If a hyper-parameter does not suit the images.
     """
-    if not isinstance(folder, str | os.PathLike):
-        raise TypeError(f"{name!r} is the path of a folder, and it is {folder!r}.")
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"{error.strerror}. Fitted generators are kept in a folder that can be written to, and this one cannot; "
-            f"pass another {name!r}",
-            str(folder),
-        ) from error
-    return folder
+    fits = {}
+    for label, class_images in images.items():
+        model = models.get(label, models[None])
+        plan = make_plan(model, tuple(class_images.shape[1:]), len(class_images), device)
+        # The seed depends on the label alone, so that a class comes out the same whichever other classes there are.
+        class_seed = derive_seed(seed, "fit", label)
+        fits[label] = ClassFit(class_images, plan, model.resolved_definition, values, class_seed)
+    return fits
 
 
-@contextmanager
-def taking_turns(path: Path) -> Iterator[None]:
-    r"""Waits until no other process has a path, and has it meanwhile; what a process that is killed had is free."""
-    with FileLock(path.with_name(f"{path.name}.lock")):
-        yield
+def _describe(definition: ModelDefinition) -> Any:
+    r"""Returns the name of a built-in definition, or the fields of a custom one with the source of its objective.
 
-
-def described(model: str | Model) -> Any:
-    r"""Returns what a model is, in plain values; of one of the user's own, its parts and the source of its objective.
-
-    What the objective calls elsewhere does not count.
+    Code that the objective calls elsewhere does not count.
     """
-    return {**asdict(model), "objective": _written(model.objective)} if isinstance(model, Model) else model
+    if custom_definition(definition) is None:
+        return definition.name
+    return {**vars(definition), "objective": _source(definition.objective)}
 
 
-def _written(function: Any) -> Any:
-    r"""Returns what a function or a class is, in place of where it lies: its source, if it has one."""
+def _source(function: Any) -> Any:
+    r"""Returns the name of a function or class, and its source if it has one."""
     if isinstance(function, partial):
-        return _written(function.func), function.args, function.keywords
-    # An object that can be called has no name of its own.
+        return _source(function.func), function.args, function.keywords
+    # A callable object has no name of its own.
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     try:
         return name, inspect.getsource(function)
@@ -82,93 +117,132 @@ def _written(function: Any) -> Any:
         return name
 
 
-class Checkpoints:
-    r"""The generators of a fit, class by class, in a folder, which may be emptied when no fit is on.
+def default_cache_dir() -> Path:
+    r"""Returns ``gae-augment`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gae-augment"
 
-    A file is named after all that its generator depends on: images, settings, seed and versions. Whatever fit asks for
-    the same one finds it. Fits with one folder take turns: the second finds what the first has done.
+
+class FitCache:
+    r"""Fitted classes in a folder, which may be emptied while no fit runs. It holds no training images.
+
+    The name of a file is a hash of all that the fit depends on: images, plan, seed and versions. Any fit with the same
+    settings and data reuses it. An interrupted fit resumes from here and produces the same images.
 
     Args:
-        folder: The folder, which is made if it is not there.
+        folder: The folder, created if it does not exist.
+        keep_failures: Whether a failed class is remembered, so that other processes do not try it again.
+        on_miss: Called with the labels of the classes that are not in the cache, before they are fitted.
+        name: The name of the parameter that the folder was passed as, for errors.
 
     Raises:
-        OSError: If the folder cannot be written to.
+        TypeError: If the folder is not a path.
+        OSError: If the folder cannot be created or written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = checked_folder(folder, "checkpoint_dir")
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        keep_failures: bool = False,
+        on_miss: Callable[[list[Label]], None] | None = None,
+        name: str = "checkpoint_dir",
+    ) -> None:
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"{name!r} is {folder!r}, but must be the path of a folder.")
+        self.folder = Path(folder)
+        self.keep_failures = keep_failures
+        self.on_miss = on_miss
+        self._name = name
+        self._create()
+
+    def _create(self) -> None:
+        # Now, and not after a long fit.
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f"{error.strerror}. Fitted classes cannot be written here; pass another {self._name!r}",
+                str(self.folder),
+            ) from error
 
     @contextmanager
-    def opened(self) -> Iterator[Self]:
-        r"""Waits for other fits with the folder, and keeps them waiting."""
-        with taking_turns(self.folder / "fit"):
-            # Of a process that was killed while it wrote.
-            for rest in self.folder.glob(".*.safetensors.*"):
-                rest.unlink(missing_ok=True)
-            yield self
+    def open(self, paths: Iterable[Path]) -> Iterator[str]:
+        r"""Waits for another fit of the same classes, keeps others waiting, and yields the key of the fit.
+
+        Args:
+            paths: The files of the classes.
+        """
+        paths = sorted(paths)
+        key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
+        with file_lock(self.folder / f"fit-{key}"):
+            for path in paths:
+                # Left behind by a process that was killed while it wrote.
+                for leftover in self.folder.glob(f".{path.name}.*"):
+                    leftover.unlink(missing_ok=True)
+            yield key
 
     def seed(self, random_state: RandomState) -> int:
         r"""Returns the seed of a fit; without a ``random_state`` one that is drawn once for the folder.
 
         Raises:
-            ValueError: If ``random_state`` is none.
+            ValueError: If ``random_state`` has another type.
             OSError: If the seed cannot be written.
         """
         if random_state is not None:
             return resolve_random_state(random_state)
         path = self.folder / "seed.safetensors"
-        try:
-            return int(read_file(path)[0]["seed"])
-        except (FileNotFoundError, KeyError, TypeError, ValueError):
-            seed = resolve_random_state(None)
-            write_file(path, {"seed": seed}, {})
-            return seed
+        with file_lock(path):
+            try:
+                return int(read_file(path)[0]["seed"])
+            except (FileNotFoundError, KeyError, TypeError, ValueError):
+                seed = resolve_random_state(None)
+                write_file(path, {"seed": seed}, {})
+                return seed
 
-    def path(self, images: Tensor, settings: GeneratorSettings, values: ValueScale, seed: int) -> Path:
-        r"""Returns the file of the generator that is learned from images, whether it is there or not."""
-        scale = [None if own is None else own.tolist() for own in (values.mean, values.deviation, values.bounds)]
-        plain = {
-            **vars(settings),
-            "model": described(settings.model),
-            "device": resolve_device(settings.device).type,
-            "values": [values.kind, str(values.dtype), *scale],
-            "seed": seed,
-            "images": [tuple(images.shape), str(images.dtype)],
-            "versions": [__version__, FORMAT_VERSION, torch.__version__],
-        }
-        digest = hashlib.sha256(repr(sorted(plain.items())).encode())
-        for part in images.split(1000):
-            digest.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
-        return self.folder / f"{digest.hexdigest()[:32]}.safetensors"
+    def path(self, fit: ClassFit) -> Path:
+        r"""Returns the file of a fit, whether it exists or not."""
+        return self.folder / f"{fit.digest()}.safetensors"
 
-    def load(self, path: Path, settings: GeneratorSettings) -> Generator | None:
-        r"""Returns the generator in a file, without the training images that it may be anchored in, or ``None``.
+    def load(self, path: Path, fit: ClassFit) -> FittedModel | Failure | None:
+        r"""Returns the fitted model in a file, without training images; or a remembered failure; or ``None``.
 
         Warns:
             UserWarning: If the file is damaged.
         """
         try:
             header, tensors = read_file(path)
-            return Generator.from_state_dict(header, tensors, own_model(settings.model))
+            if "failure" in header:
+                remedy = f"Remove {str(path)!r} to try again"
+                return Failure(f"{str(header['failure']).rstrip('.')}. {remedy}") if self.keep_failures else None
+            definitions = {fit.definition.name: fit.definition}
+            return FittedModel.from_state_dict(header, tensors, definitions, fit.plan.device)
         except FileNotFoundError:
             return None
         except MALFORMED as error:
-            warnings.warn(f"A checkpoint is damaged, and its class is fitted again. {error}", stacklevel=3)
+            warnings.warn(f"A cached class is damaged and will be fitted again. {error}", stacklevel=3)
             return None
 
-    def save(self, path: Path, generator: Generator) -> None:
-        r"""Writes a generator, without training images.
+    def save(self, path: Path, fitted: FittedModel) -> None:
+        r"""Writes a fitted model, without training images.
 
         Warns:
             RuntimeWarning: If it cannot be written. The fit can go on without.
         """
-        header, tensors = generator.state_dict()
+        header, tensors = fitted.state_dict()
         try:
-            write_file(path, header, tensors)
+            write_file(path, header, {name: tensor for name, tensor in tensors.items() if name != "anchors.images"})
         except OSError as error:
             warnings.warn(
-                f"A class that is fitted could not be kept: {error}. The fit goes on; broken off, it would have to fit "
-                f"that class again.",
+                f"A fitted class could not be cached: {error}. The fit goes on, but would have to fit that class again "
+                f"after an interruption.",
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+    def save_failures(self, failures: Mapping[Path, str]) -> None:
+        r"""Remembers why classes failed, if the cache keeps failures."""
+        for path, reason in failures.items() if self.keep_failures else ():
+            write_file(path, {"failure": reason}, {})

@@ -13,12 +13,20 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import VisionDataset
 
-from ..data.reading import ItemFormat, class_names, raw_view, read_labels, transforms_of
 from .._utils.seeding import derive_seed, global_seed
-from .._utils.storage import ImageFile, take
-from ..data.strategy import Label, SamplingStrategy, resolve_strategy
-from .soft_labels import Teacher, ask, check_teacher, check_weight, soft_labels
+from .._utils.storage import ImageFile, index_images
 from .._utils.threads import use_threads
+from ..data import (
+    ItemFormat,
+    Label,
+    SamplingStrategy,
+    class_names,
+    raw_view,
+    read_labels,
+    resolve_strategy,
+    transforms_of,
+)
+from .soft_labels import Teacher, ask, check_teacher, check_weight, soft_labels
 
 
 class ImageSource(Protocol):
@@ -165,7 +173,7 @@ class AugmentedDataset(VisionDataset):
             self._soft.copy_(self._ask(*self._teacher, epoch))
         self.epoch = epoch
 
-    def soften(self, teacher: Teacher, weight: float = 0.5) -> Self:
+    def with_soft_labels(self, teacher: Teacher, weight: float = 0.5) -> Self:
         r"""Makes all labels probabilities, in which a teacher has a say for synthetic images; returns the dataset.
 
         An image that was made for a class may look like another one. A classifier that was trained on the real images
@@ -194,7 +202,7 @@ class AugmentedDataset(VisionDataset):
             >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
             >>> training_set = torch.utils.data.TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
             >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(training_set)
-            >>> augmented = augmenter.augment(training_set).soften(lambda images: images.flatten(1)[:, :2], weight=0.5)
+            >>> augmented = augmenter.augment(training_set).with_soft_labels(lambda images: images.flatten(1)[:, :2], weight=0.5)
             >>> augmented[0][1]
             tensor([1., 0.])
             >>> augmented.targets[-1], bool(0.5 < augmented[-1][1][1] < 1)
@@ -242,7 +250,7 @@ class AugmentedDataset(VisionDataset):
     def synthetic_images(self, label: int) -> Tensor:
         r"""Returns the synthetic images of a class, raw, with shape :math:`(n, *)`."""
         targets = np.array(self.targets)[self.is_synthetic]
-        return take(self._synthetic, targets == label)
+        return index_images(self._synthetic, targets == label)
 
     def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
         if not -len(self) <= index < len(self):

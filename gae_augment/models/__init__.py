@@ -1,0 +1,53 @@
+r"""Generative models: networks, likelihoods, densities and objectives, and the table of the ten that are built in.
+
+In come hyper-parameters, and tensors on the scale of a network's inputs. Out go networks, losses and densities. A new
+model is an objective and one row of :data:`MODELS`. Imports only ``_utils``; knows nothing of the user's data.
+"""
+
+from .choices import ModelChoice, choice_from_plain, choice_to_plain, choose_models, definition_names
+from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
+from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
+from .likelihoods import Bernoulli, Gaussian, Likelihood
+from .networks import Architecture, Autoencoder, build_autoencoder, resolve_architecture
+from .objectives import (
+    MODELS,
+    Losses,
+    ModelDefinition,
+    Objective,
+    Reconstruction,
+    custom_definition,
+    excess_error,
+    resolve_definition,
+)
+
+__all__ = [
+    "DENSITIES",
+    "LR_SCHEDULES",
+    "MAX_ANCHOR_STEP",
+    "MODELS",
+    "PRECISIONS",
+    "AncestralMixture",
+    "Architecture",
+    "Autoencoder",
+    "Bernoulli",
+    "Gaussian",
+    "GaussianMixture",
+    "GenerativeModel",
+    "LatentDensity",
+    "Likelihood",
+    "Losses",
+    "ModelChoice",
+    "ModelDefinition",
+    "Objective",
+    "Reconstruction",
+    "StandardNormal",
+    "build_autoencoder",
+    "choice_from_plain",
+    "choice_to_plain",
+    "choose_models",
+    "custom_definition",
+    "definition_names",
+    "excess_error",
+    "resolve_architecture",
+    "resolve_definition",
+]

@@ -1,6 +1,13 @@
 r"""Latent densities: fitted to codes z, sampled to make new ones."""
 
-__all__ = ["DENSITIES", "AncestralMixture", "GaussianMixture", "LatentDensity", "StandardNormal", "components_for"]
+__all__ = [
+    "DENSITIES",
+    "AncestralMixture",
+    "GaussianMixture",
+    "LatentDensity",
+    "StandardNormal",
+    "supported_components",
+]
 
 import math
 import warnings
@@ -15,9 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
-from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 from .._utils.seeding import make_generator
 from .._utils.threads import SharedContext, single_threaded_libraries
+from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 
 CODES_PER_COMPONENT = 20
 """A component of a mixture is supported by so many codes at least."""
@@ -26,7 +33,7 @@ SEARCHED_ON = 20_000
 """Mixtures of each number of components are fitted to at most so many codes; the best is then refined on all."""
 
 
-def components_for(codes: int, most: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
+def supported_components(codes: int, most: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
     r"""Returns how many components of at most so many a number of codes supports, 1 at least."""
     return max(1, min(most, codes // codes_per_component))
 
@@ -35,7 +42,7 @@ class LatentDensity(Protocol):
     r"""A distribution of codes z."""
 
     @property
-    def components(self) -> int:
+    def n_components(self) -> int:
         r"""The number of components of a mixture; 1 for a density that is none."""
 
     @property
@@ -64,7 +71,7 @@ class StandardNormal:
     It has nothing to fit but the dimension.
     """
 
-    components = 1
+    n_components = 1
 
     def __init__(self) -> None:
         self.latent_dim = 0
@@ -138,7 +145,7 @@ class GaussianMixture:
         return self
 
     @property
-    def components(self) -> int:
+    def n_components(self) -> int:
         r"""The number of components that the fit has chosen; 0 before it."""
         return len(self.weights)
 
@@ -167,10 +174,10 @@ class GaussianMixture:
         if len(z) > SEARCHED_ON:
             searched = standardised[np.random.default_rng(seed).choice(len(z), SEARCHED_ON, replace=False)]
         best, best_criterion, worse = None, float("inf"), 0
-        cap = components_for(len(z), self.max_components, self.codes_per_component)
-        for components in _numbers(min(self.min_components, cap), cap):
+        cap = supported_components(len(z), self.max_components, self.codes_per_component)
+        for n_components in _numbers(min(self.min_components, cap), cap):
             try:
-                mixture = fit_mixture(searched, components, "full", self.regularisation, seed)
+                mixture = fit_mixture(searched, n_components, "full", self.regularisation, seed)
                 # The criterion of all codes: more of them support more components.
                 criterion = mixture.bic(standardised)
             except FloatingPointError:
@@ -180,7 +187,7 @@ class GaussianMixture:
             else:
                 worse += 1
             # A step beyond 10 doubles the number, and the cost of all before it.
-            if worse == 2 or (worse and components > 10):
+            if worse == 2 or (worse and n_components > 10):
                 break
         if best is None:
             raise FloatingPointError("No mixture could be fitted to the codes: their likelihood is not a number.")
@@ -228,10 +235,10 @@ class GaussianMixture:
             KeyError, ValueError: If that is not a mixture.
         """
         weights, means, cholesky = state["weights"], state["means"], state["cholesky"]
-        components, dimension = means.shape if means.ndim == 2 else (0, 0)
-        whole = weights.shape == (components,) and cholesky.shape == (components, dimension, dimension)
+        n_components, dimension = means.shape if means.ndim == 2 else (0, 0)
+        whole = weights.shape == (n_components,) and cholesky.shape == (n_components, dimension, dimension)
         numbers = all(own.dtype == torch.float64 and bool(own.isfinite().all()) for own in (weights, means, cholesky))
-        if not whole or not numbers or not components or weights.min() < 0 or not weights.sum() > 0:
+        if not whole or not numbers or not n_components or weights.min() < 0 or not weights.sum() > 0:
             raise ValueError("the tensors of the density are not those of a mixture")
         self.weights, self.means, self.cholesky = weights, means, cholesky
         return self
@@ -244,7 +251,7 @@ class AncestralMixture(nn.Module):
     \sigma_k^2(w))`. The density is learned together with the network, and has nothing to fit afterwards.
 
     Args:
-        components: The number :math:`K`.
+        n_components: The number :math:`K`.
         latent_dim: The dimension :math:`d` of both :math:`z` and :math:`w`.
         generator: What first weights are drawn from.
 
@@ -258,18 +265,18 @@ class AncestralMixture(nn.Module):
     DRAWS = 1000
     """The draws of w that a log-density is the mean over."""
 
-    def __init__(self, components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
+    def __init__(self, n_components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self._build(components, latent_dim, generator)
+        self._build(n_components, latent_dim, generator)
 
-    def _build(self, components: int, latent_dim: int, generator: torch.Generator | None) -> None:
-        self.components = components
+    def _build(self, n_components: int, latent_dim: int, generator: torch.Generator | None) -> None:
+        self.n_components = n_components
         self.latent_dim = latent_dim
-        self.network = build_perceptron([latent_dim, self.HIDDEN, components * 2 * latent_dim], generator)
+        self.network = build_perceptron([latent_dim, self.HIDDEN, n_components * 2 * latent_dim], generator)
 
     def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
         r"""Returns means and log-variances given w of shape :math:`(B, d)`, each with shape :math:`(B, K, d)`."""
-        mean, log_var = self.network(w).view(len(w), self.components, 2, self.latent_dim).unbind(dim=2)
+        mean, log_var = self.network(w).view(len(w), self.n_components, 2, self.latent_dim).unbind(dim=2)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
@@ -280,7 +287,7 @@ class AncestralMixture(nn.Module):
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
         w = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
-        component = torch.randint(self.components, (n,), generator=generator)
+        component = torch.randint(self.n_components, (n,), generator=generator)
         mean, log_var = (both[torch.arange(n), component] for both in self.conditional(w))
         noise = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
         return (mean + (0.5 * log_var).exp() * noise).double()
@@ -295,28 +302,30 @@ class AncestralMixture(nn.Module):
             torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
         )
         gaussians = Independent(Normal(mean.flatten(0, 1).double(), (0.5 * log_var).flatten(0, 1).double().exp()), 1)
-        every = MixtureSameFamily(Categorical(torch.ones(self.DRAWS * self.components, dtype=torch.float64)), gaussians)
+        every = MixtureSameFamily(
+            Categorical(torch.ones(self.DRAWS * self.n_components, dtype=torch.float64)), gaussians
+        )
         return torch.cat([every.log_prob(some) for some in z.double().split(100)])
 
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
         r"""Takes over what :meth:`state_dict` gave, in whatever size that is."""
         latent_dim = math.prod(state["network.0.weight"].shape[1:])
-        components, rest = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
-        if not latent_dim or not components or rest:
+        n_components, rest = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
+        if not latent_dim or not n_components or rest:
             raise ValueError("the tensors of the prior are not those of a mixture")
-        self._build(components, latent_dim, None)
+        self._build(n_components, latent_dim, None)
         super().load_state_dict(state, *arguments, **options)
         return self.requires_grad_(False)
 
 
 def fit_mixture(
-    z: np.ndarray, components: int, covariance: str, regularisation: float, seed: int, start: Any = None
+    z: np.ndarray, n_components: int, covariance: str, regularisation: float, seed: int, start: Any = None
 ) -> Any:
     r"""Returns scikit-learn's Gaussian mixture of codes of shape :math:`(N, d)`.
 
     Args:
         z: The codes.
-        components: The number of components.
+        n_components: The number of components.
         covariance: Their covariances: ``"full"`` or ``"diag"``.
         regularisation: What is added to the variances.
         seed: The seed of the initialisation.
@@ -330,7 +339,7 @@ def fit_mixture(
     if not np.isfinite(z).all():
         raise FloatingPointError("Codes are not finite numbers: training diverged.")
     mixture = Mixture(
-        components,
+        n_components,
         covariance_type=covariance,
         reg_covar=regularisation,
         max_iter=200,
@@ -344,7 +353,9 @@ def fit_mixture(
         try:
             return mixture.fit(z)
         except ValueError as error:
-            raise FloatingPointError(f"A mixture of {components} could not be fitted to the codes: {error}") from error
+            raise FloatingPointError(
+                f"A mixture of {n_components} could not be fitted to the codes: {error}"
+            ) from error
 
 
 @contextmanager

@@ -1,194 +1,186 @@
-r"""What a generator is made of and how it is trained."""
+r"""A generative model with its hyper-parameters, none of which depends on data yet."""
 
-__all__ = ["GeneratorSettings"]
+__all__ = ["LR_SCHEDULES", "MAX_ANCHOR_STEP", "PRECISIONS", "GenerativeModel"]
 
 import math
-from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
+from sklearn.base import BaseEstimator
 
-from .._utils.devices import multiplies_bfloat16_fast
 from .networks import Architecture, resolve_architecture
-from .objectives import Model, resolve_model
-from ..fitting.training import SCHEDULES
+from .objectives import ModelDefinition, resolve_definition
 
-STARTS = 8
-"""The first weights that are tried for vectors."""
-
-REACH = 1.5
-"""How far a training image is moved towards a new code, where ``anchored="auto"``; 1 is all the way.
-
-Beyond it images of a scarce class differ more. On validation images of the blood cells a classifier gained 0.39 (1),
-0.66 (1.5) and 0.91 points (2) with 40 images of the two scarce classes, and 0.34 (1) and 0.67 (1.5) with 210. On
-training images that the counts of DeepSMOTE leave out it gained, over class-balanced sampling, on Fashion-MNIST 1.6 (1)
-and 1.9 points (1.5) without and 0.4 and 0.6 with random affine maps of all images, and on MNIST 0.9 and 1.2, 0.2 and
-0.3; images that are not anchored gained 0.0, 0.5, 0.4 and 0.1.
-"""
-
-FARTHEST = 3.0
-"""The farthest that it can be moved."""
+LR_SCHEDULES = ("cosine", "constant")
+"""How the learning rate changes: along a cosine to 0, or not at all."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""What the products of a training are computed in."""
+"""The types that matrix products of a training can be computed in."""
 
-CHOSEN_DENSITIES = ("mixture", "normal", "standard_normal")
-"""The densities that need nothing of the model and can be chosen for any."""
+DENSITIES_OF_ANY_MODEL = ("mixture", "normal", "standard_normal")
+"""The latent densities that need nothing of the model and suit every one."""
+
+MAX_ANCHOR_STEP = 3.0
+"""The largest value of ``anchored``."""
 
 
-@dataclass(frozen=True)
-class GeneratorSettings:
-    r"""What a generator is made of and how it is trained; the parameters of :class:`gae_augment.GAEAugmenter`.
+class GenerativeModel(BaseEstimator):
+    r"""A generative model and its hyper-parameters, for :class:`gae_augment.GAEAugmenter`.
 
-    Raises:
-        ValueError: If a value is not one of those that are allowed.
+    It is a scikit-learn estimator without a ``fit`` of its own: ``clone``, ``get_params`` and ``set_params`` work, and
+    so do searches over ``model__latent_dim`` and its like. Whatever is ``"auto"`` is resolved at the fit of a class,
+    and ``augmenter.report_[label].plan`` shows the result.
+
+    Args:
+        definition: A key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.models.ModelDefinition` of your own.
+        latent_dim: The latent dimension :math:`d`. ``"auto"`` is 10 for images of up to 1024 values and 32 for larger
+            ones.
+        architecture: ``"fc"`` and ``"paper"`` are fully connected (encoders 1000-500 and 500-500-2000), ``"conv"`` is
+            convolutional. ``"auto"`` is ``"fc"`` for vectors and images of up to 1024 values, else ``"conv"``. A tuple
+            gives the widths of a fully connected encoder.
+        density: The latent density that new codes are drawn from: a ``"mixture"`` of Gaussians or a single
+            ``"normal"``, both fitted to the codes, or ``"standard_normal"``. ``"auto"`` is the model's own.
+        n_components: The maximum number of mixture components, or (minimum, maximum). For a mixture that is fitted to
+            the codes, the Bayesian information criterion chooses the number, with at least 20 codes per component.
+            ``"auto"`` is at most 80 for these, and 10 for a mixture that is learned with the network.
+        delta: The boundary :math:`\delta` of the reconstruction error, as the excess over a perfect reconstruction, in
+            nats per pixel. Training stops below it. ``"auto"`` stops when the error of held-out images stops falling;
+            with fewer than 200 images, at 30 % of the mean image's error. Only for models with early stopping.
+        epochs: The maximum number of epochs. ``"auto"`` is enough for 600 steps of the optimiser.
+        batch_size: The number of images in a batch.
+        learning_rate: Adam's initial learning rate.
+        lr_schedule: ``"cosine"``, along which the learning rate falls to 0, or ``"constant"``.
+        precision: The type of the matrix products in training, ``"float32"`` or ``"bfloat16"``; all else is float32.
+            ``"auto"`` is bfloat16 for images where the device multiplies it faster: on most CUDA GPUs, and on some
+            CPUs for fully connected networks.
+        n_init: The number of initialisations. They share half of the epochs, and the best one gets the other half.
+            ``"auto"`` is 8 for vectors with more features than latent dimensions, where the initial weights matter
+            most, and 1 for all other data.
+        truncated: Whether codes from a fitted mixture are drawn again if they lie outside the range of all training
+            codes. Applies from 20 images per latent dimension.
+        anchored: Whether a new image keeps the detail of a real one, which the autoencoder cannot reproduce. The
+            training image with the nearest code moves to the new code: :math:`x_i + f_d(z) - f_d(z_i)`. A number
+            :math:`t` is the length of the step: :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Training images are
+            then kept and saved with the augmenter, and new images lie closer to them. ``"auto"`` is :math:`t = 1.5` for
+            images and off for vectors.
+        max_similarity: The maximum similarity of a new image to any training image of its class: the correlation of
+            the two after alignment, in (0, 1], as in :func:`gae_augment.synthesis.aligned_nearest`. Images above it
+            are drawn again. Training images are then kept and saved with the augmenter. ``None`` is no limit.
+        n_threads: The number of CPU threads that share one training. The last bits of images depend on it. More than 1
+            pays off for classes of thousands of images, if there are fewer such classes than cores.
+
+    Example:
+        >>> model = GenerativeModel("vae", latent_dim=16).set_params(epochs=50)
+        >>> model
+        GenerativeModel(definition='vae', epochs=50, latent_dim=16)
     """
 
-    model: str | Model = "gae"
-    latent_dim: int | Literal["auto"] = "auto"
-    architecture: Architecture = "auto"
-    density: str = "auto"
-    components: int | tuple[int, int] | Literal["auto"] = "auto"
-    delta: float | Literal["auto"] = "auto"
-    epochs: int | Literal["auto"] = "auto"
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    precision: str = "auto"
-    starts: int | Literal["auto"] = "auto"
-    truncated: bool = True
-    anchored: bool | float | Literal["auto"] = "auto"
-    max_similarity: float | None = None
-    device: str = "auto"
-    n_threads: int = 1
+    def __init__(
+        self,
+        definition: str | ModelDefinition = "gae",
+        *,
+        latent_dim: int | Literal["auto"] = "auto",
+        architecture: Architecture = "auto",
+        density: str = "auto",
+        n_components: int | tuple[int, int] | Literal["auto"] = "auto",
+        delta: float | Literal["auto"] = "auto",
+        epochs: int | Literal["auto"] = "auto",
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        lr_schedule: str = "cosine",
+        precision: str = "auto",
+        n_init: int | Literal["auto"] = "auto",
+        truncated: bool = True,
+        anchored: bool | float | Literal["auto"] = "auto",
+        max_similarity: float | None = None,
+        n_threads: int = 1,
+    ) -> None:
+        self.definition = definition
+        self.latent_dim = latent_dim
+        self.architecture = architecture
+        self.density = density
+        self.n_components = n_components
+        self.delta = delta
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.lr_schedule = lr_schedule
+        self.precision = precision
+        self.n_init = n_init
+        self.truncated = truncated
+        self.anchored = anchored
+        self.max_similarity = max_similarity
+        self.n_threads = n_threads
 
-    def __post_init__(self) -> None:
-        choices: dict[str, tuple[str, ...]] = {
-            "density": ("auto", *CHOSEN_DENSITIES),
-            "schedule": SCHEDULES,
-            "precision": ("auto", *PRECISIONS),
-        }
-        model = resolve_model(self.model)
-        if isinstance(self.architecture, list | tuple):
-            # A file's header has lists only.
-            object.__setattr__(self, "architecture", tuple(self.architecture))
-        resolve_architecture(self.architecture, (1, 1, 1))
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"'{name}' is one of {', '.join(map(repr, allowed))}, and it is {getattr(self, name)!r}."
-                )
-        if isinstance(self.components, list | tuple):
-            object.__setattr__(self, "components", tuple(self.components))
-            if (
-                len(self.components) != 2
-                or not all(type(number) is int for number in self.components)
-                or not 1 <= self.components[0] <= self.components[1]
-            ):
-                raise ValueError(
-                    f"'components' is the most components, or the least and the most, such as (10, 10) for just ten, "
-                    f"and it is {self.components!r}."
-                )
-        for name in ("latent_dim", "components", "epochs", "batch_size", "starts", "n_threads"):
-            value = getattr(self, name)
-            if (value == "auto" and name not in ("batch_size", "n_threads")) or isinstance(value, tuple):
-                continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-                raise ValueError(f"'{name}' is an integer of at least 1, and it is {value!r}.")
-            object.__setattr__(self, name, int(value))
+    @property
+    def resolved_definition(self) -> ModelDefinition:
+        r"""The definition itself, where ``definition`` may be its name.
+
+        Raises:
+            ValueError: If there is no model of that name, or a custom definition has the name of a built-in one.
+        """
+        return resolve_definition(self.definition)
+
+    def validated(self) -> Self:
+        r"""Returns a copy whose values have plain Python types.
+
+        Raises:
+            ValueError: If a value is not allowed.
+        """
+        definition = self.resolved_definition
+        values: dict[str, Any] = self.get_params(deep=False)
+        for name, allowed in (
+            ("density", ("auto", *DENSITIES_OF_ANY_MODEL)),
+            ("lr_schedule", LR_SCHEDULES),
+            ("precision", ("auto", *PRECISIONS)),
+        ):
+            if values[name] not in allowed:
+                raise ValueError(f"'{name}' is {values[name]!r}, but must be one of {', '.join(map(repr, allowed))}.")
+        for name in ("architecture", "n_components"):
+            if isinstance(values[name], list):
+                # JSON and YAML have no tuples.
+                values[name] = tuple(values[name])
+        resolve_architecture(values["architecture"], (1, 1, 1))
+        if isinstance(values["n_components"], tuple):
+            values["n_components"] = _component_range(values["n_components"])
+        for name in ("latent_dim", "n_components", "epochs", "batch_size", "n_init", "n_threads"):
+            may_be_auto = name not in ("batch_size", "n_threads")
+            if not isinstance(values[name], tuple) and not (may_be_auto and values[name] == "auto"):
+                values[name] = _positive_integer(name, values[name])
         for name in ("delta", "learning_rate"):
-            value = getattr(self, name)
-            if value == "auto" and name == "delta":
-                continue
-            if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) < math.inf:
-                raise ValueError(f"'{name}' is a number above 0, and it is {value!r}.")
-            object.__setattr__(self, name, float(value))
-        if self.delta != "auto" and not model.bounded:
+            if not (name == "delta" and values[name] == "auto"):
+                values[name] = _number(name, values[name], math.inf)
+        if values["delta"] != "auto" and not definition.early_stopping:
             raise ValueError(
-                f"'delta' is a boundary for models that train until their reconstruction error is small, and "
-                f"{model.name!r} trains for all its epochs; it is {self.delta!r}. Leave it at 'auto'."
+                f"'delta' is {values['delta']!r}, but {definition.name!r} has no early stopping and trains for all its "
+                f"epochs. Leave 'delta' at 'auto'."
             )
-        if self.truncated not in (True, False):
-            raise ValueError(f"'truncated' is True or False, and it is {self.truncated!r}.")
-        if self.anchored not in (True, False, "auto"):
-            if not isinstance(self.anchored, Real) or not 0 < float(self.anchored) <= FARTHEST:
-                raise ValueError(
-                    f"'anchored' is True, False or 'auto', or how far a training image is moved towards a new code, a "
-                    f"number above 0 and at most {FARTHEST:g}, and it is {self.anchored!r}."
-                )
-            object.__setattr__(self, "anchored", float(self.anchored))
-        if self.max_similarity is not None:
-            if not isinstance(self.max_similarity, Real) or not 0 < float(self.max_similarity) <= 1:
-                raise ValueError(
-                    f"'max_similarity' is None, or the largest correlation of a new image with a training image, a "
-                    f"number above 0 and at most 1, and it is {self.max_similarity!r}. 0.95 is a good first choice."
-                )
-            object.__setattr__(self, "max_similarity", float(self.max_similarity))
-        if self.device != "auto":
-            try:
-                torch.empty(0, device=torch.device(self.device))
-            except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-                raise ValueError(
-                    f"'device' is one that torch can use here, and it is {self.device!r}. Use 'auto' or 'cpu'. "
-                    f"({error})"
-                ) from error
-            object.__setattr__(self, "device", str(self.device))
+        if values["truncated"] not in (True, False):
+            raise ValueError(f"'truncated' is {values['truncated']!r}, but must be True or False.")
+        if values["anchored"] not in (True, False, "auto"):
+            values["anchored"] = _number("anchored", values["anchored"], MAX_ANCHOR_STEP, "True, False, 'auto', or ")
+        if values["max_similarity"] is not None:
+            values["max_similarity"] = _number("max_similarity", values["max_similarity"], 1.0, "None, or ")
+        return type(self)(**values)
 
-    def latent_dim_for(self, shape: tuple[int, ...]) -> int:
-        r"""Returns the latent dimension for images of a shape: 10 for up to 1024 values, else 32, as in the paper."""
-        if self.latent_dim != "auto":
-            return self.latent_dim
-        pixels = math.prod(shape)
-        return min(pixels, 10 if pixels <= 1024 else 32)
 
-    def component_range(self, most: int) -> tuple[int, int]:
-        r"""Returns the least and the most components; with ``"auto"`` from 1 to so many."""
-        if isinstance(self.components, tuple):
-            return self.components
-        return 1, most if self.components == "auto" else self.components
+def _positive_integer(name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+        raise ValueError(f"'{name}' is {value!r}, but must be an integer of at least 1.")
+    return int(value)
 
-    def precision_for(self, shape: tuple[int, ...], device: torch.device) -> torch.dtype:
-        r"""Returns what the products of a training on data of a shape are computed in.
 
-        With ``"auto"`` it is bfloat16 for images where the device is fast at it: on a CPU that is so for fully
-        connected networks. Vectors need more than its three digits.
-        """
-        if self.precision != "auto":
-            return PRECISIONS[self.precision]
-        convolutional = resolve_architecture(self.architecture, shape) == "conv"
-        suits = len(shape) > 1 and not (device.type == "cpu" and convolutional)
-        return torch.bfloat16 if suits and multiplies_bfloat16_fast(device) else torch.float32
+def _number(name: str, value: Any, highest: float, alternatives: str = "") -> float:
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) <= highest or math.isinf(value):
+        bound = "" if math.isinf(highest) else f" and at most {highest:g}"
+        raise ValueError(f"'{name}' is {value!r}, but must be {alternatives}a number above 0{bound}.")
+    return float(value)
 
-    def starts_for(self, shape: tuple[int, ...]) -> int:
-        r"""Returns how many first weights are tried for data of a shape.
 
-        A code of fewer dimensions than a vector has can begin folded, two parts of the data on one code, and no
-        training unfolds it. Images have not shown it.
-        """
-        if self.starts != "auto":
-            return self.starts
-        return STARTS if len(shape) == 1 and self.latent_dim_for(shape) < shape[0] else 1
-
-    def reach_for(self, shape: tuple[int, ...]) -> float | None:
-        r"""Returns how far training images of a shape are moved towards new codes, or ``None`` if none is kept.
-
-        With ``"auto"`` images are, and vectors are not. Images hold detail that no small code has, and a class whose
-        synthetic images lack it is taken for a blurred one.
-        """
-        if self.anchored == "auto":
-            return REACH if len(shape) > 1 else None
-        # True is 1.0, all the way.
-        return float(self.anchored) or None
-
-    def keeps_images_of(self, shape: tuple[int, ...]) -> bool:
-        r"""Returns whether a generator of data of a shape keeps the training images."""
-        return self.reach_for(shape) is not None or self.max_similarity is not None
-
-    def check_shape(self, shape: tuple[int, ...]) -> None:
-        r"""Raises a ValueError if the settings do not suit data of a shape."""
-        resolve_architecture(self.architecture, shape)
-        if self.max_similarity is not None and len(shape) == 1:
-            raise ValueError(
-                f"'max_similarity' compares images, and these are vectors of {shape[0]} features. Leave it out."
-            )
+def _component_range(values: tuple[Any, ...]) -> tuple[int, int]:
+    if len(values) == 2 and all(type(number) is int for number in values) and 1 <= values[0] <= values[1]:
+        return values
+    raise ValueError(
+        f"'n_components' is {values!r}, but must be a maximum, or (minimum, maximum) such as (10, 10) for exactly ten."
+    )

@@ -1,15 +1,150 @@
-r"""What a decoder's outputs are the parameters of."""
+r"""Likelihoods: the distribution of an image given the outputs of a decoder."""
 
-__all__ = ["Likelihood", "expectation"]
+__all__ = ["Bernoulli", "Gaussian", "Likelihood"]
 
-from typing import Literal
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, final
 
+import torch
 from torch import Tensor
-
-Likelihood = Literal["bernoulli", "gaussian"]
-"""The distribution of a pixel given a code: Bernoulli for values in [0, 1], Gaussian for standardised ones."""
+from torch.nn import functional
 
 
-def expectation(outputs: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns the images that a decoder's outputs stand for, of any shape: outputs are logits of pixels, or means."""
-    return outputs.sigmoid() if likelihood == "bernoulli" else outputs
+class Likelihood(ABC):
+    r"""The distribution of each pixel given a code; a decoder's outputs are its parameters.
+
+    Attributes:
+        name: The name of the distribution.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def mean(self, outputs: Tensor) -> Tensor:
+        r"""Returns the mean image of the distribution, with the shape of the outputs."""
+
+    @abstractmethod
+    def outputs_for(self, mean: Tensor) -> Tensor:
+        r"""Returns the outputs with a given mean, the inverse of :meth:`mean`."""
+
+    @abstractmethod
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        r"""Returns the reconstruction error of each image, summed over its pixels, in nats.
+
+        Args:
+            outputs: The outputs of the decoder, with shape :math:`(B, *)`.
+            x: The images, with shape :math:`(B, *)`.
+
+        Returns:
+            One error per image, with shape :math:`(B,)`.
+        """
+
+    @abstractmethod
+    def entropy(self, x: Tensor) -> Tensor:
+        r"""Returns the reconstruction error of a perfect reconstruction of each image, in nats, with shape (B,)."""
+
+    @abstractmethod
+    def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns offset and scale of a decoder's outputs, so that a network begins at the mean image.
+
+        Args:
+            mean: The mean image, with shape :math:`(*)`.
+            deviation: The standard deviation of all pixels from it, a scalar.
+
+        Returns:
+            The outputs of the mean image, with shape :math:`(*)`, and their change per standard deviation, a scalar.
+        """
+
+    @abstractmethod
+    def clamp(self, x: Tensor) -> Tensor:
+        r"""Returns images with their values limited to the range of the data."""
+
+
+@final
+@dataclass(frozen=True)
+class Bernoulli(Likelihood):
+    r"""Pixels in [0, 1]; outputs are logits, and the error is the binary cross-entropy.
+
+    Its entropy is :math:`-\sum_j x_j \log x_j + (1 - x_j) \log (1 - x_j)`: 0 for black and white images, and more than
+    half a nat per pixel for photographs.
+    """
+
+    name: ClassVar[str] = "bernoulli"
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        r"""Returns the probabilities."""
+        return outputs.sigmoid()
+
+    def outputs_for(self, mean: Tensor) -> Tensor:
+        r"""Returns the logits of probabilities, which are limited to [1e-6, 1 - 1e-6]."""
+        return mean.logit(eps=1e-6)
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        r"""Returns the binary cross-entropy of each image, in nats, with shape (B,)."""
+        outputs = _as_precise_as(x, outputs)
+        if outputs.is_cuda:
+            error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
+        else:
+            # The same formula; PyTorch's own computes its logarithms without vector instructions.
+            size = outputs.abs()
+            error = (0.5 - x) * outputs + (0.5 * size + (1 + (-size).exp()).log())
+        return error.flatten(1).sum(dim=1)
+
+    def entropy(self, x: Tensor) -> Tensor:
+        r"""Returns the entropy of each image, in nats, with shape (B,)."""
+        return (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
+
+    def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns the logits of the mean image, and their change per standard deviation, at most 1."""
+        # A logit of minus infinity would keep pixels black that are black in all training images.
+        mean = mean.clamp(0.001, 0.999)
+        # The derivative of a probability p by its logit is p(1 - p). It vanishes for black and white pixels.
+        return mean.logit(), (deviation / (mean * (1 - mean)).mean()).clamp(max=1.0)
+
+    def clamp(self, x: Tensor) -> Tensor:
+        r"""Returns images with their values limited to [0, 1]."""
+        return x.clamp(0, 1)
+
+
+@final
+@dataclass(frozen=True)
+class Gaussian(Likelihood):
+    r"""Standardised values with unit variance; outputs are means, and the error is half the squared error.
+
+    The constant :math:`\frac12 \log 2 \pi` per pixel is left out, so that a perfect reconstruction has an error of 0.
+    """
+
+    name: ClassVar[str] = "gaussian"
+
+    def mean(self, outputs: Tensor) -> Tensor:
+        r"""Returns the outputs."""
+        return outputs
+
+    def outputs_for(self, mean: Tensor) -> Tensor:
+        r"""Returns the mean."""
+        return mean
+
+    def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
+        r"""Returns half the squared error of each image, in nats, with shape (B,)."""
+        return (0.5 * (_as_precise_as(x, outputs) - x).square()).flatten(1).sum(dim=1)
+
+    def entropy(self, x: Tensor) -> Tensor:
+        r"""Returns zeros, with shape (B,)."""
+        return x.new_zeros(len(x))
+
+    def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Returns the mean image and the standard deviation."""
+        return mean, deviation
+
+    def clamp(self, x: Tensor) -> Tensor:
+        r"""Returns the images: standardised values have no limits."""
+        return x
+
+
+def _as_precise_as(x: Tensor, outputs: Tensor) -> Tensor:
+    r"""Returns outputs in the type of the images, or their own if that is more precise.
+
+    Rounded to bfloat16, the terms of the gradient would cancel each other.
+    """
+    return outputs.to(torch.promote_types(outputs.dtype, x.dtype))

@@ -14,11 +14,13 @@ __all__ = [
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .likelihoods import Likelihood
 
 HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
 """The widths of the fully connected encoders; a decoder has them in reverse."""
@@ -46,8 +48,8 @@ class Layers(nn.Sequential):
 class Autoencoder(nn.Module):
     r"""An encoder :math:`f_e` and a decoder :math:`f_d`, which see images as deviations from their mean.
 
-    Before :meth:`centre` the mean is 0. After it the network begins where the mean image is, at the contrast of the
-    data: without that, images of low contrast spend their whole training on their common background.
+    Before :meth:`fit_normalisation` the mean is 0. After it the network begins where the mean image is, at the
+    contrast of the data: without that, images of low contrast spend their whole training on their common background.
 
     Args:
         encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`, or to means and
@@ -84,27 +86,21 @@ class Autoencoder(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
-    def centre(self, x: Tensor, likelihood: Literal["bernoulli", "gaussian"]) -> None:
+    def fit_normalisation(self, x: Tensor, likelihood: Likelihood) -> None:
         r"""Makes the mean image the origin, and the spread about it the unit, of inputs and outputs.
 
         Args:
             x: The images, with shape :math:`(N, *)`: in [0, 1], or standardised.
-            likelihood: What the outputs are: ``"bernoulli"`` for logits, ``"gaussian"`` for means.
+            likelihood: The distribution of an image given the outputs.
         """
         mean = x.mean(dim=0)
         deviation = (x - mean).square().mean().sqrt()
         deviation = torch.where(deviation > 0, deviation, 1.0)
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
-        if likelihood == "gaussian":
-            self.offset.copy_(mean)
-            self.scale.copy_(deviation)
-            return
-        # Pixels that are always black can still be lit: their logit is not minus infinity.
-        mean = mean.clamp(0.001, 0.999)
-        self.offset.copy_(mean.logit())
-        # A logit moves its pixel by p(1 - p). Where pixels are black or white the unit stays one logit.
-        self.scale.copy_((deviation / (mean * (1 - mean)).mean()).clamp(max=1.0))
+        offset, scale = likelihood.normalisation(mean, deviation)
+        self.offset.copy_(offset)
+        self.scale.copy_(scale)
 
     def centred(self, x: Tensor) -> Tensor:
         r"""Returns images as deviations from their mean, in units of their spread about it."""

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._utils.seeding import make_generator
 from ..assessment import assess
 from ..augmenter import GAEAugmenter
-from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation
-from ..evaluation.memorisation import nearest
-from ..fitting.generator import FitReport
-from .._utils.seeding import make_generator
-from ..data.strategy import Label
-from ..data.values import ValueScale
+from ..data import Label, ValueScale
+from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation, nearest
+from ..fitting import FitReport
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
 
@@ -124,7 +122,7 @@ def _of_class(
     pairs: int,
     generator: torch.Generator,
 ) -> ClassContents:
-    own = augmenter.generators_[label]
+    own = augmenter.models_[label]
     codes = own.encode(training).float().cpu()
     new_codes = own.draw_codes(len(made), generator).float().cpu()
     axes = torch.linalg.svd(codes - codes.mean(dim=0), full_matrices=False).Vh[:2].T

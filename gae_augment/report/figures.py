@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ..fitting.generator import FitReport
+from ..fitting import FitReport
 
 try:
     import matplotlib

@@ -1,37 +1,35 @@
-r"""How long a fit and its images are going to take, measured on a small part of them."""
+r"""A forecast of the duration of a fit and of its images, measured on a small part of them."""
 
 __all__ = ["Forecast", "forecast"]
 
 import io
-import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from joblib import effective_n_jobs
 
-from ..augmenter import GAEAugmenter
-from ..data.folders import as_pictures
-from ..fitting.generator import STEPS, Generator
 from .._utils.parallel import runs_here
-from ..data.reading import open_source, read_classes
-from ..data.strategy import Label, count_labels, resolve_strategy
 from .._utils.threads import map_in_threads
+from ..augmenter import GAEAugmenter
+from ..data import Label, as_pictures, count_labels, load_source, read_classes, resolve_strategy
+from ..fitting import FittedModel, fit_class, make_plan
+from ..models import choose_models
+from ..synthesis import sample
 
 TIMED_IMAGES = 32
-"""So many images are made to learn how long one takes."""
+"""The number of images that are sampled to measure the time of one."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    r"""What a fit would be of, and how long it and its images would take.
+    r"""The extent and the duration of a fit.
 
     Attributes:
-        counts: The images of each class.
-        added: The images to add to each class that has a generator.
-        fit_seconds: How long the fits would take at most: a class whose error is small early is done early.
-        sample_seconds: How long to make the images, and to write them as PNG files, would take.
+        counts: The number of images of each class.
+        added: The number of images to add to each class that needs some.
+        fit_seconds: The maximum duration of the fits; a class whose error is small early ends early.
+        sample_seconds: The duration of sampling the images and writing them as PNG files.
     """
 
     counts: dict[Label, int]
@@ -40,11 +38,11 @@ class Forecast:
     sample_seconds: float
 
 
-def forecast(augmenter: GAEAugmenter, X: Any, y: Any = None) -> Forecast:
-    r"""Returns how long ``augmenter.fit`` and the images of its strategy are going to take on this machine.
+def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
+    r"""Returns the duration of ``augmenter.fit`` and of the images of its strategy on this machine.
 
-    A generator of the largest scarce class is trained for a fiftieth of its epochs, and for three times as many. The
-    augmenter is left as it is.
+    It trains a model of the largest scarce class for a fiftieth of its epochs, and for three times as many. The
+    augmenter does not change.
 
     Args:
         augmenter: The augmenter, fitted or not.
@@ -54,46 +52,53 @@ def forecast(augmenter: GAEAugmenter, X: Any, y: Any = None) -> Forecast:
     Raises:
         TypeError, ValueError: As ``fit``, which needs the same data.
     """
-    settings = augmenter._settings()
-    labels, read = open_source(X, y)
+    models = choose_models(augmenter.model)
+    labels, read = load_source(X, y)
     counts = count_labels(labels)
     added = {label: n for label, n in resolve_strategy(augmenter.sampling_strategy, labels).items() if n}
     if not added:
         return Forecast(counts, added, 0.0, 0.0)
     largest = max(added, key=lambda label: counts[label])
     images, values = read_classes(read, labels, [largest], None)
+    shape = tuple(images[largest].shape[1:])
+    plans = {
+        label: make_plan(models.get(label, models[None]), shape, counts[label], augmenter.device) for label in added
+    }
+    plan, definition = plans[largest], models.get(largest, models[None]).resolved_definition
 
-    at_once = torch.get_num_threads() if runs_here(augmenter.n_jobs) else effective_n_jobs(augmenter.n_jobs)
-    at_once = min(at_once, len(added), torch.get_num_threads())
+    threads = torch.get_num_threads()
+    n_jobs = threads if runs_here(augmenter.n_jobs) else effective_n_jobs(augmenter.n_jobs)
+    n_jobs = min(n_jobs, len(added), threads)
 
-    def timed(epochs: int) -> tuple[float, Generator]:
-        # As many at a time as there will be: they take memory's bandwidth from each other.
-        def fit(_: int) -> Generator:
-            return Generator(replace(settings, epochs=epochs)).fit(images[largest], seed=0, values=values)
+    def timed(epochs: int) -> tuple[float, FittedModel]:
+        short = replace(plan, epochs=epochs, trial_epochs=epochs // (2 * plan.n_init) if plan.n_init > 1 else 0)
+
+        # As many at a time as in the fit: they share the bandwidth of the memory.
+        def fit(_: int) -> FittedModel:
+            return fit_class(images[largest], short, definition, values, seed=0)
 
         start = time.perf_counter()
-        *_, generator = map_in_threads(fit, range(at_once), settings.n_threads)
-        return time.perf_counter() - start, generator
+        *_, fitted = map_in_threads(fit, range(n_jobs), plan.n_threads)
+        return time.perf_counter() - start, fitted
 
-    def epochs_of(label: Label) -> int:
-        steps = math.ceil(counts[label] / settings.batch_size)
-        return math.ceil(STEPS / steps) if settings.epochs == "auto" else settings.epochs
-
-    short = max(1, epochs_of(largest) // 50)
-    # The first one loads what is not loaded yet.
+    epochs = max(1, plan.epochs // 50)
+    # The first training loads libraries.
     timed(1)
-    few, _ = timed(short)
-    many, generator = timed(3 * short)
-    epoch = max(many - few, 0.0) / (2 * short)
-    rest = max(few - short * epoch, 0.0)
-    seconds = [(epochs_of(label) * epoch + rest) * counts[label] / counts[largest] for label in added]
-    # No class is done faster than the slowest of them.
-    fit_seconds = max(max(seconds), sum(seconds) / at_once)
+    once, _ = timed(epochs)
+    thrice, fitted = timed(3 * epochs)
+    per_epoch = max(thrice - once, 0.0) / (2 * epochs)
+    overhead = max(once - epochs * per_epoch, 0.0)
+    seconds = [
+        (class_plan.epochs * per_epoch + overhead) * counts[label] / counts[largest]
+        for label, class_plan in plans.items()
+    ]
+    # Classes that run side by side end no earlier than the slowest of them.
+    fit_seconds = max(max(seconds), sum(seconds) / n_jobs)
 
     start = time.perf_counter()
-    made = generator.sample(TIMED_IMAGES, seed=0)
-    if made.ndim == 4:
-        for picture in as_pictures(made):
+    samples = sample(fitted, TIMED_IMAGES, seed=0)
+    if samples.ndim == 4:
+        for picture in as_pictures(samples):
             picture.save(io.BytesIO(), "PNG")
-    each = (time.perf_counter() - start) / TIMED_IMAGES
-    return Forecast(counts, added, fit_seconds, each * sum(added.values()))
+    per_image = (time.perf_counter() - start) / TIMED_IMAGES
+    return Forecast(counts, added, fit_seconds, per_image * sum(added.values()))

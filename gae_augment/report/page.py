@@ -8,9 +8,9 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.files import atomic_write, check_file_place
 from ..augmenter import GAEAugmenter
 from ..evaluation import ClassifierGain, FeatureExtractor
-from .._utils.files import check_place, written_whole
 from .contents import gather
 from .figures import chart_of_codes, chart_of_counts, chart_of_curve, picture
 
@@ -63,7 +63,7 @@ def write_report(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"A report is written into a folder that is there, and {str(path.parent)!r} is not.")
-    check_place(path)
+    check_file_place(path)
     contents = gather(
         augmenter, data, held_out=held_out, extractor=extractor, gain=gain, images=images, pairs=pairs, seed=seed
     )
@@ -77,6 +77,6 @@ def write_report(
         chart_of_codes=chart_of_codes,
     )
     text = environment.get_template("page.html").render(contents=contents)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

@@ -55,7 +55,7 @@ def outcome(path):
         if str(path) not in str(error):
             raise
         return "refused"
-    for label, generator in augmenter.generators_.items():
+    for label, generator in augmenter.models_.items():
         assert augmenter.sample(label, 2, seed=0).shape == (2, *generator.shape)
     assert repr(augmenter)
     assert augmenter.cache_dir is None

@@ -16,10 +16,11 @@ from benchmarks.data import JPEG_ARCHIVE, load_images
 from benchmarks.paper import boundary, cosine, published, rows, runs, tables
 from benchmarks.paper.__main__ import main
 from gae_augment import MODELS
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.objectives.mixtures import VampPrior
 from gae_augment._utils.seeding import make_generator
-from gae_augment.models.generative_model import GeneratorSettings
+from gae_augment.fitting.generator import fit_model
+from gae_augment.models.generative_model import GenerativeModel
+from gae_augment.models.likelihoods import Bernoulli
+from gae_augment.models.objectives.mixtures import VampPrior
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 
@@ -105,12 +106,12 @@ def test_rows_follow_the_protocol():
         )
     paper = rows.settings_for("gae (paper)", 10, 30)
     assert (paper.components, paper.schedule, paper.density) == ((10, 10), "constant", "auto")
-    assert rows.settings_for("beta_vae:beta=2", 10, 30).model.objective("bernoulli").beta == 2
-    changed = rows.settings_for("gae:delta=0.05,components=7,steepness=0.5", 10, 30)
-    assert (changed.delta, changed.components, changed.model.objective("bernoulli").steepness) == (0.05, 7, 0.5)
+    assert rows.settings_for("beta_vae:beta=2", 10, 30).model.objective(Bernoulli()).beta == 2
+    changed = rows.settings_for("gae:delta=0.05,components=7,jacobian_weight=0.5", 10, 30)
+    assert (changed.delta, changed.components, changed.model.objective(Bernoulli()).jacobian_weight) == (0.05, 7, 0.5)
     assert rows.settings_for("vae:precision=float32", 10, 30).precision == "float32"
-    assert rows.settings_for("info_vae:scale=5", 10, 30).model.objective("bernoulli").alpha == 0.9
-    assert rows.settings_for("info_vae", 10, 30).model.objective("bernoulli").scale == 100
+    assert rows.settings_for("info_vae:scale=5", 10, 30).model.objective(Bernoulli()).alpha == 0.9
+    assert rows.settings_for("info_vae", 10, 30).model.objective(Bernoulli()).scale == 100
 
 
 @pytest.mark.parametrize(
@@ -210,8 +211,8 @@ def test_archive_is_unpacked_once_by_runs_beside_each_other(tmp_path, monkeypatc
 
 
 def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
-    quick = GeneratorSettings(architecture=(16,), latent_dim=1, epochs=40, batch_size=50)
-    monkeypatch.setattr(cosine, "ROWS", {"gae": quick, "vae": GeneratorSettings(**{**vars(quick), "model": "vae"})})
+    quick = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50)
+    monkeypatch.setattr(cosine, "ROWS", {"gae": quick, "vae": GenerativeModel(**{**vars(quick), "model": "vae"})})
     monkeypatch.setattr(cosine, "TRIALS", 2)
     monkeypatch.setattr(cosine, "SAMPLES", 500)
     run_paper(tmp_path, "cosine")
@@ -223,7 +224,7 @@ def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
         ("vae", "0"),
         ("vae", "1"),
     ]
-    generator = Generator(quick).fit(cosine.curve(50), seed=1)
+    generator = fit_model(cosine.curve(50), quick, seed=1)
     x, y = (generator.reconstruct(cosine.curve(50)) - cosine.curve(50)).T
     assert float(trials[1]["reconstruction_error"]) == pytest.approx(((x**2).mean() + (y**2).mean()).item() / 2)
     # The nearest point of the curve, searched for sample by sample, and samples as the decoder gives them.

@@ -10,7 +10,7 @@ PROGRAM = """
 import resource, sys
 import torch
 from contextlib import nullcontext
-from gae_augment.cli.memory import memory_kept
+from gae_augment.cli.memory import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -29,8 +29,8 @@ def taken_and_freed(context):
         return faults() - before
 
 torch.set_num_threads(1)
-found = [taken_and_freed(context) for context in (nullcontext(), memory_kept)]
-with memory_kept, memory_kept:
+found = [taken_and_freed(context) for context in (nullcontext(), keep_freed_memory)]
+with keep_freed_memory, keep_freed_memory:
     blocks = [torch.ones(1_000_000) for _ in range(50)]
     del blocks
     inside = resident()
@@ -54,7 +54,7 @@ def test_what_the_user_has_set_is_left_alone(name, monkeypatch):
 
     monkeypatch.setenv(name, "")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the library was opened"))
-    with allocation.memory_kept:
+    with allocation.keep_freed_memory:
         pass
 
 
@@ -64,5 +64,5 @@ def test_another_library_is_left_alone(monkeypatch):
     monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    with allocation.memory_kept:
+    with allocation.keep_freed_memory:
         pass

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.folders import as_pictures, check_output, open_folder
 
 
@@ -112,7 +112,7 @@ def test_a_file_whose_pixels_are_damaged_is_named_where_it_is_read(tmp_path):
         next(folder.rglob(f"{name}.png")).unlink()
     dataset = open_folder(folder)
     with pytest.raises(ValueError, match=r"Item 6 of the dataset cannot be read: .*cut\.png' cannot be read as one"):
-        GAEAugmenter(epochs=1, progress=False).fit(dataset)
+        GAEAugmenter(GenerativeModel(epochs=1), progress=False).fit(dataset)
 
 
 def test_a_class_without_a_readable_file_is_refused(tmp_path):

@@ -18,23 +18,23 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision import tv_tensors
 
 import gae_augment
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.seeding import make_generator
 
 HOME = Path(gae_augment.__file__).parent
 
 
-def outcome(generator_fits, *data):
+def outcome(class_fits, *data):
     r"""Fits, and samples; returns ``"works"``, or the text of an error of the package's own before any training."""
-    generator_fits.clear()
+    class_fits.clear()
     augmenter = GAEAugmenter(
-        epochs=1, delta=1e6, architecture=(4,), latent_dim=2, starts=1, random_state=0, progress=False, n_jobs=1
+        GenerativeModel(epochs=1, delta=1e6, architecture=(4,), latent_dim=2, n_init=1), random_state=0, progress=False, n_jobs=1
     )
     try:
         augmenter.fit(*data)
     except (TypeError, ValueError) as error:
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if HOME not in raised_in.parents or generator_fits:
+        if HOME not in raised_in.parents or class_fits:
             raise
         return str(error)
     for label, number in augmenter.sampling_strategy_.items():
@@ -227,14 +227,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_works(generator_fits, name):
-    assert outcome(generator_fits, *WORKS[name]()) == "works"
+def test_works(class_fits, name):
+    assert outcome(class_fits, *WORKS[name]()) == "works"
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(generator_fits, name):
+def test_refused(class_fits, name):
     make, words = REFUSED[name]
-    message = outcome(generator_fits, *make())
+    message = outcome(class_fits, *make())
     assert message != "works"
     assert re.search(words, message), message
 
@@ -265,7 +265,7 @@ def labels():
 
 
 @pytest.mark.parametrize("examples", [200, pytest.param(5_000, marks=pytest.mark.slow)])
-def test_whatever_arrays(generator_fits, examples):
+def test_whatever_arrays(class_fits, examples):
     found = Counter()
 
     @settings(
@@ -286,7 +286,7 @@ def test_whatever_arrays(generator_fits, examples):
         except (TypeError, ValueError, RuntimeError, OverflowError):
             # It is no tensor.
             data = X, y
-        found["works" if outcome(generator_fits, *data) == "works" else "refused"] += 1
+        found["works" if outcome(class_fits, *data) == "works" else "refused"] += 1
 
     check()
     assert min(found["works"], found["refused"]) > examples / 20

@@ -17,19 +17,19 @@ from torchvision.datasets.vision import StandardTransform
 from torchvision.transforms import v2
 
 from gae_augment import reading
+from gae_augment._utils.seeding import make_generator
 from gae_augment.data.reading import (
     ItemFormat,
     class_names,
     image_array,
     label_array,
-    open_source,
+    load_source,
     raw_view,
     read_classes,
     read_images,
     read_labels,
     transforms_of,
 )
-from gae_augment._utils.seeding import make_generator
 
 LABELS = [2, 0, 1, 1, 0, 2, 2]
 
@@ -413,7 +413,7 @@ def test_palettes_are_refused(image_folder):
     data = image_folder("P")
     assert data[0][0].mode == "P"
     with pytest.raises(ValueError, match=r"mode 'P' has numbers of palette entries.*convert\('RGB'\)"):
-        open_source(data)
+        load_source(data)
 
 
 def test_foreign_byte_order_is_refused():
@@ -515,14 +515,14 @@ def test_iterable_dataset_is_refused_with_the_line_to_type():
 @pytest.mark.parametrize("wrong", [5, {1, 2}, iter([]), object()], ids=lambda one: type(one).__name__)
 def test_what_is_no_dataset_is_refused(wrong):
     with pytest.raises(TypeError, match=rf"map-style torch dataset, and it is a {type(wrong).__name__}.*fit\(X, y\)"):
-        open_source(wrong)
+        load_source(wrong)
 
 
 def test_sparse_matrix_is_refused():
     from scipy.sparse import csr_array
 
     with pytest.raises(TypeError, match=r"sparse.*X\.toarray\(\)"):
-        open_source(csr_array(np.eye(3)), [0, 1, 0])
+        load_source(csr_array(np.eye(3)), [0, 1, 0])
 
 
 def test_empty_dataset_is_refused():
@@ -532,7 +532,7 @@ def test_empty_dataset_is_refused():
 
 def test_labels_beside_a_dataset_are_refused():
     with pytest.raises(ValueError, match=r"brings its labels with it.*fit\(dataset\)"):
-        open_source(Items(grey()), LABELS)
+        load_source(Items(grey()), LABELS)
 
 
 @pytest.mark.parametrize(
@@ -561,13 +561,13 @@ def test_lists_are_pairs():
         def __getitem__(self, index):
             return list(super().__getitem__(index))
 
-    labels, read = open_source(Lists(grey()))
+    labels, read = load_source(Lists(grey()))
     assert labels.tolist() == LABELS
     assert read([0, 2]).shape == (2, 1, 5, 4)
 
 
 def read_all(items):
-    labels, read = open_source(Items(items))
+    labels, read = load_source(Items(items))
     return read(range(len(labels)))
 
 
@@ -616,7 +616,7 @@ def test_item_that_cannot_be_read_is_named(image_folder):
         read_labels(data)
     data = image_folder()
     Path(data.samples[1][0]).write_bytes(b"no image")
-    labels, read = open_source(data)
+    labels, read = load_source(data)
     with pytest.raises(ValueError, match="Item 1 of the dataset cannot be read"):
         read(np.flatnonzero(labels == 0))
 
@@ -691,7 +691,7 @@ def test_arrays_wherever_their_values_lie(tmp_path):
         images = image_array(same)
         assert not images.requires_grad
         np.testing.assert_array_equal(images.numpy(), X)
-    labels, read = open_source(read_only, [0] * 4 + [1] * 2)
+    labels, read = load_source(read_only, [0] * 4 + [1] * 2)
     np.testing.assert_array_equal(read(np.flatnonzero(labels)).numpy(), X[4:])
 
 
@@ -730,7 +730,7 @@ def test_arrays_of_objects_are_those_of_their_numbers():
 )
 def test_other_arrays_are_refused(X, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        open_source(X, [0])
+        load_source(X, [0])
 
 
 @pytest.mark.parametrize(

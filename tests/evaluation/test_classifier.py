@@ -10,6 +10,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 from torchvision.transforms import v2
 
 from gae_augment import MixedSampler
+from gae_augment._utils.seeding import make_generator
 from gae_augment.evaluation import (
     Classifier,
     ClassifierFeatures,
@@ -19,7 +20,6 @@ from gae_augment.evaluation import (
 )
 from gae_augment.evaluation.classifier import one_cycle, random_affine
 from gae_augment.evaluation.features import INCEPTION_FILE
-from gae_augment._utils.seeding import make_generator
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import linalg
 
-from gae_augment.evaluation import fidelity
 from gae_augment._utils.seeding import make_generator
+from gae_augment.evaluation import fidelity
 
 
 class Pixels:

@@ -12,9 +12,9 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from gae_augment import MixedSampler
+from gae_augment._utils.seeding import make_generator
 from gae_augment.evaluation import classifier_gain, imbalance_metrics, train_classifier
 from gae_augment.evaluation.gain import BALANCED, PLAIN
-from gae_augment._utils.seeding import make_generator
 
 GAE = f"{BALANCED} + GAE"
 

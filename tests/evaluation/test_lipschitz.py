@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from gae_augment._utils.seeding import make_generator
 from gae_augment.evaluation import local_lipschitz
 from gae_augment.models.networks import build_autoencoder
-from gae_augment._utils.seeding import make_generator
 
 
 def test_of_a_linear_map_is_its_largest_singular_value():

@@ -2,8 +2,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from gae_augment.evaluation import membership
 from gae_augment._utils.seeding import make_generator
+from gae_augment.evaluation import membership
 
 
 def images(n, *parts):

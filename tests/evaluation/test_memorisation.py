@@ -6,8 +6,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from gae_augment.evaluation import memorisation
 from gae_augment._utils.seeding import make_generator
+from gae_augment.evaluation import memorisation
 
 
 def samples(n, *parts):

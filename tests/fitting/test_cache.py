@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 
 def digest(augmenter):
-    made = [augmenter.sample(label, 5, seed=1).numpy().tobytes() for label in augmenter.generators_]
+    made = [augmenter.sample(label, 5, seed=1).numpy().tobytes() for label in augmenter.models_]
     return hashlib.sha256(b"".join(made)).hexdigest()
 
 
@@ -74,15 +74,15 @@ def augmenter(**options):
 
 
 @pytest.mark.parametrize("options", [{}, {"anchored": False}, {"model": "vade"}, {"model": "vae", "n_jobs": 2}])
-def test_a_second_fit_finds_what_the_first_has_done(data, tmp_path, generator_fits, options):
+def test_a_second_fit_finds_what_the_first_has_done(data, tmp_path, class_fits, options):
     if options.get("model"):
         options = {**options, "delta": "auto"}
     plain = augmenter(**options).fit(*data)
     first = augmenter(**options).fit(*data, checkpoint_dir=tmp_path)
-    generator_fits.clear()
+    class_fits.clear()
     second = augmenter(**options).fit(*data, checkpoint_dir=tmp_path)
-    assert generator_fits == []
-    assert list(second.generators_) == [1, 2]
+    assert class_fits == []
+    assert list(second.models_) == [1, 2]
     assert digest(plain) == digest(first) == digest(second)
     assert second.report_ == first.report_
 
@@ -97,45 +97,45 @@ def test_a_second_fit_finds_what_the_first_has_done(data, tmp_path, generator_fi
         ({"n_jobs": 1, "progress": True}, []),
     ],
 )
-def test_what_a_generator_depends_on_is_fitted_again_when_it_changes(data, tmp_path, generator_fits, changed, again):
+def test_what_a_generator_depends_on_is_fitted_again_when_it_changes(data, tmp_path, class_fits, changed, again):
     augmenter().fit(*data, checkpoint_dir=tmp_path)
-    generator_fits.clear()
+    class_fits.clear()
     augmenter(**changed).fit(*data, checkpoint_dir=tmp_path)
-    assert sorted(generator_fits) == again
+    assert sorted(class_fits) == again
 
 
-def test_a_class_whose_images_change_is_fitted_again_and_no_other(data, tmp_path, generator_fits):
+def test_a_class_whose_images_change_is_fitted_again_and_no_other(data, tmp_path, class_fits):
     augmenter().fit(*data, checkpoint_dir=tmp_path)
-    generator_fits.clear()
+    class_fits.clear()
     X = data[0].clone()
     X[-1, 0, 0] = 1 - X[-1, 0, 0]
     changed = augmenter().fit(X, data[1], checkpoint_dir=tmp_path)
-    assert generator_fits == [24]
+    assert class_fits == [24]
     assert digest(changed) == digest(augmenter().fit(X, data[1]))
 
 
-def test_a_folder_has_one_seed_where_none_is_given(data, tmp_path, generator_fits):
+def test_a_folder_has_one_seed_where_none_is_given(data, tmp_path, class_fits):
     first = augmenter(random_state=None).fit(*data, checkpoint_dir=tmp_path / "one")
     again = augmenter(random_state=None).fit(*data, checkpoint_dir=tmp_path / "one")
     other = augmenter(random_state=None).fit(*data, checkpoint_dir=tmp_path / "other")
     assert first.seed_ == again.seed_ != other.seed_
-    assert len(generator_fits) == 4
+    assert len(class_fits) == 4
 
 
-def test_a_damaged_file_is_fitted_again(data, tmp_path, generator_fits):
+def test_a_damaged_file_is_fitted_again(data, tmp_path, class_fits):
     first = augmenter().fit(*data, checkpoint_dir=tmp_path)
-    generator_fits.clear()
+    class_fits.clear()
     damaged = min(tmp_path.glob("*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="A checkpoint is damaged, and its class is fitted again"):
         second = augmenter().fit(*data, checkpoint_dir=tmp_path)
-    assert len(generator_fits) == 1
+    assert len(class_fits) == 1
     assert digest(first) == digest(second)
 
 
 def test_no_training_images_are_kept(data, tmp_path):
     fitted = augmenter().fit(*data, checkpoint_dir=tmp_path)
-    assert fitted.generators_[1].anchors is not None
+    assert fitted.models_[1].anchors is not None
     images = [bytes(image) for image in data[0].numpy().view("u1").reshape(len(data[0]), -1)]
     for path in tmp_path.glob("*.safetensors"):
         assert not any(name.startswith("anchors") for name in read_file(path)[1])

@@ -4,11 +4,12 @@ import math
 import pytest
 import torch
 
-from gae_augment.models.networks import build_autoencoder
-from gae_augment.models.objectives import Reconstruction, excess_error, reconstruction_error
 from gae_augment._utils.seeding import make_generator
-from gae_augment.fitting.training import RESOLVED, mean_excess, spread, stopped_falling, train
 from gae_augment.data.values import ValueScale
+from gae_augment.fitting.training import RESOLVED, likelihood_for, mean_excess, mean_image_error, stopped_falling, train
+from gae_augment.models.likelihoods import Bernoulli, Gaussian
+from gae_augment.models.networks import build_autoencoder
+from gae_augment.models.objectives import Reconstruction, excess_error
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def run(network, images, **options):
         "generator": make_generator("order"),
         **options,
     }
-    return train(network, Reconstruction(values.likelihood), images, values, **options)
+    return train(network, Reconstruction(likelihood_for(values)), images, values, **options)
 
 
 def excess(network, images):
@@ -46,7 +47,7 @@ def excess(network, images):
 def test_error_falls_below_that_of_the_mean_image(network, images):
     log = run(network, images, epochs=60)
     assert log.errors[-1] < log.errors[0] / 2
-    assert log.errors[-1] < spread(images, ValueScale.of(images))
+    assert log.errors[-1] < mean_image_error(images, ValueScale.of(images))
     assert log.training_error == pytest.approx(excess(network, images), rel=1e-4)
 
 
@@ -152,7 +153,7 @@ def test_every_image_is_seen_once_an_epoch(network, images):
     values = ValueScale.of(images)
     train(
         network,
-        Watching("bernoulli"),
+        Watching(Bernoulli()),
         images,
         values,
         epochs=1,
@@ -175,19 +176,31 @@ def test_training_works_where_gradients_are_switched_off(network, images):
     assert excess(network, images) < before / 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "likelihood"), [("levels", Bernoulli()), ("unit", Bernoulli()), ("standardised", Gaussian())]
+)
+def test_likelihood_follows_from_the_kind_of_values(images, kind, likelihood):
+    images = {"levels": images, "unit": images / 255, "standardised": images.double() * 3 - 100}[kind]
+    values = ValueScale.of(images)
+    assert (values.kind, likelihood_for(values)) == (kind, likelihood)
+    # The outputs of a perfect decoder become the images.
+    returned = values.from_values(likelihood.mean(likelihood.outputs_for(values.to_network(images))))
+    torch.testing.assert_close(returned, images, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["levels", "standardised"])
-def test_spread_is_the_error_of_the_mean_image(images, kind):
+def test_mean_image_error_is_the_error_of_the_mean_image(images, kind):
     images = images if kind == "levels" else images.double() * 3 - 100
     values = ValueScale.of(images)
     x = values.to_network(images)
     mean = x.mean(dim=0).expand_as(x)
     outputs = mean.clamp(1e-6, 1 - 1e-6).logit() if kind == "levels" else mean
-    expected = excess_error(outputs, x, values.likelihood).mean().item()
-    assert spread(images, values) == pytest.approx(expected, rel=1e-4)
+    expected = excess_error(outputs, x, likelihood_for(values)).mean().item()
+    assert mean_image_error(images, values) == pytest.approx(expected, rel=1e-4)
     if kind == "standardised":
         # Half of the variance, which is 1 except for the pixels that are constant.
         varying = (images.std(dim=0) > 0).double().mean().item()
-        assert spread(images, values) == pytest.approx(varying / 2, rel=1e-4)
+        assert mean_image_error(images, values) == pytest.approx(varying / 2, rel=1e-4)
 
 
 def test_mean_excess_does_not_depend_on_the_batches(network, images):
@@ -195,7 +208,7 @@ def test_mean_excess_does_not_depend_on_the_batches(network, images):
     expected = mean_excess(network, images, values)
     assert mean_excess(network, images, values, batch_size=3) == pytest.approx(expected, rel=1e-5)
     x = values.to_network(images)
-    whole = reconstruction_error(network.decode(network.encode(x)), x, "bernoulli").mean().item() / 64
+    whole = Bernoulli().negative_log_likelihood(network.decode(network.encode(x)), x).mean().item() / 64
     assert 0 < expected < whole
 
 

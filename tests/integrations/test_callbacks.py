@@ -11,7 +11,7 @@ from test_lightning import Classifier, Digits, make_trainer
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.evaluation import fidelity
 from gae_augment.integrations.callbacks import AugmentationLogger, ClassRecall, _picture
 from gae_augment.integrations.lightning import GAEDataModule
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def make(tmp_path):
-    augmenter = GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=100.0, latent_dim=2), device="cpu", progress=False)
 
     def make(**parameters):
         parameters = {"cache_dir": tmp_path / "cache", "val_set": Digits(1), **parameters}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gae_augment import GAEAugmenter
-from gae_augment.models.objectives import Model, Objective, reconstruction_error
 from gae_augment.export import write_shards
+from gae_augment.models.objectives import ModelDefinition, Objective
 
 ray = pytest.importorskip("ray")
 distributed = pytest.importorskip("distributed")
@@ -64,7 +64,7 @@ def images():
 
 
 def made_by(augmenter):
-    return {label: augmenter.sample(label, 3, seed=0) for label in augmenter.generators_}
+    return {label: augmenter.sample(label, 3, seed=0) for label in augmenter.models_}
 
 
 def assert_same_images(augmenter, other):
@@ -94,16 +94,16 @@ def noting_model(folder, *, killed=None):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         def loss(self, network, x, noise):
-            return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()
+            return self.likelihood.negative_log_likelihood(network.decode(network.encode(x)), x).mean()
 
-    class Sent(Model):
+    class Sent(ModelDefinition):
         def __getstate__(self):
             if os.getpid() == sender:
                 with open(folder / "sent", "a") as file:
                     file.write("1")
             return self.__dict__
 
-    return Sent("noting", Noting, density="mixture", bounded=True)
+    return Sent("noting", Noting, density="mixture", early_stopping=True)
 
 
 def fits_of(folder):

@@ -7,7 +7,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 
 datasets = pytest.importorskip("datasets")
 
@@ -33,7 +33,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def augmenter(images):
-    return GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(images)
+    return GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images)
 
 
 def test_pairs(images):
@@ -55,7 +55,7 @@ def test_a_format_and_a_transform_of_rows_are_left_aside():
 
 
 def test_an_augmenter_learns_what_it_learns_from_arrays(images, augmenter):
-    of_arrays = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(PIXELS[:, None], LABELS)
+    of_arrays = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(PIXELS[:, None], LABELS)
     assert augmenter.class_names_ == {0: "cat", 1: "dog"}
     assert torch.equal(augmenter.sample(1, 5, seed=0), torch.as_tensor(of_arrays.sample(1, 5, seed=0)))
 
@@ -91,7 +91,7 @@ def test_synthetic_images_have_the_mode_of_real_ones(mode):
         depth = Image.frombytes("I;16", (8, 8), (own.astype(np.uint16) * 200).tobytes())
         pictures.append(depth if mode == "I;16" else colour.convert("L" if mode == "LA" else "RGB").convert(mode))
     images = HuggingFaceImages(rows(images=pictures))
-    augmented = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(images).augment(images)
+    augmented = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images).augment(images)
     made = to_dataset(augmented)
     assert {image.mode for image in made["picture"]} == {mode}
     for index in (0, 59, 60, 79):
@@ -126,7 +126,7 @@ def test_labels_that_are_integers_without_names():
     features = datasets.Features({**FEATURES, "kind": datasets.Value("int64")})
     images = HuggingFaceImages(rows(features=features), label="kind")
     assert images.classes is None
-    augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(images)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images)
     assert augmenter.class_names_ == {0: "0", 1: "1"}
     assert to_dataset(augmenter.augment(images))["kind"][:] == LABELS + [1] * 20
 
@@ -166,7 +166,7 @@ def test_what_cannot_be_had_back(augmenter):
     with pytest.raises(TypeError, match="write_shards"):
         to_dataset(augmenter.augment(tensors))
     shifted = HuggingFaceImages(rows(), target_transform=lambda label: 1 - label)
-    of_shifted = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(shifted)
+    of_shifted = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(shifted)
     with pytest.raises(TypeError, match="target_transform"):
         to_dataset(of_shifted.augment(shifted))
     marked = HuggingFaceImages(rows().add_column("is_synthetic", [False] * 60))

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.integrations.imblearn import GAESampler
 
-QUICK = GAEAugmenter(epochs=2, delta=1000.0, starts=1, progress=False)
+QUICK = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), progress=False)
 
 
 def checks(*libraries):
@@ -61,9 +61,9 @@ def test_originals_come_first_and_what_is_synthetic_can_be_told(table):
 
 
 def test_augmenter_that_is_given_stays_as_it_is(table):
-    augmenter = GAEAugmenter(epochs=2, delta=1000.0, starts=1, progress=False, sampling_strategy="all", random_state=5)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), progress=False, sampling_strategy="all", random_state=5)
     GAESampler(random_state=0, augmenter=augmenter).fit_resample(*table)
-    assert not hasattr(augmenter, "generators_")
+    assert not hasattr(augmenter, "models_")
     assert (augmenter.sampling_strategy, augmenter.random_state) == ("all", 5)
 
 
@@ -105,7 +105,7 @@ def test_images_in_a_pipeline_with_a_search():
     ).fit(X, y)
     assert search.best_score_ > 0.9
     fitted = search.best_estimator_.named_steps["gaesampler"].augmenter_
-    assert fitted.generators_[2].density.latent_dim == search.best_params_["gaesampler__augmenter__latent_dim"]
+    assert fitted.models_[2].density.latent_dim == search.best_params_["gaesampler__augmenter__latent_dim"]
     assert fitted.sample(2, 4).shape == (4, 1, 8, 8)
 
 
@@ -154,7 +154,7 @@ def test_generators_of_other_classes_are_kept(table, plant_a_fault):
     ours = sampler()
     with pytest.warns(RuntimeWarning, match=r"class 2: FloatingPointError: training diverged\. They get no synthetic"):
         _, resampled = ours.fit_resample(X, y)
-    assert list(ours.augmenter_.generators_) == [1]
+    assert list(ours.augmenter_.models_) == [1]
     assert np.bincount(resampled)[2] == 10
     ours = GAESampler(augmenter=sampler().augmenter.set_params(errors="raise"))
     with pytest.raises(RuntimeError, match=r"The generators of the others, .* are kept"):

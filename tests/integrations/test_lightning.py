@@ -27,7 +27,7 @@ from torch.utils.data import (
     random_split,
 )
 
-from gae_augment import GAEAugmenter, MixedSampler
+from gae_augment import GAEAugmenter, GenerativeModel, MixedSampler
 
 pytest.importorskip("lightning")
 
@@ -41,7 +41,7 @@ from gae_augment.evaluation import choose_synthetic_fraction
 from gae_augment.fitting.generator import Generator
 from gae_augment.integrations.cache import AugmenterCache, cache_key
 from gae_augment.integrations.lightning import GAEDataModule
-from gae_augment.models.objectives import Model, Reconstruction
+from gae_augment.models.objectives import ModelDefinition, Reconstruction
 
 pytestmark = [
     # Lightning's advice on speed; the tests are small on purpose.
@@ -158,7 +158,7 @@ class Recording(LightningDataModule):
 
 @pytest.fixture
 def augmenter():
-    return GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
+    return GAEAugmenter(GenerativeModel(epochs=1, delta=100.0, latent_dim=2), device="cpu", progress=False)
 
 
 @pytest.fixture
@@ -517,7 +517,7 @@ def test_only_training_fits(make, fits):
 def test_the_augmenter_stays_as_it_is(make, augmenter):
     module = ready(make(augmenter=augmenter, seed=5))
     assert augmenter.random_state is None
-    assert not hasattr(augmenter, "generators_")
+    assert not hasattr(augmenter, "models_")
     assert module.augmenter_.seed_ == 5
     generator = np.random.default_rng(1)
     ready(make(augmenter=clone(augmenter).set_params(random_state=generator)))
@@ -563,11 +563,11 @@ def own_model():
     def objective(likelihood):
         return Reconstruction(likelihood)
 
-    return Model("own", partial(objective), bounded=True)
+    return ModelDefinition("own", partial(objective), early_stopping=True)
 
 
 def other_model():
-    return Model("own", lambda likelihood: Reconstruction(likelihood), bounded=True)
+    return ModelDefinition("own", lambda likelihood: Reconstruction(likelihood), early_stopping=True)
 
 
 class Maker:
@@ -577,7 +577,8 @@ class Maker:
 
 def test_an_objective_may_be_made_by_an_object(augmenter):
     key, again = (
-        cache_key(clone(augmenter).set_params(model=Model("own", Maker(), bounded=True)), Digits()) for _ in range(2)
+        cache_key(clone(augmenter).set_params(model=ModelDefinition("own", Maker(), early_stopping=True)), Digits())
+        for _ in range(2)
     )
     assert key == again
 

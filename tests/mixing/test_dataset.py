@@ -166,7 +166,7 @@ def test_items_by_the_batch_go_through_transforms_and_have_soft_labels(make_data
     for augmented in (
         AugmentedDataset(make_dataset(transform=invert), fitted_to("PIL")),
         AugmentedDataset(make_dataset(), fitted_to("PIL"), transform=invert),
-        AugmentedDataset(make_dataset(transform=invert), fitted_to("PIL")).soften(
+        AugmentedDataset(make_dataset(transform=invert), fitted_to("PIL")).with_soft_labels(
             lambda x: x.float().flatten(1)[:, :3]
         ),
     ):
@@ -374,7 +374,7 @@ def test_soft_labels(make_dataset, fitted_to, monkeypatch):
     teacher.frozen.eval()
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
     hard = list(augmented.targets)
-    assert augmented.soften(teacher, 0.25) is augmented
+    assert augmented.with_soft_labels(teacher, 0.25) is augmented
     assert teacher.seen == [25, 18]
     assert (teacher.training, teacher.frozen.training) == (True, False)
     for epoch in (0, 1, 0):
@@ -389,7 +389,7 @@ def test_soft_labels(make_dataset, fitted_to, monkeypatch):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_soft_labels_in_workers_and_copies(make_dataset, fitted_to):
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
-    augmented.soften(lambda images: images.flatten(1)[:, 27:30].float())  # which cannot be pickled
+    augmented.with_soft_labels(lambda images: images.flatten(1)[:, 27:30].float())  # which cannot be pickled
     alone = everything(DataLoader(augmented, batch_size=60))[1]
     for method in ("fork", "spawn"):
         loader = DataLoader(augmented, batch_size=60, num_workers=1, multiprocessing_context=method)
@@ -415,7 +415,7 @@ def rolled(image):
 def test_soft_labels_of_random_views_repeat_themselves(make_dataset, fitted_to):
     def labels():
         dataset = make_dataset("tensor", transform=rolled)
-        augmented = AugmentedDataset(dataset, fitted_to("tensor")).soften(Pixels())
+        augmented = AugmentedDataset(dataset, fitted_to("tensor")).with_soft_labels(Pixels())
         with global_seed(0):
             return torch.stack([augmented[index][1] for index in range(77, 120)])
 
@@ -432,7 +432,7 @@ def test_teacher_sees_what_transforms_make(make_dataset, fitted_to):
         return images.flatten(1)[:, :3]
 
     doubled = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Lambda(lambda image: 2 * image)])
-    augmented = AugmentedDataset(make_dataset(transform=doubled), fitted_to("PIL")).soften(teacher)
+    augmented = AugmentedDataset(make_dataset(transform=doubled), fitted_to("PIL")).with_soft_labels(teacher)
     (images,) = seen
     assert torch.equal(images, torch.stack([augmented[index][0] for index in range(77, 120)]))
     raw = torch.cat([augmented.synthetic_images(label) for label in (1, 2)])
@@ -441,7 +441,7 @@ def test_teacher_sees_what_transforms_make(make_dataset, fitted_to):
 
 def test_a_teacher_that_fails_once_leaves_no_wrong_labels(make_dataset, fitted_to):
     teacher = Pixels()
-    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).soften(teacher)
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).with_soft_labels(teacher)
     forward = teacher.forward
     teacher.forward = lambda x: x.nothing
     with pytest.raises(AttributeError, match="nothing"):
@@ -459,13 +459,13 @@ def test_a_teacher_that_fails_once_leaves_no_wrong_labels(make_dataset, fitted_t
 def test_persistent_workers_see_labels_that_belong_to_their_images(room, make_dataset, fitted_to, monkeypatch):
     # Without room for the images they stay, and so do their labels.
     monkeypatch.setattr("gae_augment.mixing.dataset.shutil.disk_usage", lambda _: SimpleNamespace(free=room))
-    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).soften(Pixels())
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).with_soft_labels(Pixels())
     loader = DataLoader(
         augmented, batch_size=60, num_workers=1, persistent_workers=True, multiprocessing_context="fork"
     )
     before = everything(loader)[0]
     # The second teacher has the last word in what is seen.
-    augmented.soften(Pixels(), weight=1.0).set_epoch(1)
+    augmented.with_soft_labels(Pixels(), weight=1.0).set_epoch(1)
     images, labels = everything(loader)
     assert torch.equal(images, before) == (room == 0)
     told = (images[77:].flatten(1)[:, 27:30].float() / 8).softmax(dim=1)
@@ -476,7 +476,7 @@ def test_persistent_workers_see_labels_that_belong_to_their_images(room, make_da
 
 
 def test_soft_labels_without_synthetic_images(make_dataset, fitted_to):
-    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), images_to_add={}).soften(Pixels())
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), images_to_add={}).with_soft_labels(Pixels())
     assert len(augmented) == 77
     assert augmented[76][1].tolist() == torch.nn.functional.one_hot(torch.tensor(augmented.targets[76]), 3).tolist()
 
@@ -503,7 +503,7 @@ def test_soft_labels_without_synthetic_images(make_dataset, fitted_to):
 def test_teachers_that_cannot_label(form, teacher, weight, error, message, make_dataset, fitted_to):
     augmented = AugmentedDataset(make_dataset(form), fitted_to(form))
     with pytest.raises(error, match=message):
-        augmented.soften(teacher, weight)
+        augmented.with_soft_labels(teacher, weight)
     assert isinstance(augmented[119][1], int)
 
 
@@ -511,11 +511,11 @@ def test_soft_labels_need_columns(fitted_to, make_dataset):
     dataset = make_dataset("tensor", target_transform=lambda label: label - 1)
     augmented = AugmentedDataset(dataset, fitted_to("tensor"), images_to_add={})
     with pytest.raises(ValueError, match=r"there is -1\. Number the classes from 0"):
-        augmented.soften(Pixels())
+        augmented.with_soft_labels(Pixels())
 
 
 def test_softened_dataset_is_not_a_training_set_again(make_dataset, fitted_to):
-    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).soften(Pixels())
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).with_soft_labels(Pixels())
     with pytest.raises(ValueError, match=r"item 0 is a vector of 3 numbers\. Pass the dataset from before"):
         AugmentedDataset(augmented, fitted_to("tensor"))
 

@@ -7,8 +7,15 @@ from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from gae_augment import densities
-from gae_augment.models.densities import DENSITIES, AncestralMixture, GaussianMixture, StandardNormal, _numbers, fit_mixture
 from gae_augment._utils.seeding import make_generator
+from gae_augment.models.densities import (
+    DENSITIES,
+    AncestralMixture,
+    GaussianMixture,
+    StandardNormal,
+    _numbers,
+    fit_mixture,
+)
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 80.0]], dtype=torch.float64)
@@ -38,7 +45,7 @@ def mixture(codes):
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_recovers_a_planted_mixture(codes):
     mixture = GaussianMixture().fit(codes)
-    assert mixture.components == 3
+    assert mixture.n_components == 3
     order = torch.cdist(MEANS, mixture.means).argmin(dim=1)
     assert order.unique().numel() == 3
     np.testing.assert_allclose(mixture.weights[order], WEIGHTS, atol=0.03)
@@ -63,7 +70,7 @@ def criteria(z, cap):
 @pytest.mark.parametrize("n", [60, 300, 1000])
 def test_components_have_the_least_bic(codes, n):
     expected = 1 + int(np.argmin(criteria(codes[:n], min(6, n // 20))))
-    assert GaussianMixture(6).fit(codes[:n]).components == expected
+    assert GaussianMixture(6).fit(codes[:n]).n_components == expected
 
 
 def test_search_counts_on_past_one_number_that_is_no_better():
@@ -72,23 +79,23 @@ def test_search_counts_on_past_one_number_that_is_no_better():
     z = torch.cat([corners, torch.zeros(160, 3)], dim=1) + 0.2 * torch.randn(160, 5, generator=make_generator("square"))
     one, two, three, *others = criteria(z.double(), 5)
     assert three < one < two
-    assert GaussianMixture(5).fit(z).components == 1 + int(np.argmin([one, two, three, *others])) >= 3
+    assert GaussianMixture(5).fit(z).n_components == 1 + int(np.argmin([one, two, three, *others])) >= 3
 
 
 def test_all_codes_say_how_many_components_they_support(monkeypatch):
     # Two Gaussians so near to one another that 200 codes do not tell them apart, and 5000 do.
     noise = torch.randn(5000, 2, dtype=torch.float64, generator=make_generator("near"))
     z = noise + 2.2 * torch.tensor([[1.0, 0.0], [0.0, 0.0]]).repeat(2500, 1)
-    assert GaussianMixture(2).fit(z[:200]).components == 1
+    assert GaussianMixture(2).fit(z[:200]).n_components == 1
     monkeypatch.setattr("gae_augment.models.densities.SEARCHED_ON", 200)
-    assert GaussianMixture(2).fit(z).components == 2
+    assert GaussianMixture(2).fit(z).n_components == 2
 
 
 def test_cap_and_codes_per_component(codes):
-    assert GaussianMixture(2).fit(codes).components == 2
-    assert GaussianMixture(codes_per_component=1000).fit(codes[:2500]).components <= 2
-    assert GaussianMixture().fit(codes[:39]).components == 1
-    assert DENSITIES["normal"]().fit(codes).components == 1
+    assert GaussianMixture(2).fit(codes).n_components == 2
+    assert GaussianMixture(codes_per_component=1000).fit(codes[:2500]).n_components <= 2
+    assert GaussianMixture().fit(codes[:39]).n_components == 1
+    assert DENSITIES["normal"]().fit(codes).n_components == 1
 
 
 def test_normal_has_the_mean_and_covariance_of_the_codes(codes):
@@ -111,7 +118,7 @@ def test_density_integrates_to_one():
     z = torch.cat([torch.randn(200, 1, generator=generator), 3 + 0.2 * torch.randn(100, 1, generator=generator)])
     mixture = GaussianMixture().fit(z)
     grid = torch.linspace(-10, 10, 20001, dtype=torch.float64)
-    assert mixture.components > 1
+    assert mixture.n_components > 1
     assert torch.trapezoid(mixture.log_prob(grid[:, None]).exp(), grid).item() == pytest.approx(1, abs=1e-6)
 
 
@@ -197,7 +204,7 @@ def test_codes_that_require_a_gradient_are_fitted_as_they_are(codes, mixture):
 
 def test_state_makes_the_same_density(codes, mixture):
     other = GaussianMixture().load_state_dict(mixture.state_dict())
-    assert other.components == 3
+    assert other.n_components == 3
     assert torch.equal(other.sample(20, make_generator(0)), mixture.sample(20, make_generator(0)))
     assert torch.equal(other.log_prob(codes), mixture.log_prob(codes))
 
@@ -222,13 +229,13 @@ def test_numbers_of_components_that_cannot_be_fitted_are_left_out(codes, monkeyp
         return fit(self, z)
 
     monkeypatch.setattr(SklearnMixture, "fit", failing)
-    assert GaussianMixture().fit(codes).components == 2
+    assert GaussianMixture().fit(codes).n_components == 2
     with pytest.raises(FloatingPointError, match="No mixture could be fitted"):
         GaussianMixture(3, min_components=3).fit(codes)
 
 
 def test_unfitted_has_no_components():
-    assert GaussianMixture().components == 0
+    assert GaussianMixture().n_components == 0
 
 
 def test_numbers_of_components_that_are_tried():
@@ -257,8 +264,8 @@ def test_many_codes_are_searched_in_part_and_the_best_is_refined_on_all(codes, m
 
 
 def test_just_so_many_components(codes):
-    assert GaussianMixture(7, min_components=7).fit(codes).components == 7
-    assert GaussianMixture(7, min_components=7).fit(codes[:60]).components == 3
+    assert GaussianMixture(7, min_components=7).fit(codes).n_components == 7
+    assert GaussianMixture(7, min_components=7).fit(codes[:60]).n_components == 3
 
 
 def test_mixture_of_given_components():
@@ -273,7 +280,7 @@ def test_mixture_of_given_components():
 def test_standard_normal():
     density = StandardNormal().fit(torch.ones(4, 3))
     z = density.sample(40000, make_generator("standard"))
-    assert (z.shape, z.dtype, density.components) == ((40000, 3), torch.float64, 1)
+    assert (z.shape, z.dtype, density.n_components) == ((40000, 3), torch.float64, 1)
     np.testing.assert_allclose(z.mean(dim=0), 0, atol=0.025)
     np.testing.assert_allclose(z.T.cov(), np.eye(3), atol=0.04)
     torch.testing.assert_close(density.log_prob(z), Normal(0.0, 1.0).log_prob(z).sum(dim=1))
@@ -305,7 +312,7 @@ def test_ancestral_density_is_that_of_its_samples(ancestral):
 
 def test_ancestral_state_and_fit(ancestral):
     again = AncestralMixture().load_state_dict(ancestral.state_dict())
-    assert (again.components, again.latent_dim) == (3, 1)
+    assert (again.n_components, again.latent_dim) == (3, 1)
     assert torch.equal(again.sample(9, make_generator(0)), ancestral.sample(9, make_generator(0)))
     assert again.fit(torch.zeros(4, 1)) is again
     assert not any(parameter.requires_grad for parameter in again.parameters())

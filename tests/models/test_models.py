@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from gae_augment import MODELS, GAEAugmenter
-from gae_augment.fitting.generator import Generator
-from gae_augment.models.networks import build_autoencoder
-from gae_augment.models.objectives import Model, Objective, Reconstruction, reconstruction_error, resolve_model
-from gae_augment.models.objectives.reconstruction import RegularisedReconstruction
 from gae_augment._utils.seeding import make_generator
-from gae_augment.models.generative_model import GeneratorSettings
-from gae_augment.fitting.training import train
 from gae_augment.data.values import ValueScale
+from gae_augment.fitting.generator import fit_model
+from gae_augment.fitting.training import likelihood_for, train
+from gae_augment.models.generative_model import GenerativeModel
+from gae_augment.models.likelihoods import Bernoulli
+from gae_augment.models.networks import build_autoencoder
+from gae_augment.models.objectives import ModelDefinition, Objective, Reconstruction, resolve_definition
+from gae_augment.models.objectives.reconstruction import RegularisedReconstruction
 
 TEN = ["gae", "vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2"]
 
@@ -46,7 +47,7 @@ def images(digits):
 
 def fitted(model, images, seed=0, **settings):
     settings = {"epochs": 3, "batch_size": 16, "latent_dim": 3, **settings}
-    return Generator(GeneratorSettings(model=model, **settings)).fit(images, seed=seed)
+    return fit_model(images, GenerativeModel(definition=model, **settings), seed=seed)
 
 
 def untrained(model, architecture, images):
@@ -54,8 +55,8 @@ def untrained(model, architecture, images):
     values = ValueScale.of(images)
     row = MODELS[model]
     network = build_autoencoder((8, 8), 3, architecture, stochastic=row.stochastic, generator=make_generator("weights"))
-    network.centre(values.to_network(images), values.likelihood)
-    return values, network, row.objective(values.likelihood)
+    network.fit_normalisation(values.to_network(images), likelihood_for(values))
+    return values, network, row.objective(likelihood_for(values))
 
 
 def test_the_table_has_ten_models():
@@ -87,7 +88,7 @@ def test_every_parameter_is_trained(model, architecture, images):
     objective.prepare, objective.advance = prepared, advanced
     train(
         network, objective, images, values, epochs=8, batch_size=16, learning_rate=1e-2, delta=0.0,
-        components=2, generator=make_generator("order"),
+        n_components=2, generator=make_generator("order"),
     )  # fmt: skip
     after = {f"network.{name}": value for name, value in network.named_parameters()}
     after |= {f"objective.{name}": value for name, value in objective.named_parameters()}
@@ -112,7 +113,7 @@ def test_products_alone_are_of_lower_precision(model, architecture, images):
 
     objective.losses = kept
     twin = copy.deepcopy(network)
-    options = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "delta": 0.0, "components": 2}
+    options = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "delta": 0.0, "n_components": 2}
     log = train(
         network, objective, images, values, precision=torch.bfloat16, generator=make_generator("order"), **options
     )
@@ -122,7 +123,12 @@ def test_products_alone_are_of_lower_precision(model, architecture, images):
     assert network.decode(network.encode(values.to_network(images))).dtype == torch.float32
 
     full = train(
-        twin, MODELS[model].objective(values.likelihood), images, values, generator=make_generator("order"), **options
+        twin,
+        MODELS[model].objective(likelihood_for(values)),
+        images,
+        values,
+        generator=make_generator("order"),
+        **options,
     )
     assert log.training_error == pytest.approx(full.training_error, rel=0.1)
     assert log.training_error != full.training_error
@@ -150,7 +156,7 @@ def test_loss_falls(model, architecture, images):
             setattr(objective, name, off)
     train(
         network, objective, images, values, epochs=50, batch_size=20, learning_rate=2e-3, delta=0.0,
-        components=2, generator=make_generator("order"), progress=told,
+        n_components=2, generator=make_generator("order"), progress=told,
     )  # fmt: skip
     assert losses[-1] < losses[0]
 
@@ -206,15 +212,15 @@ def test_one_image_in_the_last_batch(model, images):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_save_and_load(model, digits, make_augmenter, tmp_path):
-    delta = 100.0 if MODELS[model].bounded else "auto"
+    delta = 100.0 if MODELS[model].early_stopping else "auto"
     augmenter = make_augmenter(model=model, delta=delta, components=2, latent_dim=2).fit(*digits)
     augmenter.save(tmp_path / "augmenter.safetensors")
     loaded = GAEAugmenter.load(tmp_path / "augmenter.safetensors")
     assert loaded.get_params()["model"] == model
     assert loaded.report_ == augmenter.report_
-    for label in augmenter.generators_:
+    for label in augmenter.models_:
         assert torch.equal(loaded.sample(label, 9, seed=4), augmenter.sample(label, 9, seed=4))
-        assert loaded.generators_[label].density.components == augmenter.report_[label].components
+        assert loaded.models_[label].density.n_components == augmenter.report_[label].components
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -234,7 +240,7 @@ def test_another_density_can_be_fitted_afterwards(model, images):
 @pytest.mark.parametrize(("model", "argument", "weight"), EXTREME)
 def test_extreme_weights_give_numbers(model, argument, weight, images):
     row = MODELS[model]
-    own = Model(
+    own = ModelDefinition(
         "own",
         lambda likelihood: row.objective(likelihood, **{argument: weight}),
         row.density,
@@ -257,11 +263,11 @@ def test_cuda(model, images):
 class Denoising(Objective):
     def loss(self, network, x, noise):
         noisy = x + 0.1 * torch.randn(x.shape, generator=noise, device=x.device)
-        return reconstruction_error(network.decode(network.encode(noisy)), x, self.likelihood).mean()
+        return self.likelihood.negative_log_likelihood(network.decode(network.encode(noisy)), x).mean()
 
 
 def test_model_of_ones_own(digits, make_augmenter, tmp_path):
-    own = Model("denoising", Denoising, bounded=True)
+    own = ModelDefinition("denoising", Denoising, early_stopping=True)
     augmenter = make_augmenter(model=own, n_jobs=2).fit(*digits)
     assert not torch.equal(augmenter.sample(1, 3, seed=0), make_augmenter().fit(*digits).sample(1, 3, seed=0))
     path = tmp_path / "own.safetensors"
@@ -269,20 +275,20 @@ def test_model_of_ones_own(digits, make_augmenter, tmp_path):
     loaded = GAEAugmenter.load(path, model=own)
     assert loaded.model == own
     assert torch.equal(loaded.sample(1, 3, seed=0), augmenter.sample(1, 3, seed=0))
-    for wrong in (None, Model("other", Denoising)):
+    for wrong in (None, ModelDefinition("other", Denoising)):
         with pytest.raises(ValueError, match="fitted with the model 'denoising', and 'model' is"):
             GAEAugmenter.load(path, model=wrong)
 
 
 def test_model_of_ones_own_has_a_name_of_its_own():
-    with pytest.raises(ValueError, match="or a Model with a name of its own, and it is Model"):
-        resolve_model(Model("vae", Reconstruction))
-    assert resolve_model(MODELS["vae"]) is MODELS["vae"]
+    with pytest.raises(ValueError, match="or a ModelDefinition with a name of its own, and it is ModelDefinition"):
+        resolve_definition(ModelDefinition("vae", Reconstruction))
+    assert resolve_definition(MODELS["vae"]) is MODELS["vae"]
 
 
 def test_a_user_needs_one_method_only():
     with pytest.raises(TypeError, match=r"abstract method '?loss'?"):
-        Objective("bernoulli")
+        Objective(Bernoulli())
     assert set(inspect.signature(Denoising.loss).parameters) == {"self", "network", "x", "noise"}
 
 
@@ -299,20 +305,20 @@ def test_best_start_goes_on(monkeypatch):
         return log
 
     monkeypatch.setattr("gae_augment.fitting.generator.train", watched)
-    settings = GeneratorSettings(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, starts=4)
-    generator = Generator(settings).fit(x, seed=0)
+    settings = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, n_init=4)
+    generator = fit_model(x, settings, seed=0)
     assert epochs == [5, 5, 5, 5, 20]
     assert len({id(network) for network in networks[:4]}) == 4
     assert generator.network is networks[4] is networks[errors[:4].index(min(errors[:4]))]
     assert generator.report.epochs == 40
     assert copy.copy(settings).starts_for((2,)) == 4
-    assert [GeneratorSettings().starts_for(shape) for shape in ((11,), (10,), (1, 8, 8))] == [8, 1, 1]
+    assert [GenerativeModel().starts_for(shape) for shape in ((11,), (10,), (1, 8, 8))] == [8, 1, 1]
 
 
 def test_no_code_lies_beyond_all_training_codes():
     x = torch.randn(400, 2, generator=make_generator("tails"))
-    settings = GeneratorSettings(architecture=(16,), latent_dim=2, epochs=3)
-    generator = Generator(settings).fit(x, seed=0)
+    settings = GenerativeModel(architecture=(16,), latent_dim=2, epochs=3)
+    generator = fit_model(x, settings, seed=0)
     codes = generator.encode(x).double()
 
     def outside(z):
@@ -323,7 +329,7 @@ def test_no_code_lies_beyond_all_training_codes():
     generator.fit(x[:39], seed=0)
     assert generator.limits is None
     for changed in ({"truncated": False}, {"density": "standard_normal"}, {"model": "vae"}):
-        assert Generator(dataclasses.replace(settings, **changed)).fit(x, seed=0).limits is None
+        assert fit_model(x, dataclasses.replace(settings, **changed), seed=0).limits is None
 
 
 @pytest.mark.parametrize("model", ["vade", "vamp_vae"])
@@ -349,8 +355,8 @@ def test_the_default_type_of_the_user_changes_nothing(model, images):
 
 def test_a_row_of_the_table_can_be_copied():
     row = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
-    assert resolve_model(row) is row
-    assert GeneratorSettings(model=row).model.name == "beta_vae"
+    assert resolve_definition(row) is row
+    assert GenerativeModel(definition=row).model.name == "beta_vae"
 
 
 @pytest.mark.parametrize(
@@ -374,7 +380,7 @@ def test_decay_is_of_the_decoder_alone(images):
     network = build_autoencoder((8, 8), 3, "fc", generator=make_generator(0))
 
     def gradients(decay):
-        loss = RegularisedReconstruction("bernoulli", code_weight=0.0, decay=decay).loss(network, x, torch.Generator())
+        loss = RegularisedReconstruction(Bernoulli(), code_weight=0.0, decay=decay).loss(network, x, torch.Generator())
         return torch.autograd.grad(loss, list(network.parameters()))
 
     parameters = dict(network.named_parameters())

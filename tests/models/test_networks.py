@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from gae_augment.models.networks import build_autoencoder, resolve_architecture
 from gae_augment._utils.seeding import make_generator
+from gae_augment.models.likelihoods import Bernoulli, Gaussian
+from gae_augment.models.networks import build_autoencoder, resolve_architecture
 
 
 @pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
@@ -96,14 +97,14 @@ def test_weights_have_he_variance(architecture):
 
 def centred(x, likelihood, architecture="fc"):
     network = build_autoencoder(tuple(x.shape[1:]), 3, architecture, generator=make_generator(0))
-    network.centre(x, likelihood)
+    network.fit_normalisation(x, likelihood)
     return network
 
 
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_centred_network_has_the_mean_image_as_its_origin(architecture):
     x = torch.rand(20, 2, 5, 4, generator=make_generator("x")) * 0.3 + 0.1
-    for likelihood, activation in (("bernoulli", torch.sigmoid), ("gaussian", torch.clone)):
+    for likelihood, activation in ((Bernoulli(), torch.sigmoid), (Gaussian(), torch.clone)):
         network = centred(x, likelihood, architecture)
         for parameter in [*network.decoder.parameters()][-2:]:
             nn.init.zeros_(parameter)
@@ -115,7 +116,7 @@ def test_centred_network_has_the_mean_image_as_its_origin(architecture):
 
 def test_centred_network_does_not_see_contrast_and_brightness():
     x = torch.rand(20, 6, generator=make_generator("x"))
-    bright, dim = centred(x, "gaussian"), centred(0.1 * x + 5, "gaussian")
+    bright, dim = centred(x, Gaussian()), centred(0.1 * x + 5, Gaussian())
     z = bright.encode(x)
     torch.testing.assert_close(dim.encode(0.1 * x + 5), z, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(dim.decode(z), 0.1 * bright.decode(z) + 5, rtol=1e-3, atol=1e-4)
@@ -124,7 +125,7 @@ def test_centred_network_does_not_see_contrast_and_brightness():
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_centring_on_constant_images_is_finite(value):
     x = torch.full((4, 1, 3, 3), value)
-    network = centred(x, "bernoulli")
+    network = centred(x, Bernoulli())
     torch.testing.assert_close(network.encode(x), network.encoder(torch.zeros(4, 1, 3, 3)))
     # The decoder begins at the image itself, or within a thousandth of black and white.
     torch.testing.assert_close(network.decode(torch.zeros(4, 3)).sigmoid(), x, atol=1.01e-3, rtol=0)

@@ -16,14 +16,14 @@ from torch.distributions import (
     kl_divergence,
 )
 
+from gae_augment._utils.seeding import make_generator
+from gae_augment.models.likelihoods import Bernoulli, Gaussian
 from gae_augment.models.networks import build_autoencoder
-from gae_augment.models.objectives import reconstruction_error
 from gae_augment.models.objectives.adversarial import AdversarialVariational
 from gae_augment.models.objectives.discrepancy import SCALES, InfoVariational, Wasserstein, maximum_mean_discrepancy
 from gae_augment.models.objectives.mixtures import GaussianMixtureVariational, VampPrior, VariationalDeepEmbedding
 from gae_augment.models.objectives.reconstruction import Reconstruction, RegularisedReconstruction
 from gae_augment.models.objectives.variational import Variational, gaussian_kl, reparameterise
-from gae_augment._utils.seeding import make_generator
 
 
 def draw(*shape, of):
@@ -64,10 +64,10 @@ def test_reparameterised_draws_have_mean_and_variance():
 
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_variational_is_the_bound_of_the_same_draw(network, x, beta):
-    loss = Variational("bernoulli", beta).loss(network, x, torch.Generator().manual_seed(3))
+    loss = Variational(Bernoulli(), beta).loss(network, x, torch.Generator().manual_seed(3))
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
-    error = reconstruction_error(network.decode(z), x, "bernoulli")
+    error = Bernoulli().negative_log_likelihood(network.decode(z), x)
     divergence = kl_divergence(normal(mean, log_var), normal(torch.zeros(2), torch.zeros(2)))
     torch.testing.assert_close(loss, (error + beta * divergence).mean())
 
@@ -130,7 +130,7 @@ def test_discrepancy_of_one_code_is_zero():
 
 @pytest.mark.parametrize(("alpha", "scale"), [(0.0, 1000.0), (0.5, 10.0), (1.0, 0.0)])
 def test_info_variational_is_the_sum_of_its_parts(network, x, alpha, scale):
-    loss = InfoVariational("gaussian", alpha, scale).loss(network, x, torch.Generator().manual_seed(3))
+    loss = InfoVariational(Gaussian(), alpha, scale).loss(network, x, torch.Generator().manual_seed(3))
     noise = torch.Generator().manual_seed(3)
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=noise)
@@ -145,12 +145,12 @@ def test_info_variational_is_the_sum_of_its_parts(network, x, alpha, scale):
 
 def test_info_variational_refuses_a_negative_discrepancy():
     with pytest.raises(ValueError, match=r"at least 0, and it is -0\.5\. Raise 'scale', which is 0\.5, or 'alpha'"):
-        InfoVariational("bernoulli", alpha=0.0, scale=0.5)
+        InfoVariational(Bernoulli(), alpha=0.0, scale=0.5)
 
 
 def test_wasserstein_is_the_sum_of_its_parts(x):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
-    loss = Wasserstein("gaussian", 7.0).loss(network, x, torch.Generator().manual_seed(3))
+    loss = Wasserstein(Gaussian(), 7.0).loss(network, x, torch.Generator().manual_seed(3))
     z = network.encode(x)
     prior = torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
     error = 0.5 * (network.decode(z) - x).square().sum() / 6
@@ -159,15 +159,15 @@ def test_wasserstein_is_the_sum_of_its_parts(x):
 
 def test_regularised_reconstruction_is_the_sum_of_its_parts(x):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
-    loss = RegularisedReconstruction("gaussian", code_weight=0.3, decay=0.2).loss(network, x, torch.Generator())
+    loss = RegularisedReconstruction(Gaussian(), code_weight=0.3, decay=0.2).loss(network, x, torch.Generator())
     z = network.encode(x)
     weights = torch.nn.utils.parameters_to_vector(network.decoder.parameters())
     expected = 0.5 * (network.decode(z) - x).norm() ** 2 / 6 + 0.3 * 0.5 * z.norm() ** 2 / 6 + 0.2 * weights.norm() ** 2
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_steepness_is_the_expected_squared_slope(x, likelihood):
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian()], ids=lambda likelihood: likelihood.name)
+def test_jacobian_penalty_is_the_expected_squared_slope(x, likelihood):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
     torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
     network.requires_grad_(False)
@@ -176,25 +176,25 @@ def test_steepness_is_the_expected_squared_slope(x, likelihood):
 
     def decode(u):
         outputs = network.decode((u * unit)[None]).flatten()
-        return outputs.sigmoid() if likelihood == "bernoulli" else outputs
+        return outputs.sigmoid() if likelihood == Bernoulli() else outputs
 
     # The mean of |J v|^2 over directions v of N(0, I) is the squared Frobenius norm of J.
     jacobians = [torch.autograd.functional.jacobian(decode, code / unit) for code in z]
     expected = torch.stack([jacobian.square().sum() for jacobian in jacobians]).mean()
     noise = torch.Generator().manual_seed(0)
     plain = Reconstruction(likelihood).loss(network, x, noise)
-    slopes = torch.stack([Reconstruction(likelihood, steepness=2.0).loss(network, x, noise) for _ in range(2000)])
+    slopes = torch.stack([Reconstruction(likelihood, jacobian_weight=2.0).loss(network, x, noise) for _ in range(2000)])
     slopes = (slopes - plain) / 2
     assert (slopes.mean() - expected).abs() < 4 * slopes.std() / 2000**0.5 + 0.03 * expected
 
 
-def test_steepness_is_not_lost_in_rounding(x):
+def test_jacobian_penalty_is_not_lost_in_rounding(x):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
     torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
 
     def slope():
         noise = torch.Generator().manual_seed(0)
-        return Reconstruction("gaussian", 1.0).loss(network, x, noise) - Reconstruction("gaussian").loss(
+        return Reconstruction(Gaussian(), 1.0).loss(network, x, noise) - Reconstruction(Gaussian()).loss(
             network, x, noise
         )
 
@@ -206,8 +206,8 @@ def test_steepness_is_not_lost_in_rounding(x):
 @pytest.fixture
 def embedding(network):
     r"""A mixture of three components in two dimensions."""
-    objective = VariationalDeepEmbedding("gaussian")
-    objective.prepare(network, torch.zeros(60, 1, 4, 4), components=3, generator=make_generator(0))
+    objective = VariationalDeepEmbedding(Gaussian())
+    objective.prepare(network, torch.zeros(60, 1, 4, 4), n_components=3, generator=make_generator(0))
     with torch.no_grad():
         objective.logits.copy_(torch.tensor([0.0, 1.0, -0.5]))
         objective.means.copy_(draw(3, 2, of="means"))
@@ -252,8 +252,8 @@ def mean_loss(objective, network, x, draws=4000):
 
 def test_embeddings_loss_is_a_bound_on_the_likelihood():
     network = line()
-    objective = VariationalDeepEmbedding("gaussian")
-    objective.prepare(network, torch.zeros(60, 2), components=2, generator=make_generator(0))
+    objective = VariationalDeepEmbedding(Gaussian())
+    objective.prepare(network, torch.zeros(60, 2), n_components=2, generator=make_generator(0))
     objective.pretrained = True
     with torch.no_grad():
         objective.means.copy_(torch.tensor([[-1.5], [1.0]]))
@@ -270,8 +270,8 @@ def test_embeddings_loss_is_a_bound_on_the_likelihood():
 
 def test_mixtures_loss_is_a_bound_on_the_likelihood():
     network = line()
-    objective = GaussianMixtureVariational("gaussian", free_bits=0.0)
-    objective.prepare(network, torch.zeros(60, 2), components=2, generator=make_generator(0))
+    objective = GaussianMixtureVariational(Gaussian(), free_bits=0.0)
+    objective.prepare(network, torch.zeros(60, 2), n_components=2, generator=make_generator(0))
     for part in (objective.mixture.network, objective.context):
         torch.nn.init.normal_(part[-1].weight, std=0.2, generator=make_generator("part"))
     objective.requires_grad_(False)
@@ -291,8 +291,8 @@ def test_mixtures_loss_is_a_bound_on_the_likelihood():
 
 
 def test_mixtures_divergences_match_torch(network):
-    objective = GaussianMixtureVariational("gaussian")
-    objective.prepare(network, torch.zeros(80, 1, 4, 4), components=4, generator=make_generator(0))
+    objective = GaussianMixtureVariational(Gaussian())
+    objective.prepare(network, torch.zeros(80, 1, 4, 4), n_components=4, generator=make_generator(0))
     torch.nn.init.normal_(objective.mixture.network[-1].weight, std=0.2, generator=make_generator("part"))
     mean, log_var, z, w_mean, w_log_var, w = (draw(5, 2, of=f"d{place}") for place in range(6))
     found = objective.divergences(mean, log_var, z, w_mean, w_log_var, w)
@@ -313,21 +313,21 @@ def test_mixtures_divergences_match_torch(network):
 def test_free_bits_are_the_least_divergence_of_components(network, x):
     losses = {}
     for free_bits in (0.0, 5.0):
-        objective = GaussianMixtureVariational("gaussian", free_bits=free_bits)
-        objective.prepare(network, torch.zeros(80, 1, 4, 4), components=4, generator=make_generator(0))
+        objective = GaussianMixtureVariational(Gaussian(), free_bits=free_bits)
+        objective.prepare(network, torch.zeros(80, 1, 4, 4), n_components=4, generator=make_generator(0))
         losses[free_bits] = objective.loss(network, x, torch.Generator().manual_seed(0))
     # With four components the divergence is at most log 4.
     assert 5 - math.log(4) <= (losses[5.0] - losses[0.0]).item() <= 5
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian()], ids=lambda likelihood: likelihood.name)
 def test_vamp_prior_matches_a_direct_mixture(network, x, likelihood):
     objective = VampPrior(likelihood)
-    objective.prepare(network, x, components=4, generator=make_generator(0))
+    objective.prepare(network, x, n_components=4, generator=make_generator(0))
     with torch.no_grad():
         objective.pseudo_inputs += 0.5 * draw(4, 1, 4, 4, of="move")
     inputs = objective.pseudo_inputs.detach()
-    inputs = inputs.clamp(0, 1) if likelihood == "bernoulli" else inputs
+    inputs = inputs.clamp(0, 1) if likelihood == Bernoulli() else inputs
     mean, log_var = network.posterior(inputs)
     direct = MixtureSameFamily(Categorical(torch.ones(4)), MultivariateNormal(mean, torch.diag_embed(log_var.exp())))
     z = 2 * draw(50, 2, of="z")
@@ -336,8 +336,8 @@ def test_vamp_prior_matches_a_direct_mixture(network, x, likelihood):
 
 
 def test_vamp_priors_loss_is_the_bound_of_the_same_draw(network, x):
-    objective = VampPrior("gaussian", warm_up=0.2)
-    objective.prepare(network, x, components=4, generator=make_generator(0))
+    objective = VampPrior(Gaussian(), warm_up=0.2)
+    objective.prepare(network, x, n_components=4, generator=make_generator(0))
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
     error = 0.5 * (network.decode(z) - x).square().flatten(1).sum(dim=1)
@@ -347,15 +347,15 @@ def test_vamp_priors_loss_is_the_bound_of_the_same_draw(network, x):
         loss = objective.loss(network, x, torch.Generator().manual_seed(3))
         torch.testing.assert_close(loss, (error + weight * divergence).mean())
     # Without a warm-up, which is the default, it is the whole bound from the beginning.
-    objective.warm_up = VampPrior("gaussian").warm_up
+    objective.warm_up = VampPrior(Gaussian()).warm_up
     objective.advance(network, x, 0.0)
     loss = objective.loss(network, x, torch.Generator().manual_seed(3))
     torch.testing.assert_close(loss, (error + divergence).mean())
 
 
 def test_pseudo_inputs_begin_as_training_images_and_are_no_more_than_there_are(network, x):
-    objective = VampPrior("bernoulli")
-    objective.prepare(network, x, components=10, generator=make_generator(0))
+    objective = VampPrior(Bernoulli())
+    objective.prepare(network, x, n_components=10, generator=make_generator(0))
     found = {tuple(image.flatten().tolist()) for image in objective.pseudo_inputs.detach()}
     assert found == {tuple(image.flatten().tolist()) for image in x}
 
@@ -363,8 +363,8 @@ def test_pseudo_inputs_begin_as_training_images_and_are_no_more_than_there_are(n
 def test_embedding_begins_with_the_mixture_of_the_codes(network):
     codes = torch.cat([draw(200, 2, of="one") * 0.1 + 3, draw(100, 2, of="two") * 0.2 - 3])
     network.encode = lambda images: codes
-    objective = VariationalDeepEmbedding("bernoulli", pretraining=0.5)
-    objective.prepare(network, torch.zeros(300, 1, 4, 4), components=2, generator=make_generator(0))
+    objective = VariationalDeepEmbedding(Bernoulli(), pretraining=0.5)
+    objective.prepare(network, torch.zeros(300, 1, 4, 4), n_components=2, generator=make_generator(0))
     objective.advance(network, torch.zeros(300, 1, 4, 4), 0.4)
     assert not objective.means.any()
     objective.advance(network, torch.zeros(300, 1, 4, 4), 0.5)
@@ -378,8 +378,8 @@ def test_embedding_begins_with_the_mixture_of_the_codes(network):
 @pytest.fixture
 def adversary(network, x):
     # With so wide a margin all three step.
-    objective = AdversarialVariational("bernoulli", gamma=0.3, margin=100.0)
-    objective.prepare(network, x, components=1, generator=make_generator(0))
+    objective = AdversarialVariational(Bernoulli(), gamma=0.3, margin=100.0)
+    objective.prepare(network, x, n_components=1, generator=make_generator(0))
     return objective
 
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.evaluation import ClassifierFeatures, fidelity
 from gae_augment.report import write_report
 from gae_augment.report.contents import gather
@@ -134,7 +134,7 @@ def test_a_copy_of_a_training_image_is_shown_first(digits, monkeypatch):
 def test_codes_lie_along_their_principal_axes(augmenter, digits):
     own = gather(augmenter, digits[0]).classes[0]
     images, labels = digits[0]
-    codes = augmenter.generators_[1].encode(images[labels == 1]).double()
+    codes = augmenter.models_[1].encode(images[labels == 1]).double()
     variances = torch.linalg.eigvalsh(codes.T.cov()).flip(0)[:2]
     torch.testing.assert_close(own.codes.double().T.cov().diagonal(), variances, rtol=1e-3, atol=1e-4)
     assert own.new_codes.shape == (15, 2)
@@ -157,7 +157,7 @@ def test_codes_lie_along_their_principal_axes(augmenter, digits):
 def test_other_data(digits, make, pictures, tmp_path):
     images, labels = digits[0]
     data = make(images), labels
-    augmenter = GAEAugmenter(epochs=2, delta=1000.0, starts=1, random_state=0, progress=False).fit(*data)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), random_state=0, progress=False).fit(*data)
     page = Page(augmenter.report(data, tmp_path / "report.html").read_text())
     assert any(tag == "img" for tag, _ in page.elements) == pictures
 
@@ -165,7 +165,7 @@ def test_other_data(digits, make, pictures, tmp_path):
 def test_a_name_is_text_and_nothing_else(digits, tmp_path):
     images, labels = digits[0]
     names = np.array(["<b>0</b>", "1 & 1", '"2"'])[labels]
-    augmenter = GAEAugmenter(epochs=2, delta=1000.0, random_state=0, progress=False).fit(images, names)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0), random_state=0, progress=False).fit(images, names)
     page = Page(augmenter.report((images, names), tmp_path / "report.html").read_text())
     assert "b" not in {tag for tag, _ in page.elements}
     assert "Class 1 & 1" in page.text

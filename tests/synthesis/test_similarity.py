@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gae_augment import GAEAugmenter
-from gae_augment.synthesis.similarity import aligned_nearest
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.seeding import make_generator
+from gae_augment.synthesis.similarity import aligned_nearest
 
 
 def blobs(n, *parts, size=24, channels=1):
@@ -66,7 +66,7 @@ def test_no_new_image_is_more_similar_than_allowed(data, anchored, tmp_path):
     free = GAEAugmenter(**options).fit(X, y)
     made = similarity(free.sample(1, 200, seed=0), X[y == 1])
     most = float(made.quantile(0.7))
-    guarded = GAEAugmenter(**options, max_similarity=most).fit(X, y)
+    guarded = GAEAugmenter(GenerativeModel(max_similarity=most), **options).fit(X, y)
     images = guarded.sample(1, 200, seed=0)
     assert similarity(images, X[y == 1]).max() <= most + 1e-6
     # Those that were far enough are as they were.
@@ -78,7 +78,7 @@ def test_no_new_image_is_more_similar_than_allowed(data, anchored, tmp_path):
 
 
 def test_where_all_images_are_too_similar_there_is_an_error(data):
-    augmenter = GAEAugmenter(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5, random_state=0, progress=False)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False)
     with pytest.raises(RuntimeError, match=r"similarity of at most 0\.5 .* 3 of 3 have not\. Raise 'max_similarity'"):
         augmenter.fit(*data).sample(1, 3)
 
@@ -86,9 +86,9 @@ def test_where_all_images_are_too_similar_there_is_an_error(data):
 @pytest.mark.parametrize("value", [0, -0.5, 1.5, "high"])
 def test_similarities_out_of_their_range_are_refused(data, value):
     with pytest.raises(ValueError, match="'max_similarity' is None, or the largest correlation"):
-        GAEAugmenter(max_similarity=value).fit(*data)
+        GAEAugmenter(GenerativeModel(max_similarity=value)).fit(*data)
 
 
 def test_vectors_have_no_similarity(data):
     with pytest.raises(ValueError, match="'max_similarity' compares images, and these are vectors of 576 features"):
-        GAEAugmenter(max_similarity=0.9).fit(data[0].flatten(1), data[1])
+        GAEAugmenter(GenerativeModel(max_similarity=0.9)).fit(data[0].flatten(1), data[1])

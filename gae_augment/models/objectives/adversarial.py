@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..likelihoods import Likelihood, expectation
+from ..likelihoods import Likelihood
 from ..networks import Autoencoder, Critic, build_critic
 from .base import Losses, Objective
 from .variational import gaussian_kl, reparameterise, standard_normal
@@ -41,7 +41,7 @@ class AdversarialVariational(Objective):
         self.equilibrium = equilibrium
         self.margin = margin
 
-    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+    def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
         r"""Makes the critic, with the architecture of the encoder."""
         self.critic = build_critic(network.shape, network.architecture, generator)
 
@@ -60,7 +60,7 @@ class AdversarialVariational(Objective):
             return features
 
         def made(codes: Tensor) -> Tensor:
-            return critic_features(expectation(network.decode(codes), self.likelihood))
+            return critic_features(self.likelihood.mean(network.decode(codes)))
 
         real, rebuilt, invented = critic_features(x), made(z), made(standard_normal(z, noise))
         real_logits, invented_logits = self.critic.head(real), self.critic.head(invented)

@@ -20,20 +20,20 @@ class Objective(nn.Module, ABC):
     r"""What a network is trained for: a loss, and whatever parameters it owns beside the network's.
 
     Args:
-        likelihood: ``"bernoulli"`` for images in [0, 1], ``"gaussian"`` for standardised values.
+        likelihood: The distribution of an image given the outputs of the decoder.
     """
 
     def __init__(self, likelihood: Likelihood) -> None:
         super().__init__()
         self.likelihood = likelihood
 
-    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+    def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
         r"""Makes what depends on the data; called once before training.
 
         Args:
             network: The network, with fresh weights.
             x: Some thousand training images, or all of them, with shape :math:`(N, *)`.
-            components: The most components of a mixture.
+            n_components: The most components of a mixture.
             generator: What first values are drawn from, on the CPU.
         """
 

@@ -8,7 +8,6 @@ from torch import Tensor
 from ..likelihoods import Likelihood
 from ..networks import Autoencoder
 from .base import Objective
-from .reconstruction import reconstruction_error
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -75,7 +74,7 @@ class InfoVariational(Objective):
         r"""Returns the loss of a batch, in nats per image."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
-        error = reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         divergence = gaussian_kl(mean, log_var).mean()
         discrepancy = maximum_mean_discrepancy(z, standard_normal(z, noise))
         return error + (1 - self.alpha) * divergence + (self.alpha + self.scale - 1) * discrepancy
@@ -100,5 +99,5 @@ class Wasserstein(Objective):
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the loss of a batch, in nats per image."""
         z = network.encode(x)
-        error = reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         return error + self.scale * maximum_mean_discrepancy(z, standard_normal(z, noise))

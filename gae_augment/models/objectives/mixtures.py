@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..densities import AncestralMixture, GaussianMixture, components_for, fit_mixture
+from ..densities import AncestralMixture, GaussianMixture, fit_mixture, supported_components
 from ..likelihoods import Likelihood
 from ..networks import LOG_VARIANCE_LIMIT, Autoencoder, build_perceptron
 from .base import Objective
-from .reconstruction import reconstruction_error
 from .variational import gaussian_kl, reparameterise
 
 
@@ -45,9 +44,9 @@ class VariationalDeepEmbedding(Objective):
         self.pretraining = pretraining
         self.pretrained = False
 
-    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+    def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
         r"""Makes a mixture of as many components as the images support."""
-        number = components_for(len(x), components)
+        number = supported_components(len(x), n_components)
         self.logits = nn.Parameter(torch.zeros(number, dtype=torch.float32))
         self.means = nn.Parameter(torch.zeros(number, network.latent_dim, dtype=torch.float32))
         self.log_variances = nn.Parameter(torch.zeros(number, network.latent_dim, dtype=torch.float32))
@@ -91,10 +90,10 @@ class VariationalDeepEmbedding(Objective):
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the negative evidence lower bound of a batch, in nats per image; before it, the error alone."""
         if not self.pretrained:
-            return reconstruction_error(network.decode(network.encode(x)), x, self.likelihood).mean()
+            return self.likelihood.negative_log_likelihood(network.decode(network.encode(x)), x).mean()
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
-        error = reconstruction_error(network.decode(z), x, self.likelihood)
+        error = self.likelihood.negative_log_likelihood(network.decode(z), x)
         return (error + self.divergence(mean, log_var, z)).mean()
 
     def prior(self, network: Autoencoder) -> GaussianMixture:
@@ -124,9 +123,9 @@ class VampPrior(Objective):
         self.warm_up = warm_up
         self.weight = 1.0
 
-    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+    def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
         r"""Takes training images as the first pseudo-inputs, no more than there are."""
-        chosen = torch.randperm(len(x), generator=generator)[:components]
+        chosen = torch.randperm(len(x), generator=generator)[:n_components]
         self.pseudo_inputs = nn.Parameter(x[chosen.to(x.device)].clone())
 
     def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
@@ -135,8 +134,7 @@ class VampPrior(Objective):
 
     def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
         r"""Returns mean and log-variance of each component of the prior, with shape :math:`(K, d)`."""
-        inputs = self.pseudo_inputs.clamp(0, 1) if self.likelihood == "bernoulli" else self.pseudo_inputs
-        return network.posterior(inputs)
+        return network.posterior(self.likelihood.clamp(self.pseudo_inputs))
 
     def log_prior(self, network: Autoencoder, z: Tensor) -> Tensor:
         r"""Returns the log-density of codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
@@ -147,7 +145,7 @@ class VampPrior(Objective):
         r"""Returns the negative evidence lower bound of a batch, with the divergence weighted, in nats per image."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
-        error = reconstruction_error(network.decode(z), x, self.likelihood)
+        error = self.likelihood.negative_log_likelihood(network.decode(z), x)
         divergence = gaussian_log_prob(z, mean, log_var) - self.log_prior(network, z)
         return (error + self.weight * divergence).mean()
 
@@ -187,10 +185,10 @@ class GaussianMixtureVariational(Objective):
         self.free_bits = free_bits
         self.weight = weight
 
-    def prepare(self, network: Autoencoder, x: Tensor, *, components: int, generator: torch.Generator) -> None:
+    def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
         r"""Makes the prior, and the network of :math:`q(w|x)`, which sees what the encoder makes of an image."""
         d = network.latent_dim
-        number = components_for(len(x), components)
+        number = supported_components(len(x), n_components)
         self.mixture = AncestralMixture(number, d, generator)
         # With last layers of 0 all components would be one, and stay so: they begin at different means.
         last = self.mixture.network[-1]
@@ -217,7 +215,7 @@ class GaussianMixtureVariational(Objective):
         gamma = log_gamma.exp()
         ratio = log_var[:, None] - log_variances
         each = 0.5 * (ratio.exp() + (mean[:, None] - means).square() / log_variances.exp() - 1 - ratio).sum(dim=2)
-        uniform = torch.tensor(float(self.mixture.components), device=z.device).log()
+        uniform = torch.tensor(float(self.mixture.n_components), device=z.device).log()
         return (gamma * each).sum(dim=1), gaussian_kl(w_mean, w_log_var), uniform + (gamma * log_gamma).sum(dim=1)
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
@@ -227,7 +225,7 @@ class GaussianMixtureVariational(Objective):
         w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
         w_log_var = w_log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         w = reparameterise(w_mean, w_log_var, noise)
-        error = reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         codes, context, components = (d.mean() for d in self.divergences(mean, log_var, z, w_mean, w_log_var, w))
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 

@@ -1,41 +1,16 @@
 r"""Reconstruction: the error of a decoder's output, its floor, and deterministic autoencoders trained for it."""
 
-__all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error", "reconstruction_error"]
+__all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error"]
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..likelihoods import Likelihood, expectation
+from ..likelihoods import Likelihood
 from ..networks import Autoencoder
 from .base import Objective
 
 STEP = 0.01
 """The length of a step along the codes, in standard deviations, over which a slope is measured."""
-
-
-def reconstruction_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns the reconstruction error of each image, summed over its pixels, in nats.
-
-    Args:
-        outputs: What the decoder gave, with shape :math:`(B, *)`: logits, or means.
-        x: The images, with shape :math:`(B, *)`: in [0, 1], or standardised.
-        likelihood: ``"bernoulli"`` for the binary cross-entropy, ``"gaussian"`` for half the squared error.
-
-    Returns:
-        One error per image, with shape :math:`(B,)`.
-    """
-    # Rounded to bfloat16, the parts of the gradient would cancel each other.
-    outputs = outputs.to(torch.promote_types(outputs.dtype, x.dtype))
-    if likelihood == "gaussian":
-        error = 0.5 * (outputs - x).square()
-    elif outputs.is_cuda:
-        error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
-    else:
-        # The same, where PyTorch's own takes its logarithms one at a time.
-        size = outputs.abs()
-        error = (0.5 - x) * outputs + (0.5 * size + (1 + (-size).exp()).log())
-    return error.flatten(1).sum(dim=1)
 
 
 def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
@@ -48,10 +23,7 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
     Returns:
         One excess per image, with shape :math:`(B,)`.
     """
-    error = reconstruction_error(outputs, x, likelihood)
-    if likelihood == "bernoulli":
-        error = error - (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
-    return error / x[0].numel()
+    return (likelihood.negative_log_likelihood(outputs, x) - likelihood.entropy(x)) / x[0].numel()
 
 
 class Reconstruction(Objective):
@@ -62,31 +34,31 @@ class Reconstruction(Objective):
 
     Args:
         likelihood: As for every objective.
-        steepness: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for none.
+        jacobian_weight: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for none.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
         | https://doi.org/10.4218/etrij.2023-0375
     """
 
-    def __init__(self, likelihood: Likelihood, steepness: float = 0.0) -> None:
+    def __init__(self, likelihood: Likelihood, jacobian_weight: float = 0.0) -> None:
         super().__init__(likelihood)
-        self.steepness = steepness
+        self.jacobian_weight = jacobian_weight
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the mean error of a batch, with the penalty if there is one, in nats per image."""
         z = network.encode(x)
-        if not self.steepness:
-            return reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        if not self.jacobian_weight:
+            return self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         unit = z.detach().std(dim=0, correction=0)
         direction = torch.randn(z.shape, generator=noise, device=z.device, dtype=z.dtype) * unit
         # A difference over a short step would be lost in the rounding of a lower precision.
         with torch.autocast(z.device.type, enabled=False):
             outputs, moved = network.decode(z), network.decode(z + STEP * direction)
-        error = reconstruction_error(outputs, x, self.likelihood).mean()
-        change = expectation(moved, self.likelihood) - expectation(outputs, self.likelihood)
+        error = self.likelihood.negative_log_likelihood(outputs, x).mean()
+        change = self.likelihood.mean(moved) - self.likelihood.mean(outputs)
         slope = (change / STEP).flatten(1).square().sum(dim=1).mean()
-        return error + self.steepness * slope
+        return error + self.jacobian_weight * slope
 
 
 class RegularisedReconstruction(Objective):
@@ -111,7 +83,7 @@ class RegularisedReconstruction(Objective):
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the mean error of a batch with both penalties, in nats per image."""
         z = network.encode(x)
-        error = reconstruction_error(network.decode(z), x, self.likelihood).mean()
+        error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         codes = 0.5 * z.square().sum(dim=1).mean()
         weights = torch.stack([parameter.square().sum() for parameter in network.decoder.parameters()]).sum()
         return error + self.code_weight * codes + self.decay * weights

@@ -8,7 +8,6 @@ from torch import Tensor
 from ..likelihoods import Likelihood
 from ..networks import Autoencoder
 from .base import Objective
-from .reconstruction import reconstruction_error
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
@@ -55,4 +54,6 @@ class Variational(Objective):
         r"""Returns the negative evidence lower bound of a batch, in nats per image."""
         mean, log_var = network.posterior(x)
         outputs = network.decode(reparameterise(mean, log_var, noise))
-        return reconstruction_error(outputs, x, self.likelihood).mean() + self.beta * gaussian_kl(mean, log_var).mean()
+        return (
+            self.likelihood.negative_log_likelihood(outputs, x).mean() + self.beta * gaussian_kl(mean, log_var).mean()
+        )

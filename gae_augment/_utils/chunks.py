@@ -1,0 +1,34 @@
+r"""Large tensors in chunks of bounded size, so that memory stays bounded."""
+
+__all__ = ["VALUES_PER_CHUNK", "chunk_size", "map_chunks"]
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from .threads import map_in_threads
+
+VALUES_PER_CHUNK = 2**22
+"""The maximum number of image values that pass through a network together, except in training."""
+
+Result = TypeVar("Result")
+
+
+def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) -> int:
+    r"""Returns how many images of a shape fit into a chunk: at most ``most``, with at most ``values`` values."""
+    return max(1, min(most, values // math.prod(shape)))
+
+
+def map_chunks(
+    function: Callable[[slice], Result], n: int, size: int, device: torch.device
+) -> Iterator[tuple[slice, Result]]:
+    r"""Yields the chunks of n items in order, and the results of a function of them.
+
+    On a CPU, chunks are computed side by side, as many as PyTorch has threads. The function must not write to anything
+    that outlives it: after an interruption some calls go on for a while.
+    """
+    chunks = [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
+    results = map(function, chunks) if device.type == "cuda" else map_in_threads(function, chunks)
+    yield from zip(chunks, results, strict=True)

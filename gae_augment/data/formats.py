@@ -1,0 +1,101 @@
+r"""The form of a dataset's raw images: PIL image, array or tensor, and back."""
+
+__all__ = ["ItemFormat"]
+
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+
+
+@dataclass(frozen=True)
+class ItemFormat:
+    r"""The form of a dataset's raw images: from it to tensors, and back.
+
+    Attributes:
+        container: A PIL image, a NumPy array, a tensor, or a ``tv_tensors.Image``.
+        shape: The shape of the image as a tensor: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
+        dtype: Its data type as a tensor.
+        mode: The mode of a PIL image.
+        channels_last: Whether it is an array of shape :math:`(H, W, C)`.
+    """
+
+    container: Literal["PIL image", "array", "tensor", "tv_tensor"]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    mode: str | None = None
+    channels_last: bool = False
+
+    @classmethod
+    def of(cls, image: Any) -> Self:
+        r"""Returns the format of an image.
+
+        Raises:
+            ValueError: If it is not an image or vector of numbers.
+        """
+        if isinstance(image, Image.Image):
+            if image.mode in ("P", "PA"):
+                raise ValueError(
+                    f"The values of an image are colours, and mode {image.mode!r} has numbers of palette entries. "
+                    f"Convert the images: image.convert('RGB')."
+                )
+            if image.mode.startswith("I;16") and image.mode != "I;16":
+                raise ValueError(
+                    f"The values of a 16-bit image are in this machine's own byte order, and mode {image.mode!r} has "
+                    f"another. Convert the images: image.convert('I')."
+                )
+            tensor = torch.from_numpy(np.array(image))
+            shape = (1, *tensor.shape) if tensor.ndim == 2 else (tensor.shape[2], *tensor.shape[:2])
+            return cls("PIL image", tuple(shape), tensor.dtype, mode=image.mode)
+        if isinstance(image, np.ndarray):
+            try:
+                tensor = torch.from_numpy(np.array(image))
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"An image is an array of numbers that torch knows, and its type is {image.dtype}. "
+                    f"Convert it: image.astype('float32')."
+                ) from error
+            last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
+            shape = (image.shape[2], *image.shape[:2]) if last else image.shape
+            container: Literal["array", "tensor", "tv_tensor"] = "array"
+        elif isinstance(image, Tensor):
+            tensor, last, shape = image, False, tuple(image.shape)
+            container = "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"
+        else:
+            raise ValueError(
+                f"An image is a PIL image, an array or a tensor, and it is a {type(image).__name__}. "
+                f"Wrap the dataset in one that returns such images."
+            )
+        if tensor.dtype.is_complex or not 1 <= len(shape) <= 3 or 0 in shape:
+            raise ValueError(
+                f"An image has shape (C, H, W) or (H, W), a vector (F,), of real numbers, and it has shape "
+                f"{tuple(shape)} of {tensor.dtype}."
+            )
+        return cls(container, tuple(shape), tensor.dtype, channels_last=last)
+
+    def to_tensor(self, image: Any) -> Tensor:
+        r"""Returns an image of this format as a tensor."""
+        if isinstance(image, Tensor):
+            return image.detach().cpu().as_subclass(Tensor)
+        tensor = torch.from_numpy(np.array(image))
+        if self.container == "PIL image" and tensor.ndim == 2:
+            return tensor[None]
+        return tensor.permute(2, 0, 1) if self.container == "PIL image" or self.channels_last else tensor
+
+    def from_tensor(self, tensor: Tensor) -> Any:
+        r"""Returns a tensor as an image of this format."""
+        if self.container == "tensor":
+            return tensor.clone()
+        if self.container == "tv_tensor":
+            return tv_tensors.Image(tensor.clone())
+        if self.container == "array":
+            return (tensor.permute(1, 2, 0) if self.channels_last else tensor).contiguous().numpy().copy()
+        pixels = tensor[0] if tensor.shape[0] == 1 else tensor.permute(1, 2, 0)
+        array = np.ascontiguousarray(pixels.numpy())
+        if self.mode == "1":
+            return Image.fromarray(array)
+        return Image.frombytes(str(self.mode), (array.shape[1], array.shape[0]), array.tobytes())

@@ -1,0 +1,110 @@
+r"""The fits of several classes: from the cache where they are there, and side by side where they are not."""
+
+__all__ = ["fit_classes"]
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import torch
+
+from .._utils.parallel import Failure, attempt, run_jobs, runs_here
+from ..data import Label, ValueScale
+from ..models import ModelDefinition
+from .cache import ClassFit, FitCache
+from .fit import Progress, fit_class, no_progress
+from .fitted import FittedModel
+from .plan import Plan
+
+Show = Callable[[Label, float, float | None], None]
+"""Called with a class, its reconstruction error and the boundary, in nats per pixel."""
+
+
+def fit_classes(
+    fits: Mapping[Label, ClassFit],
+    *,
+    n_jobs: int | None = None,
+    cache: FitCache | None = None,
+    paths: Mapping[Label, Path] | None = None,
+    scratch_dir: str | os.PathLike[str] | None = None,
+    show: Show = lambda label, error, delta: None,
+) -> Iterator[tuple[Label, FittedModel | Failure]]:
+    r"""Yields each class with its fitted model, or the reason of its failure, as soon as it is ready.
+
+    Args:
+        fits: The fit of each class.
+        n_jobs: The number of classes that are fitted at the same time. ``None`` is one per thread of PyTorch, in this
+            process, unless a joblib context says otherwise; a number is as in joblib.
+        cache: Where fitted classes are looked up and kept.
+        paths: The file of each class in the cache.
+        scratch_dir: Where joblib maps images into memory for its workers; by default where joblib decides.
+        show: Shows progress of classes that are fitted in this process.
+    """
+    paths = paths or {}
+    if cache is not None:
+        loaded = {label: cache.load(paths[label], fit) for label, fit in fits.items()}
+        hits = {label: result for label, result in loaded.items() if result is not None}
+        yield from hits.items()
+        fits = {label: fit for label, fit in fits.items() if label not in hits}
+        if fits and cache.on_miss is not None:
+            cache.on_miss(list(fits))
+    interrupted = Event()
+
+    def keep(label: Label, result: FittedModel | Failure) -> FittedModel | Failure:
+        if cache is not None and isinstance(result, FittedModel):
+            cache.save(paths[label], result)
+        return result
+
+    def progress_of(label: Label) -> Progress:
+        def progress(error: float, delta: float | None) -> None:
+            if interrupted.is_set():
+                raise InterruptedError("the fit was interrupted")
+            show(label, error, delta)
+
+        return progress
+
+    def arguments(label: Label, progress: Progress) -> tuple[Any, ...]:
+        fit = fits[label]
+        # As an array, which joblib maps into its workers' memory, and which clusters keep in their object store.
+        return fit.images.numpy(), fit.plan, fit.definition, fit.values, fit.seed, progress
+
+    def fit_and_keep(label: Label) -> FittedModel | Failure:
+        # Kept by the thread that fitted it: after an interruption nobody waits for the result.
+        return keep(label, attempt(_fit, *arguments(label, progress_of(label))))
+
+    if n_jobs is None and runs_here(None):
+        options: dict[str, Any] = {"backend": "threading"}
+        try:
+            yield from run_jobs(fit_and_keep, {label: (label,) for label in fits}, _threads(fits.values()), **options)
+        finally:
+            # A fit that nobody waits for ends at its next check.
+            interrupted.set()
+        return
+    # Only this process can move the progress bar.
+    in_process = runs_here(n_jobs)
+    jobs = {label: arguments(label, progress_of(label) if in_process else no_progress) for label in fits}
+    # Workers map images in mode "c" (copy on write), because torch warns of read-only memory.
+    for label, result in run_jobs(_fit, jobs, n_jobs, temp_folder=scratch_dir, mmap_mode="c"):
+        yield label, keep(label, result)
+
+
+def _threads(fits: Any) -> int:
+    r"""Returns how many fits run at a time: one on a GPU, and as many as PyTorch has threads for on a CPU."""
+    plans = [fit.plan for fit in fits]
+    if any(torch.device(plan.device).type != "cpu" for plan in plans):
+        return 1
+    return max(1, torch.get_num_threads() // max((plan.n_threads for plan in plans), default=1))
+
+
+def _fit(
+    images: np.ndarray, plan: Plan, definition: ModelDefinition, values: ValueScale, seed: int, progress: Progress
+) -> FittedModel:
+    r"""Returns a fitted model without its training images, which the caller has and no process need send back."""
+    # Some backends map images read-only, and torch warns of such arrays.
+    tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
+    fitted = fit_class(tensor, plan, definition, values, seed, progress)
+    fitted.anchors = None
+    return fitted

@@ -1,0 +1,245 @@
+r"""The fit of one class: trains a network by its plan, then fits the latent density to the codes."""
+
+__all__ = ["Progress", "fit_class", "fit_model", "no_progress"]
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._utils.chunks import chunk_size
+from .._utils.devices import to_device
+from .._utils.seeding import derive_seed, make_generator
+from .._utils.threads import use_threads
+from ..data import ValueScale
+from ..models import PRECISIONS, Autoencoder, GaussianMixture, GenerativeModel, ModelDefinition, Objective
+from .fitted import FitReport, FittedModel
+from .plan import Plan, make_plan
+from .training import (
+    MAX_CHECKED,
+    MIN_IMAGE_ERROR,
+    PREPARED_VALUES,
+    TrainingLog,
+    likelihood_for,
+    mean_image_error,
+    train,
+)
+
+Progress = Callable[[float, float | None], None]
+"""Called with the reconstruction error and the boundary, in nats per pixel; the latter is None while it is unknown."""
+
+MEAN_IMAGE_FRACTION = 0.3
+"""The boundary of a small class, as a fraction of the mean image's error."""
+
+NORMALISED_ON = 5000
+"""The maximum number of images that the mean image is computed from."""
+
+LIMITS_FROM = 20
+"""From this number of codes per dimension on, new codes keep within the range of the training codes."""
+
+DIVERGENCE_FACTOR = 10
+"""Training has diverged if the final error exceeds this multiple of the mean image's error."""
+
+LEARNING_RATE_FACTORS = (1.0, 0.1, 0.01)
+"""The learning rates of the retries after a divergence, as fractions of the planned one."""
+
+
+def no_progress(error: float, delta: float | None) -> None:
+    r"""Shows nothing."""
+
+
+def fit_model(
+    images: Tensor,
+    model: GenerativeModel | None = None,
+    *,
+    seed: int,
+    values: ValueScale | None = None,
+    device: torch.device | str = "auto",
+    progress: Progress = no_progress,
+) -> FittedModel:
+    r"""Returns a model that is fitted to the images of one class.
+
+    Args:
+        images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
+        model: The model and its hyper-parameters; by default the generative autoencoder.
+        seed: The seed of everything random.
+        values: The value scale, if it was computed from more images than these.
+        device: The device of training and sampling; ``"auto"`` is a CUDA GPU if there is one.
+        progress: Called whenever the error is measured.
+
+    Raises:
+        ValueError: If there are too few images, or the hyper-parameters do not suit them.
+        FloatingPointError: If training diverged, also with smaller learning rates in float32.
+
+    Example:
+        >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> fitted = fit_model(images, GenerativeModel(epochs=2), seed=0)
+        >>> fitted.encode(images).shape
+        torch.Size([20, 10])
+    """
+    model = model or GenerativeModel()
+    plan = make_plan(model, tuple(images.shape[1:]), len(images), device)
+    return fit_class(images, plan, model.resolved_definition, values or ValueScale.of(images), seed, progress)
+
+
+def fit_class(
+    images: Tensor,
+    plan: Plan,
+    definition: ModelDefinition,
+    values: ValueScale,
+    seed: int,
+    progress: Progress = no_progress,
+) -> FittedModel:
+    r"""Returns a model that is fitted to the images of one class by a plan; see :func:`fit_model`.
+
+    Raises:
+        FloatingPointError: If training diverged, also with smaller learning rates in float32.
+    """
+    start = time.perf_counter()
+    anchors = images.cpu()
+    images = to_device(images, torch.device(plan.device))
+    for retries, factor in enumerate(LEARNING_RATE_FACTORS):
+        attempt = plan
+        if retries:
+            attempt = replace(plan, learning_rate=factor * plan.learning_rate, precision="float32")
+        fitted = FittedModel(attempt, definition, values)
+        try:
+            log, delta = _train_and_fit_density(fitted, images, seed, progress)
+            break
+        except FloatingPointError:
+            if factor == LEARNING_RATE_FACTORS[-1]:
+                raise
+    fitted.anchors = anchors if plan.keeps_images else None
+    fitted.report = FitReport(
+        images=len(images),
+        epochs=log.epochs,
+        reconstruction_error=log.training_error,
+        delta=delta,
+        delta_reached=None if delta is None else log.reached,
+        n_components=fitted.density.n_components,
+        seconds=time.perf_counter() - start,
+        retries=retries,
+        curve=tuple(zip(log.checked_after, log.errors, strict=True)),
+        plan=fitted.plan,
+    )
+    fitted.network.cpu()
+    return fitted
+
+
+def _train_and_fit_density(
+    fitted: FittedModel, images: Tensor, seed: int, progress: Progress
+) -> tuple[TrainingLog, float | None]:
+    r"""Trains the network, fits the density, and returns the log and the boundary."""
+    plan = fitted.plan
+    with use_threads(plan.n_threads):
+        log, objective, delta = _train(fitted, images, seed, progress)
+        mean_error = mean_image_error(images[:MAX_CHECKED], fitted.values)
+    if fitted.definition.early_stopping and log.training_error > DIVERGENCE_FACTOR * max(mean_error, MIN_IMAGE_ERROR):
+        raise FloatingPointError(
+            f"Training diverged: the final reconstruction error is {log.training_error}, more than "
+            f"{DIVERGENCE_FACTOR} times that of the mean image. Lower 'learning_rate', which is {plan.learning_rate}."
+        )
+    learned = objective.prior(fitted.network)
+    if learned is not None and plan.uses_prior:
+        fitted.density = learned
+        return log, delta
+    codes = fitted.encode(images)
+    if not codes.isfinite().all():
+        raise FloatingPointError("Training diverged: codes of training images are not finite.")
+    fitted.anchor_codes = codes.cpu() if plan.keeps_images else None
+    fitted.density = fitted.build_density().fit(codes, seed=derive_seed(seed, "density"))
+    is_fitted_mixture = isinstance(fitted.density, GaussianMixture) and plan.truncated
+    if is_fitted_mixture and len(codes) >= LIMITS_FROM * codes.shape[1]:
+        fitted.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
+    return log, delta
+
+
+def _train(
+    fitted: FittedModel, images: Tensor, seed: int, progress: Progress
+) -> tuple[TrainingLog, Objective, float | None]:
+    r"""Trains the network by the stopping rule, and returns the log, the objective and the boundary."""
+    plan = fitted.plan
+    rows, held_out = torch.arange(len(images), device=images.device), None
+    delta: float | None
+    match plan.stopping:
+        case "all epochs":
+            delta = 0.0
+        case "delta":
+            delta = plan.delta
+        case "mean image":
+            delta = max(MEAN_IMAGE_FRACTION * mean_image_error(images, fitted.values), plan.resolution)
+        case _:
+            delta = None
+    if plan.held_out:
+        order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(images.device)
+        # Only some of the held-out images are looked at, and the others are not copied.
+        held_out = images[order[: min(plan.held_out, MAX_CHECKED)]]
+        rows = order[plan.held_out :]
+    log, objective = _train_best_of(fitted, images, rows, held_out, delta, seed, progress)
+    match plan.stopping:
+        case "all epochs":
+            return log, objective, None
+        case "plateau":
+            return log, objective, max(min(log.errors), plan.resolution)
+        case "held-out":
+            return log, objective, min(log.errors)
+    return log, objective, delta
+
+
+def _train_best_of(
+    fitted: FittedModel,
+    images: Tensor,
+    rows: Tensor,
+    held_out: Tensor | None,
+    delta: float | None,
+    seed: int,
+    progress: Progress,
+) -> tuple[TrainingLog, Objective]:
+    r"""Tries the planned initialisations for some epochs, and trains the best one for the rest."""
+    plan, likelihood = fitted.plan, likelihood_for(fitted.values)
+
+    def run(network: Autoencoder, start: int, epochs: int, **options: Any) -> tuple[TrainingLog, Objective]:
+        objective = fitted.definition.objective(likelihood)
+        log = train(
+            network,
+            objective,
+            images,
+            fitted.values,
+            rows=rows,
+            epochs=epochs,
+            batch_size=plan.batch_size,
+            learning_rate=plan.learning_rate,
+            precision=PRECISIONS[plan.precision],
+            n_components=plan.learned_components,
+            generator=make_generator(seed, "batches", *([start] if start else [])),
+            resolution=plan.resolution,
+            **options,
+        )
+        return log, objective
+
+    normalised_on = rows[: chunk_size(NORMALISED_ON, plan.shape, PREPARED_VALUES)]
+    trials: list[tuple[float, Autoencoder]] = []
+    for start in range(plan.n_init):
+        network = fitted.build_network(make_generator(seed, "weights", *([start] if start else [])))
+        network.to(images.device).fit_normalisation(fitted.values.to_network(images[normalised_on]), likelihood)
+        error = 0.0
+        if plan.trial_epochs:
+            error = run(network, start, plan.trial_epochs, delta=0.0, lr_schedule="constant")[0].errors[-1]
+        trials.append((error, network))
+    # Without trials, with fewer epochs than two for each initialisation, the last one is trained.
+    _, fitted.network = min(trials, key=lambda trial: trial[0]) if plan.trial_epochs else trials[-1]
+    log, objective = run(
+        fitted.network,
+        0,
+        plan.epochs - plan.n_init * plan.trial_epochs,
+        held_out=held_out,
+        delta=delta,
+        lr_schedule=plan.lr_schedule,
+        progress=lambda error: progress(error, delta or None),
+    )
+    log.epochs += plan.n_init * plan.trial_epochs
+    log.checked_after = [epoch + plan.n_init * plan.trial_epochs for epoch in log.checked_after]
+    return log, objective

@@ -1,0 +1,63 @@
+r"""Errors and warnings about the fits of several classes."""
+
+__all__ = ["report_failures", "warn_of_training"]
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+from sklearn.exceptions import ConvergenceWarning
+
+from ..data import Label
+from .fitted import FitReport
+
+
+def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, raises: bool) -> None:
+    r"""Raises an error or warns if fits failed.
+
+    Args:
+        failures: The reason of each failure.
+        fitted: The classes that were fitted.
+        raises: Whether a failure is an error even if other classes were fitted.
+
+    Raises:
+        RuntimeError: If fits failed and ``raises`` is true, or no class was fitted.
+    """
+    if not failures:
+        return
+    total = len(failures) + len(fitted)
+    summary = f"The fit failed for {len(failures)} of {total} classes: " + "; ".join(
+        f"class {label!r}: {reason}" for label, reason in failures.items()
+    )
+    if raises or not fitted:
+        raise RuntimeError(f"{summary}. The models of the other classes, {list(fitted)}, are kept and can be used.")
+    warnings.warn(
+        f"{summary}. These classes get no synthetic images; on_error='raise' makes this an error.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
+def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
+    r"""Warns of fits that diverged at first, and of fits whose error stayed too large."""
+    rates = {label: report.plan.learning_rate for label, report in reports.items() if report.retries and report.plan}
+    if rates:
+        warnings.warn(
+            f"Training diverged for {len(rates)} of {len(reports)} classes, and was retried in float32 with a smaller "
+            f"learning rate (" + ", ".join(f"class {label!r}: {rate:g}" for label, rate in rates.items()) + "). "
+            "Lower 'learning_rate'.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    missed = {label: report for label, report in reports.items() if report.delta_reached is False}
+    if missed:
+        errors = ", ".join(
+            f"class {label!r}: {report.reconstruction_error:.4f}, delta {report.delta:.4f}"
+            for label, report in missed.items()
+        )
+        warnings.warn(
+            f"The reconstruction error of {len(missed)} of {len(reports)} classes did not fall below delta, or did not "
+            f"stop falling, before the epochs ended (in nats per pixel: {errors}). Raise 'epochs' or 'latent_dim', or "
+            f"'delta' if the error is small enough.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )

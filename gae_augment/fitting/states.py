@@ -1,0 +1,102 @@
+r"""The fitted models of an augmenter as one header and named tensors, and headers of earlier formats."""
+
+__all__ = ["models_from_state", "models_to_state", "upgrade_header"]
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import Label, checked_label
+from ..models import GenerativeModel, ModelDefinition
+from .fitted import FittedModel
+from .plan import make_plan
+
+RENAMED = {"components": "n_components", "schedule": "lr_schedule", "starts": "n_init"}
+
+
+def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dict[str, Tensor]]:
+    r"""Returns pairs of label and header, and all tensors; a number before their names is the place of their model."""
+    headers: list[Any] = []
+    tensors: dict[str, Tensor] = {}
+    for place, (label, fitted) in enumerate(models.items()):
+        header, model_tensors = fitted.state_dict()
+        headers.append([label, header])
+        tensors |= {f"{place}.{name}": tensor for name, tensor in model_tensors.items()}
+    return headers, tensors
+
+
+def models_from_state(
+    headers: Sequence[Any],
+    tensors: Mapping[str, Tensor],
+    labels: Container[Label],
+    definitions: Mapping[str, ModelDefinition],
+    device: torch.device | str,
+) -> dict[Label, FittedModel]:
+    r"""Returns the models of :func:`models_to_state`.
+
+    Args:
+        headers: The pairs of label and header.
+        tensors: The tensors.
+        labels: All labels of the data.
+        definitions: Custom definitions, by name.
+        device: The device of sampling.
+
+    Raises:
+        KeyError, TypeError, ValueError, RuntimeError: If headers and tensors are not those of fitted models.
+    """
+    models: dict[Label, FittedModel] = {}
+    for place, (label, header) in enumerate(headers):
+        prefix = f"{place}."
+        model_tensors = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+        if checked_label(label) not in labels:
+            raise ValueError(f"there is a model of class {label!r}, but no such class")
+        fitted = FittedModel.from_state_dict(header, model_tensors, definitions, device)
+        if fitted.plan.keeps_images and fitted.anchors is None:
+            raise ValueError(f"the training images of class {label!r} are missing")
+        models[label] = fitted
+    return models
+
+
+def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
+    r"""Returns the header of a saved augmenter in format 3; the tensors are the same.
+
+    Args:
+        header: The header of a file; one of format 3 is returned as it is.
+        definitions: Custom definitions, by name.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the header is malformed.
+    """
+    if "generators" not in header:
+        return dict(header)
+    parameters = dict(header["parameters"])
+    names = set(GenerativeModel().get_params()) - {"definition"}
+    model = _renamed({name: parameters.pop(name) for name in list(parameters) if RENAMED.get(name, name) in names})
+    parameters["on_error"] = parameters.pop("errors", "warn")
+    parameters["model"] = {"definition": parameters["model"], **model}
+    return {
+        **{name: value for name, value in header.items() if name not in ("generators", "parameters")},
+        "parameters": parameters,
+        # The first versions had none.
+        "failures": header.get("failures", []),
+        "models": [[label, _model(own, definitions)] for label, own in header["generators"]],
+    }
+
+
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
+    settings = _renamed(header["settings"])
+    name = settings.pop("model")
+    # The device of the fit may be missing here, and the augmenter's is used.
+    settings.pop("device", None)
+    report = {"retries": 0, "curve": [], **header["report"]}
+    report["n_components"] = report.pop("components")
+    model = GenerativeModel(definitions.get(name, name), **settings)
+    plan = make_plan(model, tuple(int(size) for size in header["shape"]), int(report["images"]))
+    return {"plan": asdict(plan), "values": header["values"], "report": report}

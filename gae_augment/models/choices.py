@@ -1,0 +1,73 @@
+r"""The choice of a model for each class: a name, a model with hyper-parameters, or a mapping from labels to such."""
+
+__all__ = ["ModelChoice", "choice_from_plain", "choice_to_plain", "choose_models", "definition_names"]
+
+from collections.abc import Mapping
+from typing import Any
+
+from .generative_model import GenerativeModel
+from .objectives import MODELS, ModelDefinition
+
+ModelChoice = str | GenerativeModel
+"""The name of a model for its defaults, or a model with hyper-parameters."""
+
+Choices = ModelChoice | Mapping[Any, ModelChoice]
+
+
+def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
+    r"""Returns the validated model of each label that has one of its own, and that of all others under ``None``.
+
+    Raises:
+        TypeError, ValueError: If a choice is not a model, or a hyper-parameter is not valid.
+    """
+    if isinstance(choice, Mapping):
+        return {None: GenerativeModel(), **{label: _validated(model) for label, model in choice.items()}}
+    return {None: _validated(choice)}
+
+
+def _validated(model: Any) -> GenerativeModel:
+    if isinstance(model, str | ModelDefinition):
+        model = GenerativeModel(model)
+    if not isinstance(model, GenerativeModel):
+        raise TypeError(
+            f"'model' is {model!r}, but must be a name, one of {', '.join(map(repr, MODELS))}, or a GenerativeModel, "
+            f"or a mapping from labels to such."
+        )
+    return model.validated()
+
+
+def choice_to_plain(choice: Choices) -> Any:
+    r"""Returns a choice in plain values for JSON: a mapping from labels as a list of pairs."""
+    if isinstance(choice, Mapping):
+        return [[label, choice_to_plain(model)] for label, model in choice.items()]
+    if not isinstance(choice, GenerativeModel):
+        choice = GenerativeModel(choice)
+        return {"definition": choice.resolved_definition.name}
+    return {**choice.get_params(deep=False), "definition": choice.resolved_definition.name}
+
+
+def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) -> Choices:
+    r"""Returns the choice of plain values.
+
+    Args:
+        plain: The plain values of :func:`choice_to_plain`.
+        definitions: Custom definitions, by name.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the values are malformed, or a custom definition is missing.
+    """
+    if isinstance(plain, list):
+        choices = {label: choice_from_plain(model, definitions) for label, model in plain}
+        choose_models(choices)
+        return choices
+    name = plain["definition"]
+    if name not in MODELS and name not in definitions:
+        raise ValueError(f"it was fitted with the custom model {name!r}; pass its definition to load: definition=…")
+    if plain.keys() == {"definition"} and name in MODELS:
+        return name
+    return GenerativeModel(**{**plain, "definition": definitions.get(name, name)}).validated()
+
+
+def definition_names(choice: Choices) -> set[str]:
+    r"""Returns the names of the definitions in a choice."""
+    return {model.resolved_definition.name for model in choose_models(choice).values()}

@@ -1,0 +1,160 @@
+r"""New images of a fitted model."""
+
+__all__ = ["draw_codes", "sample"]
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .._utils.chunks import VALUES_PER_CHUNK, chunk_size, map_chunks
+from .._utils.devices import to_device
+from .._utils.seeding import make_generator
+from .._utils.storage import index_images
+from .._utils.threads import use_threads
+from ..fitting import FittedModel
+from .similarity import aligned_nearest
+
+MAX_REDRAWS = 20
+"""How often codes out of range, and images that are too similar, are drawn again at most."""
+
+IMAGES_PER_CHUNK = 500
+"""The maximum number of images that are decoded together."""
+
+CPU = torch.device("cpu")
+
+
+def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None) -> Tensor:
+    r"""Returns n new images, with shape :math:`(n, *)`, in the user's type and value range.
+
+    A new code :math:`z` is decoded. With anchors the image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
+    :math:`x_i` is the training image with the nearest code :math:`z_i`: the model moves a real image, which keeps the
+    detail that the autoencoder cannot reproduce.
+
+    Args:
+        fitted: The fitted model.
+        n: The number of images.
+        seed: The images depend on this seed and the fit alone.
+        out: A tensor to write the images to; by default new memory.
+
+    Raises:
+        ValueError: If n is not a positive integer, or ``out`` has another shape or type than the images.
+        RuntimeError: If too few images have a similarity of at most ``max_similarity``.
+    """
+    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+        raise ValueError(f"'n' is {n!r}, but must be an integer of at least 1: the number of images.")
+    images = fitted.empty_images(int(n)) if out is None else out
+    _check_out(images, fitted, n)
+    generator = make_generator(seed, "sample")
+    _draw(fitted, images, generator)
+    limit = fitted.plan.max_similarity
+    if limit is None:
+        return images
+    too_similar = _similarity(fitted, images) > limit
+    for _ in range(MAX_REDRAWS):
+        if not too_similar.any():
+            return images
+        indices = too_similar.nonzero().flatten()
+        redrawn = _draw(fitted, fitted.empty_images(len(indices)), generator)
+        # NumPy can index every type, and torch cannot.
+        images.numpy()[indices.numpy()] = redrawn.numpy()
+        too_similar[indices] = _similarity(fitted, redrawn) > limit
+    if too_similar.any():
+        raise RuntimeError(
+            f"{int(too_similar.sum())} of {n} new images have a similarity above {limit:g} to a training image, after "
+            f"{MAX_REDRAWS} more draws. Raise 'max_similarity', or 'anchored', which moves images away from their "
+            f"originals, or give the class no new images."
+        )
+    return images
+
+
+def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
+    if tuple(out.shape[1:]) != fitted.shape or out.dtype != fitted.values.dtype:
+        raise ValueError(
+            f"'out' holds images of shape {tuple(out.shape[1:])} of {out.dtype}, but the model was fitted to "
+            f"{fitted.shape} of {fitted.values.dtype}. Fit the augmenter to data like these."
+        )
+    if len(out) != n or out.device.type != "cpu":
+        raise ValueError(f"'out' holds {len(out)} images on {out.device}, but must hold {n} on the CPU.")
+
+
+def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
+    r"""Returns n new codes, with shape :math:`(n, d)`.
+
+    Where the model has limits, codes outside the range of the training codes are drawn again: the decoder was never
+    trained out there.
+    """
+    z = fitted.density.sample(n, generator)
+    if fitted.limits is None:
+        return z
+    low, high = fitted.limits
+    for _ in range(MAX_REDRAWS):
+        outside = ((z < low) | (z > high)).any(dim=1)
+        if not outside.any():
+            break
+        z[outside] = fitted.density.sample(int(outside.sum()), generator)
+    return z
+
+
+def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Tensor:
+    r"""Writes new images to a tensor, and returns it."""
+    with use_threads(1):
+        z = draw_codes(fitted, len(images), generator)
+    if fitted.plan.anchor_step is None or fitted.anchors is None:
+        return fitted.decode(z, images)
+    return _decode_anchored(fitted, z, fitted.anchors, fitted.plan.anchor_step, images)
+
+
+def _similarity(fitted: FittedModel, images: Tensor) -> Tensor:
+    r"""Returns the correlation of each image with the most similar training image after alignment."""
+    assert fitted.anchors is not None
+    training = _to_nchw(fitted.values.to_network(to_device(fitted.anchors, CPU)))
+
+    def of_chunk(chunk: slice) -> Tensor:
+        samples = fitted.values.to_network(to_device(images[chunk], CPU))
+        return 1 - aligned_nearest(_to_nchw(samples), training)[0]
+
+    size = chunk_size(IMAGES_PER_CHUNK, fitted.shape)
+    return torch.cat([similarity for _, similarity in map_chunks(of_chunk, len(images), size, CPU)])
+
+
+def _to_nchw(images: Tensor) -> Tensor:
+    return images if images.ndim == 4 else images.unsqueeze(1)
+
+
+def _decode_anchored(fitted: FittedModel, z: Tensor, anchors: Tensor, step: float, images: Tensor) -> Tensor:
+    values, likelihood = fitted.values, fitted.likelihood
+    with fitted.on_device() as device:
+        if fitted.anchor_codes is None:
+            fitted.anchor_codes = fitted.encode(anchors).cpu()
+        codes, z = fitted.anchor_codes.to(device), z.float().to(device)
+        squares = codes.square().sum(dim=1)
+
+        @torch.no_grad()
+        def nearest_of(chunk: slice) -> Tensor:
+            # Squared distances without the new codes' own squares, which are the same for all anchors.
+            return torch.addmm(squares, z[chunk], codes.T, alpha=-2).argmin(dim=1)
+
+        chunks = map_chunks(nearest_of, len(z), IMAGES_PER_CHUNK, device)
+        nearest = torch.cat([indices for _, indices in chunks])
+        # Sorted, so that each training image is decoded once and not for each of its neighbours.
+        order = nearest.argsort(stable=True)
+
+        @torch.no_grad()
+        def decode_chunk(chunk: slice) -> Tensor:
+            rows = order[chunk]
+            anchor, anchor_of_row = nearest[rows].unique_consecutive(return_inverse=True)
+            start = codes[nearest[rows]]
+            target = start + step * (z[rows] - start)
+            decoded = likelihood.mean(fitted.network.decode(torch.cat([target, codes[anchor]])))
+            # The detail that the autoencoder misses of each training image.
+            originals = values.to_network(to_device(index_images(anchors, anchor.cpu().numpy()), device))
+            detail = originals - decoded[len(target) :]
+            return values.from_network(decoded[: len(target)] + detail[anchor_of_row]).cpu()
+
+        rows = order.cpu().numpy()
+        # Each new image may bring a training image of its own with it.
+        size = chunk_size(IMAGES_PER_CHUNK, fitted.shape, VALUES_PER_CHUNK // 2)
+        for chunk, samples in map_chunks(decode_chunk, len(z), size, device):
+            # NumPy can index every type, and torch cannot.
+            images.numpy()[rows[chunk]] = samples.numpy()
+    return images

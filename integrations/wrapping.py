@@ -1,0 +1,77 @@
+r"""A Lightning data module that may wrap another one, and shares its attributes and hooks."""
+
+__all__ = ["WrappingDataModule"]
+
+from typing import Any
+
+try:
+    from lightning.pytorch import LightningDataModule
+    from lightning.pytorch.utilities.model_helpers import is_overridden
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "gae_augment.integrations.lightning needs Lightning: pip install 'gae-augment[lightning]'"
+    ) from error
+
+OPTIONAL_HOOKS = (
+    "val_dataloader",
+    "test_dataloader",
+    "predict_dataloader",
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
+)
+
+
+class _Forwarded:
+    r"""An attribute that a wrapping data module shares with the wrapped one."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, module: Any, owner: type | None = None) -> Any:
+        if module is None:
+            return self
+        inner = module.__dict__.get("_inner")
+        return module.__dict__.get(self.name) if inner is None else getattr(inner, self.name)
+
+    def __set__(self, module: Any, value: Any) -> None:
+        inner = module.__dict__.get("_inner")
+        if inner is None:
+            module.__dict__[self.name] = value
+        else:
+            setattr(inner, self.name, value)
+
+
+class WrappingDataModule(LightningDataModule):
+    r"""A data module that forwards attributes and hooks to the data module that it wraps, if there is one."""
+
+    trainer = _Forwarded()
+    prepare_data_per_node = _Forwarded()
+    allow_zero_length_dataloader_with_multiple_devices = _Forwarded()
+    # Lightning's batch size finder reads and sets it.
+    batch_size = _Forwarded()
+
+    _inner: LightningDataModule | None = None
+
+    def wrap(self, inner: LightningDataModule) -> None:
+        r"""Wraps a data module, with the optional hooks that it overrides: Lightning asks which ones exist."""
+        self._inner = inner
+        for name in OPTIONAL_HOOKS:
+            if is_overridden(name, inner):
+                setattr(self, name, getattr(inner, name))
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self.__dict__.get("_inner")
+        if inner is None or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.")
+        return getattr(inner, name)
+
+    def teardown(self, stage: str) -> None:
+        r"""Passes the end of a stage on to the wrapped module."""
+        if self._inner is not None:
+            self._inner.teardown(stage)
+
+    def on_exception(self, exception: BaseException) -> None:
+        r"""Passes an exception on to the wrapped module."""
+        if self._inner is not None:
+            self._inner.on_exception(exception)
