@@ -8,8 +8,9 @@ TEST ?= -m "not slow"
 LOWEST ?= $(addprefix tests/test_,augmenter.py callbacks.py cli.py datasets.py densities.py evaluation_gain.py \
 	generator.py imblearn.py lightning.py persistence.py reading.py report.py)
 # Two at a time, with a thread each: tests with several threads ask for them.
+# All tests of an xdist_group, such as those with Ray, run in one worker.
 WORKERS ?= 2
-PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadgroup
 BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help

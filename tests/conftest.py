@@ -1,6 +1,8 @@
 r"""What several test files share: long-tailed digits, tiny augmenters, and a watch over the global random numbers."""
 
 import random
+import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -67,6 +69,24 @@ def plant_a_fault(monkeypatch):
         monkeypatch.setattr(classes, "fit_class", failing)
 
     return plant
+
+
+@pytest.fixture(scope="module")
+def isolated_ray():
+    r"""Hides Ray clusters of the user from the tests, and those of the tests from the user.
+
+    Ray notes the address of the newest cluster in its temporary folder. The paths of its sockets must be short.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("RAY_TMPDIR", folder)
+        yield
+        # A test that fails midway leaves its cluster to the next one.
+        if "ray" in sys.modules:
+            sys.modules["ray"].shutdown()
 
 
 @pytest.fixture(scope="session")

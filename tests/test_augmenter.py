@@ -13,6 +13,7 @@ import pytest
 import torch
 from joblib import parallel_config
 from PIL import Image
+from processes import interruptible
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import estimator_checks_generator
@@ -182,7 +183,9 @@ def test_synthetic_images_are_of_their_class(digits):
     X[40:60, 3:] = generator.integers(150, 256, (20, 3, 6))
     X[60:, :, 3:] = generator.integers(150, 256, (10, 6, 3))
     y = np.repeat([0, 1, 2], [40, 20, 10])
-    X_new, y_new = GAEAugmenter(GenerativeModel(epochs=60, delta=0.05), random_state=0, progress=False).fit_resample(X, y)
+    X_new, y_new = GAEAugmenter(GenerativeModel(epochs=60, delta=0.05), random_state=0, progress=False).fit_resample(
+        X, y
+    )
     made, label = X_new[70:].astype(float), y_new[70:]
     below, right = (
         made[:, 3:].mean((1, 2)) - made[:, :3].mean((1, 2)),
@@ -399,7 +402,7 @@ def test_ctrl_c_ends_fits_that_run_side_by_side():
         GAEAugmenter(delta=1e-9, epochs=10**6, progress=False, device="cpu").fit(images, labels)
     """
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        interruptible([sys.executable, "-c", program]), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout.readline() == "started\n"
@@ -743,7 +746,9 @@ def test_scikit_learns_checks(estimator, check):
 
 def test_features_are_those_of_the_last_array():
     X, y = np.random.default_rng(0).random((30, 4)), np.arange(30) % 5 % 2
-    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=1000.0, n_init=1), random_state=0, progress=False).fit(X, y)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=1000.0, n_init=1), random_state=0, progress=False).fit(
+        X, y
+    )
     assert augmenter.n_features_in_ == 4
     augmenter.fit(TensorDataset(torch.rand(30, 1, 4, 4), torch.from_numpy(y)))
     assert not hasattr(augmenter, "n_features_in_")

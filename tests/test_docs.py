@@ -20,7 +20,9 @@ NOISY = [
     for what in (".*:ResourceWarning", ".*:FutureWarning", ".*:DeprecationWarning")
 ]
 NOISY.append(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-MARKS = {"tutorials/cluster.md": NOISY}
+MARKS = {"tutorials/cluster.md": [*NOISY, pytest.mark.xdist_group("ray")]}
+
+pytestmark = pytest.mark.usefixtures("isolated_ray")
 
 
 # Lightning recommends workers, fewer batches and a GPU; the examples are too small for them.

@@ -125,7 +125,9 @@ def test_a_shard_whose_worker_is_killed_is_written_again(real, tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     model = Fatal("fatal", Reconstruction, density="mixture", early_stopping=True)
-    augmenter = GAEAugmenter(GenerativeModel(model, epochs=2, delta=100.0), random_state=0, progress=False, device="cpu").fit(real)
+    augmenter = GAEAugmenter(
+        GenerativeModel(model, epochs=2, delta=100.0), random_state=0, progress=False, device="cpu"
+    ).fit(real)
     write_shards(augmenter, tmp_path / "alone", format="parquet", images_per_shard=20)
     with pytest.warns(RuntimeWarning, match="A worker was lost"):
         write_shards(augmenter, tmp_path / "together", format="parquet", images_per_shard=20, n_jobs=2)
@@ -156,7 +158,9 @@ def test_what_cannot_be_written_is_refused_before_any_work(real, augmenter, tmp_
         with pytest.raises(ValueError, match=message):
             write_shards(augmenter, folder, **options)
     floats = np.random.default_rng(0).random((30, 1, 8, 8))
-    other = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), progress=False).fit(floats, np.repeat([0, 1], [20, 10]))
+    other = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), progress=False).fit(
+        floats, np.repeat([0, 1], [20, 10])
+    )
     with pytest.raises(ValueError, match="PNG files hold"):
         write_shards(other, folder)
     with pytest.raises(ValueError, match="fitted to, \\['0', '1'\\], and they are of"):

@@ -76,7 +76,11 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
     # Not anchored: images show what the autoencoder cannot reproduce.
     augmenters = {
         delta: GAEAugmenter(
-            GenerativeModel(delta="auto" if delta == "auto" else float(delta), anchored=False), random_state=seed, n_jobs=-1, progress=False).fit(*train)
+            GenerativeModel(delta="auto" if delta == "auto" else float(delta), anchored=False),
+            random_state=seed,
+            n_jobs=-1,
+            progress=False,
+        ).fit(*train)
         for delta in DELTAS
     }
 

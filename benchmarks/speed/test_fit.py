@@ -97,7 +97,9 @@ def test_fit_of_40_classes(compare, n_jobs):
     labels = torch.cat([labels, torch.full((each + 1,), classes)])
 
     def ours():
-        GAEAugmenter(GenerativeModel(epochs=epochs, delta=1e-9), progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
+        GAEAugmenter(GenerativeModel(epochs=epochs, delta=1e-9), progress=False, random_state=0, n_jobs=n_jobs).fit(
+            images, labels
+        )
 
     def bare():
         fit = BareFit("gae", HIDDEN["fc"], epochs, GenerativeModel().batch_size, precision=PRECISION)

@@ -28,7 +28,10 @@ def outcome(class_fits, *data):
     r"""Fits, and samples; returns ``"works"``, or the text of an error of the package's own before any training."""
     class_fits.clear()
     augmenter = GAEAugmenter(
-        GenerativeModel(epochs=1, delta=1e6, architecture=(4,), latent_dim=2, n_init=1), random_state=0, progress=False, n_jobs=1
+        GenerativeModel(epochs=1, delta=1e6, architecture=(4,), latent_dim=2, n_init=1),
+        random_state=0,
+        progress=False,
+        n_jobs=1,
     )
     try:
         augmenter.fit(*data)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import interruptible
 
 import gae_augment.fitting.cache
 from gae_augment import GAEAugmenter
@@ -48,7 +49,7 @@ def start(tmp_path):
     def start(folder, file, n_jobs=None, classes=4):
         command = [sys.executable, "-W", "ignore", script, folder, repr(n_jobs), file, str(classes)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, **pipes, start_new_session=True)
+        return subprocess.Popen(interruptible(command), **pipes, start_new_session=True)
 
     return start
 

@@ -55,7 +55,9 @@ def test_a_format_and_a_transform_of_rows_are_left_aside():
 
 
 def test_an_augmenter_learns_what_it_learns_from_arrays(images, augmenter):
-    of_arrays = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(PIXELS[:, None], LABELS)
+    of_arrays = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(
+        PIXELS[:, None], LABELS
+    )
     assert augmenter.class_names_ == {0: "cat", 1: "dog"}
     assert torch.equal(augmenter.sample(1, 5, seed=0), torch.as_tensor(of_arrays.sample(1, 5, seed=0)))
 
@@ -91,7 +93,9 @@ def test_synthetic_images_have_the_mode_of_real_ones(mode):
         depth = Image.frombytes("I;16", (8, 8), (own.astype(np.uint16) * 200).tobytes())
         pictures.append(depth if mode == "I;16" else colour.convert("L" if mode == "LA" else "RGB").convert(mode))
     images = HuggingFaceImages(rows(images=pictures))
-    augmented = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images).augment(images)
+    augmented = (
+        GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images).augment(images)
+    )
     made = to_dataset(augmented)
     assert {image.mode for image in made["picture"]} == {mode}
     for index in (0, 59, 60, 79):

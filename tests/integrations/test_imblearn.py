@@ -61,7 +61,9 @@ def test_originals_come_first_and_what_is_synthetic_can_be_told(table):
 
 
 def test_augmenter_that_is_given_stays_as_it_is(table):
-    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), progress=False, sampling_strategy="all", random_state=5)
+    augmenter = GAEAugmenter(
+        GenerativeModel(epochs=2, delta=1000.0, n_init=1), progress=False, sampling_strategy="all", random_state=5
+    )
     GAESampler(random_state=0, augmenter=augmenter).fit_resample(*table)
     assert not hasattr(augmenter, "models_")
     assert (augmenter.sampling_strategy, augmenter.random_state) == ("all", 5)

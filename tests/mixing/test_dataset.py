@@ -476,7 +476,9 @@ def test_persistent_workers_see_labels_that_belong_to_their_images(room, make_da
 
 
 def test_soft_labels_without_synthetic_images(make_dataset, fitted_to):
-    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), images_to_add={}).with_soft_labels(Pixels())
+    augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"), images_to_add={}).with_soft_labels(
+        Pixels()
+    )
     assert len(augmented) == 77
     assert augmented[76][1].tolist() == torch.nn.functional.one_hot(torch.tensor(augmented.targets[76]), 3).tolist()
 

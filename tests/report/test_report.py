@@ -157,7 +157,9 @@ def test_codes_lie_along_their_principal_axes(augmenter, digits):
 def test_other_data(digits, make, pictures, tmp_path):
     images, labels = digits[0]
     data = make(images), labels
-    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), random_state=0, progress=False).fit(*data)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), random_state=0, progress=False).fit(
+        *data
+    )
     page = Page(augmenter.report(data, tmp_path / "report.html").read_text())
     assert any(tag == "img" for tag, _ in page.elements) == pictures
 

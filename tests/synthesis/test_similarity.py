@@ -78,7 +78,9 @@ def test_no_new_image_is_more_similar_than_allowed(data, anchored, tmp_path):
 
 
 def test_where_all_images_are_too_similar_there_is_an_error(data):
-    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False)
+    augmenter = GAEAugmenter(
+        GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False
+    )
     with pytest.raises(RuntimeError, match=r"similarity of at most 0\.5 .* 3 of 3 have not\. Raise 'max_similarity'"):
         augmenter.fit(*data).sample(1, 3)
 
