@@ -26,13 +26,13 @@ from ..data import (
     resolve_strategy,
     transforms_of,
 )
-from .soft_labels import Teacher, ask, check_teacher, check_weight, soft_labels
+from .soft_labels import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
 
 
 class ImageSource(Protocol):
-    r"""What makes synthetic images, as a fitted :class:`gae_augment.GAEAugmenter` does.
+    r"""A source of synthetic images, such as a fitted :class:`gae_augment.GAEAugmenter`.
 
-    ``out`` is where they are wanted; images that are returned elsewhere are copied there.
+    :meth:`sample` may fill ``out`` and return it; images returned in any other tensor are copied there.
     """
 
     sampling_strategy: SamplingStrategy
@@ -42,25 +42,25 @@ class ImageSource(Protocol):
 
 
 class AugmentedDataset(VisionDataset):
-    r"""A dataset's own items first, then synthetic ones, class by class, so many as the sampling strategy promises.
+    r"""The real items of a dataset, followed by synthetic items, class by class.
 
-    It needs no ``wrap_dataset_for_transforms_v2``, which the dataset that it is made from may be put through before.
-    Labels are classes: items with boxes or masks cannot be augmented.
+    The sampling strategy sets the number of synthetic items. Labels must be classes: items with boxes or masks cannot
+    be augmented. Apply ``wrap_dataset_for_transforms_v2``, if at all, to the real dataset; this one does not need it.
 
-    A synthetic item is an image in the form of the dataset's raw images (PIL image, tensor or array), put through the
-    dataset's own transforms, and its label.
+    A synthetic item has the form of the dataset's raw images (PIL image, tensor or array), passed through the
+    dataset's transforms, and an integer label.
 
     Args:
         dataset: The real images: a map-style dataset of (image, label) pairs.
         augmenter: A fitted augmenter.
-        transform: What every image, real and synthetic, is put through in place of the dataset's own transforms, or
-            ``None`` for raw images. ``"same"`` keeps the dataset's own.
-        images_to_add: The synthetic images of each class. By default the augmenter's strategy, applied to the
-            dataset's labels.
-        seed: What the synthetic images depend on; by default the augmenter's seed.
-        cache_dir: A folder for a file of the synthetic images that is mapped into memory, for more of them than fit
-            there. Worker processes and pickled copies see the same file, and what ``set_epoch`` of one of them draws;
-            it is removed with the dataset.
+        transform: A transform of every image, real and synthetic, that replaces the dataset's transforms, or ``None``
+            for raw images. ``"same"`` keeps the dataset's transforms.
+        images_to_add: The number of synthetic images for each class. By default the augmenter's strategy, applied to
+            the dataset's labels.
+        seed: The seed of the synthetic images; by default the augmenter's seed.
+        cache_dir: A folder for a memory-mapped file of the synthetic images, for more images than fit in memory.
+            Worker processes and pickled copies share the file: they see what ``set_epoch`` draws in any of them. The
+            file is removed with the dataset.
 
     Attributes:
         targets: The label of each item, a list.
@@ -70,8 +70,8 @@ class AugmentedDataset(VisionDataset):
 
     Raises:
         TypeError: If the dataset is not a map-style one.
-        ValueError: If the augmenter was fitted to images of another shape or type, or has no generator for a class.
-        OSError: If ``cache_dir`` cannot be written to, or has no room.
+        ValueError: If the augmenter was fitted to images of another shape or type, or a class has no generator.
+        OSError: If ``cache_dir`` is not writable or its disk is full.
     """
 
     def __init__(
@@ -93,14 +93,14 @@ class AugmentedDataset(VisionDataset):
         self.augmenter = augmenter
         self.seed = augmenter.seed_ if seed is None else seed
         if images_to_add is None:
-            # A class that could not be learned stays without.
+            # A class whose fit failed gets no synthetic images.
             failed = getattr(augmenter, "failures_", {})
             strategy = resolve_strategy(augmenter.sampling_strategy, labels)
             images_to_add = {label: number for label, number in strategy.items() if label not in failed}
         if min(images_to_add.values(), default=0) < 0:
             raise ValueError(
-                f"'images_to_add' holds numbers of images, none below 0, and it is {dict(images_to_add)}. "
-                f"Take real images away with torch.utils.data.Subset."
+                f"'images_to_add' is {dict(images_to_add)}, but numbers of images must not be negative. "
+                f"Remove real images with torch.utils.data.Subset."
             )
         self.images_to_add = {label: number for label, number in images_to_add.items() if number}
 
@@ -113,18 +113,18 @@ class AugmentedDataset(VisionDataset):
         self.classes = list(self.class_to_idx)
 
         self._teacher: tuple[Teacher, float] | None = None
-        self._soft: Tensor | None = None
+        self._soft_labels: Tensor | None = None
         self._format = ItemFormat.of(self._raw[0][0])
         shape, dtype = (len(added), *self._format.shape), self._format.dtype
         self._file = None if cache_dir is None or not len(added) else ImageFile(cache_dir, shape, dtype)
         self._synthetic = torch.empty(shape, dtype=dtype) if self._file is None else self._file.tensor
         if self._file is None:
-            _share(self._synthetic)
+            _share_memory(self._synthetic)
         try:
             self._draw(epoch=0)
         except BaseException:
             if self._file is not None:
-                # The traceback keeps the dataset.
+                # The traceback keeps the dataset alive, so the file would stay.
                 self._file.remove()
             raise
         self.epoch = 0
@@ -133,76 +133,78 @@ class AugmentedDataset(VisionDataset):
         seed = derive_seed(self.seed, "augmented dataset", epoch)
         start = 0
         for label, number in self.images_to_add.items():
-            wanted = self._synthetic[start : start + number]
-            made = self.augmenter.sample(label, number, seed=seed, out=wanted)
-            if made is not wanted:
-                if made.shape != wanted.shape or made.dtype != wanted.dtype:
+            out = self._synthetic[start : start + number]
+            images = self.augmenter.sample(label, number, seed=seed, out=out)
+            if images is not out:
+                if images.shape != out.shape or images.dtype != out.dtype:
                     raise ValueError(
-                        f"The images that are wanted have shape {tuple(wanted.shape)} of {wanted.dtype}, and the "
-                        f"augmenter made {tuple(made.shape)} of {made.dtype}. Fit it to this dataset."
+                        f"The augmenter generated images of shape {tuple(images.shape)} and type {images.dtype}, but "
+                        f"the dataset needs {tuple(out.shape)} and {out.dtype}. Fit the augmenter to this dataset."
                     )
-                wanted.copy_(made)
+                out.copy_(images)
             start += number
 
     @property
     def shares_images(self) -> bool:
-        r"""Whether worker processes of a loader see the images that :meth:`set_epoch` draws in this one."""
+        r"""Whether worker processes of a loader see the images that :meth:`set_epoch` draws in the main process."""
         return self._file is not None or self._synthetic.is_shared() or not len(self._synthetic)
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Draws fresh synthetic images, the same ones for the same seed and epoch; epoch 0 is how it begins.
+        r"""Draws fresh synthetic images for an epoch; equal seeds and epochs give equal images.
 
-        Workers of a DataLoader see them too, persistent ones included, where the system has shared memory for all
-        synthetic images. A teacher labels them anew.
+        A new dataset is at epoch 0. DataLoader workers, even persistent ones, see the fresh images if shared memory can
+        hold all synthetic images. With soft labels, the teacher labels the fresh images.
 
         Raises:
-            RuntimeError: If labels are soft and this is a copy, which has no teacher.
+            RuntimeError: If labels are soft and the dataset is a copy, which has no teacher.
         """
         if epoch == self.epoch:
             return
-        if self._soft is not None and self._teacher is None:
+        if self._soft_labels is not None and self._teacher is None:
             raise RuntimeError(
-                "A copy of a dataset with soft labels does not hold the teacher, so that fresh images would stay "
-                "without labels. Call soften again, or set_epoch of the original."
+                "This copy of a dataset with soft labels has no teacher, so fresh images cannot be labelled. "
+                "Call with_soft_labels again, or call set_epoch on the original."
             )
-        # Should it be broken off, or the teacher fail, images and labels do not belong together, and no epoch counts as
-        # drawn.
+        # After an interruption or a failing teacher, images and labels do not match. No epoch counts as drawn then, so
+        # that the next call draws again.
         self.epoch = -1
         self._draw(epoch)
-        if self._soft is not None and self._teacher is not None:
-            self._soft.copy_(self._ask(*self._teacher, epoch))
+        if self._soft_labels is not None and self._teacher is not None:
+            self._soft_labels.copy_(self._teacher_labels(*self._teacher, epoch))
         self.epoch = epoch
 
     def with_soft_labels(self, teacher: Teacher, weight: float = 0.5) -> Self:
-        r"""Makes all labels probabilities, in which a teacher has a say for synthetic images; returns the dataset.
+        r"""Replaces all labels by probabilities, mixed with a teacher's for synthetic images; returns the dataset.
 
-        An image that was made for a class may look like another one. A classifier that was trained on the real images
-        alone, in the same way, may know better: the label of a synthetic image is then as
-        :func:`gae_augment.mixing.soft_labels.soft_labels` says. Real images keep theirs, as probabilities of 0 and 1.
-        ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix`` take such
-        labels as they are. ``targets`` stays a list of integers.
+        A synthetic image can look like a class other than its own. A classifier trained in the same way, but on the
+        real images alone, may recognise that. The label of a synthetic image is then a mixture, see
+        :func:`gae_augment.mixing.soft_labels.soft_labels`; real images keep their labels, as probabilities of 0 and 1.
+        ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix`` accept
+        such labels. ``targets`` remains a list of integers.
 
-        The teacher is asked once for each image, and again by :meth:`set_epoch`. It sees the items: where transforms
-        are random, one draw of them, which depends on the seed and the epoch. Worker processes that run already go on
-        with integers; if labels are soft already, they see the new ones. Copies do not hold the teacher.
+        The teacher predicts once for each image, and again on each :meth:`set_epoch`. It sees transformed items; if
+        transforms are random, it sees a single view, which depends on the seed and the epoch. Workers that are already
+        running continue with integer labels, or, if labels were soft before, see the new ones. Copies do not hold the
+        teacher.
 
         Args:
-            teacher: From a batch of images, in the form of the items and with shape :math:`(B, *)`, to logits of shape
-                :math:`(B, C)`. A module is asked in evaluation mode, on its own device; a function that calls one sees
-                to both itself.
-            weight: The teacher's say, in [0, 1].
+            teacher: A function from a batch of images, in the form of the items and with shape :math:`(B, *)`, to
+                logits of shape :math:`(B, C)`. A module runs in evaluation mode on its device; for a plain function
+                around a module, set both yourself.
+            weight: The weight of the teacher's probabilities, in [0, 1].
 
         Raises:
-            TypeError: If the teacher cannot be called, or images or logits are no tensors.
-            ValueError: If the weight is out of its range, labels are below 0, or the logits do not have a column for
-                every label or are not finite.
+            TypeError: If the teacher is not callable, or images or logits are not tensors.
+            ValueError: If the weight is out of range, a label is negative, or the logits lack a column for a label or
+                are not finite.
 
         Example:
             >>> from gae_augment import GAEAugmenter
             >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
             >>> training_set = torch.utils.data.TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
             >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(training_set)
-            >>> augmented = augmenter.augment(training_set).with_soft_labels(lambda images: images.flatten(1)[:, :2], weight=0.5)
+            >>> augmented = augmenter.augment(training_set)
+            >>> augmented = augmented.with_soft_labels(lambda images: images.flatten(1)[:, :2], weight=0.5)
             >>> augmented[0][1]
             tensor([1., 0.])
             >>> augmented.targets[-1], bool(0.5 < augmented[-1][1][1] < 1)
@@ -212,33 +214,34 @@ class AugmentedDataset(VisionDataset):
         check_weight(weight, "weight")
         if min(self.targets) < 0:
             raise ValueError(
-                f"Soft labels are for labels from 0 on, the columns of the logits, and there is {min(self.targets)}. "
-                f"Number the classes from 0."
+                f"The smallest label is {min(self.targets)}, but soft labels need labels from 0 on, the columns of the "
+                f"logits. Number the classes from 0."
             )
-        soft = self._ask(teacher, weight, self.epoch)
-        if self._soft is not None and self._soft.shape == soft.shape:
-            # Where workers look.
-            self._soft.copy_(soft)
+        labels = self._teacher_labels(teacher, weight, self.epoch)
+        if self._soft_labels is not None and self._soft_labels.shape == labels.shape:
+            # Running workers see the new labels only if they are written in place.
+            self._soft_labels.copy_(labels)
         else:
-            # Workers that do not see fresh images must not see their labels.
-            self._soft = soft.share_memory_() if self._synthetic.is_shared() else soft
+            # Workers that do not see fresh images must not see the labels of these images.
+            self._soft_labels = labels.share_memory_() if self._synthetic.is_shared() else labels
         self._teacher = teacher, weight
         return self
 
-    def _ask(self, teacher: Teacher, weight: float, epoch: int) -> Tensor:
+    def _teacher_labels(self, teacher: Teacher, weight: float, epoch: int) -> Tensor:
         r"""Returns the soft labels of the synthetic images."""
         labels = torch.tensor(self.targets)[torch.from_numpy(self.is_synthetic)]
-        # Without synthetic images any one tells the number of classes.
-        asked = np.flatnonzero(self.is_synthetic).tolist() if len(labels) else [0]
+        # Without synthetic images, a real one gives the number of classes.
+        indices = np.flatnonzero(self.is_synthetic).tolist() if len(labels) else [0]
         with global_seed(derive_seed(self.seed, "teacher", epoch)):
-            logits = ask(teacher, (self._image(index) for index in asked), wanted=max(self.targets) + 1)
+            images = (self._image(index) for index in indices)
+            logits = teacher_logits(teacher, images, min_classes=max(self.targets) + 1)
         return soft_labels(labels, logits[: len(labels)], weight)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Worker processes need the soft labels, and not the teacher, which may be on a GPU or tied to a trainer.
+        # Worker processes need only the soft labels; the teacher may be on a GPU or belong to a trainer.
         state = {**self.__dict__, "_teacher": None}
         if self._file is not None:
-            # They find the images in the file.
+            # Worker processes map the images from the file.
             del state["_synthetic"]
         return state
 
@@ -248,57 +251,60 @@ class AugmentedDataset(VisionDataset):
             self._synthetic = self._file.tensor
 
     def synthetic_images(self, label: int) -> Tensor:
-        r"""Returns the synthetic images of a class, raw, with shape :math:`(n, *)`."""
+        r"""Returns the raw synthetic images of a class, with shape :math:`(n, *)`."""
         targets = np.array(self.targets)[self.is_synthetic]
         return index_images(self._synthetic, targets == label)
 
     def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
         if not -len(self) <= index < len(self):
-            raise IndexError(f"The dataset has {len(self)} items, and there is none at {index}.")
+            raise IndexError(f"Index {index} is out of range: the dataset has {len(self)} items.")
         index = int(index) % len(self)
         image, label = self._image(index), self.targets[index]
-        if self._soft is None:
+        if self._soft_labels is None:
             return image, label
         if self.is_synthetic[index]:
-            return image, self._soft[self._place(index)].clone()
-        return image, functional.one_hot(torch.tensor(label), self._soft.shape[1]).to(self._soft)
+            return image, self._soft_labels[self._synthetic_index(index)].clone()
+        return image, functional.one_hot(torch.tensor(label), self._soft_labels.shape[1]).to(self._soft_labels)
 
     def __getitems__(self, indices: Iterable[int]) -> list[tuple[Any, int | Tensor]]:
-        r"""Returns several items, as loaders ask for them: what does not depend on the item is done once for all."""
+        r"""Returns a batch of items, as DataLoader requests them, with the shared work done once."""
         indices = list(map(int, indices))
-        real = len(self) - len(self._synthetic)
-        # A subclass may have items of its own.
-        own_items = type(self).__getitem__ is AugmentedDataset.__getitem__
-        plain = own_items and self._soft is None and self.transform is None
+        n_real = len(self) - len(self._synthetic)
+        # A subclass may override __getitem__.
+        overridden = type(self).__getitem__ is not AugmentedDataset.__getitem__
+        plain = not overridden and self._soft_labels is None and self.transform is None
         if not plain or not indices or min(indices) < 0 or max(indices) >= len(self):
             return [self[index] for index in indices]
         dataset, targets, transforms = self.dataset, self.targets, transforms_of(self.dataset)
         copies: Sequence[Tensor] = ()
-        if places := [index - real for index in indices if index >= real]:
-            # A copy: what becomes of an item must not reach the dataset. NumPy's, as torch would wake all its threads.
-            as_bytes = self._synthetic.view(torch.uint8).numpy()[places]
-            copies = torch.from_numpy(as_bytes).view(self._synthetic.dtype).unbind()
-        made = iter(copies) if self._format.container == "tensor" else map(self._format.from_tensor, copies)
+        if synthetic_indices := [index - n_real for index in indices if index >= n_real]:
+            # A copy, so that changing an item does not change the dataset; by NumPy, as torch would wake its threads.
+            image_bytes = self._synthetic.view(torch.uint8).numpy()[synthetic_indices]
+            copies = torch.from_numpy(image_bytes).view(self._synthetic.dtype).unbind()
+        images = iter(copies) if self._format.container == "tensor" else map(self._format.from_tensor, copies)
 
-        def synthetic(label: int) -> Any:
-            image = next(made)
+        def next_synthetic(label: int) -> Any:
+            image = next(images)
             for transform in transforms:
                 image, _ = transform(image, label)
             return image
 
-        return [(dataset[index][0] if index < real else synthetic(targets[index]), targets[index]) for index in indices]
+        return [
+            (dataset[index][0] if index < n_real else next_synthetic(targets[index]), targets[index])
+            for index in indices
+        ]
 
-    def _place(self, index: int) -> int:
-        r"""Returns the place of an item among the synthetic ones."""
+    def _synthetic_index(self, index: int) -> int:
+        r"""Returns the position of an item among the synthetic ones."""
         return index - len(self) + len(self._synthetic)
 
     def _image(self, index: int) -> Any:
-        own_transforms = self.transform is None
+        dataset_transforms = self.transform is None
         if not self.is_synthetic[index]:
-            image, _ = (self.dataset if own_transforms else self._raw)[index]
+            image, _ = (self.dataset if dataset_transforms else self._raw)[index]
         else:
-            image = self._format.from_tensor(self._synthetic[self._place(index)])
-            for transform in transforms_of(self.dataset) if own_transforms else ():
+            image = self._format.from_tensor(self._synthetic[self._synthetic_index(index)])
+            for transform in transforms_of(self.dataset) if dataset_transforms else ():
                 image, _ = transform(image, self.targets[index])
         return image if self.transform is None else self.transform(image)
 
@@ -306,16 +312,16 @@ class AugmentedDataset(VisionDataset):
         return len(self.targets)
 
     def extra_repr(self) -> str:
-        r"""Returns what ``repr`` says besides the number of items."""
+        r"""Returns the lines of ``repr`` after the number of items."""
         added = ", ".join(f"{label}: {number}" for label, number in self.images_to_add.items())
         return f"Synthetic: {len(self._synthetic)} ({added})\nReal: {self.dataset!r}".replace("\n", "\n    ")
 
 
 @use_threads(1)
-def _share(tensor: Tensor) -> None:
-    r"""Moves a tensor to memory that worker processes share, so that they see what :meth:`set_epoch` writes there.
+def _share_memory(tensor: Tensor) -> None:
+    r"""Moves a tensor to shared memory, so that worker processes see what :meth:`set_epoch` writes there.
 
-    Where that memory is too small it stays: filling it up would kill the process.
+    If shared memory is too small the tensor stays where it is: filling shared memory would kill the process.
     """
     try:
         free = shutil.disk_usage("/dev/shm").free

@@ -1,6 +1,6 @@
-r"""Labels in which a trained classifier has a say."""
+r"""Soft labels: class labels mixed with the predictions of a trained classifier, the teacher."""
 
-__all__ = ["Teacher", "ask", "check_teacher", "check_weight", "soft_labels"]
+__all__ = ["Teacher", "check_teacher", "check_weight", "soft_labels", "teacher_logits"]
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -12,86 +12,97 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Teacher = Callable[[Tensor], Tensor]
-"""From a batch of images to logits, with shape (B, C): a trained classifier, most often a module."""
+"""A trained classifier, usually a module: a batch of B images to logits of shape (B, C)."""
 
-AT_ONCE = 500
-"""The images that a teacher is shown together."""
+BATCH_SIZE = 500
+"""The number of images in a teacher's batch."""
 
 
 def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
-    r"""Returns labels as probabilities, in which a teacher has a say, with shape :math:`(N, C)`.
+    r"""Returns labels mixed with a teacher's probabilities, with shape :math:`(N, C)`.
 
-    That is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is 1 at the label
+    The mixture is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is the one-hot label
     (distillation, https://arxiv.org/abs/1503.02531, at a temperature of 1).
 
     Args:
         labels: The labels, from 0 to C - 1, with shape :math:`(N,)`.
-        logits: The teacher's, with shape :math:`(N, C)`.
-        weight: The teacher's say :math:`w`, in [0, 1].
+        logits: The teacher's logits, with shape :math:`(N, C)`.
+        weight: The weight :math:`w` of the teacher's probabilities, in [0, 1].
     """
     return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
 
 
 def check_teacher(teacher: Any) -> None:
-    r"""Checks a teacher.
+    r"""Checks that a teacher is callable.
 
     Raises:
-        TypeError: If it cannot be called.
+        TypeError: If it is not.
     """
     if not callable(teacher):
-        raise TypeError(f"'teacher' maps a batch of images to logits, and it is a {type(teacher).__name__}.")
+        raise TypeError(
+            f"'teacher' is a {type(teacher).__name__}, but must be a module or function that maps a batch of images to "
+            f"logits."
+        )
 
 
 def check_weight(weight: Any, name: str) -> None:
-    r"""Checks the say of a teacher.
+    r"""Checks the weight of a teacher's probabilities.
 
     Raises:
-        ValueError: If it is no number in [0, 1].
+        ValueError: If it is not a number in [0, 1].
     """
     if not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
-        raise ValueError(f"{name!r} is the teacher's say, between 0 and 1, and it is {weight!r}. Half is a good one.")
+        raise ValueError(
+            f"{name!r} is {weight!r}, but the weight of the teacher must be a number between 0 and 1. 0.5 is a good "
+            f"first choice."
+        )
 
 
-def ask(teacher: Teacher, images: Iterable[Any], wanted: int) -> Tensor:
-    r"""Returns the logits of images, with shape :math:`(N, C)`, on the CPU.
+def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) -> Tensor:
+    r"""Returns a teacher's logits of images, with shape :math:`(N, C)`, on the CPU.
 
     Args:
-        teacher: The teacher. A module is asked in evaluation mode and on its own device, and is left as it was.
-        images: One tensor each.
-        wanted: The least C.
+        teacher: The teacher. A module runs in evaluation mode on its device; its training modes are restored.
+        images: The images, one tensor each.
+        min_classes: The smallest valid :math:`C`.
 
     Raises:
-        TypeError: If images are no tensors, or the teacher returns none.
-        ValueError: If the logits are of another shape, or not finite.
+        TypeError: If images or logits are not tensors.
+        ValueError: If the logits have the wrong shape or are not finite.
     """
     module = teacher if isinstance(teacher, nn.Module) else nn.Module()
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    # A frozen part of a module in training is in evaluation mode already, and stays so.
-    modes = [(part, part.training) for part in module.modules()]
+    # Frozen submodules are already in evaluation mode and must stay in it: each mode is restored separately.
+    training_modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
-    parts, rest = [], iter(images)
+    batch_logits, remaining = [], iter(images)
     try:
-        while batch := list(islice(rest, AT_ONCE)):
+        while batch := list(islice(remaining, BATCH_SIZE)):
             if not isinstance(batch[0], Tensor):
                 raise TypeError(
-                    f"A teacher sees images as tensors, and items are of type {type(batch[0]).__name__}. Give the "
-                    f"dataset a transform that makes tensors, or pass one as 'transform'."
+                    f"Items are of type {type(batch[0]).__name__}, but a teacher needs tensors. Add a transform to the "
+                    f"dataset that converts images to tensors, or pass one as 'transform'."
                 )
             with torch.no_grad():
                 logits = teacher(torch.stack(batch).to(device))
-            parts.append(_checked(logits, len(batch), wanted))
+            batch_logits.append(_check_logits(logits, len(batch), min_classes))
     finally:
-        for part, training in modes:
-            part.training = training
-    return torch.cat(parts)
+        for submodule, training in training_modes:
+            submodule.training = training
+    return torch.cat(batch_logits)
 
 
-def _checked(logits: Any, images: int, wanted: int) -> Tensor:
-    rule = f"A teacher returns logits of shape ({images}, C) for {images} images, with C at least {wanted}"
+def _check_logits(logits: Any, n: int, min_classes: int) -> Tensor:
     if not isinstance(logits, Tensor):
-        raise TypeError(f"{rule}, and this one returns a {type(logits).__name__}. Wrap it in a function that does.")
-    if logits.ndim != 2 or len(logits) != images or logits.shape[1] < wanted:
-        raise ValueError(f"{rule}, a column for each label, and their shape is {tuple(logits.shape)}.")
+        raise TypeError(
+            f"The teacher returned a {type(logits).__name__}, but must return a tensor of logits. Wrap it in a "
+            f"function that does."
+        )
+    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < min_classes:
+        raise ValueError(
+            f"The teacher returned logits of shape {tuple(logits.shape)} for {n} images, but the shape must be "
+            f"({n}, C), with a column for each label: C is at least {min_classes}."
+        )
     if not logits.isfinite().all():
-        raise ValueError(f"{rule}, and these are not finite. Train it anew, with a smaller learning rate.")
+        raise ValueError("The teacher's logits are not finite. Train it again, with a smaller learning rate.")
     return logits.detach().float().cpu()
