@@ -1,4 +1,4 @@
-r"""Folders of images: class by class in, synthetic files out."""
+r"""Image folders: read with one sub-folder per class, and written as PNG files."""
 
 __all__ = ["as_pictures", "check_output", "open_folder"]
 
@@ -16,78 +16,77 @@ from torchvision.datasets import ImageFolder
 
 from .formats import ItemFormat
 
-KEPT_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
-"""The modes in which images are read as they are, where all have the same."""
+NATIVE_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
+"""The modes that are read without conversion if all images have the same mode."""
 
 CONVERTED_MODES = ("P", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-"""The modes that become RGB, as do several together."""
+"""The modes that are converted to RGB, as are images of several modes."""
 
-MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+NEAREST_MODES = ("1", "I;16")
+"""The native modes that are resized by nearest neighbour: Pillow interpolates 8-bit pixels only."""
 
+PNG_MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""The PNG mode of a data type, or of a number of 8-bit channels."""
 
-NOT_BLENDED = ("1", "I;16")
-"""The modes of :data:`KEPT_MODES` that are resized without mixing pixels, which Pillow does of 8 bits alone."""
-
-
-NAMED = 10
-"""So many of the files that are left out are named."""
+MAX_LISTED = 10
+"""The number of skipped files that a warning lists."""
 
 
 def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
-    with _reading(path), Image.open(path) as image:
-        # Of a palette with transparency Pillow converts only this way without a warning.
-        opened = image.convert("RGBA") if image.mode != mode and "transparency" in image.info else image
-        own = opened.convert(mode) if opened.mode != mode else opened.copy()
-    if size is None or own.size == size[::-1]:
-        return own
-    how = Image.Resampling.NEAREST if mode in NOT_BLENDED else Image.Resampling.BILINEAR
-    return own.resize(size[::-1], how)
+    with _naming_file(path), Image.open(path) as image:
+        # Pillow warns about a palette with transparency unless it is converted to RGBA first.
+        source = image.convert("RGBA") if image.mode != mode and "transparency" in image.info else image
+        converted = source.convert(mode) if source.mode != mode else source.copy()
+    if size is None or converted.size == size[::-1]:
+        return converted
+    resampling = Image.Resampling.NEAREST if mode in NEAREST_MODES else Image.Resampling.BILINEAR
+    return converted.resize(size[::-1], resampling)
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
-    r"""Names the file that cannot be read as an image."""
+def _naming_file(path: str) -> Iterator[None]:
+    r"""Turns any error of reading an image into one that names the file."""
     try:
         yield
-    # Of a damaged file Pillow's decoders raise whatever they stumble on.
+    # Pillow's decoders raise many kinds of exceptions for damaged files.
     except Exception as error:
         raise ValueError(
-            f"The files of a class folder are images, and {path!r} cannot be read as one ({error}). Mend or remove it, "
-            f"or leave out all such files: --skip-unreadable, in Python open_folder(…, skip_unreadable=True)."
+            f"{path!r} cannot be read as an image ({error}). Repair or remove it, or skip all unreadable files with "
+            f"--skip-unreadable, in Python open_folder(…, skip_unreadable=True)."
         ) from error
 
 
 def open_folder(
     folder: str | os.PathLike[str], *, size: tuple[int, int] | None = None, skip_unreadable: bool = False
 ) -> ImageFolder:
-    r"""Returns a folder with one sub-folder of images per class as a dataset of PIL images.
+    r"""Returns the dataset of PIL images in a folder with one sub-folder per class.
 
-    Grey images stay grey, and images with transparency or 16 bits stay so: torchvision's own loader makes all RGB.
+    Grey images, transparency and 16 bits are preserved; torchvision's default loader converts everything to RGB.
 
     Args:
         folder: The folder.
-        size: The height and width that images are brought to, whatever their own. Without it they have one.
-        skip_unreadable: Whether files that cannot be read are left out. All files are read for that; without it their
-            heads are, and one whose pixels are damaged shows when it is used.
+        size: The height and width that all images are resized to. Without it, all images must have the same size.
+        skip_unreadable: Whether unreadable files are skipped. Every file is then decoded once. Otherwise only headers
+            are read, and a file with damaged pixels raises when it is used.
 
     Raises:
-        ValueError: If it is no such folder, a file in it is not an image, or images have several sizes.
+        ValueError: If the folder has no such sub-folders, a file is not an image, or images differ in size.
 
     Warns:
-        UserWarning: If files are left out; it names them.
+        UserWarning: If files are skipped; it names them.
     """
     folder = Path(folder)
     try:
         dataset = ImageFolder(str(folder))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
-            f"A folder of images has one sub-folder per class, each with image files, as torchvision's ImageFolder "
-            f"reads them, and {str(folder)!r} has not: {str(error).splitlines()[0]}."
+            f"{str(folder)!r} is not a folder of images by class: {str(error).splitlines()[0]}. It must contain one "
+            f"sub-folder per class, each with image files, as for torchvision's ImageFolder."
         ) from error
     modes, sizes, readable, skipped = set(), set(), [], []
     for path, label in dataset.samples:
         try:
-            with _reading(path), Image.open(path) as image:
+            with _naming_file(path), Image.open(path) as image:
                 if skip_unreadable:
                     image.load()
                 modes.add(image.mode)
@@ -98,46 +97,51 @@ def open_folder(
                 raise
             skipped.append(path)
     if skipped:
-        _leave_out(dataset, readable, skipped)
-    if modes - {*KEPT_MODES, *CONVERTED_MODES} or ("I;16" in modes and len(modes) > 1):
+        _drop_skipped(dataset, readable, skipped)
+    if modes - {*NATIVE_MODES, *CONVERTED_MODES} or ("I;16" in modes and len(modes) > 1):
         raise ValueError(
-            f"Images have 8 bits, or all of them 16, and in {str(folder)!r} there are the modes {sorted(modes)}, which "
-            f"become black or white as colours. Convert them to 8 bits."
+            f"{str(folder)!r} contains images of the modes {sorted(modes)}, which turn black or white when converted. "
+            f"Convert all of them to 8 bits, or all of them to 16."
         )
     if size is None and len(sizes) > 1:
         areas = [width * height for width, height in sizes]
         raise ValueError(
-            f"Images have one size, and in {str(folder)!r} there are {len(sizes)}, of {min(areas)} to {max(areas)} "
-            f"pixels. Have them brought to one: --size 64, in Python open_folder(folder, size=(64, 64))."
+            f"{str(folder)!r} contains images of {len(sizes)} sizes, from {min(areas)} to {max(areas)} pixels. Resize "
+            f"them to one size with --size 64, in Python open_folder(folder, size=(64, 64))."
         )
     mode = next(iter(modes)) if len(modes) == 1 else "RGB"
-    dataset.loader = partial(_load, mode=mode if mode in KEPT_MODES else "RGB", size=size)
+    dataset.loader = partial(_load, mode=mode if mode in NATIVE_MODES else "RGB", size=size)
     return dataset
 
 
-def _leave_out(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:
-    r"""Keeps the readable files of a folder, and says which the others are."""
-    empty = set(range(len(dataset.classes))) - {label for _, label in readable}
-    if empty:
+def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:
+    r"""Restricts a dataset to its readable files, and warns of the skipped ones."""
+    empty_classes = set(range(len(dataset.classes))) - {label for _, label in readable}
+    if empty_classes:
+        names = ", ".join(dataset.classes[label] for label in sorted(empty_classes))
         raise ValueError(
-            f"Every class has images, and no file of {', '.join(dataset.classes[label] for label in sorted(empty))} in "
-            f"{str(dataset.root)!r} can be read, as {skipped[0]!r}. Mend them, or remove the folder."
+            f"{str(dataset.root)!r} contains no readable image of {names}. Unreadable files include {skipped[0]!r}. "
+            f"Repair them, or remove the sub-folder."
         )
     dataset.samples = dataset.imgs = readable
     dataset.targets = [label for _, label in readable]
-    more = f" and {len(skipped) - NAMED} more" if len(skipped) > NAMED else ""
+    more = f" and {len(skipped) - MAX_LISTED} more" if len(skipped) > MAX_LISTED else ""
     warnings.warn(
-        f"{len(skipped)} of {len(readable) + len(skipped)} files cannot be read as images, and are left out: "
-        f"{', '.join(skipped[:NAMED])}{more}.",
+        f"{len(skipped)} of {len(readable) + len(skipped)} files cannot be read as images and are skipped: "
+        f"{', '.join(skipped[:MAX_LISTED])}{more}.",
         stacklevel=3,
     )
 
 
 def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path:
-    r"""Makes an output folder, and returns it.
+    r"""Creates an output folder if it is missing, and returns its path.
+
+    Args:
+        folder: The folder.
+        force: Whether the folder may already contain files.
 
     Raises:
-        ValueError: If it is a file, cannot be written to, or already holds files and is not to be written over.
+        ValueError: If the path is not a writable folder, or it contains files and ``force`` is false.
     """
     folder = Path(folder)
     try:
@@ -147,32 +151,35 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
         writable = os.access(folder, os.W_OK | os.X_OK)
     except OSError as error:
         raise ValueError(
-            f"The output is a folder that can be written to, and {str(folder)!r} is not: {error.strerror}. "
-            f"Choose another with --output."
+            f"The output folder {str(folder)!r} cannot be written to: {error.strerror}. Choose another with --output."
         ) from error
     if not writable:
         raise ValueError(
-            f"The output is a folder that can be written to, and {str(folder)!r} is not. Choose another with --output."
+            f"The output folder {str(folder)!r} cannot be written to: no permission. Choose another with --output."
         )
     if occupied and not force:
         raise ValueError(
-            f"The output folder is empty or new, and {str(folder)!r} holds files. Pass --force, in Python force=True, "
-            f"to add to it."
+            f"The output folder {str(folder)!r} already contains files. To add to them pass --force, in Python "
+            f"force=True."
         )
     return folder
 
 
 def as_pictures(images: Tensor) -> Iterator[Image.Image]:
-    r"""Returns images, with shape :math:`(N, C, H, W)`, as pictures that a PNG file can hold.
+    r"""Returns an iterator over the images as PIL images for PNG files.
+
+    Args:
+        images: The images, with shape :math:`(N, C, H, W)`.
 
     Raises:
-        ValueError: If their type or number of channels cannot be had in one.
+        ValueError: If PNG does not support their type or number of channels.
     """
     channels = images.shape[1] if images.ndim == 4 else None
-    mode = MODES.get(images.dtype) if images.dtype != torch.uint8 else MODES.get(channels)
+    mode = PNG_MODES.get(images.dtype) if images.dtype != torch.uint8 else PNG_MODES.get(channels)
     if mode is None or channels is None or (images.dtype != torch.uint8 and channels != 1):
         raise ValueError(
-            f"PNG files hold images of 1 to 4 channels of 8 bits, or one of 16, and these have shape "
-            f"{tuple(images.shape)} of {images.dtype}. Save them from Python: torch.save(augmenter.sample(…), path)."
+            f"Images of shape {tuple(images.shape)} and type {images.dtype} cannot be saved as PNG. PNG files hold "
+            f"1 to 4 channels of 8 bits, or one of 1 or 16 bits. Save them from Python: "
+            f"torch.save(augmenter.sample(…), path)."
         )
     return map(ItemFormat("PIL image", tuple(images.shape[1:]), images.dtype, mode=mode).from_tensor, images)

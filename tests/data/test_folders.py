@@ -3,122 +3,124 @@ import pytest
 import torch
 from PIL import Image
 
-from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment import GAEAugmenter
 from gae_augment.data.folders import as_pictures, check_output, open_folder
 
 
-def folder_of(tmp_path, modes, size=(6, 5)):
+def image_folder(tmp_path, modes, size=(6, 5)):
+    r"""Writes one random image per mode, alternately to two class folders; returns the folder."""
     random = np.random.default_rng(0)
-    for place, mode in enumerate(modes):
-        path = tmp_path / "images" / f"class{place % 2}"
+    for index, mode in enumerate(modes):
+        path = tmp_path / "images" / f"class{index % 2}"
         path.mkdir(parents=True, exist_ok=True)
         if mode == "I;16":
             image = Image.frombytes("I;16", size, random.integers(0, 60000, size[::-1], dtype=np.uint16).tobytes())
         else:
             image = Image.fromarray(random.integers(0, 255, (*size[::-1], 4), dtype=np.uint8), "RGBA").convert(mode)
-        image.save(path / f"{place}.png")
+        image.save(path / f"{index}.png")
     return tmp_path / "images"
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
-def test_images_of_one_mode_are_read_as_they_are(tmp_path, mode):
-    dataset = open_folder(folder_of(tmp_path, [mode] * 4))
+def test_images_of_one_mode_are_read_without_conversion(tmp_path, mode):
+    dataset = open_folder(image_folder(tmp_path, [mode] * 4))
     for path, label in dataset.samples:
-        image, own = dataset[dataset.samples.index((path, label))]
+        image, item_label = dataset[dataset.samples.index((path, label))]
         assert image.mode == mode
-        assert own == label
+        assert item_label == label
         with Image.open(path) as original:
             assert image.tobytes() == original.tobytes()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "I;16"])
-def test_images_are_brought_to_a_size_and_keep_their_mode(tmp_path, mode):
-    folder = folder_of(tmp_path, [mode] * 4)
-    own = open_folder(folder)
+def test_resized_images_keep_their_mode(tmp_path, mode):
+    folder = image_folder(tmp_path, [mode] * 4)
+    originals = open_folder(folder)
     # Twice as high, three times as wide.
-    for (image, _), (original, _) in zip(open_folder(folder, size=(10, 18)), own, strict=True):
+    for (image, _), (original, _) in zip(open_folder(folder, size=(10, 18)), originals, strict=True):
         assert (image.mode, image.size) == (mode, (18, 10))
         if mode in ("1", "I;16"):
             assert np.array_equal(np.asarray(image)[::2, ::3], np.asarray(original))
-    for (image, _), (original, _) in zip(open_folder(folder, size=(5, 6)), own, strict=True):
+    for (image, _), (original, _) in zip(open_folder(folder, size=(5, 6)), originals, strict=True):
         assert image.tobytes() == original.tobytes()
 
 
 def test_several_sizes_are_refused(tmp_path):
-    folder = folder_of(tmp_path, ["L"] * 4)
+    folder = image_folder(tmp_path, ["L"] * 4)
     Image.new("L", (9, 9)).save(folder / "class1" / "large.png")
-    with pytest.raises(ValueError, match=r"there are 2, of 30 to 81 pixels.*size=\(64, 64\)"):
+    with pytest.raises(ValueError, match=r"images of 2 sizes, from 30 to 81 pixels.*size=\(64, 64\)"):
         open_folder(folder)
     assert {image.size for image, _ in open_folder(folder, size=(7, 7))} == {(7, 7)}
 
 
 @pytest.mark.parametrize("modes", [["L", "RGB"], ["P", "P"], ["RGB", "RGBA", "L"]])
-def test_images_of_several_modes_or_with_palettes_become_colour(tmp_path, modes):
-    dataset = open_folder(folder_of(tmp_path, modes))
+def test_images_of_several_modes_or_with_palettes_become_rgb(tmp_path, modes):
+    dataset = open_folder(image_folder(tmp_path, modes))
     assert {image.mode for image, _ in dataset} == {"RGB"}
 
 
 @pytest.mark.parametrize("modes", [["F", "F"], ["I", "I"], ["I;16", "L"]])
-def test_modes_that_conversion_would_spoil_are_refused(tmp_path, modes):
-    for place, mode in enumerate(modes):
-        (tmp_path / f"class{place}").mkdir()
+def test_modes_without_a_faithful_conversion_are_refused(tmp_path, modes):
+    for index, mode in enumerate(modes):
+        (tmp_path / f"class{index}").mkdir()
         image = Image.new(mode, (4, 4), 7)
-        image.save(tmp_path / f"class{place}" / "image.tiff")
-    with pytest.raises(ValueError, match="8 bits, or all of them 16"):
+        image.save(tmp_path / f"class{index}" / "image.tiff")
+    with pytest.raises(ValueError, match="to 8 bits, or all of them to 16"):
         open_folder(tmp_path)
 
 
-def test_a_folder_without_classes_is_refused(tmp_path):
+def test_folder_without_classes_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(ValueError, match="one sub-folder per class"):
             open_folder(path)
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path):
-    folder = folder_of(tmp_path, ["L"] * 4)
+def test_file_other_than_an_image_is_named(tmp_path):
+    folder = image_folder(tmp_path, ["L"] * 4)
     (folder / "class0" / "broken.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"broken\.png"):
         open_folder(folder)
 
 
-def damage(folder):
-    r"""Plants three files that are no images, one of which has a good head."""
+def add_unreadable_files(folder):
+    r"""Adds three unreadable files, one of them with a valid header; returns their names."""
     (folder / "class0" / "empty.png").write_bytes(b"")
     (folder / "class1" / "text.png").write_text("no image")
-    whole = folder / "class1" / "1.png"
-    cut = folder / "class1" / "cut.png"
-    cut.write_bytes(whole.read_bytes()[:-60])
-    return {"empty.png", "text.png", "cut.png"}
+    intact = folder / "class1" / "1.png"
+    (folder / "class1" / "truncated.png").write_bytes(intact.read_bytes()[:-60])
+    return {"empty.png", "text.png", "truncated.png"}
 
 
-def test_files_that_cannot_be_read_are_left_out_on_request(tmp_path):
-    folder = folder_of(tmp_path, ["RGB"] * 6)
-    whole = open_folder(folder)
-    planted = damage(folder)
-    with pytest.raises(ValueError, match=r"(empty|text)\.png' cannot be read as one .* --skip-unreadable"):
+def test_unreadable_files_are_skipped_on_request(tmp_path):
+    folder = image_folder(tmp_path, ["RGB"] * 6)
+    intact = open_folder(folder)
+    names = add_unreadable_files(folder)
+    with pytest.raises(ValueError, match=r"(empty|text)\.png' cannot be read as an image .* --skip-unreadable"):
         open_folder(folder)
-    with pytest.warns(UserWarning, match="3 of 9 files cannot be read as images, and are left out: ") as caught:
+    with pytest.warns(UserWarning, match="3 of 9 files cannot be read as images and are skipped: ") as caught:
         dataset = open_folder(folder, skip_unreadable=True)
-    assert all(name in str(caught[0].message) for name in planted)
-    assert dataset.samples == whole.samples
-    assert dataset.targets == whole.targets
+    assert all(name in str(caught[0].message) for name in names)
+    assert dataset.samples == intact.samples
+    assert dataset.targets == intact.targets
     assert len(dataset) == 6
 
 
-def test_a_file_whose_pixels_are_damaged_is_named_where_it_is_read(tmp_path):
-    folder = folder_of(tmp_path, ["RGB"] * 6)
-    damage(folder)
+def test_file_with_damaged_pixels_is_named_when_it_is_used(tmp_path):
+    folder = image_folder(tmp_path, ["RGB"] * 6)
+    add_unreadable_files(folder)
     for name in ("empty", "text"):
         next(folder.rglob(f"{name}.png")).unlink()
     dataset = open_folder(folder)
-    with pytest.raises(ValueError, match=r"Item 6 of the dataset cannot be read: .*cut\.png' cannot be read as one"):
-        GAEAugmenter(GenerativeModel(epochs=1), progress=False).fit(dataset)
+    with pytest.raises(
+        ValueError, match=r"Item 6 of the dataset cannot be read: .*truncated\.png' cannot be read as an image"
+    ):
+        GAEAugmenter(epochs=1, progress=False).fit(dataset)
 
 
-def test_a_class_without_a_readable_file_is_refused(tmp_path):
-    folder = folder_of(tmp_path, ["RGB"] * 2)
+def test_class_without_a_readable_file_is_refused(tmp_path):
+    folder = image_folder(tmp_path, ["RGB"] * 2)
     (folder / "class1" / "1.png").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no file of class1 in .* can be read"):
+    with pytest.raises(ValueError, match=r"contains no readable image of class1\."):
         open_folder(folder, skip_unreadable=True)
 
 
@@ -133,12 +135,12 @@ def test_a_class_without_a_readable_file_is_refused(tmp_path):
         ((3, 1, 5, 6), torch.uint16),
     ],
 )
-def test_written_images_read_back_equal(tmp_path, shape, dtype):
+def test_images_are_unchanged_after_writing_and_reading(tmp_path, shape, dtype):
     random = np.random.default_rng(0)
     high = {torch.uint8: 256, torch.bool: 2, torch.uint16: 65536}[dtype]
     images = torch.from_numpy(random.integers(0, high, shape).astype(str(dtype).removeprefix("torch.")))
-    for place, (picture, image) in enumerate(zip(as_pictures(images), images, strict=True)):
-        path = tmp_path / f"{place}.png"
+    for index, (picture, image) in enumerate(zip(as_pictures(images), images, strict=True)):
+        path = tmp_path / f"{index}.png"
         picture.save(path)
         with Image.open(path) as file:
             array = np.asarray(file)
@@ -149,23 +151,23 @@ def test_written_images_read_back_equal(tmp_path, shape, dtype):
 @pytest.mark.parametrize(
     "images", [torch.rand(2, 1, 4, 4), torch.zeros(2, 5, dtype=torch.uint8), torch.zeros(1, 5, 4, 4)]
 )
-def test_images_that_png_cannot_hold_are_refused(images):
+def test_images_unsupported_by_png_are_refused(images):
     with pytest.raises(ValueError, match="PNG files hold"):
         as_pictures(images)
 
 
-def test_output_folder(tmp_path):
+def test_output_folder_is_created_and_never_overwritten_silently(tmp_path):
     assert check_output(tmp_path / "a" / "b").is_dir()
     (tmp_path / "a" / "file").touch()
     with pytest.raises(ValueError, match="--force"):
         check_output(tmp_path / "a")
     assert check_output(tmp_path / "a", force=True) == tmp_path / "a"
-    with pytest.raises(ValueError, match="can be written to"):
+    with pytest.raises(ValueError, match="cannot be written to: "):
         check_output(tmp_path / "a" / "file" / "below")
 
 
-def test_output_folder_without_the_right_to_write(tmp_path, monkeypatch):
-    # The superuser may write everywhere, so the answer of the system is planted.
+def test_output_folder_without_write_permission_is_refused(tmp_path, monkeypatch):
+    # The superuser may write everywhere, so the system's answer is patched.
     monkeypatch.setattr("gae_augment.data.folders.os.access", lambda path, mode: False)
-    with pytest.raises(ValueError, match="can be written to"):
+    with pytest.raises(ValueError, match="cannot be written to: "):
         check_output(tmp_path)
