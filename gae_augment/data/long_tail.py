@@ -1,4 +1,4 @@
-r"""Long-tailed training sets, made from balanced ones by rule."""
+r"""Long-tailed subsets of balanced training sets."""
 
 __all__ = ["choose_images", "profile_counts"]
 
@@ -10,21 +10,21 @@ import torch
 from .._utils.seeding import make_generator
 
 DEEPSMOTE_COUNTS = (4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40)
-"""The counts of the DeepSMOTE paper (2105.02340) for MNIST and Fashion-MNIST."""
+"""The class counts of the DeepSMOTE paper (2105.02340) for MNIST and Fashion-MNIST."""
 
-LEAST = 2
-"""No profile leaves a class fewer images than a generator needs."""
+MIN_IMAGES = 2
+"""The smallest count of an exponential profile: a generator needs two images."""
 
 
 def profile_counts(profile: str, available: list[int]) -> list[int]:
-    r"""Returns how many images of each class a long-tailed set keeps.
+    r"""Returns the number of images to keep of each class.
 
     Args:
-        profile: ``"natural"`` keeps all. ``"lt-R"`` is the exponential profile of LDAM-DRW (1906.07413) with ratio R:
-            class :math:`c` of :math:`C` keeps :math:`\lfloor n_{\max} R^{-c/(C-1)} \rfloor`, where :math:`n_{\max}` is
-            the count of the smallest class that there is, so that any class could come first. ``"deepsmote"`` are the
-            counts of that paper, for ten classes.
-        available: The images that there are of each class.
+        profile: ``"natural"`` keeps all images. ``"lt-R"`` is the exponential profile of LDAM-DRW (1906.07413) with the
+            imbalance ratio R: class :math:`c` of :math:`C` keeps :math:`\lfloor n_{\max} R^{-c/(C-1)} \rfloor` images.
+            Here :math:`n_{\max}` is the count of the smallest available class, so that the profile suits any order of
+            the classes. ``"deepsmote"`` has the counts of the DeepSMOTE paper, for ten classes.
+        available: The number of available images of each class.
 
     Raises:
         ValueError: If the profile is unknown, or does not suit the number of classes or images.
@@ -33,33 +33,36 @@ def profile_counts(profile: str, available: list[int]) -> list[int]:
         return list(available)
     if profile == "deepsmote":
         if len(available) != len(DEEPSMOTE_COUNTS) or any(
-            have < keep for have, keep in zip(available, DEEPSMOTE_COUNTS, strict=True)
+            n < count for n, count in zip(available, DEEPSMOTE_COUNTS, strict=True)
         ):
             raise ValueError(
-                f"The profile 'deepsmote' is for ten classes of at least {DEEPSMOTE_COUNTS} images, and there are "
-                f"{available}. Use 'lt-100' or 'natural'."
+                f"The classes have {available} images, but the profile 'deepsmote' needs ten classes of at least "
+                f"{DEEPSMOTE_COUNTS} images. Use 'lt-100' or 'natural'."
             )
         return list(DEEPSMOTE_COUNTS)
     match = re.fullmatch(r"lt-(\d+)", profile)
     if not match or int(match[1]) < 1:
         raise ValueError(
-            f"A profile is 'natural', 'deepsmote' or 'lt-R' with a ratio R, such as 'lt-100', and it is {profile!r}."
+            f"The profile is {profile!r}, but must be 'natural', 'deepsmote' or 'lt-R' with an imbalance ratio R, such "
+            f"as 'lt-100'."
         )
     largest, ratio, last = min(available), int(match[1]), max(len(available) - 1, 1)
-    return [max(LEAST, int(largest * (1 / ratio) ** (place / last) + 1e-9)) for place in range(len(available))]
+    return [max(MIN_IMAGES, int(largest * (1 / ratio) ** (c / last) + 1e-9)) for c in range(len(available))]
 
 
 def choose_images(labels: np.ndarray, counts: dict[int, int], seed: int) -> np.ndarray:
-    r"""Returns the sorted indices of so many images of each class, drawn without replacement from the seed alone.
+    r"""Returns the sorted indices of a random subset with the given class counts, drawn without replacement.
+
+    The subset of a class depends only on the seed and the label.
 
     Args:
         labels: The labels of all images, with shape :math:`(N,)`.
-        counts: How many to keep of each label.
+        counts: The number of images to keep of each label.
         seed: The seed.
     """
-    chosen = []
+    subsets = []
     for label, count in counts.items():
-        own = np.flatnonzero(labels == label)
-        order = torch.randperm(len(own), generator=make_generator(seed, "long tail", int(label))).numpy()
-        chosen.append(own[order[:count]])
-    return np.sort(np.concatenate(chosen))
+        indices = np.flatnonzero(labels == label)
+        order = torch.randperm(len(indices), generator=make_generator(seed, "long tail", int(label))).numpy()
+        subsets.append(indices[order[:count]])
+    return np.sort(np.concatenate(subsets))

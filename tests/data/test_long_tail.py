@@ -12,39 +12,39 @@ def test_exponential_profile_follows_its_formula():
     assert profile_counts("lt-100", [5000] * 10) == published
 
 
-def test_exponential_profile_starts_from_what_every_class_has():
+def test_exponential_profile_starts_from_the_smallest_class():
     assert profile_counts("lt-10", [100, 40, 70]) == [40, 12, 4]
 
 
-def test_no_class_is_left_with_fewer_than_a_generator_needs():
+def test_every_class_keeps_the_two_images_a_generator_needs():
     assert min(profile_counts("lt-1000", [50] * 10)) == 2
 
 
-def test_deepsmote_and_natural_profiles():
+def test_deepsmote_has_published_counts_and_natural_keeps_all():
     assert profile_counts("deepsmote", [5000] * 10) == [4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40]
     assert profile_counts("natural", [3, 9]) == [3, 9]
 
 
 @pytest.mark.parametrize("profile", ["lt", "lt-0", "lt--5", "long", ""])
 def test_unknown_profile_is_refused(profile):
-    with pytest.raises(ValueError, match="'natural', 'deepsmote' or 'lt-R'"):
+    with pytest.raises(ValueError, match=f"is {profile!r}, but must be 'natural', 'deepsmote' or 'lt-R'"):
         profile_counts(profile, [10, 10])
 
 
 @pytest.mark.parametrize("available", [[5000] * 9, [3999] + [5000] * 9])
-def test_deepsmote_needs_its_classes(available):
-    with pytest.raises(ValueError, match="ten classes"):
+def test_deepsmote_refuses_unsuitable_classes(available):
+    with pytest.raises(ValueError, match="needs ten classes of at least"):
         profile_counts("deepsmote", available)
 
 
-def test_choice_depends_on_the_seed_alone():
+def test_chosen_images_depend_only_on_seed_and_class():
     labels = np.arange(300) % 3
     chosen = choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=4)
     assert np.bincount(labels[chosen]).tolist() == [50, 10, 3]
     assert (np.diff(chosen) > 0).all()
     assert (chosen == choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=4)).all()
     assert (chosen != choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=5)).any()
-    # A class keeps the same images whatever the others keep, and a smaller number is a part of a larger.
-    other = choose_images(labels, {0: 5, 1: 10, 2: 30}, seed=4)
-    assert set(other[labels[other] == 1]) == set(chosen[labels[chosen] == 1])
-    assert set(other[labels[other] == 0]) < set(chosen[labels[chosen] == 0])
+    # The images of a class do not depend on the other counts, and a smaller count gives a subset.
+    changed = choose_images(labels, {0: 5, 1: 10, 2: 30}, seed=4)
+    assert set(changed[labels[changed] == 1]) == set(chosen[labels[chosen] == 1])
+    assert set(changed[labels[changed] == 0]) < set(chosen[labels[chosen] == 0])
