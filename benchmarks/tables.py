@@ -5,7 +5,7 @@ __all__ = ["markdown", "signed", "write_report"]
 from collections.abc import Sequence
 from pathlib import Path
 
-from gae_augment.evaluation import Difference
+from gae_augment.evaluation import PairedDifference
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -14,7 +14,7 @@ def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
 
 
-def signed(difference: Difference | None) -> str:
+def signed(difference: PairedDifference | None) -> str:
     r"""Returns a difference with its interval, where it has one, and nothing for none."""
     if difference is None:
         return ""

@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from gae_augment.evaluation import Difference
+from gae_augment.evaluation import PairedDifference
 from gae_augment.integrations.imblearn import GAESampler
 
 from .machine import device_name, versions
@@ -121,7 +121,7 @@ def measure(dataset: str, X: np.ndarray, y: np.ndarray, sampler: str, seed: int)
 
 def _difference(ours: dict[int, Run], others: dict[int, Run], metric: str) -> str:
     common = [seed for seed in ours if seed in others]
-    return signed(Difference.of([getattr(ours[seed], metric) - getattr(others[seed], metric) for seed in common]))
+    return signed(PairedDifference.of([getattr(ours[seed], metric) - getattr(others[seed], metric) for seed in common]))
 
 
 def report(runs: Sequence[Run]) -> str:

@@ -26,7 +26,7 @@ def test_examples_run(tmp_path, monkeypatch, capsys):
     augmented, batch = names["augmented"], next(iter(names["loader"]))
     assert batch[0].shape == (128, 1, 8, 8)
     assert augmented.is_synthetic.sum() == sum(names["augmenter"].sampling_strategy_.values()) > 0
-    assert "Difference(mean=" in capsys.readouterr().out
+    assert "PairedDifference(mean=" in capsys.readouterr().out
 
     # The line at the top is an example of its own: it takes over the name 'train'.
     exec(compile(first, "README.md", "exec"), names)

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from gae_augment.evaluation import Difference
+from gae_augment.evaluation import PairedDifference
 
 from ..tables import markdown, signed
 from .boundary import DELTAS, Point, point_table
@@ -46,7 +46,7 @@ def _delta_table(points: list[Point]) -> str:
         of_set = [point for point in points if point.dataset == dataset]
         for delta in sorted({point.delta for point in of_set}, key=DELTAS.index):
             own = [point for point in of_set if point.delta == delta]
-            gain = Difference.of([point.gain for point in own])
+            gain = PairedDifference.of([point.gain for point in own])
             lines.append(
                 (
                     dataset,

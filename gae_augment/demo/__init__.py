@@ -1,4 +1,4 @@
-r"""The demonstration: a long-tailed data set, a classifier with and without synthetic images, a table and a picture."""
+r"""The demonstration: a classifier on a long-tailed data set, with and without synthetic images."""
 
 __all__ = ["DEFAULT_PROFILE", "DemoResult", "LabelledSet", "load_data", "picture", "run_demo", "table"]
 

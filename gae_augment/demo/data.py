@@ -1,6 +1,6 @@
-r"""Whole data sets with a test set, by name or by folder."""
+r"""Data sets with a test set, loaded by name or from a folder."""
 
-__all__ = ["LEAST_TEST", "LabelledSet", "load_data"]
+__all__ = ["MIN_TEST_IMAGES", "LabelledSet", "load_data"]
 
 import math
 import os
@@ -23,19 +23,19 @@ TORCHVISION = {
     "cifar10": datasets.CIFAR10,
 }
 
-TEST_PER_DIGIT = 70
-"""Of scikit-learn's digits, which come without a test set, so many of each class are the test set."""
+TEST_IMAGES_PER_DIGIT = 70
+"""The test images per class of scikit-learn's digits, which have no test set of their own."""
 
-LEAST_TEST = 6
-"""The fewest test images of a class: fidelity looks at five neighbours of each."""
+MIN_TEST_IMAGES = 6
+"""The fewest test images of a class: fidelity compares each image with five neighbours."""
 
 
 @dataclass(frozen=True)
 class LabelledSet:
-    r"""A whole data set.
+    r"""A data set with training and test images.
 
     Attributes:
-        name: Its name.
+        name: The name of the data set.
         train: The training images, with shape :math:`(N, C, H, W)`, and their labels.
         test: The test images and their labels.
         classes: The names of the labels 0, 1, ...
@@ -50,29 +50,29 @@ class LabelledSet:
 def _read(dataset: Any) -> Labelled:
     labels, read = load_source(dataset)
     images = read(range(len(labels)))
-    # Black and white is 0 and 255.
+    # Black and white become 0 and 255.
     return (images.to(torch.uint8) * 255 if images.dtype == torch.bool else images), torch.from_numpy(labels)
 
 
-def _split(images: Tensor, labels: Tensor, per_class: dict[int, int]) -> tuple[Labelled, Labelled]:
-    test = choose_images(labels.numpy(), per_class, seed=0)
-    rest = np.setdiff1d(np.arange(len(labels)), test)
-    return (index_images(images, rest), labels[rest]), (index_images(images, test), labels[test])
+def _split(images: Tensor, labels: Tensor, test_counts: dict[int, int]) -> tuple[Labelled, Labelled]:
+    test = choose_images(labels.numpy(), test_counts, seed=0)
+    train = np.setdiff1d(np.arange(len(labels)), test)
+    return (index_images(images, train), labels[train]), (index_images(images, test), labels[test])
 
 
 def load_data(
     dataset: str, data_root: str | os.PathLike[str] | None = None, *, size: tuple[int, int] | None = None
 ) -> LabelledSet:
-    r"""Returns a data set by its name, or the images of a folder.
+    r"""Loads a data set by name, or from a folder.
 
     Args:
-        dataset: ``"digits"``, which scikit-learn brings along; ``"mnist"``, ``"fashion_mnist"`` or ``"cifar10"``, as
-            torchvision keeps them under the data root; or the path of a folder with one sub-folder per class, or with
-            such folders ``train`` and ``test`` in it. Without a test folder a quarter of each class, and
-            six images at least, is the test set.
-        data_root: Where torchvision's data sets lie. By default the environment variable ``GAE_DATA_ROOT``, or
+        dataset: ``"digits"`` from scikit-learn; ``"mnist"``, ``"fashion_mnist"`` or ``"cifar10"`` from torchvision's
+            files in the data root; or the path of a folder. The folder has one sub-folder per class, or the folders
+            ``train`` and ``test`` with these sub-folders. Without ``test``, the test set is a quarter of each class,
+            and at least six images.
+        data_root: The folder of torchvision's data sets. By default the environment variable ``GAE_DATA_ROOT``, or
             ``data``.
-        size: The height and width that the images of a folder are brought to; without it they have one.
+        size: The height and width to which the images of a folder are resized. Without it all must have one size.
 
     Raises:
         ValueError: If there is no such data set or folder.
@@ -81,10 +81,10 @@ def load_data(
         from sklearn.datasets import load_digits
 
         digits = load_digits()
-        # Sixteen grey levels become the 256 that other images have.
+        # Scales the grey levels from 0..16 to 0..255.
         images = torch.from_numpy(np.minimum(digits.images * 16, 255).astype(np.uint8)).unsqueeze(1)
         labels = torch.from_numpy(digits.target)
-        train, test = _split(images, labels, dict.fromkeys(range(10), TEST_PER_DIGIT))
+        train, test = _split(images, labels, dict.fromkeys(range(10), TEST_IMAGES_PER_DIGIT))
         return LabelledSet(dataset, train, test, tuple("0123456789"))
     if dataset in TORCHVISION:
         root = Path(data_root or os.environ.get("GAE_DATA_ROOT", "data"))
@@ -93,26 +93,29 @@ def load_data(
         except RuntimeError as error:
             kind = TORCHVISION[dataset].__name__
             raise ValueError(
-                f"'--data-root' is the folder that torchvision keeps {dataset!r} in, and {str(root)!r} does not hold "
-                f"it. Download it in Python: torchvision.datasets.{kind}({str(root)!r}, download=True)."
+                f"'--data-root' is {str(root)!r}, which does not hold torchvision's files of {dataset!r}. Pass another "
+                f"folder, or download them: torchvision.datasets.{kind}({str(root)!r}, download=True)."
             ) from error
         names = class_names(sets[0]) or {}
         return LabelledSet(dataset, _read(sets[0]), _read(sets[1]), tuple(names.values()))
     folder = Path(dataset)
     if not folder.is_dir():
         raise ValueError(
-            f"A data set is 'digits', {', '.join(map(repr, TORCHVISION))} or a folder, and there is no {dataset!r}."
+            f"There is no data set or folder {dataset!r}. "
+            f"Use 'digits', {', '.join(map(repr, TORCHVISION))} or the path of a folder."
         )
     if (folder / "train").is_dir() and (folder / "test").is_dir():
-        parts = [open_folder(folder / part, size=size) for part in ("train", "test")]
-        if parts[0].classes != parts[1].classes:
+        train_folder, test_folder = (open_folder(folder / name, size=size) for name in ("train", "test"))
+        if train_folder.classes != test_folder.classes:
             raise ValueError(
-                f"The folders 'train' and 'test' have the same classes, and they have {parts[0].classes} and "
-                f"{parts[1].classes}. Give images of the missing ones, or take the others out."
+                f"The folder 'train' has the classes {train_folder.classes}, and 'test' has {test_folder.classes}. "
+                f"Both must have the same classes. Add images of the missing classes, or remove the others."
             )
-        return LabelledSet(folder.resolve().name, _read(parts[0]), _read(parts[1]), tuple(parts[0].classes))
-    whole = open_folder(folder, size=size)
-    images, labels = _read(whole)
-    quarter = {label: max(LEAST_TEST, math.ceil(count / 4)) for label, count in enumerate(labels.bincount().tolist())}
-    train, test = _split(images, labels, quarter)
-    return LabelledSet(folder.resolve().name, train, test, tuple(whole.classes))
+        name, classes = folder.resolve().name, tuple(train_folder.classes)
+        return LabelledSet(name, _read(train_folder), _read(test_folder), classes)
+    image_folder = open_folder(folder, size=size)
+    images, labels = _read(image_folder)
+    counts = labels.bincount().tolist()
+    test_counts = {label: max(MIN_TEST_IMAGES, math.ceil(count / 4)) for label, count in enumerate(counts)}
+    train, test = _split(images, labels, test_counts)
+    return LabelledSet(folder.resolve().name, train, test, tuple(image_folder.classes))

@@ -1,4 +1,4 @@
-r"""The demonstration itself: a long-tailed data set, and a classifier with and without synthetic images."""
+r"""Runs the demonstration: trains a classifier on a long-tailed data set, with and without synthetic images."""
 
 __all__ = ["DEFAULT_PROFILE", "MODEL_NAME", "DemoResult", "run_demo"]
 
@@ -25,7 +25,7 @@ from ..evaluation import (
     fidelity,
     memorisation,
 )
-from .data import LEAST_TEST, LabelledSet
+from .data import MIN_TEST_IMAGES, LabelledSet
 
 DEFAULT_PROFILE = {"digits": "lt-20", "mnist": "deepsmote", "fashion_mnist": "deepsmote", "cifar10": "lt-100"}
 
@@ -34,18 +34,19 @@ MODEL_NAME = "GAE"
 
 @dataclass(frozen=True)
 class DemoResult:
-    r"""What the demonstration came to.
+    r"""The results of the demonstration.
 
     Attributes:
-        settings: What it was run with.
-        before: The training images of each class.
-        after: The same with synthetic ones.
+        settings: The settings of the run.
+        before: The number of real training images per class.
+        after: The number of training images per class, synthetic images included.
         gain: The classifier's scores.
         fidelity: The fidelity of the first seed's synthetic images, by the name of the figure.
         memorisation: The memorisation of the first seed's synthetic images.
         fits: The seconds of each seed's fit, and the first seed's report.
-        real: Some real images of each class, for the picture.
-        synthetic: Some synthetic images of each class that has any.
+        real: The first seed's real training images of each class.
+        synthetic: The first seed's synthetic images, by class.
+        classes: The names of the classes.
     """
 
     settings: dict[str, Any]
@@ -60,7 +61,7 @@ class DemoResult:
     classes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns all but the images, as plain values for JSON."""
+        r"""Returns everything except the images, as plain values for JSON."""
         return {
             "settings": self.settings,
             "images before": dict(zip(self.classes, self.before, strict=True)),
@@ -85,46 +86,46 @@ def run_demo(
     n_jobs: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    r"""Makes a data set long-tailed, fits an augmenter to it, and trains a classifier with and without; once per seed.
+    r"""Makes a data set long-tailed, fits an augmenter, and trains a classifier with and without it, once per seed.
 
     Args:
         data: The data set.
-        profile: How many images each class keeps; see :func:`gae_augment.data.long_tail.profile_counts`.
-        seeds: How many seeds. Each chooses its own training images.
-        steps: The optimiser's steps of each classifier, in batches of at most 128.
-        affine: Whether training images, real and synthetic, are turned, shifted and scaled at random.
+        profile: The profile of the images per class; see :func:`gae_augment.data.long_tail.profile_counts`.
+        seeds: The number of seeds. Each chooses different training images.
+        steps: The optimiser steps of each classifier, with at most 128 images per batch.
+        affine: Whether real and synthetic training images are rotated, shifted and scaled at random.
         synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
-        inception: Whether fidelity is measured by Inception's features too.
+        inception: Whether fidelity is also measured with Inception's features.
         device: The device of generators and classifiers.
-        n_jobs: The classes that are fitted at the same time.
-        say: Called with a line of progress now and then.
+        n_jobs: The number of classes to fit in parallel.
+        say: Called with each line of progress.
 
     Raises:
-        ValueError: If the images are not of 8 bits, or there are too few of a class.
-        FileNotFoundError: If Inception's weights are asked for and are not at hand.
+        ValueError: If the images do not have 8 bits, or a class has too few images.
+        FileNotFoundError: If Inception's weights are needed and missing.
     """
     images, labels = data.train
     _check(data)
-    more_extractors: list[FeatureExtractor] = [InceptionFeatures(device=device)] if inception else []
+    inception_extractors: list[FeatureExtractor] = [InceptionFeatures(device=device)] if inception else []
     counts = profile_counts(profile, labels.bincount(minlength=len(data.classes)).tolist())
     training = budget(sum(counts), steps)
 
     augmenters: dict[int, GAEAugmenter] = {}
-    chosen: dict[int, Tensor] = {}
+    train_indices: dict[int, Tensor] = {}
     seconds = []
     for seed in range(seeds):
-        chosen[seed] = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
+        train_indices[seed] = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
         start = time.perf_counter()
         augmenters[seed] = GAEAugmenter(device=device, n_jobs=n_jobs, random_state=seed, progress=False).fit(
-            images[chosen[seed]], labels[chosen[seed]]
+            images[train_indices[seed]], labels[train_indices[seed]]
         )
         seconds.append(time.perf_counter() - start)
         say(f"seed {seed}: generators for {len(augmenters[seed].models_)} classes in {seconds[-1]:.1f} s")
-    # The processes that fitted would wait for more, with their memory, while the classifiers train.
+    # Idle worker processes would keep their memory while the classifiers train.
     get_reusable_executor().shutdown()
 
     gain = classifier_gain(
-        lambda seed: (images[chosen[seed]], labels[chosen[seed]]),
+        lambda seed: (images[train_indices[seed]], labels[train_indices[seed]]),
         {MODEL_NAME: lambda seed: promised_images(augmenters[seed], seed)},
         data.test,
         synthetic_fraction=synthetic_fraction,
@@ -136,17 +137,17 @@ def run_demo(
         progress=lambda arm, seed, scores: say(f"seed {seed}: {arm}: {100 * scores['balanced accuracy']:.2f}"),
     )
 
-    first, test_images, test_labels = augmenters[0], *data.test
-    scarce = [int(label) for label in first.models_]
+    augmenter, (test_images, test_labels) = augmenters[0], data.test
+    scarce = [int(label) for label in augmenter.models_]
     held_out = test_images[torch.isin(test_labels, torch.tensor(scarce))]
-    # As many of each class as the test set has, so that class frequencies do not count as a lack of fidelity.
-    alike = {label: first.sample(label, int((test_labels == label).sum()), seed=0) for label in scarce}
-    made = torch.cat(list(alike.values()))
-    own = chosen[0][torch.isin(labels[chosen[0]], torch.tensor(scarce))]
-    copied = memorisation(images[own], held_out, made)
-    # The training images by their places in the whole data set.
-    worst = tuple((place, int(own[nearest]), distance) for place, nearest, distance in copied.worst)
-    copied = replace(copied, worst=worst)
+    # Class frequencies equal those of the test set, so that they do not affect fidelity.
+    samples = {label: augmenter.sample(label, int((test_labels == label).sum()), seed=0) for label in scarce}
+    synthetic = torch.cat(list(samples.values()))
+    scarce_indices = train_indices[0][torch.isin(labels[train_indices[0]], torch.tensor(scarce))]
+    originality = memorisation(images[scarce_indices], held_out, synthetic)
+    # Indices of training images refer to the whole data set.
+    worst = tuple((sample, int(scarce_indices[nearest]), distance) for sample, nearest, distance in originality.worst)
+    originality = replace(originality, worst=worst)
     say("fidelity and memorisation")
     extractor: FeatureExtractor = ClassifierFeatures.train(
         images, labels, dataset_name=data.name, epochs=epochs_of_a_thousand_steps(len(labels)), device=device
@@ -163,20 +164,20 @@ def run_demo(
             "synthetic fraction": synthetic_fraction,
         },
         before=counts,
-        after=[count + first.sampling_strategy_.get(label, 0) for label, count in enumerate(counts)],
+        after=[count + augmenter.sampling_strategy_.get(label, 0) for label, count in enumerate(counts)],
         gain=gain,
         fidelity={
             name: value
-            for extract in [extractor, *more_extractors]
-            for name, value in fidelity(held_out, made, extractor=extract).items()
+            for features in [extractor, *inception_extractors]
+            for name, value in fidelity(held_out, synthetic, extractor=features).items()
         },
-        memorisation=copied,
+        memorisation=originality,
         fits={
             "seconds": seconds,
-            "classes": {data.classes[int(label)]: asdict(report) for label, report in first.report_.items()},
+            "classes": {data.classes[int(label)]: asdict(report) for label, report in augmenter.report_.items()},
         },
-        real=[images[chosen[0]][labels[chosen[0]] == label] for label in range(len(data.classes))],
-        synthetic=alike,
+        real=[images[train_indices[0]][labels[train_indices[0]] == label] for label in range(len(data.classes))],
+        synthetic=samples,
         classes=data.classes,
     )
 
@@ -184,14 +185,14 @@ def run_demo(
 def _check(data: LabelledSet) -> None:
     if data.train[0].dtype != torch.uint8 or data.test[0].dtype != torch.uint8:
         raise ValueError(
-            f"The demonstration is for images of 8 bits, and those of {data.name!r} are of {data.train[0].dtype}. "
-            f"Convert them; GAEAugmenter itself takes others."
+            f"The images of {data.name!r} have dtypes {data.train[0].dtype} and {data.test[0].dtype}, but the "
+            f"demonstration needs 8 bits. Convert them to uint8, or use GAEAugmenter itself."
         )
-    for name, part, least in (("training", data.train, 2), ("test", data.test, LEAST_TEST)):
-        counts = part[1].bincount(minlength=len(data.classes)).tolist()
+    for name, labels, least in (("training", data.train[1], 2), ("test", data.test[1], MIN_TEST_IMAGES)):
+        counts = labels.bincount(minlength=len(data.classes)).tolist()
         for label, count in enumerate(counts):
             if count < least:
                 raise ValueError(
-                    f"Each class needs at least {least} {name} images, and {data.classes[label]!r} of {data.name!r} "
-                    f"has {count}. Leave the class out, or add images."
+                    f"Class {data.classes[label]!r} of {data.name!r} has {count} {name} images, but needs at least "
+                    f"{least}. Add images, or leave the class out."
                 )

@@ -1,4 +1,4 @@
-r"""What the demonstration came to, as a table and as a picture."""
+r"""Results of the demonstration, as a table and as a picture."""
 
 __all__ = ["picture", "table"]
 
@@ -12,14 +12,14 @@ from .run import DemoResult
 
 
 def table(result: DemoResult) -> str:
-    r"""Returns the result as a table to read."""
+    r"""Returns the results as a table."""
     text = summary(result.classes, result.before, result.after, result.gain, result.fidelity, result.memorisation)
     seconds = result.fits["seconds"]
     return f"{text}\nfit of {len(result.synthetic)} classes: {statistics.fmean(seconds):.1f} s on average"
 
 
 def picture(result: DemoResult, path: str | os.PathLike[str], *, columns: int = 10) -> None:
-    r"""Writes a PNG with a row per class: real images at the left, synthetic ones at the right."""
+    r"""Writes a PNG with one row per class: real images on the left, synthetic images on the right."""
     shape = result.real[0].shape[1:]
     scale = max(1, round(48 / max(shape[-2:])))
     height, width = shape[-2] * scale, shape[-1] * scale
@@ -33,10 +33,10 @@ def picture(result: DemoResult, path: str | os.PathLike[str], *, columns: int = 
         top = head + label * (height + gap)
         draw.text((6, top + height // 2 - 6), name, fill="black")
         for left, images in ((margin, result.real[label]), (margin + block + 12, result.synthetic.get(label))):
-            for place, image in enumerate(() if images is None else images[:columns]):
+            for column, image in enumerate(() if images is None else images[:columns]):
                 levels = image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
                 tile = Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
                 canvas.paste(
-                    tile.resize((width, height), Image.Resampling.NEAREST), (left + place * (width + gap), top)
+                    tile.resize((width, height), Image.Resampling.NEAREST), (left + column * (width + gap), top)
                 )
     canvas.save(path)

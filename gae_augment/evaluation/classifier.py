@@ -1,4 +1,4 @@
-r"""A small convolutional classifier, the yardstick of the evaluation, and its training."""
+r"""The small convolutional classifier of the evaluation, and its training."""
 
 __all__ = ["Classifier", "train_classifier"]
 
@@ -14,35 +14,34 @@ from .._utils.seeding import make_generator
 from .images import checked_images, checked_pair, to_unit
 
 WIDTHS = (16, 32, 64, 128)
-"""The channels of the convolutions; the last are the features."""
+"""The channels of the convolutions; the last number is that of the features."""
 
-AT_ONCE = 1000
-"""The images that pass through the network together where nothing is learned."""
+INFERENCE_BATCH_SIZE = 1000
 
-WARM_UP = 0.2
-"""The part of the steps in which the learning rate rises."""
+WARM_UP_FRACTION = 0.2
+"""The fraction of the steps in which the learning rate rises."""
 
 ROTATION, SHIFT, ZOOM = 12.0, 0.1, 0.1
-"""The bounds of a random affine map: degrees, parts of the image's side, and the change of scale."""
+"""The bounds of a random affine map: in degrees, as a fraction of the image's side, and as a change of scale."""
 
 
 class Classifier(nn.Module):
-    r"""Four convolutions, each with batch normalisation and a ReLU, the mean over the pixels, and a linear layer.
+    r"""Four convolutions with batch normalisation and ReLU, then global average pooling and a linear layer.
 
-    A convolution halves the height and the width as long as one of them is above 2, so that images from 8x8 to 64x64
-    and beyond go in as they are. The strides keep it cheap: an epoch of MNIST takes some seconds on one CPU core.
+    Each convolution halves the height and the width while one of them is above 2, so images from 8x8 to 64x64 and
+    above need no resizing. The strides keep it cheap: an epoch of MNIST takes a few seconds on one CPU core.
 
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: What the weights are drawn from, by He's rule (1502.01852).
+        generator: The generator of the first weights, which follow He's rule (1502.01852).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:
         super().__init__()
         channels, *sides = shape
         layers: list[nn.Module] = []
-        # PyTorch's own initialisation draws from the global generator; on the meta device nothing is drawn.
+        # On the meta device PyTorch's default initialisation draws nothing from the global generator.
         with torch.device("meta"):
             for width in WIDTHS:
                 stride = 2 if max(sides) > 2 else 1
@@ -59,57 +58,57 @@ class Classifier(nn.Module):
             elif isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu", generator=generator)
         nn.init.zeros_(self.head.bias)
-        # Twice as fast as PyTorch's usual order on CPUs.
+        # Twice as fast on CPUs as PyTorch's default memory format.
         self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        r"""Returns the features of images in [0, 1], from shape :math:`(B, C, H, W)` to :math:`(B, 128)`."""
+        r"""Returns the features of images in [0, 1], with shape :math:`(B, 128)`."""
         return self.body(x.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Returns the logits of images in [0, 1], from shape :math:`(B, C, H, W)` to (B, classes)."""
+        r"""Returns the logits of images in [0, 1], with shape (B, classes)."""
         return self.head(self.features(x))
 
     def extract(self, images: Tensor) -> Tensor:
-        r"""Returns the features of any number of images, uint8 or in [0, 1], with shape :math:`(N, 128)`, on the CPU.
+        r"""Returns the features of any number of images, uint8 or in [0, 1], on the CPU, with shape :math:`(N, 128)`.
 
         Raises:
-            ValueError: If the images are not of the shape that the classifier was built for.
+            ValueError: If the shape of the images is not that of the classifier.
         """
-        return self._pass(self.features, images)
+        return self._apply_in_batches(self.features, images)
 
     def predict(self, images: Tensor) -> Tensor:
-        r"""Returns the labels of any number of images, uint8 or in [0, 1], with shape :math:`(N,)`, on the CPU.
+        r"""Returns the labels of any number of images, uint8 or in [0, 1], on the CPU, with shape :math:`(N,)`.
 
         Raises:
-            ValueError: If the images are not of the shape that the classifier was built for.
+            ValueError: If the shape of the images is not that of the classifier.
         """
-        return self._pass(lambda x: self(x).argmax(dim=1), images)
+        return self._apply_in_batches(lambda x: self(x).argmax(dim=1), images)
 
     @torch.no_grad()
-    def _pass(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _apply_in_batches(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         images = checked_images(images, "images", like=torch.empty(0, *self.shape))
         device, training = self.head.weight.device, self.training
-        # Batch normalisation by the running statistics: a prediction does not depend on the images beside it.
+        # With running statistics a prediction does not depend on the other images of the batch.
         self.eval()
-        values = [function(to_unit(batch.to(device))).cpu() for batch in images.split(AT_ONCE)]
+        values = [function(to_unit(batch.to(device))).cpu() for batch in images.split(INFERENCE_BATCH_SIZE)]
         self.train(training)
         return torch.cat(values)
 
 
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Returns each image rotated, shifted and scaled in its own way, with zeros where nothing was.
+    r"""Returns each image after a random affine map of its own, padded with zeros.
 
-    torchvision's transforms draw one map for a whole batch.
+    torchvision's transforms draw only one map per batch.
 
     Args:
         x: The images, with shape :math:`(B, C, H, W)`.
-        generator: A generator of the CPU, so that the maps are the same on every device.
+        generator: A CPU generator, so that the maps are the same on every device.
     """
-    turn, shift_x, shift_y, zoom = 2 * torch.rand(4, len(x), generator=generator) - 1
-    angle, scale = turn * math.radians(ROTATION), 1 + zoom * ZOOM
+    rotation, shift_x, shift_y, zoom = 2 * torch.rand(4, len(x), generator=generator) - 1
+    angle, scale = rotation * math.radians(ROTATION), 1 + zoom * ZOOM
     height, width = x.shape[2:]
-    # The grid's axes go from -1 to 1 whatever the side, so a rotation of pixels shears it unless the image is square.
+    # The grid's axes always span -1 to 1, so a rotation of a non-square image needs the ratio of its sides.
     rows = [
         torch.stack([angle.cos(), -angle.sin() * height / width, 2 * SHIFT * shift_x], dim=1),
         torch.stack([angle.sin() * width / height, angle.cos(), 2 * SHIFT * shift_y], dim=1),
@@ -120,11 +119,11 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def one_cycle(step: int, steps: int) -> float:
-    r"""Returns the learning rate of a step as a part of its peak: a linear rise, then half a cosine down to 0."""
-    rise = max(1, round(WARM_UP * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise + 1) / (steps - rise + 1)))
+    r"""Returns the learning rate of a step relative to the peak: a linear rise, then half a cosine down to 0."""
+    warm_up = max(1, round(WARM_UP_FRACTION * steps))
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up + 1) / (steps - warm_up + 1)))
 
 
 def train_classifier(
@@ -142,35 +141,34 @@ def train_classifier(
 ) -> Classifier:
     r"""Returns a classifier trained with AdamW on the cross-entropy, in evaluation mode.
 
-    Everything random depends on the seed: the first weights on nothing else, so that they are the same whatever the
-    images and the sampler.
+    The seed fixes everything random. The first weights depend on the seed alone, not on the images or the sampler.
 
     Args:
         images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
-        labels: Their labels, in 0 to ``classes`` - 1, with shape :math:`(N,)`.
+        labels: The labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
         classes: The number of classes, at least 2.
-        sampler: The indices of an epoch, such as :class:`gae_augment.MixedSampler`; one that has ``set_epoch`` is told
-            the epoch. By default every image once, in a random order.
+        sampler: The indices of an epoch, such as :class:`gae_augment.MixedSampler`. Its ``set_epoch``, if any, is
+            called first. By default every image once, in random order.
         epochs: The passes over the sampler.
-        batch_size: The most images in a batch; those of an epoch differ in size by at most 1.
+        batch_size: The most images in a batch. The batches of an epoch differ in size by at most 1.
         learning_rate: The peak learning rate.
-        affine: Whether each image is turned by up to 12 degrees, shifted by up to a tenth of its side and scaled by up
-            to a tenth, in its own way each time.
+        affine: Whether each image is rotated by up to 12 degrees, shifted by up to 10 % of its side and scaled by up
+            to 10 %, at random.
         seed: The seed.
-        device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+        device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
 
     Raises:
-        ValueError: If the images, the labels or a number are not as above, or the sampler draws no index.
-        FloatingPointError: If training diverged.
+        ValueError: If the images, the labels or a number are invalid, or the sampler draws no index.
+        FloatingPointError: If training diverges.
     """
     if classes < 2:
-        raise ValueError(f"'classes' is at least 2, and it is {classes}. One class leaves nothing to tell apart.")
+        raise ValueError(f"'classes' is {classes}, but must be at least 2. Add images of another class.")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if value < 1:
-            raise ValueError(f"'{name}' is at least 1, and it is {value}.")
+            raise ValueError(f"'{name}' is {value}, but must be at least 1.")
     if not 0 < learning_rate < math.inf:
         raise ValueError(
-            f"'learning_rate' is a number above 0, and it is {learning_rate}. 5e-3 is a good first choice."
+            f"'learning_rate' is {learning_rate}, but must be finite and above 0. 5e-3 is a good first choice."
         )
     images, labels = checked_pair((images, labels), "training", classes)
     torch_device = resolve_device(device)
@@ -189,12 +187,12 @@ def train_classifier(
                 sampler.set_epoch(epoch)
             order = torch.as_tensor(list(sampler), dtype=torch.long)
         if not len(order):
-            raise ValueError("'sampler' draws at least one index in an epoch, and it drew none. Pass a longer one.")
+            raise ValueError(f"'sampler' drew no index in epoch {epoch + 1}. Pass a sampler that draws at least one.")
         batches = order.to(torch_device).tensor_split(math.ceil(len(order) / batch_size))
-        for chosen in batches:
-            x = to_unit(images[chosen])
+        for indices in batches:
+            x = to_unit(images[indices])
             x = random_affine(x, generator) if affine else x
-            loss = functional.cross_entropy(network(x), labels[chosen])
+            loss = functional.cross_entropy(network(x), labels[indices])
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * one_cycle(step, epochs * len(batches))
             optimiser.zero_grad(set_to_none=True)
@@ -203,7 +201,7 @@ def train_classifier(
             step += 1
         if not loss.isfinite():
             raise FloatingPointError(
-                f"The cross-entropy is {loss.item()} after epoch {epoch + 1}: training diverged. "
+                f"Training diverged: the cross-entropy is {loss.item()} after epoch {epoch + 1}. "
                 f"Lower 'learning_rate', which is {learning_rate}."
             )
     return network.eval()

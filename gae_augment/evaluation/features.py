@@ -1,4 +1,4 @@
-r"""What turns images into feature vectors; its name is part of the name of every figure that comes of them."""
+r"""Feature extractors. Every figure carries the name of its extractor."""
 
 __all__ = [
     "ClassifierFeatures",
@@ -22,12 +22,12 @@ from .classifier import Classifier, train_classifier
 from .images import checked_images, checked_labels, to_unit
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-"""The file in which torch-fidelity keeps the weights of the original FID's network (1706.08500)."""
+"""torch-fidelity's file with the weights of the original FID's network (1706.08500)."""
 
 INCEPTION_LAYER = "2048"
 
-INCEPTION_AT_ONCE = 32
-"""The images that pass through Inception together: it sees each at 299x299 pixels."""
+INCEPTION_BATCH_SIZE = 32
+"""Small, because Inception enlarges each image to 299x299 pixels."""
 
 
 class FeatureExtractor(Protocol):
@@ -35,30 +35,30 @@ class FeatureExtractor(Protocol):
 
     @property
     def name(self) -> str:
-        r"""The name that every figure from these features carries."""
+        r"""The name in every figure from these features."""
 
     def __call__(self, images: Tensor) -> Tensor:
         r"""Returns the features."""
 
 
 def check_extractor(extractor: FeatureExtractor) -> None:
-    r"""Raises a TypeError unless an extractor can be called, and has a name."""
+    r"""Raises a TypeError unless an extractor is callable and has a name."""
     if not callable(extractor) or not isinstance(getattr(extractor, "name", None), str):
         raise TypeError(
-            f"A feature extractor is called with images, and has a 'name' that its figures carry, and it is a "
-            f"{type(extractor).__name__} without one. Write a class with both, or take ClassifierFeatures."
+            f"The feature extractor is a {type(extractor).__name__}, but must be a callable with a 'name' of type str. "
+            f"Write a class with '__call__' and 'name', or use ClassifierFeatures."
         )
 
 
 class ClassifierFeatures:
-    r"""The 128 features that a classifier of the same kind of images tells the classes apart by.
+    r"""The 128 features in the last hidden layer of a trained classifier.
 
-    Figures compare only with figures of the very same classifier, so train it on the full real training set with a
-    fixed seed, and name it after that data set.
+    Compare only figures from the same classifier. Train it on the full real training set with a fixed seed, and name it
+    after that data set.
 
     Args:
         classifier: The trained classifier.
-        dataset_name: What it was trained on, such as ``"mnist"``.
+        dataset_name: The name of its training set, such as ``"mnist"``.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -82,18 +82,18 @@ class ClassifierFeatures:
         seed: int = 0,
         device: torch.device | str = "auto",
     ) -> Self:
-        r"""Returns the features of a classifier that is trained here, on the full real training set.
+        r"""Trains a classifier on the full real training set, and returns its features.
 
         Args:
             images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
-            labels: Their labels, from 0, with shape :math:`(N,)`.
+            labels: The labels, from 0, with shape :math:`(N,)`.
             dataset_name: The name of the data set.
             epochs: The passes over the images.
-            seed: What the training depends on.
-            device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+            seed: The seed of the training.
+            device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
 
         Raises:
-            ValueError: If images or labels are not as above, or there are fewer than two classes.
+            ValueError: If images or labels are invalid, or there are fewer than two classes.
         """
         classes = int(checked_labels(labels, "labels", images=len(images)).max()) + 1
         classifier = train_classifier(images, labels, classes=classes, epochs=epochs, seed=seed, device=device)
@@ -103,35 +103,32 @@ class ClassifierFeatures:
         r"""Returns the features of images, with shape :math:`(N, 128)`.
 
         Raises:
-            ValueError: If the images are not of the shape that the classifier was trained on.
+            ValueError: If the shape of the images is not that of the training images.
         """
         return self.classifier.extract(images)
 
 
 def epochs_of_a_thousand_steps(images: int) -> int:
-    r"""Returns the epochs that give the classifier of the features about a thousand steps, of so many images."""
+    r"""Returns the epochs, 3 to 60, in which the features' classifier takes about 1000 steps on this many images."""
     return max(3, min(60, 128 * 1000 // images))
 
 
 def inception_weights() -> Path | None:
-    r"""Returns where torch-fidelity's Inception weights lie on this machine, or ``None`` if they are not at hand.
-
-    That is the folder into which :mod:`torch.hub` downloads.
-    """
+    r"""Returns the path of torch-fidelity's Inception weights in the cache of :mod:`torch.hub`, or ``None``."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     return path if path.is_file() else None
 
 
 class InceptionFeatures:
-    r"""The 2048 features of torch-fidelity's Inception-v3, which figures in papers are made with.
+    r"""The 2048 features of torch-fidelity's Inception-v3, the standard of published figures.
 
     Args:
-        weights_path: The file of the network's weights. By default the one in the cache of :mod:`torch.hub`. Nothing
-            is downloaded.
-        device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+        weights_path: The file with the weights. By default the one in the cache of :mod:`torch.hub`. Nothing is
+            downloaded.
+        device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
 
     Raises:
-        FileNotFoundError: If the weights are not at hand.
+        FileNotFoundError: If there is no such file.
         ValueError: If the file does not hold the weights of this network.
     """
 
@@ -143,15 +140,15 @@ class InceptionFeatures:
         path = inception_weights() if weights_path is None else Path(weights_path)
         if path is None or not path.is_file():
             raise FileNotFoundError(
-                f"InceptionFeatures needs the file {INCEPTION_FILE}, and it is not at "
-                f"{path or Path(torch.hub.get_dir()) / 'checkpoints'}. Download it from torch-fidelity's release "
-                f"v0.2.0 and pass its path as 'weights_path', or use ClassifierFeatures."
+                f"InceptionFeatures found no weights at {path or Path(torch.hub.get_dir()) / 'checkpoints'}. "
+                f"Download {INCEPTION_FILE} from torch-fidelity's release v0.2.0 and pass its path as "
+                f"'weights_path', or use ClassifierFeatures."
             )
         from torch_fidelity import FeatureExtractorInceptionV3
 
         self.device = resolve_device(device)
-        # torch-fidelity draws first weights from the global generator, and unpickles whatever the file holds: here
-        # the draw is undone, and a file that holds more than tensors is refused before.
+        # torch-fidelity draws first weights from the global generator, whose state is restored here. It also unpickles
+        # any object, so a file that holds more than tensors must fail first.
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             with torch.random.fork_rng(devices=[]):
@@ -160,7 +157,7 @@ class InceptionFeatures:
                 ).to(self.device)
         except (RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise ValueError(
-                f"'weights_path' is a file of torch-fidelity's Inception weights, and {path} is not. "
+                f"'weights_path' is {path}, which does not hold torch-fidelity's Inception weights. "
                 f"Download {INCEPTION_FILE} from torch-fidelity's release v0.2.0."
             ) from error
 
@@ -174,10 +171,11 @@ class InceptionFeatures:
         images = checked_images(images, "images")
         if images.shape[1] not in (1, 3):
             raise ValueError(
-                f"Inception sees images of 1 or 3 channels, and these have {images.shape[1]}. Use ClassifierFeatures."
+                f"The images have {images.shape[1]} channels, but Inception needs 1 or 3 channels. "
+                f"Use ClassifierFeatures."
             )
         features = []
-        for batch in images.split(INCEPTION_AT_ONCE):
+        for batch in images.split(INCEPTION_BATCH_SIZE):
             levels = (to_unit(batch) * 255).round().to(torch.uint8)
             features.append(self.network(levels.to(self.device).expand(-1, 3, -1, -1))[0].cpu())
         return torch.cat(features)

@@ -1,4 +1,4 @@
-r"""How faithful synthetic images are: FID, KID, precision, recall, density and coverage of their features."""
+r"""Fidelity of synthetic images: FID, KID, precision, recall, density and coverage of their features."""
 
 __all__ = ["NEIGHBOURS", "as_many_of_each", "fidelity"]
 
@@ -14,17 +14,17 @@ from .features import FeatureExtractor, check_extractor
 from .images import checked_images
 
 IDENTITY = "gae-augment-features"
-"""The name under which torch-fidelity knows the extractor that gives features back as they are."""
+"""The name of the identity among torch-fidelity's feature extractors."""
 
 NEIGHBOURS = 5
-"""The usual number of neighbours that the ball of an image reaches to; there are more images than that."""
+"""The usual number of neighbours within an image's ball. A figure needs more images than this."""
 
-AT_ONCE = 1000
-"""The rows of a matrix of distances that are held at once."""
+CHUNK_SIZE = 1000
+"""The most rows of a distance matrix in memory at a time."""
 
 
-class _Rows(Dataset[Tensor]):
-    r"""Feature vectors as a data set, which is what torch-fidelity takes."""
+class _FeatureDataset(Dataset[Tensor]):
+    r"""Feature vectors as a data set, the input of torch-fidelity."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -38,7 +38,7 @@ class _Rows(Dataset[Tensor]):
 
 @cache
 def _register_identity() -> None:
-    r"""Registers the identity as a feature extractor, once, since torch-fidelity refuses a second time."""
+    r"""Registers the identity as a feature extractor, once: torch-fidelity rejects a second registration."""
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
     class Identity(FeatureExtractorBase):
@@ -70,89 +70,92 @@ def _register_identity() -> None:
 def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tuple[float, float]:
     r"""Returns density and coverage, as in Naeem et al. (2002.09797), equations 4 and 5.
 
-    The ball of a real image reaches to its :math:`k`-th nearest other real image. Density is the mean number of balls
-    around a synthetic image, over :math:`k`; it is 1 in expectation for two samples of one distribution, and can be
-    more. Coverage is the part of the balls that hold a synthetic image.
+    The radius of a real image's ball is the distance to its :math:`k`-th nearest other real image. Density is the mean
+    number of balls that contain a synthetic image, divided by :math:`k`. Its expectation for two samples of one
+    distribution is 1, and it can be larger. Coverage is the fraction of the balls that contain a synthetic image.
 
     Args:
         real: The features of real images, with shape :math:`(N, D)`, :math:`N > k`.
         synthetic: The features of synthetic images, with shape :math:`(M, D)`.
         neighbours: The number :math:`k`.
     """
-    inside, covered = 0, 0
-    for rows in real.split(AT_ONCE):
-        # The nearest real image is the image itself, at a distance of 0.
-        radius = torch.cdist(rows, real).kthvalue(neighbours + 1, dim=1, keepdim=True).values
-        held = torch.cdist(rows, synthetic) < radius
-        inside += int(held.sum())
-        covered += int(held.any(dim=1).sum())
-    return inside / (neighbours * len(synthetic)), covered / len(real)
+    memberships, covered_balls = 0, 0
+    for chunk in real.split(CHUNK_SIZE):
+        # The nearest real image of each image is itself, at distance 0.
+        radius = torch.cdist(chunk, real).kthvalue(neighbours + 1, dim=1, keepdim=True).values
+        is_inside = torch.cdist(chunk, synthetic) < radius
+        memberships += int(is_inside.sum())
+        covered_balls += int(is_inside.any(dim=1).sum())
+    return memberships / (neighbours * len(synthetic)), covered_balls / len(real)
 
 
 def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
     features = extractor(images)
     if not isinstance(features, Tensor):
         raise TypeError(
-            f"A feature extractor returns a tensor, and {extractor.name!r} returned a {type(features).__name__}. "
-            f"Make it one: torch.as_tensor(features)."
+            f"The feature extractor {extractor.name!r} returned a {type(features).__name__}, but must return a tensor. "
+            f"Use torch.as_tensor(features)."
         )
     if features.ndim != 2 or len(features) != len(images) or not features.isfinite().all():
         raise ValueError(
-            f"A feature extractor returns finite features of shape (N, D), and {extractor.name!r} returned the shape "
-            f"{tuple(features.shape)} for {len(images)} images, or a value that is not finite. Correct the extractor."
+            f"The feature extractor {extractor.name!r} returned the shape {tuple(features.shape)} for {len(images)} "
+            f"images, or NaN or infinite values. Return finite features with shape (N, D), one row per image."
         )
-    # In double precision FID(A, A) is 0 to eight digits; in single, with the distances' cancellation, it is not.
+    # In double precision FID(A, A) is 0 to eight digits; in single precision, cancellation makes it larger.
     return features.detach().cpu().double()
 
 
 def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
-    r"""Returns real and synthetic images of the same classes, as many of each, so that frequencies do not differ.
+    r"""Returns real and synthetic images with equal numbers per class, so that class frequencies do not differ.
 
     Args:
-        real: Images of some classes, at least one, each with shape :math:`(N, *)`.
-        synthetic: Images of these classes.
+        real: Real images by class, at least one class, each with shape :math:`(N, *)`.
+        synthetic: Synthetic images of the same classes.
     """
-    pairs = [(own[: len(synthetic[label])], synthetic[label][: len(own)]) for label, own in real.items()]
-    return torch.cat([own for own, _ in pairs]), torch.cat([made for _, made in pairs])
+    counts = {label: min(len(images), len(synthetic[label])) for label, images in real.items()}
+    return (
+        torch.cat([images[: counts[label]] for label, images in real.items()]),
+        torch.cat([synthetic[label][:count] for label, count in counts.items()]),
+    )
 
 
 def fidelity(
     real: Tensor, synthetic: Tensor, *, extractor: FeatureExtractor, seed: int = 0, neighbours: int = NEIGHBOURS
 ) -> dict[str, float]:
-    r"""Returns how close the distribution of synthetic images is to that of real ones.
+    r"""Returns distances between the distributions of real and synthetic images.
 
     ========================= ====================================================================== ===============
     key                       meaning                                                                source
     ========================= ====================================================================== ===============
-    FID                       Fréchet distance of two Gaussians fitted to the features, 0 at best    1706.08500
-    KID                       squared maximum mean discrepancy of a cubic kernel, about 0 at best    1801.01401
-    KID standard deviation    that of 100 random subsets of min(1000, N, M) images; where these are
-                              all images of both sides there is only one subset, and it is 0
-    precision                 the part of synthetic images within a real image's ball, 1 at best     1904.06991
-    recall                    the part of real images within a synthetic image's ball, 1 at best     1904.06991
-    density                   the number of real images' balls around a synthetic image, over k      2002.09797
-    coverage                  the part of real images' balls that hold a synthetic one, 1 at best    2002.09797
+    FID                       Fréchet distance of two Gaussians fitted to the features, best 0       1706.08500
+    KID                       squared maximum mean discrepancy of a cubic kernel, best about 0       1801.01401
+    KID standard deviation    over 100 random subsets of min(1000, N, M) images; 0 if N = M and
+                              N is at most 1000, because there is only one subset
+    precision                 fraction of synthetic images in a real image's ball, best 1            1904.06991
+    recall                    fraction of real images in a synthetic image's ball, best 1            1904.06991
+    density                   mean number of real images' balls around a synthetic image, over k     2002.09797
+    coverage                  fraction of real images' balls that contain a synthetic one, best 1    2002.09797
     ========================= ====================================================================== ===============
 
-    The ball of an image reaches to its :math:`k`-th nearest neighbour of its own side. Each key ends with the name of
-    the extractor, as in ``"FID (classifier features, mnist)"``: figures of different extractors do not compare. FID and
-    recall also depend on the number of images, so compare figures of equal numbers. The first four figures are
-    torch-fidelity's, from features in double precision.
+    The radius of a real image's ball is the distance to its :math:`k`-th nearest other real image, and likewise for
+    synthetic images. Each key ends with the name of the extractor, as in ``"FID (classifier features, mnist)"``.
+    Compare only figures from the same extractor. FID and recall also depend on the number of images, so keep that
+    number equal. torch-fidelity computes the figures up to recall, from features in double precision.
 
     Args:
-        real: Real images that no generator was trained on, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
-        synthetic: Synthetic images of the same shape, :math:`(M, C, H, W)`; their type may differ.
-        extractor: What turns images into features.
-        seed: What KID's subsets are drawn with.
-        neighbours: The number :math:`k`. There are more images on each side.
+        real: Real images outside the generator's training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
+        synthetic: Synthetic images, with shape :math:`(M, C, H, W)`. Their type may differ.
+        extractor: The feature extractor.
+        seed: The seed of KID's subsets.
+        neighbours: The number :math:`k`, less than the numbers of images.
 
     Raises:
-        TypeError: If the extractor has no name, or does not return a tensor.
-        ValueError: If images are not as above, or there are no more than ``neighbours`` or fewer than two.
+        TypeError: If the extractor has no name or does not return a tensor.
+        ValueError: If images are invalid, or there are fewer than ``neighbours`` + 1 of a kind.
     """
     check_extractor(extractor)
     if neighbours < 1:
-        raise ValueError(f"'neighbours' is at least 1, and it is {neighbours}. 5 is the usual choice.")
+        raise ValueError(f"'neighbours' is {neighbours}, but must be at least 1. 5 is the usual choice.")
     real = checked_images(real, "real", at_least=neighbours + 1)
     synthetic = checked_images(synthetic, "synthetic", like=real, at_least=neighbours + 1)
     real_features, synthetic_features = _features(extractor, real), _features(extractor, synthetic)
@@ -160,31 +163,31 @@ def fidelity(
     from torch_fidelity import calculate_metrics
 
     _register_identity()
-    subset = min(1000, len(real), len(synthetic))
-    # Its data loader takes a seed from the global generator.
+    subset_size = min(1000, len(real), len(synthetic))
+    # torch-fidelity's data loader draws a seed from the global generator.
     with torch.random.fork_rng(devices=[]):
         figures = calculate_metrics(
-            input1=_Rows(synthetic_features),
-            input2=_Rows(real_features),
+            input1=_FeatureDataset(synthetic_features),
+            input2=_FeatureDataset(real_features),
             feature_extractor=IDENTITY,
             fid=True,
             kid=True,
             prc=True,
-            kid_subsets=1 if subset == len(real) == len(synthetic) else 100,
-            kid_subset_size=subset,
+            kid_subsets=1 if subset_size == len(real) == len(synthetic) else 100,
+            kid_subset_size=subset_size,
             prc_neighborhood=neighbours,
-            prc_batch_size=AT_ONCE,
+            prc_batch_size=CHUNK_SIZE,
             rng_seed=seed,
-            batch_size=AT_ONCE,
-            # With this it starts no worker processes, which it otherwise does for every data set.
+            batch_size=CHUNK_SIZE,
+            # Otherwise it starts worker processes for every data set.
             save_cpu_ram=True,
             cuda=False,
             cache=False,
             verbose=False,
         )
     density, coverage = density_and_coverage(real_features, synthetic_features, neighbours)
-    named = {
-        # The eigenvalues' rounding errors can make a distance of 0 slightly negative.
+    values = {
+        # Rounding of the eigenvalues can make a distance of 0 slightly negative.
         "FID": max(0.0, figures["frechet_inception_distance"]),
         "KID": figures["kernel_inception_distance_mean"],
         "KID standard deviation": figures["kernel_inception_distance_std"],
@@ -193,4 +196,4 @@ def fidelity(
         "density": density,
         "coverage": coverage,
     }
-    return {f"{figure} ({extractor.name})": float(value) for figure, value in named.items()}
+    return {f"{figure} ({extractor.name})": float(value) for figure, value in values.items()}

@@ -1,4 +1,4 @@
-r"""How many synthetic images a classifier is to see: decided on real images that are held out, and none if in doubt."""
+r"""The choice of the synthetic fraction, on held-out real images; 0 if the gain is not significant."""
 
 __all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
@@ -12,57 +12,58 @@ from torch import Tensor
 
 from .._utils.seeding import derive_seed
 from ..data import choose_images
-from .gain import Difference, train_mixed
+from .gain import PairedDifference, train_mixed
 from .images import Labelled, checked_pair
 
 HELD_OUT = 0.2
-"""The part of each class that a choice is made on."""
+"""The held-out fraction of each class."""
 
-CERTAINTY = 0.95
-"""How sure a gain above 0 has to be, one-sided, before synthetic images are used.
+CONFIDENCE = 0.95
+"""The one-sided confidence that a gain is above 0, required before synthetic images are used.
 
-The better of two fractions is looked at, so that images of no use pass one time in twelve.
+Only the better of two fractions is tested, so useless images still pass one time in twelve.
 """
 
 Predict = Callable[[Tensor], Tensor]
-"""From images to labels."""
+"""Maps images to labels."""
 
 Train = Callable[[Labelled, Labelled, float, int], Predict]
-"""From real and synthetic images, the synthetic fraction and a seed, a trained classifier."""
+"""Trains a classifier on real images, synthetic images, a synthetic fraction and a seed."""
 
 
 @dataclass(frozen=True)
 class FractionChoice:
-    r"""The synthetic fraction that was chosen, and why.
+    r"""The chosen synthetic fraction and its reason.
 
     Attributes:
-        fraction: The fraction; 0 if no other was surely better.
+        fraction: The chosen fraction; 0 if no other was significantly better.
         without: The balanced accuracy of each split without synthetic images, in [0, 1].
-        scores: That of each split with each fraction that was tried.
+        scores: The balanced accuracy of each split with each tested fraction.
     """
 
     fraction: float
     without: tuple[float, ...]
     scores: dict[float, tuple[float, ...]]
 
-    def difference(self, fraction: float) -> Difference:
-        r"""Returns by how much a fraction is above none, split by split, with its 95 % interval."""
-        return Difference.of([a - b for a, b in zip(self.scores[fraction], self.without, strict=True)])
+    def difference(self, fraction: float) -> PairedDifference:
+        r"""Returns the gain of a fraction over no synthetic images, paired by split, with its 95 % interval."""
+        pairs = zip(self.scores[fraction], self.without, strict=True)
+        return PairedDifference.of([score - base for score, base in pairs])
 
     @property
     def best(self) -> float:
-        r"""The fraction with the highest mean gain, be it used or not."""
+        r"""The fraction with the highest mean gain, even if it was not chosen."""
         return max(self.scores, key=lambda fraction: self.difference(fraction).mean)
 
     @property
     def reason(self) -> str:
         r"""The choice as a sentence, in points of balanced accuracy."""
-        found = self.difference(self.best)
-        points = f"{100 * found.mean:+.2f} points (95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f})"  # type: ignore[operator]
-        measured = f"on held-out real images of {len(self.without)} splits the balanced accuracy changed by {points}"
+        gain = self.difference(self.best)
+        points = f"{100 * gain.mean:+.2f} points (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"  # type: ignore[operator]
+        change = f"on held-out real images of {len(self.without)} splits the balanced accuracy changed by {points}"
         if self.fraction:
-            return f"A synthetic fraction of {self.fraction:g} is used: {measured}."
-        return f"No synthetic images are used: with the best fraction, {self.best:g}, {measured}, which may be chance."
+            return f"A synthetic fraction of {self.fraction:g} is used: {change}."
+        return f"No synthetic images are used: with the best fraction, {self.best:g}, {change}, which may be chance."
 
     def as_dict(self) -> dict[str, Any]:
         r"""Returns everything as plain values for JSON."""
@@ -70,23 +71,23 @@ class FractionChoice:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        r"""Returns the choice that :meth:`as_dict` gave, also after JSON has made text of the fractions."""
-        scores = {float(fraction): tuple(own) for fraction, own in values["scores"].items()}
+        r"""Returns the choice from the values of :meth:`as_dict`, also after a round trip through JSON."""
+        scores = {float(fraction): tuple(split_scores) for fraction, split_scores in values["scores"].items()}
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
 
-def hold_out(train: Labelled, part: float, seed: int) -> tuple[Labelled, Labelled]:
-    r"""Returns labelled images without a part of each class, and that part.
+def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+    r"""Splits labelled images into training images and a held-out fraction of each class.
 
-    One image at least is held out of each class of three and more, and none of a smaller one, which a generator needs
-    whole. Which ones depends on the seed and the labels alone.
+    At least one image is held out of each class with three or more images. A smaller class stays whole, because a
+    generator needs two images. The split depends on the seed and the labels alone.
     """
     images, labels = train
     counts = dict(enumerate(labels.bincount().tolist()))
-    parts = {label: max(1, round(part * count)) if count > 2 else 0 for label, count in counts.items()}
-    held_out = torch.from_numpy(choose_images(labels.numpy(), parts, seed))
-    kept = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held_out, False)
-    return (images[kept], labels[kept]), (images[held_out], labels[held_out])
+    held_out_counts = {label: max(1, round(fraction * count)) if count > 2 else 0 for label, count in counts.items()}
+    held_out = torch.from_numpy(choose_images(labels.numpy(), held_out_counts, seed))
+    in_training = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held_out, False)
+    return (images[in_training], labels[in_training]), (images[held_out], labels[held_out])
 
 
 def choose_synthetic_fraction(
@@ -100,82 +101,82 @@ def choose_synthetic_fraction(
     progress: Callable[[int, float, float], None] = lambda split, fraction, score: None,
     **training: Any,
 ) -> FractionChoice:
-    r"""Returns the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` that helps a classifier most, or 0.
+    r"""Chooses the best ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier, or 0.
 
-    Every split holds a fifth of each class out, makes synthetic images from the rest alone, trains one classifier for
-    each fraction and one without synthetic images, and scores them on what was held out. A fraction is taken only if
-    the mean gain of the splits is above 0 with a one-sided certainty of 95 %, by Student's t: where synthetic images
-    do not help, none are used. Test images are not needed, and not to be passed.
+    Each split holds out a fifth of each class and makes synthetic images from the rest alone. It trains one classifier
+    per fraction and one without synthetic images, and scores them on the held-out images. A fraction is chosen only if
+    its mean gain over the splits is above 0 with 95 % confidence, by a one-sided t-test. Otherwise the choice is 0.
+    Do not pass test images.
 
     Args:
         train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels.
-        synthesise: What makes synthetic images and their labels from such a pair and a seed. It must learn from that
-            pair alone.
-        fractions: The fractions that are tried, each above 0 and at most 1.
-        splits: How many splits, 2 at least.
-        seed: What everything random depends on.
-        train_on: What trains your own classifier: from real and synthetic images, the fraction and a seed to a function
-            from images to labels. By default a small one with class-balanced batches.
+        synthesise: A function from real images with labels and a seed to synthetic images with labels. It must learn
+            from those real images alone.
+        fractions: The fractions to test, each above 0 and at most 1.
+        splits: The number of splits, at least 2.
+        seed: The seed of everything random.
+        train_on: A function that trains your classifier on real images, synthetic images, a fraction and a seed. It
+            returns a function from images to labels. By default a small classifier with class-balanced batches.
         progress: Called after each training with the number of the split, the fraction and the score.
-        **training: For the default classifier, arguments of :func:`gae_augment.evaluation.train_classifier`, such as
+        **training: Arguments of :func:`gae_augment.evaluation.train_classifier` for the default classifier, such as
             ``epochs``.
 
     Raises:
-        ValueError: If images, labels or a number are not as above, or no class has three images.
+        ValueError: If images, labels or a number are invalid, or no class has three images.
 
     Example:
         >>> from sklearn.datasets import load_digits
         >>> images, labels = (torch.from_numpy(array) for array in load_digits(n_class=2, return_X_y=True))
         >>> train = images[:80].view(-1, 1, 8, 8).float() / 16, labels[:80]
         >>> choice = choose_synthetic_fraction(train, lambda real, seed: real, splits=2, epochs=1)
-        >>> choice.fraction  # the real images once more, which are of no use
+        >>> choice.fraction  # copies of the real images do not help
         0.0
     """
     images, labels = checked_pair(train, "train")
     fractions = tuple(float(fraction) for fraction in fractions)
     if not fractions or len(set(fractions)) < len(fractions) or not all(0 < fraction <= 1 for fraction in fractions):
         raise ValueError(
-            f"'fractions' holds numbers above 0 and at most 1, none twice, and it is {fractions}. Use (0.25, 0.5)."
+            f"'fractions' is {fractions}, but must hold different numbers above 0 and at most 1. Use (0.25, 0.5)."
         )
     if splits < 2:
-        raise ValueError(f"'splits' is at least 2, for one split does not show the noise, and it is {splits}.")
+        raise ValueError(f"'splits' is {splits}, but must be at least 2. One split does not show the noise.")
     if labels.bincount().max() < 3:
         raise ValueError(
-            "A choice needs a class of at least three images, to hold one of them out, and every class has fewer. Set "
-            "the fraction yourself: 0.5 is a good first choice."
+            "Every class has fewer than three images, so none can be held out. "
+            "Set the fraction yourself: 0.5 is a good first choice."
         )
     if train_on is not None and training:
-        raise ValueError(f"{sorted(training)} are arguments of the default classifier, and 'train_on' is another.")
+        raise ValueError(f"{sorted(training)} apply only to the default classifier. Leave them or 'train_on' out.")
     classes = int(labels.max()) + 1
 
-    def by_default(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
+    def train_default(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
         options = {"epochs": 10, **training}
         return train_mixed(real, synthetic, fraction, classes=classes, seed=seed, **options).predict
 
     scores: dict[float, list[float]] = {fraction: [] for fraction in (0.0, *fractions)}
     for split in range(splits):
-        # Of 32 bits, as numpy and scikit-learn take seeds.
-        own = derive_seed(seed, "split", split) % 2**32
-        real, held_out = hold_out((images, labels), HELD_OUT, own)
-        synthetic = checked_pair(synthesise(real, own), "synthetic", classes, like=images, at_least=0)
+        # NumPy and scikit-learn take seeds of 32 bits.
+        split_seed = derive_seed(seed, "split", split) % 2**32
+        real, held_out = hold_out((images, labels), HELD_OUT, split_seed)
+        synthetic = checked_pair(synthesise(real, split_seed), "synthetic", classes, like=images, at_least=0)
         for fraction in scores:
-            predict = (train_on or by_default)(real, synthetic, fraction, own)
+            predict = (train_on or train_default)(real, synthetic, fraction, split_seed)
             scores[fraction].append(_balanced_accuracy(held_out[1], predict(held_out[0])))
             progress(split, fraction, scores[fraction][-1])
     without = tuple(scores.pop(0.0))
-    choice = FractionChoice(0.0, without, {fraction: tuple(own) for fraction, own in scores.items()})
+    choice = FractionChoice(0.0, without, {fraction: tuple(values) for fraction, values in scores.items()})
     gains = np.subtract(choice.scores[choice.best], without)
-    return FractionChoice(choice.best, without, choice.scores) if _surely_above_zero(gains) else choice
+    return FractionChoice(choice.best, without, choice.scores) if _significantly_above_zero(gains) else choice
 
 
-def _surely_above_zero(gains: np.ndarray) -> bool:
+def _significantly_above_zero(gains: np.ndarray) -> bool:
     from scipy.stats import t
 
-    error = gains.std(ddof=1) / len(gains) ** 0.5
-    return bool(gains.mean() > t.ppf(CERTAINTY, len(gains) - 1) * error)
+    standard_error = gains.std(ddof=1) / len(gains) ** 0.5
+    return bool(gains.mean() > t.ppf(CONFIDENCE, len(gains) - 1) * standard_error)
 
 
 def _balanced_accuracy(labels: Tensor, predictions: Tensor) -> float:
-    r"""Returns the mean recall of the classes that have images."""
-    right = (predictions.cpu() == labels).double()
-    return torch.stack([right[labels == label].mean() for label in labels.unique()]).mean().item()
+    r"""Returns the mean recall of the classes that occur in the labels."""
+    is_correct = (predictions.cpu() == labels).double()
+    return torch.stack([is_correct[labels == label].mean() for label in labels.unique()]).mean().item()

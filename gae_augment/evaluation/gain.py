@@ -1,6 +1,14 @@
-r"""What a classifier gains from synthetic images: the same training with and without them, side by side."""
+r"""The gain of a classifier from synthetic images: the same training with and without them."""
 
-__all__ = ["BALANCED", "PLAIN", "ClassifierGain", "Difference", "classifier_gain", "imbalance_metrics", "train_mixed"]
+__all__ = [
+    "BALANCED",
+    "PLAIN",
+    "ClassifierGain",
+    "PairedDifference",
+    "classifier_gain",
+    "imbalance_metrics",
+    "train_mixed",
+]
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -21,50 +29,50 @@ BALANCED = "class-balanced sampling"
 METRICS = ("balanced accuracy", "macro F1", "G-mean", "accuracy")
 
 Source = Labelled | Callable[[int], Labelled]
-"""Images and labels, or what makes them from a seed, so that each training has its own."""
+"""Images with labels, or a function that makes them from a seed."""
 
 
 def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
-    r"""Returns the scores of predictions that suit unequal classes, each in [0, 1].
+    r"""Returns scores for imbalanced classes, each in [0, 1].
 
     Args:
-        labels: The true labels, in 0 to ``classes`` - 1, with shape :math:`(N,)`.
-        predictions: The predicted ones, with the same shape.
+        labels: The true labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
+        predictions: The predicted labels, with the same shape.
         classes: The number of classes.
 
     Returns:
-        ``"balanced accuracy"``, the mean of the classes' recalls; ``"macro F1"``, the mean of their F1 scores;
-        ``"G-mean"``, the geometric mean of their recalls; ``"accuracy"``; and ``"recall"``, a list of one per class.
+        ``"balanced accuracy"``, the mean recall of the classes; ``"macro F1"``, their mean F1 score; ``"G-mean"``, the
+        geometric mean of their recalls; ``"accuracy"``; and ``"recall"``, a list with one recall per class.
 
     Raises:
-        ValueError: If labels are out of range, or a class has none.
+        ValueError: If labels are out of range, or a class has no true label.
     """
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
     true = checked_labels(labels, "labels", images=len(labels), classes=classes).cpu().numpy()
-    guessed = checked_labels(predictions, "predictions", images=len(labels), classes=classes).cpu().numpy()
+    predicted = checked_labels(predictions, "predictions", images=len(labels), classes=classes).cpu().numpy()
     missing = sorted(set(range(classes)) - set(true.tolist()))
     if missing:
         raise ValueError(
-            f"Every class has test images, and these have none: {missing}. Add some, or renumber without the class."
+            f"No test image belongs to the classes {missing}. Add images of each, or renumber without these classes."
         )
-    recall = recall_score(true, guessed, labels=range(classes), average=None, zero_division=0)
-    f1 = f1_score(true, guessed, labels=range(classes), average="macro", zero_division=0)
+    recall = recall_score(true, predicted, labels=range(classes), average=None, zero_division=0)
+    f1 = f1_score(true, predicted, labels=range(classes), average="macro", zero_division=0)
     return {
         "balanced accuracy": float(recall.mean()),
         "macro F1": float(f1),
         "G-mean": float((recall ** (1 / classes)).prod()),
-        "accuracy": float(accuracy_score(true, guessed)),
+        "accuracy": float(accuracy_score(true, predicted)),
         "recall": recall.tolist(),
     }
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     r"""The mean difference of a score between two arms, paired by seed, with its 95 % confidence interval.
 
-    The interval is Student's, :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}` for :math:`S` seeds; with one seed
-    there is none, and both ends are ``None``.
+    The interval is Student's, :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}` for :math:`S` seeds. With one seed,
+    both ends are ``None``.
     """
 
     mean: float
@@ -72,15 +80,15 @@ class Difference:
     high: float | None
 
     @classmethod
-    def of(cls, differences: Sequence[float]) -> "Difference":
-        r"""Returns the mean and the interval of the seeds' differences."""
+    def of(cls, differences: Sequence[float]) -> "PairedDifference":
+        r"""Returns the mean and the interval of one difference per seed."""
         mean, seeds = statistics.fmean(differences), len(differences)
         if seeds == 1:
             return cls(mean, None, None)
         from scipy.stats import t
 
-        half = float(t.ppf(0.975, seeds - 1)) * statistics.stdev(differences) / seeds**0.5
-        return cls(mean, mean - half, mean + half)
+        half_width = float(t.ppf(0.975, seeds - 1)) * statistics.stdev(differences) / seeds**0.5
+        return cls(mean, mean - half_width, mean + half_width)
 
 
 @dataclass(frozen=True)
@@ -107,10 +115,10 @@ class ClassifierGain:
         r"""Returns the standard deviation over the seeds, with :math:`S - 1`, or ``None`` for one seed."""
         return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
 
-    def difference(self, arm: str, metric: str, baseline: str = BALANCED) -> Difference:
-        r"""Returns by how much an arm is above the baseline, seed by seed."""
+    def difference(self, arm: str, metric: str, baseline: str = BALANCED) -> PairedDifference:
+        r"""Returns the difference between an arm and the baseline, paired by seed."""
         pairs = zip(self.values(arm, metric), self.values(baseline, metric), strict=True)
-        return Difference.of([value - base for value, base in pairs])
+        return PairedDifference.of([value - base for value, base in pairs])
 
     def as_dict(self) -> dict[str, Any]:
         r"""Returns everything as plain values for JSON."""
@@ -152,39 +160,39 @@ def classifier_gain(
     device: torch.device | str = "auto",
     progress: Callable[[str, int, dict[str, Any]], None] = lambda arm, seed, scores: None,
 ) -> ClassifierGain:
-    r"""Returns the test scores of one classifier trained in several ways, the arms, once per seed.
+    r"""Returns the test scores of one classifier trained in several ways (the arms), once per seed.
 
     The arms of a seed share the network, its first weights and the budget of ``epochs`` times the number of real
-    images, and differ in what a batch is drawn from:
+    images. They differ in the source of a batch:
 
-    - ``"plain training"``: every real image once an epoch;
-    - ``"class-balanced sampling"``: real images, all classes alike;
-    - ``"class-balanced sampling + GAE"``: the same with synthetic images mixed in, by
+    - ``"plain training"``: every real image once per epoch;
+    - ``"class-balanced sampling"``: real images, with equal numbers per class;
+    - ``"class-balanced sampling + GAE"``: as above, with synthetic images mixed in by
       :class:`gae_augment.MixedSampler`. There is one such arm per entry of ``synthetic``.
 
     Args:
-        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. A
-            function of the seed makes them anew for each.
-        synthetic: The synthetic images and their labels, likewise. A mapping from the names of models to such gives
-            each model an arm, ``"class-balanced sampling + NAME"``; without it the name is GAE.
+        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels.
+            Pass a function of the seed for different images per seed.
+        synthetic: The synthetic images and their labels, or a function of the seed. A mapping from model names to
+            synthetic images adds one arm per model, ``"class-balanced sampling + NAME"``. The default name is GAE.
         test: The test images and their labels, with every class.
         synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
-        seeds: The seeds, each different.
-        epochs: The passes over as many images as there are real ones.
+        seeds: Different seeds.
+        epochs: The training length: one epoch draws as many images as there are real ones.
         batch_size: The most images in a batch.
         learning_rate: The peak learning rate.
-        affine: Whether training images are turned, shifted and scaled a little, real and synthetic ones alike.
+        affine: Whether real and synthetic training images are rotated, shifted and scaled slightly at random.
         classes: The number of classes. By default one more than the largest test label.
-        device: ``"auto"``, a CUDA GPU where there is one, or a device of torch.
+        device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
         progress: Called after each training with the arm, the seed and the scores.
 
     Raises:
-        ValueError: If images, labels or a number are not as above, or a class has no real training or test image.
-        FloatingPointError: If a training diverged.
+        ValueError: If images, labels or a number are invalid, or a class has no real training or test image.
+        FloatingPointError: If a training diverges.
     """
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"'seeds' holds at least one seed and none twice, and it is {seeds}. Use (0, 1, 2).")
+        raise ValueError(f"'seeds' is {seeds}, but must hold at least one seed and no duplicates. Use (0, 1, 2).")
     test_images, test_labels = checked_pair(test, "test", classes)
     classes = int(test_labels.max()) + 1 if classes is None else classes
     models = synthetic if isinstance(synthetic, Mapping) else {"GAE": synthetic}
@@ -194,19 +202,19 @@ def classifier_gain(
         missing = sorted(set(range(classes)) - set(real[1].tolist()))
         if missing:
             raise ValueError(
-                f"Every class has real training images, and these have none: {missing}. Add some, or lower 'classes'."
+                f"No real training image belongs to the classes {missing}. Add images of each, or lower 'classes'."
             )
-        nothing = (real[0][:0], real[1][:0])
-        arms: dict[str, tuple[Labelled, float | None]] = {PLAIN: (nothing, None), BALANCED: (nothing, 0.0)}
+        no_images = (real[0][:0], real[1][:0])
+        arms: dict[str, tuple[Labelled, float | None]] = {PLAIN: (no_images, None), BALANCED: (no_images, 0.0)}
         for model, source in models.items():
-            made = source(seed) if callable(source) else source
-            pair = checked_pair(made, "synthetic", classes, like=test_images, at_least=0)
+            images = source(seed) if callable(source) else source
+            pair = checked_pair(images, "synthetic", classes, like=test_images, at_least=0)
             arms[f"{BALANCED} + {model}"] = (pair, synthetic_fraction)
 
-        for arm, (extra, fraction) in arms.items():
+        for arm, (synthetic_pair, fraction) in arms.items():
             classifier = train_mixed(
                 real,
-                extra,
+                synthetic_pair,
                 fraction,
                 classes=classes,
                 epochs=epochs,
@@ -228,14 +236,14 @@ def train_mixed(
 
     Args:
         real: The real images, checked, and their labels.
-        synthetic: The synthetic ones, likewise.
-        fraction: The fraction of :class:`gae_augment.MixedSampler`; with ``None`` every image comes once an epoch.
+        synthetic: The synthetic images, checked, and their labels.
+        fraction: The fraction of :class:`gae_augment.MixedSampler`. With ``None`` every image is used once per epoch.
         classes: The number of classes.
-        epochs: The passes over as many images as there are real ones.
-        seed: What everything random depends on.
+        epochs: The training length: one epoch draws as many images as there are real ones.
+        seed: The seed of everything random.
         **options: More arguments of :func:`train_classifier`.
     """
-    images, labels = _joined(real, synthetic)
+    images, labels = _concatenated(real, synthetic)
     sampler = None
     if fraction is not None:
         is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
@@ -244,9 +252,9 @@ def train_mixed(
     return train_classifier(images, labels, classes=classes, sampler=sampler, epochs=epochs, seed=seed, **options)
 
 
-def _joined(real: Labelled, extra: Labelled) -> Labelled:
-    r"""Returns the real images and labels followed by others, in float32 where their types differ."""
-    images = [real[0], extra[0]]
-    if real[0].dtype != extra[0].dtype:
-        images = [to_unit(part) for part in images]
-    return torch.cat(images), torch.cat([real[1], extra[1]])
+def _concatenated(real: Labelled, synthetic: Labelled) -> Labelled:
+    r"""Returns real then synthetic images and labels, with images as float32 if their types differ."""
+    images = [real[0], synthetic[0]]
+    if real[0].dtype != synthetic[0].dtype:
+        images = [to_unit(batch) for batch in images]
+    return torch.cat(images), torch.cat([real[1], synthetic[1]])

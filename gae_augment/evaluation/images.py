@@ -1,4 +1,4 @@
-r"""What an image and a label are to the evaluation, checked at the door."""
+r"""Checks of the images and labels that the evaluation takes."""
 
 __all__ = ["Labelled", "checked_images", "checked_labels", "checked_pair", "to_unit"]
 
@@ -10,46 +10,46 @@ Labelled = tuple[Tensor, Tensor]
 
 
 def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_least: int = 1) -> Tensor:
-    r"""Returns images with shape :math:`(N, C, H, W)`, in the type that they came in.
+    r"""Returns images with shape :math:`(N, C, H, W)`, with their type unchanged.
 
     Args:
-        images: Images of type uint8, in 0 to 255, or of floating point, in [0, 1], with shape :math:`(N, C, H, W)`,
-            or :math:`(N, H, W)` for one channel.
-        name: What an error calls them.
-        like: Checked images that these are compared with, and so must match in shape.
-        at_least: The fewest images.
+        images: Images as uint8, from 0 to 255, or as floating point, in [0, 1], with shape :math:`(N, C, H, W)`, or
+            :math:`(N, H, W)` for one channel.
+        name: The name in an error.
+        like: Checked images with the required shape.
+        at_least: The least number of images.
 
     Raises:
-        ValueError: If they are no such images, have another shape than ``like``, or are too few.
+        ValueError: If the images are invalid, too few, or differ in shape from ``like``.
     """
     if not isinstance(images, Tensor):
-        raise ValueError(f"'{name}' is a tensor of images, and it is a {type(images).__name__}. Use torch.as_tensor.")
+        raise ValueError(f"'{name}' is of type {type(images).__name__}, but must be a tensor. Use torch.as_tensor.")
     if images.ndim not in (3, 4) or 0 in images.shape[1:]:
         raise ValueError(
-            f"'{name}' has the shape (N, C, H, W), or (N, H, W) for one channel, and its shape is "
-            f"{tuple(images.shape)}. Reshape it, or add the missing axis with unsqueeze."
+            f"'{name}' has shape {tuple(images.shape)}, but needs shape (N, C, H, W), or (N, H, W) for one channel. "
+            f"Reshape it, or add the missing axis with unsqueeze."
         )
     if len(images) < at_least:
-        raise ValueError(f"'{name}' holds at least {at_least} images here, and it holds {len(images)}. Pass more.")
+        raise ValueError(f"'{name}' holds {len(images)} images, but needs at least {at_least}. Pass more.")
     images = images.detach()
     images = images.unsqueeze(1) if images.ndim == 3 else images
     if like is not None and images.shape[1:] != like.shape[1:]:
         raise ValueError(
-            f"Images that are compared have one shape, and those of '{name}' are {tuple(images.shape[1:])} where the "
-            f"others are {tuple(like.shape[1:])}. Resize them, or convert their colours."
+            f"The images of '{name}' have shape {tuple(images.shape[1:])}, but must have shape "
+            f"{tuple(like.shape[1:])}. Resize them, or convert their colours."
         )
     if images.dtype not in (torch.uint8, torch.bool) and not images.is_floating_point():
         raise ValueError(
-            f"'{name}' is of type uint8, in 0 to 255, or of floating point, in [0, 1], and it is {images.dtype}. "
+            f"'{name}' has dtype {images.dtype}, but must be uint8, from 0 to 255, or floating point, in [0, 1]. "
             f"Convert it with images.to(torch.uint8)."
         )
     if images.is_floating_point() and len(images):
         low, high = (bound.item() for bound in images.aminmax())
-        # A NaN among the values is both their minimum and their maximum, and fails every comparison.
+        # With a NaN, both bounds are NaN and fail every comparison.
         if not (low >= 0 and high <= 1):
             raise ValueError(
-                f"Floating-point images lie in [0, 1] without NaN, and those of '{name}' lie in [{low:g}, {high:g}]. "
-                f"Undo their normalisation, or divide by 255."
+                f"Values outside [0, 1], or NaN: those of '{name}' lie in [{low:g}, {high:g}]. "
+                f"Undo the normalisation, or divide by 255."
             )
     return images
 
@@ -58,27 +58,29 @@ def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | Non
     r"""Returns labels as int64, with shape :math:`(N,)`.
 
     Args:
-        labels: Integers from 0 on, one per image.
-        name: What an error calls them.
-        images: The images :math:`N` that they belong to.
-        classes: The number of classes, where it is known, which is above every label.
+        labels: Integers of at least 0, one per image.
+        name: The name in an error.
+        images: The number of images :math:`N`.
+        classes: The number of classes, if known. Every label must be below it.
 
     Raises:
-        ValueError: If they are no such labels.
+        ValueError: If the labels are invalid.
     """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
-        found = labels.dtype if isinstance(labels, Tensor) else f"a {type(labels).__name__}"
-        raise ValueError(f"'{name}' is a tensor of integers, and it is {found}. Use torch.as_tensor, or .long().")
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(
+            f"'{name}' is of type {kind}, but must be a tensor of integers. Use torch.as_tensor, or .long()."
+        )
     if labels.shape != (images,):
         raise ValueError(
-            f"'{name}' holds one label per image, with shape ({images},), and its shape is {tuple(labels.shape)}. "
-            f"Pass the labels of just these images."
+            f"'{name}' has shape {tuple(labels.shape)}, but needs shape ({images},), one label per image. "
+            f"Pass the labels of exactly these images."
         )
     if len(labels) and not 0 <= labels.min() <= labels.max() < (torch.inf if classes is None else classes):
-        bound = "on" if classes is None else f"to {classes - 1}, for {classes} classes"
+        bounds = "be at least 0" if classes is None else f"lie in 0 to {classes - 1}, for {classes} classes"
         raise ValueError(
-            f"'{name}' lies in 0 {bound}, and goes from {labels.min()} to {labels.max()}. "
-            f"Number the classes from 0 without a gap, and let 'classes' count them."
+            f"'{name}' ranges from {labels.min()} to {labels.max()}, but must {bounds}. "
+            f"Number the classes from 0 without gaps, and pass their number as 'classes'."
         )
     return labels.detach().long()
 
@@ -89,10 +91,12 @@ def checked_pair(
     r"""Returns images and labels, checked with :func:`checked_images` and :func:`checked_labels`.
 
     Raises:
-        ValueError: If they are not a pair of images and their labels.
+        ValueError: If the images or labels are invalid, or not a pair.
     """
     if not isinstance(pair, tuple | list) or len(pair) != 2:
-        raise ValueError(f"'{name}' is a pair (images, labels), and it is a {type(pair).__name__}. Pass both tensors.")
+        raise ValueError(
+            f"'{name}' is of type {type(pair).__name__}, but must be a pair (images, labels). Pass both tensors."
+        )
     images = checked_images(pair[0], f"{name} images", like=like, at_least=at_least)
     return images, checked_labels(pair[1], f"{name} labels", images=len(images), classes=classes)
 

@@ -1,4 +1,4 @@
-r"""Whether synthetic images tell which real images a generator was trained on."""
+r"""Membership inference: whether synthetic images reveal the training images of their generator."""
 
 __all__ = ["Membership", "membership"]
 
@@ -14,15 +14,16 @@ from .memorisation import Distance, check_distance, nearest_by
 
 @dataclass(frozen=True)
 class Membership:
-    r"""How well an attacker guesses who was trained on.
+    r"""The success of a membership inference attack.
 
     Attributes:
-        advantage: The part of the members that is found less the part of the others that is taken for members, with
-            the threshold that is best for the attacker, on images that it was not chosen on: 0 for a coin, 1 for
-            certainty. By chance it lies a little to both sides of 0.
-        area: The probability that a member is closer to the synthetic images than another image, 0.5 for a coin.
-        distance_ratio: The median distance of members to their nearest synthetic image, over that of the others: 1
-            where they are alike, 0 where members are copied.
+        advantage: The true positive rate less the false positive rate, at the attacker's best threshold. The threshold
+            and the rates come from different images. 0 means a random guess and 1 a perfect attack; small negative
+            values are noise.
+        area: The probability that a member is closer to the synthetic images than a non-member; 0.5 for a random
+            guess.
+        distance_ratio: The median distance of members to their nearest synthetic image, over that of non-members. 1
+            means no difference, and 0 that members are copied.
     """
 
     advantage: float
@@ -35,20 +36,21 @@ class Membership:
 
 
 def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: Distance = "pixels") -> Membership:
-    r"""Returns how well the distance to the nearest synthetic image tells training images from others.
+    r"""Returns how well the distance to the nearest synthetic image separates training images from other images.
 
-    The attacker has the synthetic images and takes for a member what lies close to one of them. The threshold is chosen
-    on every other image, and its advantage measured on the rest, and the other way round; the mean of both is given.
+    The attacker knows the synthetic images, and takes an image close to one of them for a member. The threshold is
+    chosen on one half of the images and its advantage measured on the other half, then with the halves swapped. The
+    result is the mean of both.
 
     Args:
-        members: Images that the generator was trained on, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
+        members: The training images of the generator, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
             :math:`N \geq 4`.
-        others: Images of the same kind that it was not trained on, at least four.
-        synthetic: The synthetic images. The more of them get out, the better the attacker is.
+        others: Non-members: at least four images of the same kind outside the training set.
+        synthetic: The synthetic images. The attack improves with their number.
         distance: As in :func:`gae_augment.evaluation.memorisation`.
 
     Raises:
-        ValueError: If images are not as above or differ in shape.
+        ValueError: If images are invalid or differ in shape, or the distance is unknown.
 
     References:
         | GAN-Leaks: a taxonomy of membership inference attacks against generative models (Chen et al., 2020)
@@ -60,29 +62,32 @@ def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: 
     synthetic = checked_images(synthetic, "synthetic", like=members)
     points = to_unit(synthetic).cpu()
 
-    def away(images: Tensor) -> Tensor:
+    def distances(images: Tensor) -> Tensor:
         return nearest_by(distance, to_unit(images).cpu(), points)[0].double()
 
-    inside, outside = away(members), away(others)
-    halves = [(inside[start::2], outside[start::2]) for start in (0, 1)]
-    advantages = [_advantage(*tested, _best_threshold(*chosen)) for chosen, tested in (halves, (halves[1], halves[0]))]
-    closer = (inside[:, None] < outside).double() + 0.5 * (inside[:, None] == outside)
-    # Where all distances are 0 they are alike.
-    median, other = inside.median().item(), outside.median().item()
+    member_distances, other_distances = distances(members), distances(others)
+    first, second = ((member_distances[start::2], other_distances[start::2]) for start in (0, 1))
+    folds = ((first, second), (second, first))
+    advantages = [_advantage(*tested, _best_threshold(*chosen)) for chosen, tested in folds]
+    is_closer = (member_distances[:, None] < other_distances).double()
+    is_tie = member_distances[:, None] == other_distances
+    member_median, other_median = member_distances.median().item(), other_distances.median().item()
     return Membership(
         advantage=sum(advantages) / 2,
-        area=closer.mean().item(),
-        distance_ratio=median / other if other else 1.0,
+        area=(is_closer + 0.5 * is_tie).mean().item(),
+        # Medians of 0 on both sides do not differ.
+        distance_ratio=member_median / other_median if other_median else 1.0,
     )
 
 
-def _advantage(inside: Tensor, outside: Tensor, threshold: float) -> float:
-    return (inside <= threshold).double().mean().item() - (outside <= threshold).double().mean().item()
+def _advantage(members: Tensor, others: Tensor, threshold: float) -> float:
+    return (members <= threshold).double().mean().item() - (others <= threshold).double().mean().item()
 
 
-def _best_threshold(inside: Tensor, outside: Tensor) -> float:
-    candidates = torch.cat([inside, outside]).unique()
-    found = (inside <= candidates[:, None]).double().mean(dim=1) - (outside <= candidates[:, None]).double().mean(dim=1)
-    best = int(found.argmax())
-    # In the midst of the gap, so that rounding does not decide.
+def _best_threshold(members: Tensor, others: Tensor) -> float:
+    candidates = torch.cat([members, others]).unique()
+    true_positives = (members <= candidates[:, None]).double().mean(dim=1)
+    false_positives = (others <= candidates[:, None]).double().mean(dim=1)
+    best = int((true_positives - false_positives).argmax())
+    # The middle of the gap to the next distance is robust to rounding.
     return candidates[best : best + 2].mean().item()

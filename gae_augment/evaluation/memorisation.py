@@ -1,4 +1,4 @@
-r"""How original synthetic images are: whether they lie closer to the training images than unseen real ones do."""
+r"""Memorisation: whether synthetic images lie closer to the training images than held-out real images do."""
 
 __all__ = ["Memorisation", "memorisation"]
 
@@ -13,10 +13,10 @@ from ..synthesis import aligned_nearest
 from .images import checked_images, to_unit
 
 Distance = Literal["pixels", "aligned"]
-"""The distances of images."""
+"""The distances between images."""
 
-AT_ONCE = 2000
-"""The images on each side of a matrix of distances."""
+CHUNK_SIZE = 2000
+"""The most rows and columns of a distance matrix in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +24,15 @@ class Memorisation:
     r"""How close synthetic images are to the training images.
 
     Attributes:
-        flagged: The synthetic images at a distance of at most ``threshold`` from their nearest training image.
-        fraction: ``flagged`` over the synthetic images.
-        expected_fraction: What ``fraction`` is in expectation where synthetic images are as close to the training
-            images as held-out ones are. A fraction well above it means copying.
+        flagged: The number of synthetic images within ``threshold`` of their nearest training image.
+        fraction: ``flagged`` over the number of synthetic images.
+        expected_fraction: The expected ``fraction`` if synthetic images follow the distribution of held-out images. A
+            fraction well above it means copying.
         threshold: The low quantile of the held-out images' distances to their nearest training images.
-        nearest_index: The index of the nearest training image of each synthetic one, with shape :math:`(M,)`.
-        nearest_distance: The distance to it, with shape :math:`(M,)`.
-        worst: The synthetic images that are nearest to a training image, as (synthetic index, training index,
-            distance), nearest first.
+        nearest_index: The index of each synthetic image's nearest training image, with shape :math:`(M,)`.
+        nearest_distance: The distance to that training image, with shape :math:`(M,)`.
+        worst: The closest pairs of synthetic and training images, as (synthetic index, training index, distance),
+            closest first.
     """
 
     flagged: int
@@ -44,7 +44,7 @@ class Memorisation:
     worst: tuple[tuple[int, int, float], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns all but the two tensors, as plain values for JSON."""
+        r"""Returns everything except the two tensors, as plain values for JSON."""
         return {
             "flagged": self.flagged,
             "fraction": self.fraction,
@@ -55,38 +55,38 @@ class Memorisation:
 
 
 def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance to the nearest point, and its index, of each query.
+    r"""Returns the distance and the index of the nearest point of each query.
 
     The distance is the root of the mean squared difference per dimension, :math:`\sqrt{\|a - b\|^2 / D}`.
 
     Args:
-        queries: With shape :math:`(M, D)`.
-        points: With shape :math:`(N, D)`.
+        queries: The queries, with shape :math:`(M, D)`.
+        points: The points, with shape :math:`(N, D)`.
 
     Returns:
         The distances and the indices, each with shape :math:`(M,)`.
     """
     distances, indices = [], []
-    for some in queries.double().split(AT_ONCE):
-        best = torch.full((len(some),), torch.inf, dtype=some.dtype)
-        index = torch.zeros(len(some), dtype=torch.long)
-        for start in range(0, len(points), AT_ONCE):
-            distance, place = torch.cdist(some, points[start : start + AT_ONCE].double()).min(dim=1)
-            index = torch.where(distance < best, place + start, index)
+    for chunk in queries.double().split(CHUNK_SIZE):
+        best = torch.full((len(chunk),), torch.inf, dtype=chunk.dtype)
+        index = torch.zeros(len(chunk), dtype=torch.long)
+        for start in range(0, len(points), CHUNK_SIZE):
+            distance, position = torch.cdist(chunk, points[start : start + CHUNK_SIZE].double()).min(dim=1)
+            index = torch.where(distance < best, position + start, index)
             best = torch.minimum(distance, best)
-        # The matrix of distances comes of products, whose rounding leaves an exact copy above 0.
-        distances.append((some - points[index].double()).square().mean(dim=1).sqrt())
+        # cdist computes distances from products, whose rounding gives exact copies a distance above 0.
+        distances.append((chunk - points[index].double()).square().mean(dim=1).sqrt())
         indices.append(index)
     return torch.cat(distances), torch.cat(indices)
 
 
 def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance to the nearest point, and its index, of each query, by one of the distances.
+    r"""Returns the distance and the index of the nearest point of each query, by the named distance.
 
     Args:
-        distance: Which one it is.
+        distance: ``"pixels"`` or ``"aligned"``.
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, *)`.
-        points: Likewise, with shape :math:`(N, *)`.
+        points: Images or features, with shape :math:`(N, *)`.
     """
     if distance == "aligned":
         return aligned_nearest(queries, points)
@@ -94,9 +94,9 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
 
 
 def check_distance(distance: str) -> None:
-    r"""Raises a ValueError unless a distance is one of those that there are."""
+    r"""Raises a ValueError unless the distance is known."""
     if distance not in get_args(Distance):
-        raise ValueError(f"'distance' is 'pixels' or 'aligned', and it is {distance!r}.")
+        raise ValueError(f"'distance' is {distance!r}, but must be 'pixels' or 'aligned'.")
 
 
 def memorisation(
@@ -109,52 +109,51 @@ def memorisation(
     distance: Distance = "pixels",
     features: Callable[[Tensor], Tensor] | None = None,
 ) -> Memorisation:
-    r"""Returns how many synthetic images are suspiciously close to a training image.
+    r"""Finds synthetic images that are suspiciously close to a training image.
 
-    Each held-out image has a distance to its nearest training image. Let ``threshold`` be the low quantile of these
-    :math:`H` distances: the :math:`r`-th smallest of them, with :math:`r = \lfloor q (H - 1) \rfloor + 1`. A synthetic
-    image is flagged if its own nearest training image is at most that far. If synthetic images were drawn like the
-    held-out ones, a fraction of :math:`r / (H + 1)` of them, about :math:`q`, would be flagged by chance.
+    Each of the :math:`H` held-out images has a distance to its nearest training image. ``threshold`` is the
+    :math:`r`-th smallest of these distances, with :math:`r = \lfloor q (H - 1) \rfloor + 1`. A synthetic image is
+    flagged if the distance to its nearest training image is at most ``threshold``. If synthetic images had the
+    distribution of held-out images, the expected flagged fraction would be :math:`r / (H + 1)`, about :math:`q`.
 
-    The distance of two images is the root of the mean squared difference of their pixels in [0, 1], or of their
-    features. It finds copies and noisy ones. A copy that is moved by a pixel or brightened is far from its original by
-    that; ``distance="aligned"`` finds it.
+    The default distance is the root mean squared difference of pixels in [0, 1], or of features. It finds exact and
+    noisy copies. ``distance="aligned"`` also finds copies that are shifted by a pixel or brightened.
 
     Args:
-        train: The images that the generator was trained on, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
-        held_out: Real images of the same kind that it was not trained on, at best as many as :math:`1 / q` and more.
+        train: The training images of the generator, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
+        held_out: Real images of the same kind outside the training set, preferably at least :math:`1 / q`.
         synthetic: The synthetic images.
-        worst: How many of the closest pairs to list.
+        worst: The number of closest pairs to list.
         quantile: The quantile :math:`q`, above 0 and below 1.
-        distance: ``"pixels"``, or ``"aligned"`` for :func:`gae_augment.synthesis.similarity.aligned_nearest`, one less
-            the correlation of images that are brought to cover, which takes some seconds for thousands of images.
-        features: What maps images to vectors, with shape :math:`(N, D)`, such as
-            :class:`gae_augment.evaluation.ClassifierFeatures`; without it, their pixels.
+        distance: ``"pixels"``, or ``"aligned"`` for 1 less the correlation of aligned images, by
+            :func:`gae_augment.synthesis.similarity.aligned_nearest`. It takes a few seconds for thousands of images.
+        features: A function from images to vectors, with shape :math:`(N, D)`, such as
+            :class:`gae_augment.evaluation.ClassifierFeatures`. By default the pixels are compared.
 
     Raises:
-        ValueError: If images are not as above or differ in shape, or a number is out of its range.
+        ValueError: If images are invalid or differ in shape, or an option is invalid.
     """
     if not 0 < quantile < 1:
-        raise ValueError(f"'quantile' is above 0 and below 1, and it is {quantile}. 0.01 is a good first choice.")
+        raise ValueError(f"'quantile' is {quantile}, but must be above 0 and below 1. 0.01 is a good first choice.")
     if worst < 0:
-        raise ValueError(f"'worst' is at least 0, and it is {worst}. 0 lists no pairs.")
+        raise ValueError(f"'worst' is {worst}, but must be at least 0. 0 lists no pairs.")
     check_distance(distance)
     if distance == "aligned" and features is not None:
-        raise ValueError("Images are aligned by their pixels, and 'features' are given. Leave one of them out.")
+        raise ValueError("'features' are given, but distance='aligned' compares pixels. Leave one of them out.")
     train = checked_images(train, "train")
     held_out = checked_images(held_out, "held_out", like=train)
     synthetic = checked_images(synthetic, "synthetic", like=train)
 
-    def seen(images: Tensor) -> Tensor:
+    def representation(images: Tensor) -> Tensor:
         return (to_unit(images) if features is None else features(images)).cpu()
 
-    points = seen(train)
-    held_out_distance, _ = nearest_by(distance, seen(held_out), points)
-    distances, index = nearest_by(distance, seen(synthetic), points)
+    points = representation(train)
+    held_out_distances, _ = nearest_by(distance, representation(held_out), points)
+    distances, index = nearest_by(distance, representation(synthetic), points)
     rank = int(quantile * (len(held_out) - 1)) + 1
-    threshold = held_out_distance.kthvalue(rank).values.item()
+    threshold = held_out_distances.kthvalue(rank).values.item()
     flagged = int((distances <= threshold).sum())
-    first = distances.argsort(stable=True)[:worst]
+    closest = distances.argsort(stable=True)[:worst]
     return Memorisation(
         flagged=flagged,
         fraction=flagged / len(synthetic),
@@ -162,5 +161,5 @@ def memorisation(
         threshold=threshold,
         nearest_index=index,
         nearest_distance=distances,
-        worst=tuple(zip(first.tolist(), index[first].tolist(), distances[first].tolist(), strict=True)),
+        worst=tuple(zip(closest.tolist(), index[closest].tolist(), distances[closest].tolist(), strict=True)),
     )

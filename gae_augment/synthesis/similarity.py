@@ -1,4 +1,4 @@
-r"""How much one image is another one: moved by some pixels, brighter, of more contrast, or noisy."""
+r"""Distances between images that ignore small shifts, brightness, contrast and noise."""
 
 __all__ = ["aligned_nearest"]
 
@@ -6,54 +6,56 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FAINT = 0.02
-"""A deviation of pixels below which an image counts as flat: its noise must not be taken for what it shows."""
+MIN_DEVIATION = 0.02
+"""The smallest divisor of the centred pixels: below it an image counts as flat, and its noise must not be amplified."""
 
-COMPARED_VALUES = 2**23
-"""So many values of moved images are in memory at a time."""
+MAX_CHUNK_VALUES = 2**23
+"""The most pixel values of shifted images in memory at a time."""
 
 
 def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance to the nearest point, and its index, of each query, after they are brought to cover.
+    r"""Returns the distance and the index of the nearest point of each query, after alignment.
 
-    Images are blurred a little, and of a query the inside is compared with that of the point at every place that is up
-    to two pixels off. Both have their mean taken off and are divided by their deviation :math:`\sigma`, or 0.02 if that
-    is more. Half their mean squared difference is then :math:`1 - r` with the correlation :math:`r`, whatever their
-    brightness and contrast are. Of images below 16 pixels one pixel counts, and of those below 8 none.
+    All images are blurred slightly. The central window of a query is compared with the windows of a point at all shifts
+    of up to two pixels. Each window is centred and divided by its standard deviation :math:`\sigma`, or by 0.02 if that
+    is larger. The distance is half the mean squared difference. It equals :math:`1 - r` with the correlation :math:`r`,
+    whatever the brightness and contrast. Images below 16 pixels are shifted by up to one pixel, and images below
+    8 pixels not at all.
 
     Args:
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`.
-        points: Likewise, with shape :math:`(N, C, H, W)`.
+        points: Images in [0, 1], with shape :math:`(N, C, H, W)`.
 
     Returns:
         The distances, in [0, 2], and the indices, each with shape :math:`(M,)`.
     """
     side = min(queries.shape[-2:])
-    reach = 2 if side >= 16 else 1 if side >= 8 else 0
-    blur = 5 if side >= 24 else 3 if side >= 12 else 1
-    height, width = (size - 2 * reach for size in queries.shape[-2:])
+    max_shift = 2 if side >= 16 else 1 if side >= 8 else 0
+    blur_size = 5 if side >= 24 else 3 if side >= 12 else 1
+    height, width = (size - 2 * max_shift for size in queries.shape[-2:])
 
-    def inside(images: Tensor, down: int, right: int) -> Tensor:
-        own = images[..., down : down + height, right : right + width].flatten(1)
-        own = own - own.mean(dim=1, keepdim=True)
-        deviation = own.square().mean(dim=1, keepdim=True).sqrt()
-        return own / deviation.clamp(min=FAINT) / own.shape[1] ** 0.5
+    def normalised_windows(images: Tensor, top: int, left: int) -> Tensor:
+        windows = images[..., top : top + height, left : left + width].flatten(1)
+        windows = windows - windows.mean(dim=1, keepdim=True)
+        deviation = windows.square().mean(dim=1, keepdim=True).sqrt()
+        return windows / deviation.clamp(min=MIN_DEVIATION) / windows.shape[1] ** 0.5
 
-    looked_for = inside(_blurred(queries, blur), reach, reach)
-    lengths = looked_for.square().sum(dim=1)
+    query_windows = normalised_windows(_blurred(queries, blur_size), max_shift, max_shift)
+    query_norms = query_windows.square().sum(dim=1)
+    # Squared distances to the nearest point so far, less the norms of the queries, which all points share.
     best = torch.full((len(queries),), torch.inf)
     index = torch.zeros(len(queries), dtype=torch.long)
-    at_once = max(1, COMPARED_VALUES // looked_for.shape[1])
-    for start in range(0, len(points), at_once):
-        some = _blurred(points[start : start + at_once], blur)
-        for down in range(2 * reach + 1):
-            for right in range(2 * reach + 1):
-                moved = inside(some, down, right)
-                squares = torch.addmm(moved.square().sum(dim=1), looked_for, moved.T, alpha=-2)
-                least, place = squares.min(dim=1)
-                index = torch.where(least < best, place + start, index)
-                best = torch.minimum(least, best)
-    return ((best + lengths) / 2).clamp(min=0), index
+    chunk_size = max(1, MAX_CHUNK_VALUES // query_windows.shape[1])
+    for start in range(0, len(points), chunk_size):
+        chunk = _blurred(points[start : start + chunk_size], blur_size)
+        for top in range(2 * max_shift + 1):
+            for left in range(2 * max_shift + 1):
+                windows = normalised_windows(chunk, top, left)
+                distances = torch.addmm(windows.square().sum(dim=1), query_windows, windows.T, alpha=-2)
+                nearest, position = distances.min(dim=1)
+                index = torch.where(nearest < best, position + start, index)
+                best = torch.minimum(nearest, best)
+    return ((best + query_norms) / 2).clamp(min=0), index
 
 
 def _blurred(images: Tensor, size: int) -> Tensor:

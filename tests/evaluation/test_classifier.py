@@ -39,7 +39,7 @@ def global_states():
     return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
 
 
-def test_learns_digits(digits, classifier):
+def test_classifier_learns_digits(digits, classifier):
     images, labels = digits
     accuracy = (classifier.predict(images[1200:]) == labels[1200:]).double().mean()
     assert accuracy > 0.85
@@ -47,7 +47,7 @@ def test_learns_digits(digits, classifier):
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 5, 40), (2, 2, 2)])
-def test_any_shape(shape):
+def test_classifier_takes_any_shape(shape):
     classifier = Classifier(shape, 3, generator=make_generator("test"))
     images = torch.rand(4, *shape, generator=make_generator("images"))
     assert classifier(images).shape == (4, 3)
@@ -55,7 +55,7 @@ def test_any_shape(shape):
     assert classifier.predict(images).shape == (4,)
 
 
-def test_prediction_is_the_largest_logit_of_each_image_alone(digits, classifier):
+def test_prediction_does_not_depend_on_the_batch_or_mode(digits, classifier):
     images, _ = digits
     with torch.no_grad():
         alone = torch.cat([classifier(image.unsqueeze(0)).argmax(dim=1) for image in images[:20]])
@@ -70,66 +70,66 @@ def test_prediction_is_the_largest_logit_of_each_image_alone(digits, classifier)
     assert torch.equal(classifier.state_dict()["body.1.running_mean"], statistics)
 
 
-def test_levels_and_unit_values_are_the_same_images(digits, classifier):
+def test_uint8_and_unit_values_give_the_same_features(digits, classifier):
     levels = digits[0][:50].mul(255).round().to(torch.uint8)
     torch.testing.assert_close(classifier.extract(levels), classifier.extract(levels.float() / 255))
     torch.testing.assert_close(classifier.extract(levels.squeeze(1)), classifier.extract(levels))
 
 
-def test_same_seed_same_weights_and_no_global_state_moves(digits):
+def test_same_seed_gives_same_weights_without_global_state(digits):
     images, labels = digits[0][:300], digits[1][:300]
     before, threads = global_states(), torch.get_num_threads()
-    first, again, other = (
+    first, repeated, different = (
         train_classifier(images, labels, classes=10, epochs=1, affine=True, seed=seed).state_dict()
         for seed in (3, 3, 4)
     )
     assert global_states() == before
     assert torch.get_num_threads() == threads
     torch.manual_seed(123)
-    moved = train_classifier(images, labels, classes=10, epochs=1, affine=True, seed=3).state_dict()
+    after_reseeding = train_classifier(images, labels, classes=10, epochs=1, affine=True, seed=3).state_dict()
     for name, weight in first.items():
-        assert torch.equal(weight, again[name])
-        assert torch.equal(weight, moved[name])
-    assert not torch.equal(first["head.weight"], other["head.weight"])
+        assert torch.equal(weight, repeated[name])
+        assert torch.equal(weight, after_reseeding[name])
+    assert not torch.equal(first["head.weight"], different["head.weight"])
 
 
-def test_training_draws_from_the_sampler(digits):
+def test_training_draws_each_epoch_from_the_sampler(digits):
     images, labels = digits[0][:200], digits[1][:200]
 
     class Recorder(MixedSampler):
-        passes = ()
+        epochs_drawn = ()
 
         def __iter__(self):
-            self.passes += (self.epoch,)
+            self.epochs_drawn += (self.epoch,)
             return super().__iter__()
 
     data = type("Data", (), {"targets": labels.tolist(), "is_synthetic": [False] * 200})
     sampler = Recorder(data, 0.0, num_samples=90)
     sampler.set_epoch(7)
     classifier = train_classifier(images, labels, classes=10, sampler=sampler, epochs=3, batch_size=40)
-    assert sampler.passes == (0, 1, 2)
+    assert sampler.epochs_drawn == (0, 1, 2)
     # Three batches of 30 in each of three epochs.
     assert classifier.state_dict()["body.1.num_batches_tracked"] == 9
 
 
-def test_training_learns_only_what_the_sampler_draws(digits):
+def test_training_uses_only_the_sampler_indices(digits):
     images, labels = digits
-    only = torch.nonzero(labels[:1000] < 2).flatten().tolist()
-    classifier = train_classifier(images[:1000], labels[:1000], classes=10, sampler=only, epochs=5, batch_size=32)
+    indices = torch.nonzero(labels[:1000] < 2).flatten().tolist()
+    classifier = train_classifier(images[:1000], labels[:1000], classes=10, sampler=indices, epochs=5, batch_size=32)
     assert set(classifier.predict(images).tolist()) <= {0, 1}
 
 
 def test_affine_maps_agree_with_torchvision(monkeypatch):
     image = torch.zeros(1, 20, 32)
     image[:, 6:14, 9:21] = torch.rand(1, 8, 12, generator=make_generator("affine"))
-    for turn, shift_x, shift_y, zoom in [(0.8, 0, 0, 0), (0, 0.5, -1, 0), (0, 0, 0, 0.9), (-0.7, 0, 0, -0.8)]:
-        draws = torch.tensor([[turn], [shift_x], [shift_y], [zoom]])
+    for rotation, shift_x, shift_y, zoom in [(0.8, 0, 0, 0), (0, 0.5, -1, 0), (0, 0, 0, 0.9), (-0.7, 0, 0, -0.8)]:
+        draws = torch.tensor([[rotation], [shift_x], [shift_y], [zoom]])
         monkeypatch.setattr(torch, "rand", lambda *size, draws=draws, generator=None: (draws + 1) / 2)
         moved = random_affine(image.unsqueeze(0), make_generator("unused"))[0]
-        # torchvision's map goes from the old place to the new, and its angle clockwise, as the inverse of ours does.
+        # torchvision maps old positions to new ones, with clockwise angles: the inverse of this map.
         expected = v2.functional.affine(
             image,
-            angle=-turn * 12,
+            angle=-rotation * 12,
             translate=[-shift_x * 0.1 * 32, -shift_y * 0.1 * 20],
             scale=1 + 0.1 * zoom,
             shear=[0.0, 0.0],
@@ -138,24 +138,24 @@ def test_affine_maps_agree_with_torchvision(monkeypatch):
         torch.testing.assert_close(moved, expected, atol=1e-4, rtol=0)
 
 
-def test_affine_moves_each_image_in_its_own_way():
+def test_affine_draws_a_different_map_per_image():
     images = torch.zeros(6, 1, 28, 28)
     images[:, :, 10:18, 8:16] = 1
     moved = random_affine(images, make_generator("affine"))
     assert moved.shape == images.shape
-    assert all(not torch.equal(moved[0], other) for other in moved[1:])
+    assert all(not torch.equal(moved[0], image) for image in moved[1:])
     assert moved.min() >= 0
     assert moved.max() <= 1 + 1e-6
 
 
-def test_learning_rate_rises_and_falls():
+def test_learning_rate_rises_then_falls():
     for steps in (1, 2, 5, 100):
         rates = [one_cycle(step, steps) for step in range(steps)]
         peak = rates.index(max(rates))
         assert rates[peak] == 1
         assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
         assert min(rates) > 0
-    # Half a cosine over the 80 steps after the rise.
+    # Half a cosine over the 80 steps after the warm-up.
     assert one_cycle(19 + 40, 100) == pytest.approx(0.5 * (1 + math.cos(math.pi * 40 / 81)))
 
 
@@ -165,41 +165,41 @@ IMAGES, LABELS = torch.zeros(6, 1, 8, 8), torch.tensor([0, 1, 0, 1, 0, 1])
 @pytest.mark.parametrize(
     ("images", "labels", "options", "message"),
     [
-        (IMAGES.numpy(), LABELS, {}, "is a ndarray"),
-        (IMAGES.view(6, -1), LABELS, {}, r"shape is \(6, 64\)"),
-        (IMAGES[:0], LABELS[:0], {}, "at least 1 images"),
+        (IMAGES.numpy(), LABELS, {}, "is of type ndarray, but must be a tensor"),
+        (IMAGES.view(6, -1), LABELS, {}, r"has shape \(6, 64\)"),
+        (IMAGES[:0], LABELS[:0], {}, "holds 0 images, but needs at least 1"),
         (IMAGES - 1, LABELS, {}, r"lie in \[-1, -1\]"),
-        (IMAGES.clone().fill_(math.nan), LABELS, {}, "without NaN"),
-        (IMAGES.long(), LABELS, {}, "torch.int64"),
-        (IMAGES, LABELS[:5], {}, r"shape is \(5,\)"),
-        (IMAGES, LABELS.float(), {}, "float32"),
-        (IMAGES, LABELS.tolist(), {}, "a list"),
-        (IMAGES, LABELS + 1, {}, "goes from 1 to 2"),
-        (IMAGES, LABELS - 1, {}, "goes from -1 to 0"),
-        (IMAGES, LABELS, {"classes": 1}, "'classes' is at least 2"),
-        (IMAGES, LABELS, {"epochs": 0}, "'epochs' is at least 1"),
-        (IMAGES, LABELS, {"batch_size": 0}, "'batch_size' is at least 1"),
-        (IMAGES, LABELS, {"learning_rate": 0.0}, "'learning_rate' is a number above 0"),
-        (IMAGES, LABELS, {"sampler": []}, "drew none"),
+        (IMAGES.clone().fill_(math.nan), LABELS, {}, "or NaN: those of 'training images'"),
+        (IMAGES.long(), LABELS, {}, "dtype torch.int64"),
+        (IMAGES, LABELS[:5], {}, r"has shape \(5,\)"),
+        (IMAGES, LABELS.float(), {}, "of type torch.float32"),
+        (IMAGES, LABELS.tolist(), {}, "of type list"),
+        (IMAGES, LABELS + 1, {}, "ranges from 1 to 2"),
+        (IMAGES, LABELS - 1, {}, "ranges from -1 to 0"),
+        (IMAGES, LABELS, {"classes": 1}, "'classes' is 1, but must be at least 2"),
+        (IMAGES, LABELS, {"epochs": 0}, "'epochs' is 0, but must be at least 1"),
+        (IMAGES, LABELS, {"batch_size": 0}, "'batch_size' is 0, but must be at least 1"),
+        (IMAGES, LABELS, {"learning_rate": 0.0}, "'learning_rate' is 0.0, but must be finite and above 0"),
+        (IMAGES, LABELS, {"sampler": []}, "'sampler' drew no index in epoch 1"),
     ],
 )
-def test_bad_input_is_refused(images, labels, options, message):
+def test_invalid_training_arguments_raise(images, labels, options, message):
     with pytest.raises(ValueError, match=message):
         train_classifier(images, labels, **{"classes": 2, **options})
 
 
-def test_divergence_is_named(digits):
+def test_divergence_raises(digits):
     images, labels = digits
     with pytest.raises(FloatingPointError, match="Lower 'learning_rate'"):
         train_classifier(images[:100], labels[:100], classes=10, epochs=30, batch_size=10, learning_rate=1e30)
 
 
-def test_classifier_of_another_shape_is_refused(classifier):
-    with pytest.raises(ValueError, match="one shape"):
+def test_images_of_another_shape_raise(classifier):
+    with pytest.raises(ValueError, match=r"have shape \(1, 9, 9\), but must have shape \(1, 8, 8\)"):
         classifier.predict(torch.zeros(2, 1, 9, 9))
 
 
-def test_classifier_features(digits):
+def test_classifier_features_come_from_the_trained_classifier(digits):
     images, labels = digits[0][:200], digits[1][:200]
     extractor = ClassifierFeatures.train(images, labels, dataset_name="digits", epochs=1, seed=5)
     expected = train_classifier(images, labels, classes=10, epochs=1, seed=5)
@@ -208,13 +208,13 @@ def test_classifier_features(digits):
     with torch.no_grad():
         logits = expected.head(extractor(images))
     assert logits.argmax(dim=1).tolist() == expected.predict(images).tolist()
-    with pytest.raises(ValueError, match="a list"):
+    with pytest.raises(ValueError, match="of type list"):
         ClassifierFeatures.train(images, labels.tolist(), dataset_name="digits")
 
 
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory):
-    # The constructor loads a file, so the first file is made from the modules alone.
+    # The constructor needs a weights file, so loading is disabled to write the first one.
     path = tmp_path_factory.mktemp("weights") / INCEPTION_FILE
     with torch.random.fork_rng(devices=[]), pytest.MonkeyPatch.context() as patch:
         torch.manual_seed(0)
@@ -225,7 +225,7 @@ def inception(tmp_path_factory):
     return path
 
 
-def test_inception_weights_are_loaded_and_seen_in_the_features(inception):
+def test_inception_features_match_torch_fidelity(inception):
     before = global_states()
     extractor = InceptionFeatures(inception, device="cpu")
     assert global_states() == before
@@ -239,13 +239,13 @@ def test_inception_weights_are_loaded_and_seen_in_the_features(inception):
     torch.testing.assert_close(features, reference(grey.repeat(1, 3, 1, 1))[0])
     assert features.shape == (2, 2048)
     assert not torch.equal(features[0], features[1])
-    # Values in [0, 1] come to the same levels.
+    # Values in [0, 1] give the same grey levels.
     torch.testing.assert_close(extractor(grey[:1].float() / 255), features[:1], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="1 or 3 channels"):
+    with pytest.raises(ValueError, match="have 2 channels, but Inception needs 1 or 3 channels"):
         extractor(torch.zeros(1, 2, 8, 8))
 
 
-def test_inception_is_looked_for_where_torch_fidelity_keeps_it(inception, tmp_path, monkeypatch):
+def test_inception_weights_are_read_from_the_torch_hub_cache(inception, tmp_path, monkeypatch):
     assert URL_INCEPTION_V3.rsplit("/", 1)[1] == INCEPTION_FILE
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     assert inception_weights() is None
@@ -258,7 +258,7 @@ def test_inception_is_looked_for_where_torch_fidelity_keeps_it(inception, tmp_pa
 
 def test_inception_is_never_downloaded(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
-        raise AssertionError("something is downloaded")
+        raise AssertionError("download attempted")
 
     monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", refuse)
     with pytest.raises(FileNotFoundError, match="nowhere"):
@@ -267,11 +267,11 @@ def test_inception_is_never_downloaded(tmp_path, monkeypatch):
 
 class Payload:
     def __reduce__(self):
-        return print, ("a file that is loaded must not run code",)
+        return print, ("code of the file was run",)
 
 
 @pytest.mark.parametrize("content", [Payload(), {"fc.bias": torch.zeros(3)}, [torch.zeros(3)]])
-def test_other_files_are_refused_and_not_run(tmp_path, content, capsys):
+def test_invalid_weights_file_raises_and_runs_no_code(tmp_path, content, capsys):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="weights_path"):
         InceptionFeatures(tmp_path / "weights.pth", device="cpu")

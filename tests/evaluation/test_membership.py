@@ -11,53 +11,58 @@ def images(n, *parts):
 
 
 @pytest.mark.parametrize("distance", ["pixels", "aligned"])
-def test_copies_give_all_members_away(distance):
+def test_copies_reveal_all_members(distance):
     members, others = images(50, 1), images(50, 2)
-    found = membership(members, others, members, distance=distance)
-    assert (found.advantage, found.area) == (1, 1)
-    assert found.distance_ratio == pytest.approx(0, abs=1e-5)
+    result = membership(members, others, members, distance=distance)
+    assert (result.advantage, result.area) == (1, 1)
+    assert result.distance_ratio == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("distance", ["pixels", "aligned"])
-def test_images_of_another_source_give_nobody_away(distance):
-    found = [membership(images(300, s, 1), images(300, s, 2), images(100, s, 3), distance=distance) for s in range(10)]
-    # Each advantage is a mean of two differences of two fractions of 150, of at most 0.5 each.
+def test_unrelated_images_reveal_no_members(distance):
+    results = [
+        membership(images(300, s, 1), images(300, s, 2), images(100, s, 3), distance=distance) for s in range(10)
+    ]
+    # Each advantage is the mean of two differences of fractions of 150 images, with variances of at most 0.25 / 150.
     bound = 3 * (2 * 0.25 / 150 / 2 / 10) ** 0.5
-    assert sum(one.advantage for one in found) / 10 == pytest.approx(0, abs=bound)
-    assert sum(one.area for one in found) / 10 == pytest.approx(0.5, abs=3 * (1 / 12 * 2 / 300 / 10) ** 0.5)
-    assert sum(one.distance_ratio for one in found) / 10 == pytest.approx(1, abs=0.02)
+    assert sum(result.advantage for result in results) / 10 == pytest.approx(0, abs=bound)
+    assert sum(result.area for result in results) / 10 == pytest.approx(0.5, abs=3 * (1 / 12 * 2 / 300 / 10) ** 0.5)
+    assert sum(result.distance_ratio for result in results) / 10 == pytest.approx(1, abs=0.02)
 
 
-def test_the_area_is_that_of_the_curve():
+def test_area_matches_scikit_learn():
     members, others, synthetic = images(40, 1), images(30, 2), images(20, 3)
     synthetic[:5] = members[:5]
-    away = [
-        (own.flatten(1)[:, None] - synthetic.flatten(1)).square().mean(dim=2).sqrt().min(dim=1).values
-        for own in (members, others)
+    distances = [
+        (queries.flatten(1)[:, None] - synthetic.flatten(1)).square().mean(dim=2).sqrt().min(dim=1).values
+        for queries in (members, others)
     ]
-    expected = roc_auc_score([1] * 40 + [0] * 30, -torch.cat(away).numpy())
+    expected = roc_auc_score([1] * 40 + [0] * 30, -torch.cat(distances).numpy())
     assert membership(members, others, synthetic).area == pytest.approx(expected)
 
 
-def test_half_of_the_members_copied():
+def test_copies_of_half_of_the_members_give_half_the_advantage():
     members, others = images(200, 1), images(200, 2)
-    found = membership(members, others, members[torch.arange(200) % 4 < 2])
-    assert found.advantage == pytest.approx(0.5, abs=0.05)
+    result = membership(members, others, members[torch.arange(200) % 4 < 2])
+    assert result.advantage == pytest.approx(0.5, abs=0.05)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((images(3, 1), images(9, 2), images(9, 3)), "'members' holds at least 4 images"),
-        ((images(9, 1), images(9, 2)[:, :, :4], images(9, 3)), "Images that are compared have one shape"),
+        ((images(3, 1), images(9, 2), images(9, 3)), "'members' holds 3 images, but needs at least 4"),
+        (
+            (images(9, 1), images(9, 2)[:, :, :4], images(9, 3)),
+            r"'others' have shape \(1, 4, 8\), but must have shape \(1, 8, 8\)",
+        ),
         ((images(9, 1), images(9, 2), 2 * images(9, 3)), "those of 'synthetic' lie in"),
     ],
 )
-def test_images_that_cannot_be_compared(arguments, message):
+def test_invalid_images_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         membership(*arguments)
 
 
-def test_distances_that_there_are_not():
-    with pytest.raises(ValueError, match="'distance' is 'pixels' or 'aligned'"):
+def test_unknown_distance_raises():
+    with pytest.raises(ValueError, match="'distance' is 'far', but must be 'pixels' or 'aligned'"):
         membership(images(9, 1), images(9, 2), images(9, 3), distance="far")

@@ -22,27 +22,27 @@ def blobs(n, *parts, size=24, channels=1):
         lambda x: 0.7 * x + 0.1,
         lambda x: (x + 0.02 * torch.randn(x.shape, generator=make_generator(1))).clamp(0, 1),
     ],
-    ids=["same", "moved", "brighter", "noisy"],
+    ids=["same", "shifted", "less contrast", "noisy"],
 )
-def test_a_copy_is_found(change, channels):
+def test_changed_copy_is_nearest_to_its_original(change, channels):
     points = blobs(60, "points", channels=channels)
-    chosen = torch.tensor([7, 3, 59])
-    distance, index = aligned_nearest(change(points[chosen]), points)
-    assert torch.equal(index, chosen)
-    others, _ = aligned_nearest(blobs(20, "others", channels=channels), points)
-    assert distance.max() < 0.06 < others.min()
+    originals = torch.tensor([7, 3, 59])
+    distance, index = aligned_nearest(change(points[originals]), points)
+    assert torch.equal(index, originals)
+    unrelated, _ = aligned_nearest(blobs(20, "others", channels=channels), points)
+    assert distance.max() < 0.06 < unrelated.min()
 
 
-def test_the_distance_is_one_less_the_correlation():
-    # Too small to be moved or blurred.
-    a, b = (torch.rand(5, 1, 6, 7, generator=make_generator(part)) for part in "ab")
+def test_distance_is_one_minus_the_correlation():
+    # Images this small are neither shifted nor blurred.
+    a, b = (torch.rand(5, 1, 6, 7, generator=make_generator(name)) for name in "ab")
     correlation = torch.corrcoef(torch.cat([a, b]).flatten(1))[:5, 5:]
     distance, index = aligned_nearest(a, b)
     torch.testing.assert_close(distance, 1 - correlation.max(dim=1).values)
     assert torch.equal(index, correlation.argmax(dim=1))
 
 
-def test_flat_images_are_copies_of_each_other_alone():
+def test_flat_images_are_copies_only_of_flat_images():
     flat = torch.full((1, 1, 24, 24), 0.5)
     distance, index = aligned_nearest(flat, torch.cat([blobs(3, 0), flat + 0.2]))
     assert index.item() == 3
@@ -55,42 +55,40 @@ def data():
     return X, torch.tensor([0] * 50 + [1] * 20)
 
 
-def similarity(images, training):
-    return 1 - aligned_nearest(images.float() / 255, training.float() / 255)[0]
+def similarity(images, train):
+    return 1 - aligned_nearest(images.float() / 255, train.float() / 255)[0]
 
 
 @pytest.mark.parametrize("anchored", [False, 1.0])
-def test_no_new_image_is_more_similar_than_allowed(data, anchored, tmp_path):
+def test_max_similarity_bounds_the_similarity_of_new_images(data, anchored, tmp_path):
     X, y = data
     options = {"epochs": 60, "delta": 1e-3, "random_state": 0, "progress": False, "anchored": anchored}
-    free = GAEAugmenter(**options).fit(X, y)
-    made = similarity(free.sample(1, 200, seed=0), X[y == 1])
-    most = float(made.quantile(0.7))
-    guarded = GAEAugmenter(GenerativeModel(max_similarity=most), **options).fit(X, y)
-    images = guarded.sample(1, 200, seed=0)
-    assert similarity(images, X[y == 1]).max() <= most + 1e-6
-    # Those that were far enough are as they were.
-    kept = (made <= most - 1e-6).numpy()
-    assert 100 < kept.sum() < 200
-    assert torch.equal(images[kept], free.sample(1, 200, seed=0)[kept])
-    guarded.save(tmp_path / "file")
+    unlimited = GAEAugmenter(**options).fit(X, y)
+    similarities = similarity(unlimited.sample(1, 200, seed=0), X[y == 1])
+    limit = float(similarities.quantile(0.7))
+    limited = GAEAugmenter(**options, max_similarity=limit).fit(X, y)
+    images = limited.sample(1, 200, seed=0)
+    assert similarity(images, X[y == 1]).max() <= limit + 1e-6
+    # Images below the limit are unchanged.
+    unchanged = (similarities <= limit - 1e-6).numpy()
+    assert 100 < unchanged.sum() < 200
+    assert torch.equal(images[unchanged], unlimited.sample(1, 200, seed=0)[unchanged])
+    limited.save(tmp_path / "file")
     assert torch.equal(GAEAugmenter.load(tmp_path / "file").sample(1, 200, seed=0), images)
 
 
-def test_where_all_images_are_too_similar_there_is_an_error(data):
-    augmenter = GAEAugmenter(
-        GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False
-    )
+def test_unreachable_max_similarity_raises(data):
+    augmenter = GAEAugmenter(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5, random_state=0, progress=False)
     with pytest.raises(RuntimeError, match=r"similarity of at most 0\.5 .* 3 of 3 have not\. Raise 'max_similarity'"):
         augmenter.fit(*data).sample(1, 3)
 
 
 @pytest.mark.parametrize("value", [0, -0.5, 1.5, "high"])
-def test_similarities_out_of_their_range_are_refused(data, value):
+def test_invalid_max_similarity_raises(data, value):
     with pytest.raises(ValueError, match="'max_similarity' is None, or the largest correlation"):
         GAEAugmenter(GenerativeModel(max_similarity=value)).fit(*data)
 
 
-def test_vectors_have_no_similarity(data):
+def test_max_similarity_of_vectors_raises(data):
     with pytest.raises(ValueError, match="'max_similarity' compares images, and these are vectors of 576 features"):
         GAEAugmenter(GenerativeModel(max_similarity=0.9)).fit(data[0].flatten(1), data[1])
