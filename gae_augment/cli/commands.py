@@ -18,8 +18,8 @@ from ..assessment import assess, classifier_gain_of, open_pair, summary
 from ..augmenter import GAEAugmenter
 from ..data import Label, check_output, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
+from ..export import write_shards
 from ..report import forecast
-from ..shards import write_shards
 
 
 @dataclass(frozen=True)

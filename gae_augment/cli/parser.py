@@ -5,8 +5,8 @@ __all__ = ["make_parser"]
 import argparse
 
 from .. import __version__
+from ..export import FORMATS
 from ..models import MODELS
-from ..shards import FORMATS
 from . import commands
 
 EPILOG = "Status 0: done; 1: something that you can mend, told in a line; 2: wrong usage; 130: interrupted."

@@ -1,0 +1,11 @@
+r"""Exports the images of a fitted augmenter as files, many at a time and in parallel.
+
+A fitted augmenter comes in, and optionally the image folder of its training set. Files go out: an image folder,
+WebDataset tar files or Parquet files. This package imports the augmenter and what lies below it, but neither
+``evaluation`` nor ``report``; ``webdataset`` and ``datasets`` are imported only when their format is written.
+"""
+
+from .formats import FORMATS
+from .shards import write_shards
+
+__all__ = ["FORMATS", "write_shards"]

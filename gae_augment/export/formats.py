@@ -1,0 +1,178 @@
+r"""The file formats of a shard: image folder, WebDataset and Parquet."""
+
+__all__ = ["FORMATS", "Format", "Item", "Shard"]
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from PIL import Image
+
+from .._utils.files import atomic_write
+from .._utils.threads import SharedContext
+
+
+@dataclass(frozen=True)
+class Item:
+    r"""One image to be written.
+
+    Attributes:
+        path: The path of its file in an image folder, relative to that folder.
+        class_index: The index of its class.
+        source: The file of a real image; for a synthetic one the image, or ``None`` before it is sampled.
+    """
+
+    path: Path
+    class_index: int
+    source: Path | Image.Image | None
+
+    @property
+    def is_synthetic(self) -> bool:
+        r"""Whether the image is synthetic."""
+        return not isinstance(self.source, Path)
+
+    @property
+    def data(self) -> bytes:
+        r"""The encoded image: the bytes of the real file, or a PNG."""
+        if isinstance(self.source, Path):
+            return self.source.read_bytes()
+        if self.source is None:
+            raise ValueError(f"{self.path} is not sampled yet.")
+        file = io.BytesIO()
+        self.source.save(file, "PNG")
+        return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Shard:
+    r"""The images that one job samples and writes.
+
+    Attributes:
+        target: The file of the shard, or the image folder that all shards share.
+        first: The number of images in the shards before it.
+        seed: The seed of its synthetic images and of its order.
+        items: The images, class by class; synthetic ones are not sampled yet.
+        class_names: The names of all classes.
+    """
+
+    target: Path
+    first: int
+    seed: int
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Format:
+    r"""A file format.
+
+    Attributes:
+        write: Writes a shard from its images in their final order, all of them sampled.
+        suffix: The suffix of a shard's file; ``None`` for an image folder.
+        library: The module that writes it, if an optional one is needed.
+        extra: The extra of gae-augment that installs the library.
+    """
+
+    write: Callable[[Shard, list[Item]], None]
+    suffix: str | None = None
+    library: str | None = None
+    extra: str | None = None
+
+    def check_library(self) -> None:
+        r"""Raises a ModuleNotFoundError with the command to type if the library is missing."""
+        if self.library is None:
+            return
+        try:
+            import_module(self.library)
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"This format needs the library {self.library!r}: pip install 'gae-augment[{self.extra}]'"
+            ) from error
+
+
+def _write_image_folder(shard: Shard, items: list[Item]) -> None:
+    for item in items:
+        path = shard.target / item.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(item.source, Path):
+            shutil.copy2(item.source, path)
+        else:
+            path.write_bytes(item.data)
+
+
+def _write_tar(shard: Shard, items: list[Item]) -> None:
+    from webdataset import TarWriter
+
+    # Constant metadata: the same images give the same bytes.
+    metadata = {"user": "", "group": "", "mode": 0o644, "mtime": 0}
+    with (
+        atomic_write(shard.target) as temporary,
+        temporary.open("wb") as file,
+        TarWriter(file, encoder=False, **metadata) as tar,
+    ):
+        for number, item in enumerate(items, start=shard.first):
+            description = {
+                "class": shard.class_names[item.class_index],
+                "synthetic": item.is_synthetic,
+                "path": item.path.as_posix(),
+            }
+            tar.write(
+                {
+                    "__key__": f"{number:08d}",
+                    item.path.suffix.removeprefix(".").lower(): item.data,
+                    "cls": str(item.class_index).encode(),
+                    "json": json.dumps(description).encode(),
+                }
+            )
+
+
+@contextmanager
+def _progress_bars_disabled() -> Iterator[None]:
+    import datasets
+
+    # The environment variable has priority over calls, which then only warn.
+    unchanged = datasets.are_progress_bars_disabled() or datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is not None
+    if not unchanged:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not unchanged:
+            datasets.enable_progress_bars()
+
+
+# Shared, because several threads may write shards and the setting is global.
+_no_progress_bars = SharedContext(_progress_bars_disabled)
+
+
+def _write_parquet(shard: Shard, items: list[Item]) -> None:
+    from datasets import ClassLabel, Dataset, Features, Value
+    from datasets import Image as ImageFeature
+
+    columns = {
+        "image": [{"bytes": item.data, "path": item.path.as_posix()} for item in items],
+        "label": [item.class_index for item in items],
+        "is_synthetic": [item.is_synthetic for item in items],
+    }
+    features = Features(
+        image={"bytes": Value("binary"), "path": Value("string")},
+        label=ClassLabel(names=list(shard.class_names)),
+        is_synthetic=Value("bool"),
+    )
+    # An Image column would drop the bytes of an image whose path exists in the working directory, so cast afterwards.
+    table = Dataset.from_dict(columns, features=features).cast_column("image", ImageFeature())
+    with atomic_write(shard.target) as temporary, temporary.open("wb") as file, _no_progress_bars:
+        table.to_parquet(file)
+
+
+FORMATS: dict[str, Format] = {
+    "imagefolder": Format(_write_image_folder),
+    "webdataset": Format(_write_tar, ".tar", "webdataset", "webdataset"),
+    "parquet": Format(_write_parquet, ".parquet", "datasets", "huggingface"),
+}
+"""The formats by name."""

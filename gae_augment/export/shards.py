@@ -1,0 +1,196 @@
+r"""Samples and writes the images of a fitted augmenter in shards, in parallel."""
+
+__all__ = ["write_shards"]
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate, count, groupby, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torchvision.datasets import ImageFolder
+from tqdm.auto import tqdm
+
+from .._utils.parallel import Failure, attempt, run_jobs, runs_here
+from .._utils.seeding import derive_seed, make_generator
+from ..augmenter import GAEAugmenter
+from ..data import Label, as_pictures, check_output
+from ..models import Model, own_model
+from .formats import FORMATS, Item, Shard
+
+
+def write_shards(
+    augmenter: GAEAugmenter,
+    output: str | os.PathLike[str],
+    *,
+    real: ImageFolder | None = None,
+    images_to_add: Mapping[Label, int] | None = None,
+    format: str = "imagefolder",
+    images_per_shard: int = 1000,
+    n_jobs: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> list[Path]:
+    r"""Writes synthetic images, and optionally the real ones with them, in shards that are written in parallel.
+
+    Each shard holds its share of every class, in random order. The images depend only on ``seed`` and the sizes, not on
+    the number of workers or their machines. A shard whose worker died is written again. On a cluster, inside
+    ``joblib.parallel_config``, all workers must see the output folder under the same path.
+
+    - ``"imagefolder"``: files ``CLASS/synthetic_00000.png``, and real files under their own names.
+    - ``"webdataset"``: files ``shard-00000-of-00010.tar``. A sample has the image, the index of its class (``.cls``),
+      and a ``.json`` with the name of the class, whether the image is synthetic, and its path in an image folder.
+    - ``"parquet"``: files ``shard-00000-of-00010.parquet`` with the columns ``image`` (its bytes and its path),
+      ``label`` and ``is_synthetic``, which Hugging Face ``datasets`` and Ray Data read.
+
+    Args:
+        augmenter: A fitted augmenter.
+        output: The folder to write to.
+        real: The folder that the augmenter was fitted to, to write its files too. They are copied unchanged: if images
+            were resized for the fit, only synthetic images have the new size.
+        images_to_add: The number of synthetic images of each class. By default that of the augmenter's
+            ``sampling_strategy``.
+        format: One of the formats above.
+        images_per_shard: The largest number of images in a shard, real and synthetic together.
+        n_jobs: The number of shards written at the same time, as in joblib. With ``None`` they are written one after
+            another, unless a joblib context sets another number.
+        seed: The seed of the images and of their order.
+        force: Whether the output folder may hold files already. It may never hold shards of the same format.
+
+    Returns:
+        The files of the shards; for an image folder the folder.
+
+    Raises:
+        NotFittedError: Before ``fit``.
+        ValueError: If an argument is invalid, a class has no generator, the images do not fit into PNG files, or
+            the output folder is not empty.
+        ModuleNotFoundError: If the library of the format is missing: ``webdataset``, or ``datasets`` for Parquet.
+        RuntimeError: If some shards could not be written; the others stay.
+    """
+    augmenter.report_  # noqa: B018, raises NotFittedError
+    if format not in FORMATS:
+        raise ValueError(f"'format' is {format!r}, but must be one of {', '.join(map(repr, FORMATS))}.")
+    if images_per_shard < 1:
+        raise ValueError(f"'images_per_shard' is {images_per_shard}, but must be at least 1.")
+    FORMATS[format].check_library()
+    class_names = _unique_names(augmenter)
+    if real is not None and tuple(real.classes) != class_names:
+        raise ValueError(
+            f"The real images have the classes {real.classes}, but the augmenter was fitted to {list(class_names)}. "
+            f"Pass the folder that it was fitted to."
+        )
+    images_to_add = augmenter.sampling_strategy_ if images_to_add is None else images_to_add
+    for label, number in images_to_add.items():
+        if number < 0:
+            raise ValueError(f"'images_to_add' is {number} for class {label!r}, but must be 0 or more.")
+        if number:
+            # One image shows before any work whether the class and its images can be written.
+            list(as_pictures(augmenter.sample(label, 1, seed=0)))
+    # Workers may have another working directory.
+    folder = check_output(output, force=force).resolve()
+    suffix = FORMATS[format].suffix
+    if suffix and (existing := sorted(folder.glob(f"shard-*{suffix}"))):
+        raise ValueError(
+            f"{str(folder)!r} already holds the shard {existing[0].name!r}, and readers would mix old and new shards. "
+            f"Choose another folder, or remove the old shards."
+        )
+
+    items = _plan(folder, class_names, [images_to_add.get(label, 0) for label in augmenter.classes_.tolist()], real)
+    total = math.ceil(len(items) / images_per_shard)
+    # A stride gives each shard its share of each class.
+    chunks = [tuple(items[number::total]) for number in range(total)]
+    first = [0, *accumulate(map(len, chunks))]
+    shards = [
+        Shard(
+            folder / f"shard-{number:05d}-of-{total:05d}{suffix}" if suffix else folder,
+            first[number],
+            derive_seed(seed, "shard", number),
+            chunk,
+            class_names,
+        )
+        for number, chunk in enumerate(chunks)
+    ]
+    failures: dict[int, str] = {}
+    with tqdm(total=total, unit="shard", disable=not augmenter.progress) as bar:
+        for number, failure in _write_all(augmenter, shards, folder, format, n_jobs):
+            bar.update()
+            if failure:
+                failures[number] = failure.reason
+    if failures:
+        number, reason = min(failures.items())
+        raise RuntimeError(
+            f"{len(failures)} of {total} shards could not be written; shard {number} failed with {reason}. The other "
+            f"shards are in {str(folder)!r}."
+        )
+    return [shard.target for shard in shards] if suffix else [folder]
+
+
+def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
+    r"""Returns the name of each class; a name that an earlier class has is followed by the label."""
+    names: list[str] = []
+    for label, name in augmenter.class_names_.items():
+        names.append(f"{name}-{label}" if name in names else name)
+    return tuple(names)
+
+
+def _plan(
+    folder: Path, class_names: Sequence[str], images_to_add: Sequence[int], real: ImageFolder | None
+) -> list[Item]:
+    r"""Returns all images, class by class. Synthetic files get names that no real or existing file has."""
+    items: list[Item] = []
+    if real is not None:
+        items = [Item(Path(path).relative_to(real.root), index, Path(path).resolve()) for path, index in real.samples]
+    real_paths = {item.path for item in items}
+    for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
+        # Real images lie in a folder of this very name; any other name may be unfit for a folder, as "T-shirt/top" is.
+        folder_name = name if real else name.replace("/", "-").replace("..", "--")
+        paths = (Path(folder_name) / f"synthetic_{suffix:05d}.png" for suffix in count())
+        unused = (path for path in paths if path not in real_paths and not (folder / path).exists())
+        items += [Item(path, index, None) for path in islice(unused, number)]
+    return items
+
+
+def _write_all(
+    augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
+) -> Iterator[tuple[int, Failure | None]]:
+    r"""Yields the number of each finished shard, and its failure if it failed."""
+    if runs_here(n_jobs):
+        for number, shard in enumerate(shards):
+            yield number, attempt(_write, shard, format, augmenter)
+        return
+    # One file for all workers is cheaper than a copy of the augmenter with each shard.
+    model = own_model(augmenter.model)
+    with TemporaryDirectory(prefix=".augmenter-", dir=folder) as temporary:
+        file = Path(temporary) / "augmenter.safetensors"
+        augmenter.save(file)
+        jobs = {number: (shard, format, file, model) for number, shard in enumerate(shards)}
+        yield from run_jobs(_load_and_write, jobs, n_jobs)
+
+
+@lru_cache(maxsize=1)
+def _load(file: Path, model: Model | None) -> GAEAugmenter:
+    return GAEAugmenter.load(file, model=model)
+
+
+def _load_and_write(shard: Shard, format: str, file: Path, model: Model | None) -> None:
+    _write(shard, format, _load(file, model))
+
+
+def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
+    FORMATS[format].write(shard, _sample(shard, augmenter))
+
+
+def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
+    r"""Returns the real and synthetic images of a shard in random order."""
+    items = [item for item in shard.items if not item.is_synthetic]
+    synthetic_items = (item for item in shard.items if item.is_synthetic)
+    for index, group in groupby(synthetic_items, key=lambda item: item.class_index):
+        class_items = list(group)
+        images = augmenter.sample(augmenter.classes_[index].item(), len(class_items), seed=shard.seed)
+        items += [replace(item, source=image) for item, image in zip(class_items, as_pictures(images), strict=True)]
+    order = torch.randperm(len(items), generator=make_generator(shard.seed, "order"))
+    return [items[position] for position in order.tolist()]
