@@ -14,12 +14,11 @@ import torch
 from torchvision.datasets import ImageFolder
 
 from .._utils.files import check_file_place
-from ..assessment import assess, classifier_gain_of, open_pair, summary
 from ..augmenter import GAEAugmenter
 from ..data import Label, check_output, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
 from ..export import write_shards
-from ..report import forecast
+from ..report import assess, forecast, gain_table, measure_gain, open_data
 
 
 @dataclass(frozen=True)
@@ -198,7 +197,7 @@ def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, Image
 
 
 def _extractor(arguments: Namespace, dataset: ImageFolder) -> ClassifierFeatures:
-    labels, read = open_pair(dataset)
+    labels, read = open_data(dataset)
     return ClassifierFeatures.train(
         read(range(len(dataset))),
         torch.from_numpy(labels),
@@ -209,7 +208,7 @@ def _extractor(arguments: Namespace, dataset: ImageFolder) -> ClassifierFeatures
 
 
 def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, held_out: ImageFolder) -> ClassifierGain:
-    return classifier_gain_of(
+    return measure_gain(
         augmenter,
         dataset,
         held_out,
@@ -236,7 +235,7 @@ def evaluate(arguments: Namespace) -> Outcome:
         "fidelity": found.fidelity,
         "memorisation": None if found.memorisation is None else found.memorisation.as_dict(),
     }
-    return Outcome(summary(dataset.classes, before, after, gain, found.fidelity, found.memorisation), values)
+    return Outcome(gain_table(dataset.classes, before, after, gain, found.fidelity, found.memorisation), values)
 
 
 def report(arguments: Namespace) -> Outcome:

@@ -11,7 +11,6 @@ import torch
 from joblib.externals.loky import get_reusable_executor
 from torch import Tensor
 
-from ..assessment import budget, promised_images
 from ..augmenter import GAEAugmenter
 from ..data import choose_images, profile_counts
 from ..evaluation import (
@@ -25,7 +24,8 @@ from ..evaluation import (
     fidelity,
     memorisation,
 )
-from .data import MIN_TEST_IMAGES, LabelledSet
+from ..report import strategy_images, training_budget
+from .data import LabelledSet
 
 DEFAULT_PROFILE = {"digits": "lt-20", "mnist": "deepsmote", "fashion_mnist": "deepsmote", "cifar10": "lt-100"}
 
@@ -108,7 +108,7 @@ def run_demo(
     _check(data)
     inception_extractors: list[FeatureExtractor] = [InceptionFeatures(device=device)] if inception else []
     counts = profile_counts(profile, labels.bincount(minlength=len(data.classes)).tolist())
-    training = budget(sum(counts), steps)
+    training = training_budget(sum(counts), steps)
 
     augmenters: dict[int, GAEAugmenter] = {}
     train_indices: dict[int, Tensor] = {}
@@ -125,8 +125,8 @@ def run_demo(
     get_reusable_executor().shutdown()
 
     gain = classifier_gain(
-        lambda seed: (images[train_indices[seed]], labels[train_indices[seed]]),
-        {MODEL_NAME: lambda seed: promised_images(augmenters[seed], seed)},
+        lambda seed: (images[chosen[seed]], labels[chosen[seed]]),
+        {MODEL_NAME: lambda seed: strategy_images(augmenters[seed], seed)},
         data.test,
         synthetic_fraction=synthetic_fraction,
         seeds=range(seeds),

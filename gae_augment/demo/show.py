@@ -7,13 +7,13 @@ import statistics
 
 from PIL import Image, ImageDraw
 
-from ..assessment import summary
+from ..report import gain_table
 from .run import DemoResult
 
 
 def table(result: DemoResult) -> str:
-    r"""Returns the results as a table."""
-    text = summary(result.classes, result.before, result.after, result.gain, result.fidelity, result.memorisation)
+    r"""Returns the result as a table to read."""
+    text = gain_table(result.classes, result.before, result.after, result.gain, result.fidelity, result.memorisation)
     seconds = result.fits["seconds"]
     return f"{text}\nfit of {len(result.synthetic)} classes: {statistics.fmean(seconds):.1f} s on average"
 

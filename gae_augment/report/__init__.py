@@ -1,5 +1,30 @@
-r"""A fitted augmenter as one page to read: an HTML file that needs no network."""
+r"""Assesses a fitted augmenter, and writes the assessment as one HTML page.
 
-from .page import write_report
+A fitted augmenter and its training set come in, optionally with held-out images. Figures, a text table or an HTML file
+that needs no network go out. This package imports the augmenter, ``evaluation`` and what lies below them; only
+``write_report`` imports Jinja and matplotlib.
+"""
 
-__all__ = ["write_report"]
+from .assessment import (
+    Assessment,
+    assess,
+    gain_table,
+    measure_gain,
+    open_data,
+    open_training_data,
+    strategy_images,
+    training_budget,
+)
+from .write import write_report
+
+__all__ = [
+    "Assessment",
+    "assess",
+    "gain_table",
+    "measure_gain",
+    "open_data",
+    "open_training_data",
+    "strategy_images",
+    "training_budget",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-r"""What a report tells, gathered from a fitted augmenter and the images that it was fitted to."""
+r"""Gathers the contents of a report from a fitted augmenter and its training set."""
 
 __all__ = ["ClassContents", "Contents", "Pair", "gather"]
 
@@ -11,23 +11,23 @@ import torch
 from torch import Tensor
 
 from .._utils.seeding import make_generator
-from ..assessment import assess
 from ..augmenter import GAEAugmenter
 from ..data import Label, ValueScale
 from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation, nearest
 from ..fitting import FitReport
+from .assessment import assess
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
 
 
 @dataclass(frozen=True)
 class Pair:
-    r"""A synthetic image beside the training image that is nearest to it.
+    r"""A synthetic image and the training image closest to it.
 
     Attributes:
         synthetic: The synthetic image.
         training: The training image.
-        distance: The root of their pixels' mean squared difference, the range of values being 1.
+        distance: The root mean squared difference of their pixels, on a value range of 1.
     """
 
     synthetic: Tensor
@@ -37,16 +37,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassContents:
-    r"""What there is to tell of a class that has a generator.
+    r"""The contents about one class that has a generator.
 
     Attributes:
         name: The name of the class.
-        fit: What its fit came to.
-        real: Some of its real images, for the eye, with shape :math:`(n, C, H, W)` in [0, 1]; empty for vectors.
-        synthetic: As many synthetic ones.
-        nearest: The synthetic images that are nearest to a training image, the nearest first.
-        codes: The codes of real images, with shape :math:`(n, 2)`: along their two principal axes.
-        new_codes: Codes that synthetic images are made of, along the same axes.
+        fit: The report of its fit.
+        real: Real images to display, with shape :math:`(n, C, H, W)` in [0, 1]; empty for vectors.
+        synthetic: The same number of synthetic images.
+        nearest: The synthetic images closest to a training image, the closest first.
+        real_codes: The codes of real images along their two principal axes, with shape :math:`(n, 2)`.
+        synthetic_codes: The codes of synthetic images along the same axes, with shape :math:`(m, 2)`.
     """
 
     name: str
@@ -54,22 +54,22 @@ class ClassContents:
     real: Tensor
     synthetic: Tensor
     nearest: tuple[Pair, ...]
-    codes: Tensor
-    new_codes: Tensor
+    real_codes: Tensor
+    synthetic_codes: Tensor
 
 
 @dataclass(frozen=True)
 class Contents:
-    r"""All that a report tells.
+    r"""The contents of a report.
 
     Attributes:
-        counts: The name of each class, its real images, and the synthetic ones that are added to it.
+        counts: The name of each class, and the numbers of its real and synthetic images.
         classes: The classes that have a generator.
         fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
-        memorisation: How near synthetic images are to training images, if there are held-out images.
-        gain: What a classifier gained, if it was measured.
+        memorisation: How close synthetic images are to training images; ``None`` without held-out images.
+        gain: The gain of a classifier, if it was measured.
         settings: The augmenter's parameters.
-        versions: The versions that it was made with.
+        versions: The versions of Python and of the main libraries.
     """
 
     counts: tuple[tuple[str, int, int], ...]
@@ -92,12 +92,12 @@ def gather(
     pairs: int = 4,
     seed: int = 0,
 ) -> Contents:
-    r"""Returns what there is to tell; the arguments are those of :func:`gae_augment.report.write_report`."""
-    found = assess(augmenter, data, held_out=held_out, extractor=extractor, seed=seed)
+    r"""Returns the contents of a report; for the arguments see :func:`gae_augment.report.write_report`."""
+    assessment = assess(augmenter, data, held_out=held_out, extractor=extractor, seed=seed)
     generator = make_generator(seed, "report")
     classes = [
-        _of_class(augmenter, label, found.training[label], made, images, pairs, generator)
-        for label, made in found.made.items()
+        _class_contents(augmenter, label, assessment.training[label], synthetic, images, pairs, generator)
+        for label, synthetic in assessment.synthetic.items()
     ]
     return Contents(
         counts=tuple(
@@ -105,46 +105,47 @@ def gather(
             for label, number in augmenter.counts_.items()
         ),
         classes=tuple(classes),
-        fidelity=found.fidelity,
-        memorisation=found.memorisation,
+        fidelity=assessment.fidelity,
+        memorisation=assessment.memorisation,
         gain=gain,
-        settings={name: str(value) for name, value in augmenter.get_params(deep=False).items()},
+        settings={name: str(value) for name, value in augmenter.get_params().items()},
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     )
 
 
-def _of_class(
+def _class_contents(
     augmenter: GAEAugmenter,
     label: Label,
     training: Tensor,
-    made: Tensor,
+    synthetic: Tensor,
     images: int,
     pairs: int,
     generator: torch.Generator,
 ) -> ClassContents:
-    own = augmenter.models_[label]
-    codes = own.encode(training).float().cpu()
-    new_codes = own.draw_codes(len(made), generator).float().cpu()
-    axes = torch.linalg.svd(codes - codes.mean(dim=0), full_matrices=False).Vh[:2].T
-    seen, seen_made = (_for_the_eye(some, own.values) for some in (training, made))
-    found: tuple[Pair, ...] = ()
-    if seen.ndim == 4:
-        distances, places = nearest(seen_made.flatten(1), seen.flatten(1))
+    fitted = augmenter.models_[label]
+    real_codes = fitted.encode(training).float().cpu()
+    synthetic_codes = fitted.draw_codes(len(synthetic), generator).float().cpu()
+    centre = real_codes.mean(dim=0)
+    axes = torch.linalg.svd(real_codes - centre, full_matrices=False).Vh[:2].T
+    shown_training, shown_synthetic = (_displayable(batch, fitted.values) for batch in (training, synthetic))
+    closest: tuple[Pair, ...] = ()
+    if shown_training.ndim == 4:
+        distances, indices = nearest(shown_synthetic.flatten(1), shown_training.flatten(1))
         order = distances.argsort(stable=True)[:pairs].tolist()
-        found = tuple(Pair(seen_made[one], seen[places[one]], distances[one].item()) for one in order)
+        closest = tuple(Pair(shown_synthetic[i], shown_training[indices[i]], distances[i].item()) for i in order)
     return ClassContents(
         name=augmenter.class_names_[label],
-        fit=own.report,
-        real=seen[:images],
-        synthetic=seen_made[:images],
-        nearest=found,
-        codes=(codes - codes.mean(dim=0)) @ axes,
-        new_codes=(new_codes - codes.mean(dim=0)) @ axes,
+        fit=fitted.report,
+        real=shown_training[:images],
+        synthetic=shown_synthetic[:images],
+        nearest=closest,
+        real_codes=(real_codes - centre) @ axes,
+        synthetic_codes=(synthetic_codes - centre) @ axes,
     )
 
 
-def _for_the_eye(images: Tensor, values: ValueScale) -> Tensor:
-    r"""Returns images with shape :math:`(n, C, H, W)`, C 1 or 3, in [0, 1]; none of vectors."""
+def _displayable(images: Tensor, values: ValueScale) -> Tensor:
+    r"""Returns images in [0, 1], with shape :math:`(n, C, H, W)` and 1 or 3 channels; an empty tensor for vectors."""
     if images.ndim == 2:
         return torch.zeros(0)
     x = images.double()

@@ -1,6 +1,6 @@
-r"""The figures of a report: pictures as PNG, charts as SVG in the colours of the page that they stand on."""
+r"""Figures of a report: images as PNG, charts as SVG in the colours of the page around them."""
 
-__all__ = ["chart_of_codes", "chart_of_counts", "chart_of_curve", "picture"]
+__all__ = ["code_chart", "count_chart", "curve_chart", "png_address"]
 
 import base64
 import io
@@ -20,14 +20,14 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("A report needs matplotlib and Jinja: pip install 'gae-augment[report]'") from error
 
 INK = "#010203"
-"""What becomes the colour of the page's text."""
+"""A placeholder that is replaced by the text colour of the page."""
 
 REAL, SYNTHETIC = "#3b82c4", "#e0822d"
-"""Two colours that the colour-blind tell apart, on light and on dark."""
+"""Colours that colour-blind readers can tell apart, on a light and on a dark page."""
 
 
-def picture(image: Tensor) -> str:
-    r"""Returns an image, with shape :math:`(C, H, W)`, C 1 or 3, in [0, 1], as the address of a PNG."""
+def png_address(image: Tensor) -> str:
+    r"""Returns an image in [0, 1], with shape :math:`(C, H, W)`, C 1 or 3, as the ``data:`` address of a PNG."""
     levels = (image * 255).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else np.ascontiguousarray(levels)).save(file, "PNG")
@@ -48,29 +48,29 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
 def _svg(figure: Figure) -> str:
     file = io.StringIO()
-    # The same figure gives the same text, and its words stay words.
+    # A fixed salt and no date make the text reproducible; "none" keeps text as text.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report", "font.family": "sans-serif"}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     return text[text.index("<svg") :].replace(INK, "currentColor")
 
 
-def chart_of_counts(counts: Sequence[tuple[str, int, int]]) -> str:
-    r"""Returns bars of the real and the synthetic images of each class."""
+def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
+    r"""Returns a bar chart of the numbers of real and synthetic images of each class."""
     figure, axes = _axes(7.0, 0.9 + 0.3 * len(counts))
-    names, real, added = zip(*counts, strict=True)
-    places = range(len(counts))
-    axes.barh(places, real, color=REAL, label="real")
-    axes.barh(places, added, left=real, color=SYNTHETIC, label="synthetic")
-    axes.set_yticks(places, names)
+    names, real, synthetic = zip(*counts, strict=True)
+    positions = range(len(counts))
+    axes.barh(positions, real, color=REAL, label="real")
+    axes.barh(positions, synthetic, left=real, color=SYNTHETIC, label="synthetic")
+    axes.set_yticks(positions, names)
     axes.invert_yaxis()
     axes.set_xlabel("images")
     figure.legend(frameon=False, labelcolor=INK, fontsize=9, loc="outside upper right", ncols=2)
     return _svg(figure)
 
 
-def chart_of_curve(fit: FitReport) -> str:
-    r"""Returns the error on its way down, and the boundary."""
+def curve_chart(fit: FitReport) -> str:
+    r"""Returns a line chart of the error by epoch, with the error boundary delta."""
     figure, axes = _axes(3.4, 2.4)
     epochs, errors = zip(*fit.curve, strict=True)
     axes.plot(epochs, errors, color=SYNTHETIC, marker="o", markersize=2.5)
@@ -83,13 +83,18 @@ def chart_of_curve(fit: FitReport) -> str:
     return _svg(figure)
 
 
-def chart_of_codes(codes: Tensor, new_codes: Tensor) -> str:
-    r"""Returns the map of codes, with shapes :math:`(n, 2)` and :math:`(m, 2)`, or of one axis."""
+def code_chart(real_codes: Tensor, synthetic_codes: Tensor) -> str:
+    r"""Returns a scatter chart of real and synthetic codes.
+
+    Args:
+        real_codes: With shape :math:`(n, 2)`, or :math:`(n, 1)` if codes have one dimension.
+        synthetic_codes: Likewise.
+    """
     figure, axes = _axes(3.4, 2.4)
-    for some, colour, name in ((new_codes, SYNTHETIC, "synthetic"), (codes, REAL, "real")):
-        across = some[:, 1] if some.shape[1] > 1 else some[:, 0] * 0
-        axes.scatter(some[:, 0].numpy(), across.numpy(), s=6, color=colour, alpha=0.5, linewidths=0, label=name)
-    axes.set_xlabel("first axis of the codes")
-    axes.set_ylabel("second")
+    for codes, colour, name in ((synthetic_codes, SYNTHETIC, "synthetic"), (real_codes, REAL, "real")):
+        second = codes[:, 1] if codes.shape[1] > 1 else codes[:, 0] * 0
+        axes.scatter(codes[:, 0].numpy(), second.numpy(), s=6, color=colour, alpha=0.5, linewidths=0, label=name)
+    axes.set_xlabel("first principal axis of the codes")
+    axes.set_ylabel("second axis")
     figure.legend(frameon=False, labelcolor=INK, fontsize=9, loc="outside upper right", ncols=2)
     return _svg(figure)

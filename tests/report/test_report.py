@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
-from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment import GAEAugmenter
 from gae_augment.evaluation import ClassifierFeatures, fidelity
 from gae_augment.report import write_report
 from gae_augment.report.contents import gather
@@ -20,7 +20,7 @@ VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What is in a page; the elements are to be closed in the order that they were opened in."""
+    """The elements and words of a page, whose elements must be nested correctly."""
 
     def __init__(self, text):
         super().__init__()
@@ -63,85 +63,90 @@ def augmenter(digits):
     return GAEAugmenter(random_state=0, progress=False).fit(*digits[0])
 
 
-def test_page_needs_nothing_else_and_says_what_every_picture_is(augmenter, digits, tmp_path):
-    path = augmenter.report(digits[0], tmp_path / "report.html")
+def test_page_loads_no_other_file_and_describes_every_image(augmenter, digits, tmp_path):
+    path = write_report(augmenter, digits[0], tmp_path / "report.html")
     page = Page(path.read_text())
     tags = [tag for tag, _ in page.elements]
     assert not {"script", "link", "iframe", "object", "embed"} & set(tags)
     addresses = [
-        value for _, own in page.elements for name, value in own.items() if name in ("src", "href", "xlink:href")
+        value
+        for _, attributes in page.elements
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href")
     ]
     assert {re.split(r"[,#]", address)[0] for address in addresses} == {"", "data:image/png;base64"}
-    assert all(own.get("alt") for tag, own in page.elements if tag == "img")
-    # Of two classes twelve real images each, twelve synthetic ones, four pairs and two charts; and a chart of all.
+    assert all(attributes.get("alt") for tag, attributes in page.elements if tag == "img")
+    # Each of two classes has 12 real images, 12 synthetic images, 4 pairs and 2 charts; the counts have one chart.
     assert (tags.count("img"), tags.count("svg")) == (2 * (12 + 12 + 8), 1 + 2 * 2)
-    assert [own["aria-label"] for tag, own in page.elements if tag == "figure" and "role" in own] == [
-        own["aria-label"] for tag, own in page.elements if own.get("role") == "img"
-    ]
-    identifiers = {own["id"] for _, own in page.elements if "id" in own}
+    figures = [attributes for tag, attributes in page.elements if tag == "figure" and "role" in attributes]
+    assert figures == [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert all(attributes["aria-label"] for attributes in figures)
+    identifiers = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
     assert {address[1:] for address in addresses if address.startswith("#")} <= identifiers
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_page_tells_counts_fits_and_settings(augmenter, digits, tmp_path):
-    text = Page(augmenter.report(digits[0], tmp_path / "report.html").read_text()).text
+def test_page_shows_counts_fits_and_settings(augmenter, digits, tmp_path):
+    text = Page(write_report(augmenter, digits[0], tmp_path / "report.html").read_text()).text
     assert "Synthetic images for 2 of 3 classes" in text
     assert "0 40 0 40 1 25 15 40 2 15 25 40" in text
     for label, report in augmenter.report_.items():
         assert f"Class {label} {report.images} images, {report.epochs} epochs" in text
         assert f"δ {report.delta:.4f} reached" in text
-    assert "Not measured: that takes real images that the generators were not trained on" in text
+    assert "Not measured, because no held-out real images were given" in text
     assert "latent_dim auto" in text
     assert f"torch, version {version('torch')}" in text
 
 
-def test_the_same_report_twice(augmenter, digits, tmp_path):
-    first, second = (augmenter.report(digits[0], tmp_path / name).read_text() for name in ("1.html", "2.html"))
-    assert first == second != augmenter.report(digits[0], tmp_path / "3.html", seed=1).read_text()
+def test_page_depends_only_on_the_seed(augmenter, digits, tmp_path):
+    first, second = (write_report(augmenter, digits[0], tmp_path / name).read_text() for name in ("1.html", "2.html"))
+    assert first == second != write_report(augmenter, digits[0], tmp_path / "3.html", seed=1).read_text()
 
 
-def test_figures_are_those_of_the_evaluation(augmenter, digits, tmp_path):
+def test_figures_equal_those_of_the_evaluation(augmenter, digits, tmp_path):
     extractor = ClassifierFeatures.train(*digits[0], dataset_name="digits", epochs=1)
     contents = gather(augmenter, digits[0], held_out=digits[1], extractor=extractor)
     real, labels = digits[1]
-    # There are 15 and 25 synthetic images, and 50 unseen ones.
-    made = [augmenter.sample(label, n, seed=None) for label, n in ((1, 15), (2, 25))]
+    # There are 15 and 25 synthetic images, and 50 held-out images.
+    samples = [augmenter.sample(label, n, seed=None) for label, n in ((1, 15), (2, 25))]
     assert contents.memorisation.nearest_index.shape == (40,)
-    assert set(contents.fidelity) == set(fidelity(real[labels > 0][:40], torch.cat(made), extractor=extractor))
+    assert set(contents.fidelity) == set(fidelity(real[labels > 0][:40], torch.cat(samples), extractor=extractor))
     text = Page(
-        augmenter.report(digits[0], tmp_path / "own.html", held_out=digits[1], extractor=extractor).read_text()
+        write_report(
+            augmenter, digits[0], tmp_path / "report.html", held_out=digits[1], extractor=extractor
+        ).read_text()
     ).text
     assert f"FID (classifier features, digits) {contents.fidelity['FID (classifier features, digits)']:.4g}" in text
     assert f"{100 * contents.memorisation.fraction:.1f} % of the synthetic images are as close" in text
 
 
-def test_a_copy_of_a_training_image_is_shown_first(digits, monkeypatch):
+def test_copy_of_a_training_image_is_shown_first(digits, monkeypatch):
     augmenter = GAEAugmenter(random_state=0, progress=False).fit(*digits[0])
     copied = digits[0][0][70]
     sample = GAEAugmenter.sample
 
-    def with_a_copy(self, label, n, **options):
-        made = sample(self, label, n, **options)
-        made[7] = copied
-        return made
+    def sample_with_a_copy(self, label, n, **options):
+        samples = sample(self, label, n, **options)
+        samples[7] = copied
+        return samples
 
-    monkeypatch.setattr(GAEAugmenter, "sample", with_a_copy)
+    monkeypatch.setattr(GAEAugmenter, "sample", sample_with_a_copy)
     first = gather(augmenter, digits[0]).classes[1].nearest[0]
     assert first.distance == 0
     assert torch.equal(first.training, copied / 255)
 
 
 def test_codes_lie_along_their_principal_axes(augmenter, digits):
-    own = gather(augmenter, digits[0]).classes[0]
+    contents = gather(augmenter, digits[0]).classes[0]
     images, labels = digits[0]
     codes = augmenter.models_[1].encode(images[labels == 1]).double()
     variances = torch.linalg.eigvalsh(codes.T.cov()).flip(0)[:2]
-    torch.testing.assert_close(own.codes.double().T.cov().diagonal(), variances, rtol=1e-3, atol=1e-4)
-    assert own.new_codes.shape == (15, 2)
+    torch.testing.assert_close(contents.real_codes.double().T.cov().diagonal(), variances, rtol=1e-3, atol=1e-4)
+    assert contents.synthetic_codes.shape == (15, 2)
 
 
 @pytest.mark.parametrize(
-    ("make", "pictures"),
+    ("convert", "has_images"),
     [
         (lambda images: images[:, 0], True),
         (lambda images: images > 100, True),
@@ -154,45 +159,53 @@ def test_codes_lie_along_their_principal_axes(augmenter, digits):
     ],
     ids=["N, H, W", "bool", "unit", "standardised", "colour", "four channels", "vectors", "one feature"],
 )
-def test_other_data(digits, make, pictures, tmp_path):
+def test_page_suits_every_kind_of_data(digits, convert, has_images, tmp_path):
     images, labels = digits[0]
-    data = make(images), labels
-    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), random_state=0, progress=False).fit(
-        *data
-    )
-    page = Page(augmenter.report(data, tmp_path / "report.html").read_text())
-    assert any(tag == "img" for tag, _ in page.elements) == pictures
+    data = convert(images), labels
+    augmenter = GAEAugmenter(epochs=2, delta=1000.0, starts=1, random_state=0, progress=False).fit(*data)
+    page = Page(write_report(augmenter, data, tmp_path / "report.html").read_text())
+    assert any(tag == "img" for tag, _ in page.elements) == has_images
 
 
-def test_a_name_is_text_and_nothing_else(digits, tmp_path):
+def test_class_names_are_escaped(digits, tmp_path):
     images, labels = digits[0]
     names = np.array(["<b>0</b>", "1 & 1", '"2"'])[labels]
-    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0), random_state=0, progress=False).fit(images, names)
-    page = Page(augmenter.report((images, names), tmp_path / "report.html").read_text())
+    augmenter = GAEAugmenter(epochs=2, delta=1000.0, random_state=0, progress=False).fit(images, names)
+    page = Page(write_report(augmenter, (images, names), tmp_path / "report.html").read_text())
     assert "b" not in {tag for tag, _ in page.elements}
     assert "Class 1 & 1" in page.text
     assert "<b>0</b> 40 0 40" in page.text
 
 
-def test_mistakes_show_at_once(augmenter, digits, tmp_path):
+def test_invalid_arguments_are_rejected_and_leave_no_file(augmenter, digits, tmp_path):
     images, labels = digits[0]
     with pytest.raises(NotFittedError):
-        GAEAugmenter().report(digits[0], tmp_path / "report.html")
+        write_report(GAEAugmenter(), digits[0], tmp_path / "report.html")
     with pytest.raises(
-        ValueError, match=r"\{0: 40, 1: 25, 2: 15\} of each class, and these are \{0: 40, 1: 25, 2: 14\}"
+        ValueError, match=r"\{0: 40, 1: 25, 2: 14\} images per class, but .* fitted to \{0: 40, 1: 25, 2: 15\}"
     ):
-        augmenter.report((images[:-1], labels[:-1]), tmp_path / "report.html")
-    with pytest.raises(FileNotFoundError, match="into a folder that is there"):
+        write_report(augmenter, (images[:-1], labels[:-1]), tmp_path / "report.html")
+    with pytest.raises(FileNotFoundError, match=r"The folder .*nowhere.* does not exist"):
         write_report(augmenter, digits[0], tmp_path / "nowhere" / "report.html")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_needs_its_libraries(monkeypatch):
+@pytest.mark.parametrize("library", ["matplotlib", "jinja2"])
+def test_assess_works_and_write_report_names_the_missing_library(augmenter, digits, tmp_path, monkeypatch, library):
+    import gae_augment
+
+    # The package attribute is restored too.
+    monkeypatch.setattr(gae_augment, "report", gae_augment.report)
     for name in [name for name in sys.modules if name.startswith("gae_augment.report")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, library, None)
+    from gae_augment.report import assess, write_report
+
+    assert set(assess(augmenter, digits[0]).synthetic) == {1, 2}
+    monkeypatch.setattr(GAEAugmenter, "sample", lambda *_, **__: pytest.fail("images were sampled"))
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'gae-augment\[report\]'"):
-        import gae_augment.report  # noqa: F401
+        write_report(augmenter, digits[0], tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
 
 
 PROBE = """<script>
@@ -206,14 +219,14 @@ document.title = [
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser: apt-get install chromium")
 @pytest.mark.parametrize("width", [500, 1200], ids=["phone", "laptop"])
-def test_a_browser_shows_it(augmenter, digits, tmp_path, width):
-    path = augmenter.report(digits[0], tmp_path / "report.html")
+def test_browser_shows_the_page(augmenter, digits, tmp_path, width):
+    path = write_report(augmenter, digits[0], tmp_path / "report.html")
     path.write_text(path.read_text().replace("</body>", PROBE + "</body>"))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--dump-dom", path.as_uri()]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    needed, there, images, loaded, ground = re.search("<title>(.*?)</title>", shown).group(1).split("; ")
-    # Nothing is wider than the window.
-    assert int(needed) <= int(there) == width
-    assert (int(images), loaded, ground) == (64, "true", "rgb(255, 255, 255)")
+    page_width, window_width, images, loaded, background = re.search("<title>(.*?)</title>", shown).group(1).split("; ")
+    # The page needs no horizontal scrolling.
+    assert int(page_width) <= int(window_width) == width
+    assert (int(images), loaded, background) == (64, "true", "rgb(255, 255, 255)")

@@ -1,0 +1,256 @@
+r"""Measures the images of a fitted augmenter: their fidelity, their memorisation, and the gain of a classifier."""
+
+__all__ = [
+    "Assessment",
+    "assess",
+    "gain_table",
+    "measure_gain",
+    "open_data",
+    "open_training_data",
+    "strategy_images",
+    "training_budget",
+]
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...reading import class_names, load_source
+from ...seeding import derive_seed, make_generator
+from ...strategy import Label, count_labels
+from ..augmenter import GAEAugmenter
+from ..evaluation import (
+    NEIGHBOURS,
+    ClassifierGain,
+    FeatureExtractor,
+    Memorisation,
+    as_many_of_each,
+    check_extractor,
+    classifier_gain,
+    fidelity,
+    memorisation,
+)
+
+MAX_IMAGES = 1000
+"""The largest number of images of a class that are compared."""
+
+Read = Callable[[Iterable[int]], Tensor]
+"""Returns the images at the given indices."""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    r"""How synthetic images compare with training images and with held-out ones.
+
+    Attributes:
+        synthetic: Synthetic images of each class that has a generator, at most 1000.
+        training: Training images of the same classes, at most 1000 of each.
+        fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
+        memorisation: How close synthetic images are to training images; ``None`` without held-out images.
+    """
+
+    synthetic: dict[Label, Tensor]
+    training: dict[Label, Tensor]
+    fidelity: dict[str, float] = field(default_factory=dict)
+    memorisation: Memorisation | None = None
+
+
+def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, Read]:
+    r"""Returns the labels of an augmenter's training set, and a function that reads its images.
+
+    Args:
+        augmenter: A fitted augmenter.
+        data: Its training set: a dataset, or a pair of images and labels.
+
+    Raises:
+        ValueError: If the augmenter was fitted to other data.
+    """
+    labels, read = open_data(data)
+    counts = count_labels(labels)
+    if counts != augmenter.counts_:
+        raise ValueError(
+            f"The data have {counts} images per class, but the augmenter was fitted to {dict(augmenter.counts_)}. "
+            f"Pass the same training set."
+        )
+    names = class_names(data) if isinstance(data, Dataset) else None
+    if names and (unknown := [name for label, name in names.items() if augmenter.class_names_.get(label) != name]):
+        raise ValueError(
+            f"The classes {unknown} have other names or labels than those that the augmenter was fitted to, "
+            f"{list(augmenter.class_names_.values())}. Pass the same training set."
+        )
+    return labels, read
+
+
+def open_data(data: Any) -> tuple[np.ndarray, Read]:
+    r"""Returns the labels of a dataset, or of a pair of images and labels, and a function that reads its images."""
+    # A TensorDataset is not a tuple.
+    return load_source(*(data if isinstance(data, tuple) else (data, None)))
+
+
+def assess(
+    augmenter: GAEAugmenter,
+    data: Any,
+    *,
+    held_out: Any = None,
+    extractor: FeatureExtractor | None = None,
+    seed: int = 0,
+) -> Assessment:
+    r"""Measures the fidelity and the memorisation of an augmenter's images.
+
+    Args:
+        augmenter: A fitted augmenter.
+        data: Its training set: a dataset, or a pair of images and labels.
+        held_out: Real images outside the training set, in the same form. Without them nothing is measured.
+        extractor: Turns images into features for the figures of fidelity. Without it these are not measured.
+        seed: The seed of the images that are compared.
+
+    Raises:
+        TypeError: If the extractor has no name.
+        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for their values.
+    """
+    if extractor is not None:
+        check_extractor(extractor)
+    labels, read = open_training_data(augmenter, data)
+    generator = make_generator(seed, "assessment")
+    synthetic = {label: _synthetic_images(augmenter, label, seed) for label in augmenter.models_}
+    training = {label: _real_images(read, labels, label, generator) for label in synthetic}
+    if held_out is None or not synthetic:
+        return Assessment(synthetic, training)
+    test_labels, read_test = open_data(held_out)
+    test = {
+        label: _real_images(read_test, test_labels, label, generator) for label in synthetic if label in test_labels
+    }
+    if not test:
+        return Assessment(synthetic, training)
+    test_images, synthetic_images = as_many_of_each(test, synthetic)
+    copied = memorisation(torch.cat(list(training.values())), test_images, synthetic_images, worst=0)
+    figures = {}
+    if extractor is not None and len(test_images) > NEIGHBOURS:
+        figures = fidelity(test_images, synthetic_images, extractor=extractor)
+    return Assessment(synthetic, training, figures, copied)
+
+
+def _synthetic_images(augmenter: GAEAugmenter, label: Label, seed: int) -> Tensor:
+    number = max(1, min(augmenter.sampling_strategy_[label], MAX_IMAGES))
+    return augmenter.sample(label, number, seed=derive_seed(seed, "assessment"))
+
+
+def _real_images(read: Read, labels: np.ndarray, label: Label, generator: torch.Generator) -> Tensor:
+    indices = torch.from_numpy(np.flatnonzero(labels == label))
+    chosen = torch.randperm(len(indices), generator=generator)[:MAX_IMAGES].sort().values
+    return read(indices[chosen].tolist())
+
+
+def training_budget(images: int, steps: int) -> dict[str, int]:
+    r"""Returns the batch size and the number of epochs, at least 7, of a classifier's training.
+
+    Args:
+        images: The number of training images.
+        steps: The number of training steps to approximate.
+    """
+    batch_size = min(128, max(16, images // 5))
+    return {"batch_size": batch_size, "epochs": max(7, round(steps * batch_size / images))}
+
+
+def strategy_images(augmenter: GAEAugmenter, seed: int) -> tuple[Tensor, Tensor]:
+    r"""Returns the synthetic images that an augmenter's strategy asks for, class by class, and their labels."""
+    images_to_add = {label: number for label, number in augmenter.sampling_strategy_.items() if number}
+    images = [augmenter.sample(label, number, seed=seed) for label, number in images_to_add.items()]
+    return torch.cat(images), torch.from_numpy(np.repeat(list(images_to_add), list(images_to_add.values())))
+
+
+def measure_gain(
+    augmenter: GAEAugmenter,
+    data: Any,
+    held_out: Any,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    steps: int = 1500,
+    affine: bool = False,
+    device: str = "auto",
+    progress: Callable[[str, int, dict[str, Any]], None] = lambda arm, seed, scores: None,
+) -> ClassifierGain:
+    r"""Measures the gain of a small classifier from the synthetic images that an augmenter's strategy asks for.
+
+    Args:
+        augmenter: A fitted augmenter, whose labels count from 0.
+        data: Its training set: a dataset, or a pair of images and labels.
+        held_out: Real images of all classes outside the training set, in the same form.
+        seeds: The seeds of the classifiers and of the synthetic images.
+        steps: The number of training steps, with batches of at most 128 images.
+        affine: Whether training images are rotated, shifted and scaled slightly.
+        device: A torch device, or ``"auto"``: a CUDA GPU if there is one.
+        progress: Called after each training with the arm, the seed and the scores.
+
+    Raises:
+        ValueError: If the augmenter was fitted to other data, or a classifier cannot be trained on them.
+    """
+    labels, read = open_training_data(augmenter, data)
+    test_labels, read_test = open_data(held_out)
+
+    return classifier_gain(
+        (read(range(len(labels))), torch.from_numpy(labels)),
+        lambda seed: strategy_images(augmenter, seed),
+        (read_test(range(len(test_labels))), torch.from_numpy(test_labels)),
+        seeds=seeds,
+        affine=affine,
+        device=device,
+        progress=progress,
+        **training_budget(len(labels), steps),
+    )
+
+
+def gain_table(
+    classes: Sequence[str],
+    before: Sequence[int],
+    after: Sequence[int],
+    gain: ClassifierGain,
+    figures: Mapping[str, float],
+    copied: Memorisation | None,
+) -> str:
+    r"""Returns counts, recall, balanced accuracy, FID and memorisation as a plain-text table.
+
+    Args:
+        classes: The names of the classes, by label.
+        before: The number of real training images of each class.
+        after: The number of real and synthetic training images of each class.
+        gain: A classifier's scores without synthetic images and with those of one model.
+        figures: The figures of fidelity, by name; only FID is shown.
+        copied: The memorisation, if it was measured.
+    """
+    arms = list(gain.scores)
+    recall = {arm: np.mean([scores["recall"] for scores in gain.scores[arm]], axis=0) * 100 for arm in arms}
+    width = max(5, *(len(name) for name in classes))
+    column_names = ["plain", "balanced", "balanced+GAE"]
+    lines = [
+        f"{'':{width}}  {'training images':^17}  {'recall of a class, %':^36}",
+        f"{'class':{width}}  {'before':>8} {'after':>8}  " + " ".join(f"{name:>12}" for name in column_names),
+    ]
+    for label, name in enumerate(classes):
+        values = " ".join(f"{recall[arm][label]:12.1f}" for arm in arms)
+        lines.append(f"{name:{width}}  {before[label]:8d} {after[label]:8d}  {values}")
+    seeds = len(gain.seeds)
+    lines += ["", f"balanced accuracy, % (mean ± standard deviation over {seeds} seed{'s' if seeds > 1 else ''})"]
+    arm_width = max(map(len, arms))
+    for arm in arms:
+        mean, deviation = gain.mean(arm, "balanced accuracy"), gain.deviation(arm, "balanced accuracy")
+        line = f"  {arm:{arm_width}}  {100 * mean:6.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+        if arm == arms[-1]:
+            difference = gain.difference(arm, "balanced accuracy")
+            line += f"   {100 * difference.mean:+.2f} compared with class-balanced sampling"
+            if difference.low is not None and difference.high is not None:
+                line += f", 95 % interval {100 * difference.low:+.2f} to {100 * difference.high:+.2f}"
+        lines.append(line)
+    lines.append("")
+    lines += [f"{name}: {value:.2f}" for name, value in figures.items() if name.startswith("FID")]
+    if copied is not None:
+        lines.append(
+            f"memorisation: {100 * copied.fraction:.1f} % of the synthetic images are as close to a training image as "
+            f"the closest {100 * copied.expected_fraction:.1f} % of unseen real ones"
+        )
+    return "\n".join(lines)
