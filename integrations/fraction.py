@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from gae_augment import GAEAugmenter
 from gae_augment._utils.files import read_file, write_file
+from gae_augment.data import load_source
 from gae_augment.evaluation import FractionChoice, Labelled, checked_images, choose_synthetic_fraction
 
 AUTO = "auto"

@@ -125,7 +125,7 @@ def run_demo(
     get_reusable_executor().shutdown()
 
     gain = classifier_gain(
-        lambda seed: (images[chosen[seed]], labels[chosen[seed]]),
+        lambda seed: (images[train_indices[seed]], labels[train_indices[seed]]),
         {MODEL_NAME: lambda seed: strategy_images(augmenters[seed], seed)},
         data.test,
         synthetic_fraction=synthetic_fraction,

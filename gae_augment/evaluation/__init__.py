@@ -1,31 +1,50 @@
-r"""Measures of synthetic images: fidelity, originality and gain of a classifier. Works on tensors alone."""
+r"""How good synthetic images are: faithful, original, and useful to a classifier.
+
+In come tensors of real and synthetic images. Out go figures, classifiers, and the choice of a synthetic fraction.
+Imports ``_utils``, ``data``, ``mixing`` and ``synthesis``, and never an augmenter or a generative model.
+"""
 
 from .classifier import Classifier, train_classifier
-from .features import ClassifierFeatures, FeatureExtractor, InceptionFeatures, inception_weights
-from .fidelity import fidelity
+from .features import (
+    ClassifierFeatures,
+    FeatureExtractor,
+    InceptionFeatures,
+    check_extractor,
+    epochs_of_a_thousand_steps,
+    inception_weights,
+)
+from .fidelity import NEIGHBOURS, as_many_of_each, fidelity
 from .fraction import FractionChoice, choose_synthetic_fraction
 from .gain import ClassifierGain, PairedDifference, classifier_gain, imbalance_metrics
+from .images import Labelled, checked_images
 from .lipschitz import local_lipschitz
 from .membership import Membership, membership
-from .memorisation import Memorisation, memorisation
+from .memorisation import Memorisation, memorisation, nearest
 
 __all__ = [
+    "NEIGHBOURS",
     "Classifier",
     "ClassifierFeatures",
     "ClassifierGain",
     "FeatureExtractor",
     "FractionChoice",
     "InceptionFeatures",
+    "Labelled",
     "Membership",
     "Memorisation",
     "PairedDifference",
+    "as_many_of_each",
+    "check_extractor",
+    "checked_images",
     "choose_synthetic_fraction",
     "classifier_gain",
+    "epochs_of_a_thousand_steps",
     "fidelity",
     "imbalance_metrics",
     "inception_weights",
     "local_lipschitz",
     "membership",
     "memorisation",
+    "nearest",
     "train_classifier",
 ]

@@ -1,6 +1,6 @@
 r"""Memorisation: whether synthetic images lie closer to the training images than held-out real images do."""
 
-__all__ = ["Memorisation", "memorisation"]
+__all__ = ["Distance", "Memorisation", "check_distance", "memorisation", "nearest", "nearest_by"]
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from .._utils.parallel import Failure, attempt, run_jobs, runs_here
 from .._utils.seeding import derive_seed, make_generator
 from ..augmenter import GAEAugmenter
 from ..data import Label, as_pictures, check_output
-from ..models import Model, own_model
+from ..models import ModelDefinition, custom_definitions
 from .formats import FORMATS, Item, Shard
 
 
@@ -163,21 +163,21 @@ def _write_all(
             yield number, attempt(_write, shard, format, augmenter)
         return
     # One file for all workers is cheaper than a copy of the augmenter with each shard.
-    model = own_model(augmenter.model)
+    definitions = custom_definitions(augmenter.model)
     with TemporaryDirectory(prefix=".augmenter-", dir=folder) as temporary:
         file = Path(temporary) / "augmenter.safetensors"
         augmenter.save(file)
-        jobs = {number: (shard, format, file, model) for number, shard in enumerate(shards)}
+        jobs = {number: (shard, format, file, definitions) for number, shard in enumerate(shards)}
         yield from run_jobs(_load_and_write, jobs, n_jobs)
 
 
 @lru_cache(maxsize=1)
-def _load(file: Path, model: Model | None) -> GAEAugmenter:
-    return GAEAugmenter.load(file, model=model)
+def _load(file: Path, definitions: tuple[ModelDefinition, ...]) -> GAEAugmenter:
+    return GAEAugmenter.load(file, definition=definitions)
 
 
-def _load_and_write(shard: Shard, format: str, file: Path, model: Model | None) -> None:
-    _write(shard, format, _load(file, model))
+def _load_and_write(shard: Shard, format: str, file: Path, definitions: tuple[ModelDefinition, ...]) -> None:
+    _write(shard, format, _load(file, definitions))
 
 
 def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:

@@ -22,7 +22,7 @@ from .._utils.parallel import Failure
 from .._utils.seeding import RandomState, derive_seed, resolve_random_state
 from .._utils.version import __version__
 from ..data import Label, ValueScale
-from ..models import GenerativeModel, ModelDefinition, custom_definition
+from ..models import GenerativeModel, ModelDefinition
 from .fitted import FittedModel
 from .plan import Plan, make_plan
 
@@ -96,12 +96,7 @@ def plan_fits(
 
 
 def _describe(definition: ModelDefinition) -> Any:
-    r"""Returns the name of a built-in definition, or the fields of a custom one with the source of its objective.
-
-    Code that the objective calls elsewhere does not count.
-    """
-    if custom_definition(definition) is None:
-        return definition.name
+    r"""Returns the fields of a definition, with the source of its objective; code that this calls does not count."""
     return {**vars(definition), "objective": _source(definition.objective)}
 
 

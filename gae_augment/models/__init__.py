@@ -4,7 +4,14 @@ In come hyper-parameters, and tensors on the scale of a network's inputs. Out go
 model is an objective and one row of :data:`MODELS`. Imports only ``_utils``; knows nothing of the user's data.
 """
 
-from .choices import ModelChoice, choice_from_plain, choice_to_plain, choose_models, definition_names
+from .choices import (
+    ModelChoice,
+    choice_from_plain,
+    choice_to_plain,
+    choose_models,
+    custom_definitions,
+    definition_names,
+)
 from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
 from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
 from .likelihoods import Bernoulli, Gaussian, Likelihood
@@ -46,6 +53,7 @@ __all__ = [
     "choice_to_plain",
     "choose_models",
     "custom_definition",
+    "custom_definitions",
     "definition_names",
     "excess_error",
     "resolve_architecture",

@@ -1,12 +1,19 @@
 r"""The choice of a model for each class: a name, a model with hyper-parameters, or a mapping from labels to such."""
 
-__all__ = ["ModelChoice", "choice_from_plain", "choice_to_plain", "choose_models", "definition_names"]
+__all__ = [
+    "ModelChoice",
+    "choice_from_plain",
+    "choice_to_plain",
+    "choose_models",
+    "custom_definitions",
+    "definition_names",
+]
 
 from collections.abc import Mapping
 from typing import Any
 
 from .generative_model import GenerativeModel
-from .objectives import MODELS, ModelDefinition
+from .objectives import MODELS, ModelDefinition, custom_definition
 
 ModelChoice = str | GenerativeModel
 """The name of a model for its defaults, or a model with hyper-parameters."""
@@ -71,3 +78,9 @@ def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) ->
 def definition_names(choice: Choices) -> set[str]:
     r"""Returns the names of the definitions in a choice."""
     return {model.resolved_definition.name for model in choose_models(choice).values()}
+
+
+def custom_definitions(choice: Choices) -> tuple[ModelDefinition, ...]:
+    r"""Returns the custom definitions in a choice, which a file does not hold."""
+    definitions = (custom_definition(model.definition) for model in choose_models(choice).values())
+    return tuple(definition for definition in definitions if definition is not None)

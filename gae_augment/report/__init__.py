@@ -15,11 +15,14 @@ from .assessment import (
     strategy_images,
     training_budget,
 )
+from .forecast import Forecast, forecast
 from .write import write_report
 
 __all__ = [
     "Assessment",
+    "Forecast",
     "assess",
+    "forecast",
     "gain_table",
     "measure_gain",
     "open_data",

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.folders import as_pictures, check_output, open_folder
 
 
@@ -114,7 +114,7 @@ def test_file_with_damaged_pixels_is_named_when_it_is_used(tmp_path):
     with pytest.raises(
         ValueError, match=r"Item 6 of the dataset cannot be read: .*truncated\.png' cannot be read as an image"
     ):
-        GAEAugmenter(epochs=1, progress=False).fit(dataset)
+        GAEAugmenter(GenerativeModel(epochs=1), progress=False).fit(dataset)
 
 
 def test_class_without_a_readable_file_is_refused(tmp_path):

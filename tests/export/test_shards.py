@@ -12,7 +12,7 @@ import webdataset
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.folders import open_folder
 from gae_augment.export import write_shards
 from gae_augment.models.objectives import Model
@@ -36,7 +36,7 @@ def real(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def augmenter(real):
-    return GAEAugmenter(epochs=2, delta=100.0, random_state=0, progress=False, device="cpu").fit(real)
+    return GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False, device="cpu").fit(real)
 
 
 def contents(folder):
@@ -197,7 +197,9 @@ def test_shard_of_a_killed_worker_is_written_again(real, tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     model = Fatal("fatal", Reconstruction, density="mixture", bounded=True)
-    augmenter = GAEAugmenter(model, epochs=2, delta=100.0, random_state=0, progress=False, device="cpu").fit(real)
+    augmenter = GAEAugmenter(
+        GenerativeModel(model, epochs=2, delta=100.0), random_state=0, progress=False, device="cpu"
+    ).fit(real)
     write_shards(augmenter, tmp_path / "serial", format="parquet", images_per_shard=20)
     with pytest.warns(RuntimeWarning, match="A worker was lost"):
         write_shards(augmenter, tmp_path / "parallel", format="parquet", images_per_shard=20, n_jobs=2)
@@ -208,7 +210,7 @@ def test_shard_of_a_killed_worker_is_written_again(real, tmp_path):
 def test_class_name_with_a_slash_gives_one_folder(tmp_path):
     X = np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), dtype=np.uint8)
     y = np.repeat([0, 1, 2], [12, 9, 9])
-    augmenter = GAEAugmenter(epochs=2, delta=100.0, random_state=0, progress=False).fit(X, y)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False).fit(X, y)
     augmenter.class_names_ = {0: "bag", 1: "..", 2: "T-shirt/top"}
     write_shards(augmenter, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["--", "T-shirt-top"]
@@ -228,7 +230,9 @@ def test_invalid_arguments_are_rejected_before_any_work(real, augmenter, tmp_pat
         with pytest.raises(ValueError, match=message):
             write_shards(augmenter, folder, **options)
     floats = np.random.default_rng(0).random((30, 1, 8, 8))
-    float_augmenter = GAEAugmenter(epochs=2, delta=100.0, progress=False).fit(floats, np.repeat([0, 1], [20, 10]))
+    float_augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), progress=False).fit(
+        floats, np.repeat([0, 1], [20, 10])
+    )
     with pytest.raises(ValueError, match="PNG files hold"):
         write_shards(float_augmenter, folder)
     with pytest.raises(

@@ -11,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.evaluation import ClassifierFeatures, fidelity
 from gae_augment.report import write_report
 from gae_augment.report.contents import gather
@@ -162,7 +162,9 @@ def test_codes_lie_along_their_principal_axes(augmenter, digits):
 def test_page_suits_every_kind_of_data(digits, convert, has_images, tmp_path):
     images, labels = digits[0]
     data = convert(images), labels
-    augmenter = GAEAugmenter(epochs=2, delta=1000.0, starts=1, random_state=0, progress=False).fit(*data)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0, n_init=1), random_state=0, progress=False).fit(
+        *data
+    )
     page = Page(write_report(augmenter, data, tmp_path / "report.html").read_text())
     assert any(tag == "img" for tag, _ in page.elements) == has_images
 
@@ -170,7 +172,7 @@ def test_page_suits_every_kind_of_data(digits, convert, has_images, tmp_path):
 def test_class_names_are_escaped(digits, tmp_path):
     images, labels = digits[0]
     names = np.array(["<b>0</b>", "1 & 1", '"2"'])[labels]
-    augmenter = GAEAugmenter(epochs=2, delta=1000.0, random_state=0, progress=False).fit(images, names)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=1000.0), random_state=0, progress=False).fit(images, names)
     page = Page(write_report(augmenter, (images, names), tmp_path / "report.html").read_text())
     assert "b" not in {tag for tag, _ in page.elements}
     assert "Class 1 & 1" in page.text

@@ -66,7 +66,7 @@ def test_max_similarity_bounds_the_similarity_of_new_images(data, anchored, tmp_
     unlimited = GAEAugmenter(**options).fit(X, y)
     similarities = similarity(unlimited.sample(1, 200, seed=0), X[y == 1])
     limit = float(similarities.quantile(0.7))
-    limited = GAEAugmenter(**options, max_similarity=limit).fit(X, y)
+    limited = GAEAugmenter(GenerativeModel(max_similarity=limit), **options).fit(X, y)
     images = limited.sample(1, 200, seed=0)
     assert similarity(images, X[y == 1]).max() <= limit + 1e-6
     # Images below the limit are unchanged.
@@ -78,7 +78,9 @@ def test_max_similarity_bounds_the_similarity_of_new_images(data, anchored, tmp_
 
 
 def test_unreachable_max_similarity_raises(data):
-    augmenter = GAEAugmenter(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5, random_state=0, progress=False)
+    augmenter = GAEAugmenter(
+        GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False
+    )
     with pytest.raises(RuntimeError, match=r"similarity of at most 0\.5 .* 3 of 3 have not\. Raise 'max_similarity'"):
         augmenter.fit(*data).sample(1, 3)
 
