@@ -8,7 +8,8 @@ TEST ?= -m "not slow"
 LOWEST ?= $(addprefix tests/test_,augmenter.py callbacks.py cli.py datasets.py densities.py evaluation_gain.py \
 	generator.py imblearn.py lightning.py persistence.py reading.py report.py)
 # Two at a time, with a thread each: tests with several threads ask for them.
-# All tests of an xdist_group, such as those with Ray, run in one worker.
+# Tests with Ray form one group, for a single worker. They also pass side by side: pytest-xdist 3.8 ignores groups with
+# pytest 9.2.
 WORKERS ?= 2
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadgroup
 BENCH ?= -m "not slow"

@@ -50,7 +50,7 @@ def ray_cluster(isolated_ray):
 @pytest.fixture(scope="module")
 def dask_cluster():
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
