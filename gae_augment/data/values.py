@@ -1,4 +1,4 @@
-r"""How the values of images are seen by a network, and how its outputs become such values again."""
+r"""Value scales: image values to network inputs, and network outputs back to image values."""
 
 __all__ = ["ValueScale"]
 
@@ -16,7 +16,7 @@ Kind = Literal["levels", "unit", "standardised"]
 
 @dataclass(frozen=True)
 class ValueScale:
-    r"""The map between values as the user has them and values as a network has them.
+    r"""The invertible map between a user's image values and a network's values.
 
     ============== ============================ ==================== ========================
     kind           the user's values            the network's values reconstruction error
@@ -27,12 +27,12 @@ class ValueScale:
     ============== ============================ ==================== ========================
 
     Attributes:
-        kind: Which of the three it is.
+        kind: The kind, one of the three above.
         dtype: The user's data type.
-        mean: Standardised values only: the mean of each feature, with shape :math:`(*)` of one image.
-        deviation: Standardised values only: the standard deviation of each feature, 0 where it is constant.
-        bounds: Standardised values only: the smallest and the largest value, which new ones stay within; of images all
-            together, with shape (2,), and of vectors feature by feature, with shape :math:`(2, F)`.
+        mean: The mean of each feature, with the shape :math:`(*)` of an image; standardised values only.
+        deviation: The standard deviation of each feature, 0 if it is constant; standardised values only.
+        bounds: The smallest and the largest value, to which outputs are clamped; standardised values only. For images,
+            over all pixels, with shape (2,); for vectors, per feature, with shape :math:`(2, F)`.
     """
 
     kind: Kind
@@ -43,64 +43,64 @@ class ValueScale:
 
     @classmethod
     def of(cls, images: Tensor | Iterable[Tensor]) -> Self:
-        r"""Returns the scale for images of shape :math:`(N, *)`, :math:`N \geq 1`, or for batches of such.
+        r"""Returns the scale of images of shape :math:`(N, *)`, :math:`N \geq 1`, or of an iterable of batches.
 
         Raises:
-            ValueError: If values are so large that their squares are not finite.
+            ValueError: If the squares of values overflow.
         """
         moments: _Moments | None = None
         for batch in [images] if isinstance(images, Tensor) else images:
             dtype, dimensions = batch.dtype, batch.ndim
             if dtype not in (torch.uint8, torch.bool):
-                own = _Moments.of(batch)
-                moments = moments.with_those_of(own) if moments else own
+                batch_moments = _Moments.of(batch)
+                moments = moments.merged_with(batch_moments) if moments else batch_moments
         if moments is None:
             return cls("levels", dtype)
         low, high = moments.low, moments.high
         if dtype.is_floating_point and low.min() >= 0 and high.max() <= 1:
             return cls("unit", dtype)
-        # A constant feature has a mean and a deviation of rounding errors; it is given back as it came.
+        # Rounding errors would change a constant feature; its exact value and a deviation of 0 preserve it.
         mean = torch.where(low == high, low, moments.mean)
-        deviation = (moments.squares / moments.n).sqrt().masked_fill(low == high, 0.0)
+        deviation = (moments.squared_deviations / moments.n).sqrt().masked_fill(low == high, 0.0)
         if not deviation.isfinite().all():
             raise ValueError(
-                f"The squares of values are numbers that a float64 can hold, and values lie in [{low.min():g}, "
-                f"{high.max():g}]. Give them in a larger unit."
+                f"Image values lie in [{low.min():g}, {high.max():g}], and their squares overflow float64. Divide them "
+                f"by a constant."
             )
         bounds = torch.stack([low, high] if dimensions == 2 else [low.min(), high.max()])
         return cls("standardised", dtype, mean, deviation, bounds)
 
     @classmethod
     def from_plain(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Self:
-        r"""Returns the scale of a file.
+        r"""Returns a scale loaded from a file.
 
         Args:
-            header: Its kind and its data type.
-            tensors: Its tensors by name, of standardised values.
+            header: The kind and the data type.
+            tensors: The tensors by name; needed for standardised values only.
             shape: The shape of an image.
 
         Raises:
-            KeyError, TypeError, ValueError: If it is none.
+            KeyError, TypeError, ValueError: If the contents are malformed.
         """
         kind: Any = header["kind"]
         dtype = getattr(torch, header["dtype"], None)
         if kind not in get_args(Kind) or not isinstance(dtype, torch.dtype):
-            raise ValueError(f"there are no values of kind {kind!r} and type {header['dtype']!r}")
+            raise ValueError(f"value kind {kind!r} or data type {header['dtype']!r} is unknown")
         levels = dtype in (torch.uint8, torch.bool)
         if levels != (kind == "levels") or (kind == "unit" and not dtype.is_floating_point) or dtype.is_complex:
-            raise ValueError(f"values of kind {kind!r} are not of type {dtype}")
+            raise ValueError(f"data type {dtype} does not fit values of kind {kind!r}")
         if kind != "standardised":
             return cls(kind, dtype)
         mean, deviation, bounds = tensors["mean"], tensors["deviation"], tensors["bounds"]
-        ranges = (2, *shape) if len(shape) == 1 else (2,)
-        if (mean.shape, deviation.shape, bounds.shape) != (shape, shape, ranges) or any(
-            own.dtype != torch.float64 for own in (mean, deviation, bounds)
+        bounds_shape = (2, *shape) if len(shape) == 1 else (2,)
+        if (mean.shape, deviation.shape, bounds.shape) != (shape, shape, bounds_shape) or any(
+            tensor.dtype != torch.float64 for tensor in (mean, deviation, bounds)
         ):
-            raise ValueError(f"the scale is not one of images of shape {shape}")
+            raise ValueError(f"the tensors of the value scale do not fit images of shape {shape}")
         return cls(kind, dtype, mean, deviation, bounds)
 
     def to_network(self, images: Tensor) -> Tensor:
-        r"""Returns the user's images, of shape :math:`(B, *)`, as float32 for a network."""
+        r"""Returns a user's images, with shape :math:`(B, *)`, as float32 network inputs."""
         if self.kind == "levels":
             return images.float() if self.dtype == torch.bool else images.float() / 255
         if self.kind == "unit":
@@ -110,8 +110,16 @@ class ValueScale:
         mean, deviation = self.mean.to(images.device), self.deviation.to(images.device)
         return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
 
-    def from_network(self, x: Tensor) -> Tensor:
-        r"""Returns images on the scale of a network's inputs as images in the user's type and range."""
+    def from_network(self, outputs: Tensor) -> Tensor:
+        r"""Returns network outputs, logits or standardised values, as images in the user's type and range."""
+        return self.from_values(self.expectation(outputs))
+
+    def expectation(self, outputs: Tensor) -> Tensor:
+        r"""Returns the mean of the output distribution, on the scale of network inputs."""
+        return expectation(outputs, self.likelihood)
+
+    def from_values(self, x: Tensor) -> Tensor:
+        r"""Returns images on the scale of network inputs as images in the user's type and range."""
         if self.kind == "levels":
             unit = x.clamp(0, 1)
             return unit > 0.5 if self.dtype == torch.bool else unit.mul_(255).round_().to(self.dtype)
@@ -128,31 +136,31 @@ class ValueScale:
 
 @dataclass(frozen=True)
 class _Moments:
-    r"""Of each feature: how many values, their mean, the sum of the squared deviations from it, and their range."""
+    r"""Statistics of each feature: count, mean, sum of squared deviations from the mean, minimum and maximum."""
 
     n: int
     mean: Tensor
-    squares: Tensor
+    squared_deviations: Tensor
     low: Tensor
     high: Tensor
 
     @classmethod
     def of(cls, images: Tensor) -> Self:
-        # A long sum over few features is shared among threads.
+        # A sum over many rows would be split among threads, and its rounding errors would depend on their number.
         with use_threads(1):
-            # Torch has no minimum of its unsigned types wider than a byte.
+            # Torch lacks the minimum of uint16, uint32 and uint64.
             x = images.double()
             mean = x.mean(dim=0)
             return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
 
-    def with_those_of(self, other: Self) -> Self:
-        r"""Returns the moments of both together (Chan et al., 1979)."""
-        n = self.n + other.n
-        apart = other.mean - self.mean
+    def merged_with(self, moments: Self) -> Self:
+        r"""Returns the moments of both sets of images together (Chan et al., 1979)."""
+        n = self.n + moments.n
+        difference = moments.mean - self.mean
         return type(self)(
             n,
-            self.mean + apart * (other.n / n),
-            self.squares + other.squares + apart.square() * (self.n * other.n / n),
-            torch.minimum(self.low, other.low),
-            torch.maximum(self.high, other.high),
+            self.mean + difference * (moments.n / n),
+            self.squared_deviations + moments.squared_deviations + difference.square() * (self.n * moments.n / n),
+            torch.minimum(self.low, moments.low),
+            torch.maximum(self.high, moments.high),
         )

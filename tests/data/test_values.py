@@ -24,18 +24,18 @@ def rand(*shape):
         (torch.tensor([[0], [60000]], dtype=torch.uint16), "standardised"),
     ],
 )
-def test_kind(images, kind):
+def test_dtype_and_range_set_the_kind(images, kind, likelihood):
     scale = ValueScale.of(images)
     assert (scale.kind, scale.dtype) == (kind, images.dtype)
 
 
-def test_levels_are_parts_of_255():
+def test_uint8_values_are_divided_by_255():
     images = torch.arange(256, dtype=torch.uint8).view(16, 16)
     x = ValueScale.of(images).to_network(images)
     np.testing.assert_allclose(x.numpy(), np.arange(256).reshape(16, 16) / 255, rtol=1e-6)
 
 
-def test_standardised_as_in_scikit_learn():
+def test_standardisation_matches_scikit_learn():
     images = rand(50, 4) * torch.tensor([1.0, 10.0, 1e4, 1e-3]) - 5
     expected = StandardScaler().fit_transform(images.double().numpy())
     scale = ValueScale.of(images)
@@ -59,23 +59,25 @@ def test_standardised_as_in_scikit_learn():
     ],
     ids=lambda images: str(images.dtype),
 )
-def test_round_trip(images):
+def test_round_trip_restores_images(images):
     scale = ValueScale.of(images)
     x = scale.to_network(images)
     assert x.dtype == torch.float32
-    returned = scale.from_values(x)
-    assert returned.dtype == images.dtype
+    # The outputs of a perfect decoder: logits of the values, or the values themselves.
+    outputs = x.logit() if scale.likelihood == "bernoulli" else x
+    restored = scale.from_network(outputs)
+    assert restored.dtype == images.dtype
     if images.dtype.is_floating_point:
         resolution = max(torch.finfo(images.dtype).eps, 1e-6)
-        np.testing.assert_allclose(returned.double(), images.double(), rtol=4 * resolution, atol=4 * resolution)
+        np.testing.assert_allclose(restored.double(), images.double(), rtol=4 * resolution, atol=4 * resolution)
     else:
-        assert torch.equal(returned, images)
+        assert torch.equal(restored, images)
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
-def test_values_stay_within_what_was_seen(dtype):
+def test_outputs_are_clamped_to_the_observed_range(dtype):
     extremes = torch.tensor([[-1e3, -1e3], [1e3, 1e3]])
-    # Of vectors, each feature within its own; of images, all pixels within the same.
+    # Vectors have bounds per feature, images the same bounds for all pixels.
     vectors = torch.tensor([[3, 100], [9, 250]], dtype=dtype)
     assert ValueScale.of(vectors).from_values(extremes).tolist() == [[3, 100], [9, 250]]
     scale = ValueScale.of(vectors[:, None])
@@ -88,17 +90,17 @@ def test_unsigned_integers_do_not_wrap_around():
     assert scale.from_values(torch.tensor([[-9.0], [9.0]])).tolist() == [[0], [65535]]
 
 
-def test_constant_feature_comes_back_as_it_was():
+def test_constant_feature_is_preserved_exactly():
     images = torch.stack([torch.full((20,), 0.1), rand(20) * 5], dim=1)
     scale = ValueScale.of(images)
     assert torch.equal(scale.to_network(images)[:, 0], torch.zeros(20))
     assert torch.equal(scale.from_values(torch.full((3, 2), 4.0))[:, 0], torch.full((3,), 0.1))
 
 
-def test_values_beyond_the_range_become_its_ends():
-    far = torch.tensor([[-1e4, 1e4]])
-    assert ValueScale.of(torch.tensor([[7, 9]], dtype=torch.uint8)).from_values(far).tolist() == [[0, 255]]
-    assert ValueScale.of(torch.tensor([[0.3, 0.4]])).from_values(far).tolist() == [[0.0, 1.0]]
+def test_extreme_logits_give_the_ends_of_the_range():
+    extremes = torch.tensor([[-1e4, 1e4]])
+    assert ValueScale.of(torch.tensor([[7, 9]], dtype=torch.uint8)).from_network(extremes).tolist() == [[0, 255]]
+    assert ValueScale.of(torch.tensor([[0.3, 0.4]])).from_network(extremes).tolist() == [[0.0, 1.0]]
 
 
 @pytest.mark.parametrize(
@@ -110,24 +112,24 @@ def test_values_beyond_the_range_become_its_ends():
         torch.randint(0, 256, (50, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)),
         torch.cat([torch.rand(49, 3, generator=torch.Generator().manual_seed(0)), torch.full((1, 3), 4.0)]),
     ],
-    ids=["unit", "far from 0", "integers", "levels", "the last is out of range"],
+    ids=["unit", "far from 0", "integers", "levels", "last value out of range"],
 )
 @pytest.mark.parametrize("size", [1, 7, 49, 50])
-def test_scale_of_batches_is_that_of_all(images, size):
-    whole, batches = ValueScale.of(images), ValueScale.of(iter(images.split(size)))
-    assert (batches.kind, batches.dtype) == (whole.kind, whole.dtype)
+def test_scale_of_batches_equals_scale_of_all_images(images, size):
+    all_images, batches = ValueScale.of(images), ValueScale.of(iter(images.split(size)))
+    assert (batches.kind, batches.dtype) == (all_images.kind, all_images.dtype)
     for name in ("mean", "deviation", "bounds"):
-        if getattr(whole, name) is None:
+        if getattr(all_images, name) is None:
             assert getattr(batches, name) is None
         else:
-            torch.testing.assert_close(getattr(batches, name), getattr(whole, name), rtol=1e-9, atol=1e-9)
-    if whole.kind == "standardised":
-        # scikit-learn and NumPy know the same figures.
-        np.testing.assert_allclose(whole.deviation, np.std(images.double().numpy(), axis=0), rtol=1e-9)
+            torch.testing.assert_close(getattr(batches, name), getattr(all_images, name), rtol=1e-9, atol=1e-9)
+    if all_images.kind == "standardised":
+        # NumPy is the independent reference.
+        np.testing.assert_allclose(all_images.deviation, np.std(images.double().numpy(), axis=0), rtol=1e-9)
 
 
 def test_scale_does_not_depend_on_threads():
-    # One feature: the sum over all rows is what threads would share.
+    # With a single feature, threads would share the sum over the rows.
     vectors = torch.randn(60_000, 1, generator=make_generator(0))
     before = torch.get_num_threads()
     scales = []
