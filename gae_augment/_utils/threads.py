@@ -1,8 +1,8 @@
-r"""Threads: how many share the arithmetic of a piece of work, and pieces of work side by side.
+r"""Threads: the number of threads for each task, and tasks in parallel.
 
-The order of a sum, and with it the last bits of a result, changes with the number of threads that a matrix product is
-shared among. Every piece of work therefore has a fixed number of them, one as a rule, and several pieces run at a time:
-results are the same whatever the machine's cores are, and all of them are used.
+The number of threads of a matrix product changes the order of its sums, and with it the last bits of the result. Each
+task therefore has a fixed number of threads, usually one, and several tasks run in parallel. All cores are used, and
+results do not depend on their number.
 """
 
 __all__ = ["SharedContext", "map_in_threads", "single_threaded_libraries", "use_threads"]
@@ -21,11 +21,12 @@ Result = TypeVar("Result")
 
 
 class SharedContext:
-    r"""A context of the whole process, entered by the first thread that needs it and left by the last.
+    r"""A process-wide context: the first thread to use it enters, and the last one leaves.
+
+    Without sharing, a thread that leaves would restore a process-wide setting while another still needs it.
 
     Args:
-        make: Makes the context manager, which changes what all threads see: were each thread to restore what it found,
-            one would take away what another still needs.
+        make: A function that creates the context manager.
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -47,51 +48,50 @@ class SharedContext:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    r"""Shares PyTorch's arithmetic in the calling thread among so many.
+    r"""Sets the number of threads of PyTorch operations in the calling thread.
 
-    With one it also goes on in a process that was forked from one that had used several, where PyTorch would wait for
-    threads that are not there.
+    A single thread also avoids a deadlock in forked processes: PyTorch would wait for the parent's threads, which do
+    not exist there.
     """
-    threads = torch.get_num_threads()
+    previous = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(previous)
 
 
 _SINGLE_THREADED_BLAS = SharedContext(lambda: threadpool_limits(1, user_api="blas"))
-_own = local()
+_thread_local = local()
 
 
 @contextmanager
 def single_threaded_libraries() -> Iterator[None]:
-    r"""Runs the arithmetic of NumPy and scikit-learn in the calling thread on that thread alone, and PyTorch's too."""
-    if getattr(_own, "single_threaded", False):
-        # To look for the libraries takes some milliseconds.
+    r"""Limits NumPy, scikit-learn and PyTorch in the calling thread to a single thread."""
+    if getattr(_thread_local, "single_threaded", False):
+        # threadpoolctl takes milliseconds to find the libraries, so nested uses skip it.
         yield
         return
-    _own.single_threaded = True
+    _thread_local.single_threaded = True
     try:
-        # OpenMP counts threads for each thread that asks, BLAS for the process.
+        # OpenMP limits apply to the calling thread, BLAS limits to the process, so only the latter are shared.
         with use_threads(1), _SINGLE_THREADED_BLAS, threadpool_limits(1, user_api="openmp"):
             yield
     finally:
-        _own.single_threaded = False
+        _thread_local.single_threaded = False
 
 
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], threads_each: int = 1
 ) -> Iterator[Result]:
-    r"""Yields the results of a function in order, as many calls at a time as PyTorch has threads for.
+    r"""Yields the results of a function in order, from parallel calls that share PyTorch's number of threads.
 
-    Where PyTorch has one thread, as in the worker of a loader or of a pool, the calls come one after another in the
-    calling thread.
+    If PyTorch has a single thread, as in a DataLoader or pool worker, calls run sequentially in the calling thread.
 
     Args:
-        function: What is called.
-        items: What it is called with.
-        threads_each: How many threads a call has.
+        function: The function.
+        items: Its arguments, one for each call.
+        threads_each: The number of threads of each call.
     """
     items = list(items)
     threads = torch.get_num_threads()
@@ -111,10 +111,10 @@ def map_in_threads(
     try:
         yield from pool.map(call, items)
     except BaseException:
-        # Nobody waits for the results of the calls that are still on their way.
+        # After a failure, nobody needs the results of the other calls.
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     finally:
         pool.shutdown(wait=False)
-        # A thread that is started later takes over the number that was set last, by whichever thread.
+        # New threads inherit the number set last by any thread, here by a worker of the pool.
         torch.set_num_threads(threads)

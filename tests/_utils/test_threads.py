@@ -18,7 +18,7 @@ def four_threads():
     torch.set_num_threads(before)
 
 
-def test_threads_are_given_back(four_threads):
+def test_use_threads_restores_the_number_of_threads(four_threads):
     with use_threads(1):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 4
@@ -27,44 +27,44 @@ def test_threads_are_given_back(four_threads):
     assert torch.get_num_threads() == 4
 
 
-def test_calls_run_side_by_side_each_on_one_thread_and_come_in_order(four_threads):
-    together = threading.Barrier(4)
+def test_calls_run_in_parallel_on_one_thread_each_and_keep_their_order(four_threads):
+    barrier = threading.Barrier(4)
 
     def call(item):
-        # It passes only if four calls are there at the same time.
-        together.wait(timeout=20)
+        # The barrier opens only when four calls run at the same time.
+        barrier.wait(timeout=20)
         time.sleep(0.02 * (4 - item))
         return item, torch.get_num_threads(), threading.get_ident()
 
-    items, threads, places = zip(*map_in_threads(call, range(4)), strict=True)
+    items, threads, idents = zip(*map_in_threads(call, range(4)), strict=True)
     assert items == (0, 1, 2, 3)
     assert set(threads) == {1}
-    assert len(set(places)) == 4
+    assert len(set(idents)) == 4
     assert torch.get_num_threads() == 4
-    started_later = []
-    thread = threading.Thread(target=lambda: started_later.append(torch.get_num_threads()))
+    threads_of_new_thread = []
+    thread = threading.Thread(target=lambda: threads_of_new_thread.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert started_later == [4]
+    assert threads_of_new_thread == [4]
 
 
-def test_calls_of_two_threads_each_are_half_as_many_at_a_time(four_threads):
-    at_once, lock, running = [], threading.Lock(), [0]
+def test_two_threads_per_call_halve_the_parallel_calls(four_threads):
+    parallel_calls, lock, running = [], threading.Lock(), [0]
 
     def call(_):
         with lock:
             running[0] += 1
-            at_once.append(running[0])
+            parallel_calls.append(running[0])
         time.sleep(0.05)
         with lock:
             running[0] -= 1
         return torch.get_num_threads()
 
     assert set(map_in_threads(call, range(8), threads_each=2)) == {2}
-    assert max(at_once) == 2
+    assert max(parallel_calls) == 2
 
 
-def test_one_thread_is_the_calling_one():
+def test_single_thread_runs_calls_in_the_calling_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -73,23 +73,23 @@ def test_one_thread_is_the_calling_one():
         torch.set_num_threads(before)
 
 
-def test_the_first_failure_is_raised_and_what_has_not_begun_is_left(four_threads):
-    begun = []
+def test_first_failure_is_raised_and_waiting_calls_are_cancelled(four_threads):
+    started = []
 
     def call(item):
-        begun.append(item)
+        started.append(item)
         if item == 0:
-            raise ZeroDivisionError("the first")
+            raise ZeroDivisionError("first failure")
         time.sleep(0.2)
 
-    with pytest.raises(ZeroDivisionError, match="the first"):
+    with pytest.raises(ZeroDivisionError, match="first failure"):
         list(map_in_threads(call, range(100)))
-    assert len(begun) < 20
+    assert len(started) < 20
     assert torch.get_num_threads() == 4
 
 
-def test_products_are_the_same_whatever_the_number_of_threads(four_threads):
-    # Shapes whose sums are split among threads: without the limit these differ.
+def test_products_do_not_depend_on_the_number_of_threads(four_threads):
+    # Sums of these shapes are split among threads, and differ without the limit.
     generator = torch.Generator().manual_seed(0)
     x, w = (torch.randn(*shape, generator=generator) for shape in ((100, 1000), (1000, 784)))
     torch.set_num_threads(1)
@@ -98,7 +98,7 @@ def test_products_are_the_same_whatever_the_number_of_threads(four_threads):
     assert all(torch.equal(product, expected) for product in map_in_threads(lambda _: x @ w, range(8)))
 
 
-def test_a_shared_context_is_entered_by_the_first_and_left_by_the_last():
+def test_shared_context_is_entered_by_the_first_thread_and_left_by_the_last():
     events = []
 
     @contextmanager
@@ -110,12 +110,12 @@ def test_a_shared_context_is_entered_by_the_first_and_left_by_the_last():
     shared = SharedContext(context)
     inside, leave = threading.Event(), threading.Event()
 
-    def other():
+    def use_in_thread():
         with shared:
             inside.set()
             leave.wait(timeout=20)
 
-    thread = threading.Thread(target=other)
+    thread = threading.Thread(target=use_in_thread)
     with shared:
         thread.start()
         assert inside.wait(timeout=20)
@@ -127,25 +127,25 @@ def test_a_shared_context_is_entered_by_the_first_and_left_by_the_last():
         assert events[-1] == "entered"
 
 
-def test_libraries_have_one_thread_and_get_theirs_back(four_threads):
-    def come_and_go():
+def test_libraries_are_limited_to_one_thread_and_restored(four_threads):
+    def enter_and_leave():
         with single_threaded_libraries():
             pass
 
-    def numbers():
+    def blas_threads():
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
     with threadpool_limits(3):
-        before = numbers()
+        before = blas_threads()
         assert before
         with single_threaded_libraries():
             assert torch.get_num_threads() == 1
             with single_threaded_libraries():
-                assert set(numbers()) == {1}
-            assert set(numbers()) == {1}
-            # Another thread comes and goes meanwhile.
-            thread = threading.Thread(target=come_and_go)
+                assert set(blas_threads()) == {1}
+            assert set(blas_threads()) == {1}
+            # Another thread enters and leaves the context in the meantime.
+            thread = threading.Thread(target=enter_and_leave)
             thread.start()
             thread.join()
-            assert set(numbers()) == {1}
-        assert numbers() == before
+            assert set(blas_threads()) == {1}
+        assert blas_threads() == before
