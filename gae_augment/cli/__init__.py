@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sklearn.exceptions import NotFittedError
 
+from .memory import keep_freed_memory
 from .parser import make_parser
 
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError, NotFittedError, ModuleNotFoundError)
@@ -17,28 +18,26 @@ USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError,
 def main(argv: Sequence[str] | None = None) -> int:
     r"""Runs a command, and returns the exit status.
 
-    It is 0; 1 after an error that the user can mend, which is one line; 2 where the command line itself is wrong; and
-    130 after an interruption. With ``--json`` what a command came to is one JSON object on the standard output, an
-    error too, as ``{"error": …}``; progress and warnings are on the error output.
+    The status is 0 on success; 1 after an error that the user can correct, reported in one line; 2 if the command line
+    is wrong; and 130 after an interruption. With ``--json`` the standard output is one JSON object, the result or
+    ``{"error": …}``; progress and warnings go to the standard error.
     """
     arguments = make_parser().parse_args(argv)
-    said = f"gae-augment {arguments.command}"
+    prefix = f"gae-augment {arguments.command}"
     as_json = getattr(arguments, "json", False)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"{said}: warning: {message}", file=sys.stderr)
+    with warnings.catch_warnings(), keep_freed_memory():
+        warnings.showwarning = lambda message, *_, **__: print(f"{prefix}: warning: {message}", file=sys.stderr)
         try:
             outcome = arguments.run(arguments)
         except USER_ERRORS as error:
-            print(f"{said}: {error}", file=sys.stderr)
+            print(f"{prefix}: {error}", file=sys.stderr)
             if as_json:
                 print(json.dumps({"error": str(error)}))
             return 1
         except KeyboardInterrupt:
-            kept = getattr(arguments, "checkpoint_dir", None)
-            told = (
-                f". The classes that were fitted are in {kept!r}: the same command goes on from there" if kept else ""
-            )
-            print(f"{said}: interrupted{told}", file=sys.stderr)
+            folder = getattr(arguments, "checkpoint_dir", None)
+            hint = f". The fitted classes are in {folder!r}; run the same command again to resume" if folder else ""
+            print(f"{prefix}: interrupted{hint}", file=sys.stderr)
             return 130
     print(json.dumps(outcome.values, indent=2) if as_json else outcome.text)
     return 0

@@ -1,68 +1,93 @@
 import ctypes
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
 
-# How often a page of memory had to be had from the system, for a block of 48 MB that is taken and freed twenty times.
+from gae_augment.cli import main
+from gae_augment.cli.memory import VARIABLES, keep_freed_memory
+
+on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds belong to glibc")
+
+# Counts page faults while a block of 48 MB is allocated and freed 20 times: outside, inside, and in a worker.
 PROGRAM = """
-import resource, sys
+import resource, subprocess, sys
 import torch
 from contextlib import nullcontext
 from gae_augment.cli.memory import keep_freed_memory
 
-def faults():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def count_faults():
+    for _ in range(8):
+        torch.ones(12_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(12_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
-def taken_and_freed(context):
-    with context:
-        for _ in range(8):
-            torch.ones(12_000_000)
-        before = faults()
-        for _ in range(20):
-            torch.ones(12_000_000)
-        return faults() - before
-
 torch.set_num_threads(1)
-found = [taken_and_freed(context) for context in (nullcontext(), keep_freed_memory)]
-with keep_freed_memory, keep_freed_memory:
+if "worker" in sys.argv:
+    print(count_faults())
+    sys.exit()
+outside = count_faults()
+with keep_freed_memory():
+    inside = count_faults()
+    worker = subprocess.run([sys.executable, *sys.argv, "worker"], check=True, capture_output=True, text=True).stdout
     blocks = [torch.ones(1_000_000) for _ in range(50)]
     del blocks
-    inside = resident()
-print(*found, inside - resident())
+    kept = resident()
+print(outside, inside, worker.strip(), kept - resident())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are glibc's")
-def test_blocks_are_kept_inside_and_given_back_at_the_end():
-    run = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=120)
-    before, inside, given_back = map(int, run.stdout.split())
-    # Without it every page, of 4 KB or of 2 MB, is had anew each time.
-    assert before >= 20 * 48_000_000 // 2**21
-    assert inside < before / 10
-    assert given_back > 150_000_000
+@on_glibc
+def test_freed_memory_is_kept_inside_and_returned_at_the_end(tmp_path, monkeypatch):
+    for name in (*VARIABLES, "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    run = subprocess.run([sys.executable, program], check=True, capture_output=True, text=True, timeout=120)
+    outside, inside, worker, returned = map(int, run.stdout.split())
+    # Outside the system provides every page anew each time, whether pages have 4 KB or 2 MB.
+    assert outside >= 20 * 48_000_000 // 2**21
+    assert inside < outside / 10
+    assert worker < outside / 10
+    assert returned > 150_000_000
 
 
-@pytest.mark.parametrize("name", ["MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"])
-def test_what_the_user_has_set_is_left_alone(name, monkeypatch):
-    from gae_augment import allocation
+@on_glibc
+def test_command_line_runs_a_command_inside_and_restores_the_environment(monkeypatch):
+    for name in (*VARIABLES, "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    thresholds = []
 
+    def record_and_fail(*_, **__):
+        thresholds.extend(map(os.environ.get, VARIABLES))
+        raise ValueError("no folder")
+
+    monkeypatch.setattr("gae_augment.cli.commands.check_output", record_and_fail)
+    assert main(["demo"]) == 1
+    assert thresholds == [str(2**30)] * 2
+    assert not {*VARIABLES} & {*os.environ}
+
+
+@pytest.mark.parametrize("name", [*VARIABLES, "GLIBC_TUNABLES"])
+def test_settings_of_the_user_stay(name, monkeypatch):
     monkeypatch.setenv(name, "")
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the library was opened"))
-    with allocation.keep_freed_memory:
-        pass
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: pytest.fail("the C library was opened"))
+    with keep_freed_memory():
+        assert os.environ[name] == ""
+    assert os.environ[name] == ""
 
 
-def test_another_library_is_left_alone(monkeypatch):
-    from gae_augment import allocation
-
-    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+def test_other_c_libraries_stay_unchanged(monkeypatch):
+    for name in (*VARIABLES, "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    with allocation.keep_freed_memory:
-        pass
+    with keep_freed_memory():
+        assert not {*VARIABLES} & {*os.environ}
