@@ -1,4 +1,4 @@
-r"""What the commands do: each returns what it came to, as text and as plain values."""
+r"""Runs the commands; each returns its result as text and as plain values."""
 
 __all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
 
@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,23 @@ from ..augmenter import GAEAugmenter
 from ..data import Label, check_output, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
 from ..export import write_shards
-from ..report import assess, forecast, gain_table, measure_gain, open_data
+from ..report import assess, forecast, gain_table, measure_gain, open_data, write_report
 
 
 @dataclass(frozen=True)
 class Outcome:
-    r"""What a command came to.
+    r"""The result of a command.
 
     Attributes:
-        text: For a person.
-        values: The same and more for JSON.
+        text: The result for a reader.
+        values: The result for JSON, with more detail.
     """
 
     text: str
     values: dict[str, Any]
 
 
-def _say(line: str) -> None:
+def _print_progress(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -51,42 +52,43 @@ def _open(arguments: Namespace, folder: str, size: tuple[int, int] | None) -> Im
 def _new_file(arguments: Namespace, example: str) -> Path:
     path = Path(arguments.output)
     if path.is_dir():
-        raise ValueError(f"The output is a file, such as {example}, and {str(path)!r} is a folder.")
+        raise ValueError(f"The output {str(path)!r} is a folder. Pass the name of a file, such as {example}.")
     if path.exists() and not arguments.force:
-        raise ValueError(f"The file to write is new, and {str(path)!r} exists. Pass --force to write over it.")
+        raise ValueError(f"The file {str(path)!r} exists already. Pass --force to overwrite it.")
     check_file_place(path)
     check_output(path.parent, force=True)
     return path
 
 
 def _counts(
-    dataset: ImageFolder, real: Mapping[Label, int], added: Mapping[Label, int]
+    dataset: ImageFolder, real: Mapping[Label, int], synthetic: Mapping[Label, int]
 ) -> tuple[dict[str, dict[str, int]], list[str]]:
-    r"""Returns the real and the synthetic images of each class, and the same as lines."""
+    r"""Returns the numbers of real and synthetic images of each class, as a mapping and as lines of text."""
     classes = {
-        name: {"real": real[label], "synthetic": added.get(label, 0)} for label, name in enumerate(dataset.classes)
+        name: {"real": real[label], "synthetic": synthetic.get(label, 0)} for label, name in enumerate(dataset.classes)
     }
-    lines = [f"{name}: {own['real']} real, {own['synthetic']} synthetic" for name, own in classes.items()]
+    lines = [f"{name}: {counts['real']} real, {counts['synthetic']} synthetic" for name, counts in classes.items()]
     return classes, lines
 
 
 def _dry_run(arguments: Namespace, dataset: ImageFolder) -> Outcome:
-    found = forecast(_augmenter(arguments), dataset)
-    classes, lines = _counts(dataset, found.counts, found.added)
+    estimate = forecast(_augmenter(arguments), dataset)
+    classes, lines = _counts(dataset, estimate.counts, estimate.added)
     lines.append(
-        f"fits of {len(found.added)} classes: at most about {_time(found.fit_seconds)}; "
-        f"{sum(found.added.values())} images: about {_time(found.sample_seconds)}. Nothing was written."
+        f"fitting {len(estimate.added)} classes: at most about {_duration(estimate.fit_seconds)}; "
+        f"sampling {sum(estimate.added.values())} images: about {_duration(estimate.sample_seconds)}. Nothing was "
+        f"written."
     )
-    seconds = {"fit seconds": found.fit_seconds, "sample seconds": found.sample_seconds}
+    seconds = {"fit seconds": estimate.fit_seconds, "sample seconds": estimate.sample_seconds}
     return Outcome("\n".join(lines), {"dry run": True, "classes": classes, **seconds})
 
 
-def _time(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def demo(arguments: Namespace) -> Outcome:
-    r"""Makes a data set long-tailed, and trains a classifier with and without synthetic images."""
+    r"""Runs the demonstration on a long-tailed data set."""
     from ..demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
 
     output = check_output(arguments.output, force=True)
@@ -101,17 +103,17 @@ def demo(arguments: Namespace) -> Outcome:
         inception=arguments.inception,
         device=arguments.device,
         n_jobs=arguments.jobs,
-        say=_say,
+        say=_print_progress,
     )
     values = result.as_dict()
     (output / "result.json").write_text(json.dumps(values, indent=2) + "\n")
     picture(result, output / "samples.png")
-    head = f"{data.name}, {profile}, {arguments.seeds} seeds, random affine {'on' if arguments.affine else 'off'}"
-    return Outcome(f"\n{head}\n\n{table(result)}\n\n{output / 'result.json'}, {output / 'samples.png'}", values)
+    title = f"{data.name}, {profile}, {arguments.seeds} seeds, random affine {'on' if arguments.affine else 'off'}"
+    return Outcome(f"\n{title}\n\n{table(result)}\n\n{output / 'result.json'}, {output / 'samples.png'}", values)
 
 
 def fit(arguments: Namespace) -> Outcome:
-    r"""Learns the scarce classes of a folder."""
+    r"""Fits the scarce classes of an image folder, and saves the augmenter."""
     dataset = _open(arguments, arguments.folder, arguments.size)
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
@@ -119,24 +121,24 @@ def fit(arguments: Namespace) -> Outcome:
     augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir)
     augmenter.save(path)
     lines, classes = [], {}
-    for label, own in augmenter.report_.items():
-        boundary = "" if own.delta is None else f" (delta {own.delta:.4f})"
+    for label, report in augmenter.report_.items():
+        delta = "" if report.delta is None else f" (delta {report.delta:.4f})"
         name = augmenter.class_names_[label]
-        classes[name] = asdict(own)
+        classes[name] = asdict(report)
         lines.append(
-            f"{name}: {own.images} images, {own.epochs} epochs, error {own.reconstruction_error:.4f}{boundary}, "
-            f"{own.components} components"
+            f"{name}: {report.images} images, {report.epochs} epochs, error {report.reconstruction_error:.4f}{delta}, "
+            f"{report.components} components"
         )
     return Outcome("\n".join([*lines, str(path)]), {"file": str(path), "classes": classes})
 
 
 def sample(arguments: Namespace) -> Outcome:
-    r"""Writes images of a fitted augmenter."""
+    r"""Writes synthetic images of a fitted augmenter."""
     augmenter = GAEAugmenter.load(arguments.file)
     labels = {name: label for label, name in augmenter.class_names_.items()}
     labels |= {str(label): label for label in augmenter.counts_ if str(label) not in labels}
     if arguments.label is not None and arguments.label not in labels:
-        raise ValueError(f"The classes of {arguments.file!r} are {list(labels)}, and there is no {arguments.label!r}.")
+        raise ValueError(f"There is no class {arguments.label!r} in {arguments.file!r}. Choose one of {list(labels)}.")
     chosen = list(augmenter.models_) if arguments.label is None else [labels[arguments.label]]
     paths = write_shards(
         augmenter,
@@ -154,12 +156,12 @@ def sample(arguments: Namespace) -> Outcome:
 
 
 def balance(arguments: Namespace) -> Outcome:
-    r"""Copies a folder, and fills up its scarce classes."""
+    r"""Copies an image folder, and adds synthetic images to its scarce classes."""
     dataset = _open(arguments, arguments.folder, arguments.size)
     if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
         raise ValueError(
-            f"The balanced folder is another than the one that is read, and {arguments.output!r} is or lies in "
-            f"{arguments.folder!r}. Choose another with --output."
+            f"The output {arguments.output!r} is or lies inside the input folder {arguments.folder!r}. Choose another "
+            f"folder with --output."
         )
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
@@ -181,7 +183,7 @@ def balance(arguments: Namespace) -> Outcome:
 
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:
     augmenter = GAEAugmenter.load(arguments.file)
-    # The size that they were fitted at.
+    # The classes were fitted at one size.
     shapes = [generator.shape[-2:] for generator in augmenter.models_.values()]
     size = (shapes[0][0], shapes[0][1]) if shapes else None
     dataset = _open(arguments, arguments.folder, size)
@@ -190,8 +192,8 @@ def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, Image
     held_out = _open(arguments, arguments.held_out, size)
     if held_out.classes != dataset.classes:
         raise ValueError(
-            f"Both folders have the same classes, and {arguments.held_out!r} has {held_out.classes} where "
-            f"{arguments.folder!r} has {dataset.classes}. Give images of the missing ones, or take the others out."
+            f"The folder {arguments.held_out!r} has the classes {held_out.classes}, but {arguments.folder!r} has "
+            f"{dataset.classes}. Add images of the missing classes, or remove the extra ones."
         )
     return augmenter, dataset, held_out
 
@@ -216,35 +218,39 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
         steps=arguments.steps or 1500,
         affine=arguments.affine,
         device=arguments.device,
-        progress=lambda arm, seed, scores: _say(f"seed {seed}: {arm}: {100 * scores['balanced accuracy']:.2f}"),
+        progress=lambda arm, seed, scores: _print_progress(
+            f"seed {seed}: {arm}: {100 * scores['balanced accuracy']:.2f}"
+        ),
     )
 
 
 def evaluate(arguments: Namespace) -> Outcome:
-    r"""Tells what a classifier gains by synthetic images, and how faithful and original they are."""
+    r"""Measures the gain of a classifier, and the fidelity and memorisation of the synthetic images."""
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None
     gain = _gain(arguments, augmenter, dataset, held_out)
-    found = assess(augmenter, dataset, held_out=held_out, extractor=_extractor(arguments, dataset), seed=arguments.seed)
+    extractor = _extractor(arguments, dataset)
+    assessment = assess(augmenter, dataset, held_out=held_out, extractor=extractor, seed=arguments.seed)
     before = [augmenter.counts_[label] for label in range(len(dataset.classes))]
     after = [number + augmenter.sampling_strategy_.get(label, 0) for label, number in enumerate(before)]
     values = {
         "images before": dict(zip(dataset.classes, before, strict=True)),
         "images after": dict(zip(dataset.classes, after, strict=True)),
         "classifier": gain.as_dict(),
-        "fidelity": found.fidelity,
-        "memorisation": None if found.memorisation is None else found.memorisation.as_dict(),
+        "fidelity": assessment.fidelity,
+        "memorisation": None if assessment.memorisation is None else assessment.memorisation.as_dict(),
     }
-    return Outcome(gain_table(dataset.classes, before, after, gain, found.fidelity, found.memorisation), values)
+    table = gain_table(dataset.classes, before, after, gain, assessment.fidelity, assessment.memorisation)
+    return Outcome(table, values)
 
 
 def report(arguments: Namespace) -> Outcome:
-    r"""Writes a page about a fitted augmenter."""
-    from ..report import write_report
-
+    r"""Writes a report about a fitted augmenter as an HTML page."""
+    # A missing Jinja or matplotlib is reported before any work.
+    import_module("gae_augment.report.page")
     path = _new_file(arguments, "report.html")
     if arguments.gain and arguments.held_out is None:
-        raise ValueError("What a classifier gains is measured on images that were not fitted to. Pass --held-out.")
+        raise ValueError("--gain needs images outside the training set. Pass their folder with --held-out.")
     augmenter, dataset, held_out = _open_fitted(arguments)
     write_report(
         augmenter,
@@ -259,7 +265,7 @@ def report(arguments: Namespace) -> Outcome:
 
 
 def completion(arguments: Namespace, parser: ArgumentParser) -> Outcome:
-    r"""Returns a script that makes a shell complete the commands and options."""
+    r"""Returns a shell script that completes the commands and options."""
     try:
         import shtab
     except ModuleNotFoundError as error:
