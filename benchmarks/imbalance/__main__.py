@@ -7,10 +7,11 @@ from itertools import product
 from pathlib import Path
 
 from .cells import BUDGETS, MEASURED_ON, PROFILES, REGIMES, Cell
-from .report import summary, write_report
+from .report import write_report
 from .runs import Plan, do_runs, run_table
 from .sources import NOTHING, SOURCES, parse_source
 from .strategies import STRATEGIES
+from .tables import summary
 
 HERE = Path(__file__).resolve().parent.parent
 

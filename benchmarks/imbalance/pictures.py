@@ -1,101 +1,79 @@
-r"""Pictures of what synthetic images add, against what it may depend on."""
+r"""The figure of the results page: each strategy without and with synthetic images."""
 
-__all__ = ["Gain", "draw_gains", "gains"]
+__all__ = ["WITH", "WITHOUT", "dots", "draw_strategies", "points_label", "strategy_label"]
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from typing import TYPE_CHECKING
 
-from .runs import Run
+from gae_augment.evaluation import Difference
+
+from .choices import CHOSEN
+from .gains import BALANCED, WITH_IMAGES, StrategyGains
 from .sources import NOTHING
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-@dataclass(frozen=True)
-class Gain:
-    r"""A run with synthetic images, and the one of the same strategy, cell and seed without."""
+WITHOUT, WITH = "#3b82c4", "#e0822d"
+"""The colours of results without and with synthetic images; colour-blind readers can tell them apart."""
 
-    run: Run
-    base: Run
-
-    @property
-    def points(self) -> float:
-        r"""The gain in balanced accuracy, in points."""
-        return self.run.balanced_accuracy - self.base.balanced_accuracy
-
-    @property
-    def counts(self) -> list[int]:
-        r"""The real images of each class."""
-        return [int(count) for count in self.run.counts.split()]
-
-    def by_class(self) -> list[tuple[int, float]]:
-        r"""Returns the real images and the gain in recall of each class."""
-        recalls = zip(self.run.recall.split(), self.base.recall.split(), strict=True)
-        return [
-            (count, float(recall) - float(base)) for count, (recall, base) in zip(self.counts, recalls, strict=True)
-        ]
+LABELS = {
+    "plain": "plain training",
+    "cutmix": "CutMix",
+    "balanced softmax, cutmix": "balanced softmax + CutMix",
+    "square-root sampling, half cutmix": "square-root sampling + half CutMix",
+    CHOSEN: "chosen on held-out images",
+}
 
 
-def gains(runs: Iterable[Run]) -> list[Gain]:
-    r"""Returns every run with synthetic images beside the one without, where there is one from the same device."""
-    runs = list(runs)
-
-    def pairing(run: Run) -> tuple[object, ...]:
-        return run.cell, run.on, run.strategy, run.seed, run.device
-
-    bases = {pairing(run): run for run in runs if run.source == NOTHING}
-    return [Gain(run, bases[pairing(run)]) for run in runs if run.source != NOTHING and pairing(run) in bases]
+def strategy_label(strategy: str) -> str:
+    r"""Returns the name of a strategy for readers of a figure."""
+    return LABELS.get(strategy, strategy)
 
 
-def draw_gains(found: list[Gain], path: Path) -> None:
-    r"""Draws gains by class size, by imbalance, by the number of synthetic images and by their FID, source by source.
+def points_label(value: float, position: int = 0) -> str:
+    r"""Returns the label of a tick on an axis of gains; it has the form that Matplotlib asks for."""
+    return f"{value:+g}" if value else "0"
 
-    A point is a mean over seeds, strategies and regimes; in the first picture one of a class, else of a source in a
-    data set with a profile.
-    """
-    from matplotlib import colormaps
+
+def dots(
+    axes: "Axes", differences: Sequence[Difference], heights: Sequence[float], *, colour: str, label: str, filled: bool
+) -> None:
+    r"""Draws means as dots, and their 95 % intervals as horizontal lines."""
+    for difference, height in zip(differences, heights, strict=True):
+        if difference.low is not None and difference.high is not None:
+            axes.plot([difference.low, difference.high], [height, height], color=colour, linewidth=2.2, zorder=2)
+    means = [difference.mean for difference in differences]
+    style = {"color": colour, "markerfacecolor": colour if filled else "white"}
+    axes.plot(means, heights, "o", markersize=8.5, markeredgewidth=2, label=label, zorder=3, **style)
+
+
+def draw_strategies(gains: StrategyGains, path: Path) -> None:
+    r"""Draws one row for each strategy: its gain without images (hollow dot) and with our images (filled dot)."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullLocator
 
-    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    sources = sorted({gain.run.source for gain in found})
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    axes = figure.subplots(2, 2).flatten()
-    for number, source in enumerate(sources):
-        own = [gain for gain in found if gain.run.source == source]
-        classes: dict[tuple[str, str, int], list[tuple[int, float]]] = {}
-        cells: dict[tuple[str, str], list[Gain]] = {}
-        for gain in own:
-            cells.setdefault((gain.run.dataset, gain.run.profile), []).append(gain)
-            for label, pair in enumerate(gain.by_class()):
-                classes.setdefault((gain.run.dataset, gain.run.profile, label), []).append(pair)
-        by_class = [(float(pairs[0][0]), fmean(points for _, points in pairs)) for pairs in classes.values()]
-
-        def over_cells(
-            x: Callable[[Gain], float], cells: dict[tuple[str, str], list[Gain]] = cells
-        ) -> list[tuple[float, float]]:
-            return [(fmean(map(x, some)), fmean(gain.points for gain in some)) for some in cells.values()]
-
-        series = (
-            by_class,
-            over_cells(lambda gain: max(gain.counts) / max(1, min(gain.counts))),
-            over_cells(lambda gain: gain.run.synthetic_images),
-            over_cells(lambda gain: gain.run.fid),
-        )
-        for axis, points in zip(axes, series, strict=True):
-            x, y = zip(*points, strict=True)
-            axis.plot(x, y, "o", color=colours[number % len(colours)], markersize=4, alpha=0.7, label=source)
-    titles = ("real images of the class", "largest to smallest class", "synthetic images", "FID (classifier features)")
-    for axis, title in zip(axes, titles, strict=True):
-        axis.axhline(0, color="0.7", linewidth=1)
-        axis.set(xlabel=title, ylabel="gain, points")
-        low, high = axis.dataLim.intervalx
-        # On a short logarithmic axis there would be one tick or none.
-        if high > 10 * low > 0:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_minor_locator(NullLocator())
-            axis.xaxis.set_major_formatter("{x:g}")
-    axes[0].set_ylabel("gain in recall, points")
-    axes[1].legend(fontsize="small")
-    figure.savefig(path, dpi=90)
+    strategies = list(dict.fromkeys(strategy for strategy, _ in gains.rows))
+    figure = Figure(figsize=(8, 1.6 + 0.42 * len(strategies)), layout="constrained")
+    axes = figure.subplots()
+    heights = list(range(len(strategies), 0, -1))
+    for source, offset, colour, label in (
+        (NOTHING, 0.14, WITHOUT, "without synthetic images"),
+        (WITH_IMAGES, -0.14, WITH, "with our synthetic images"),
+    ):
+        differences = [gains.rows[strategy, source] for strategy in strategies]
+        places = [height + offset for height in heights]
+        dots(axes, differences, places, colour=colour, label=label, filled=source != NOTHING)
+    for height in heights[::2]:
+        axes.axhspan(height - 0.5, height + 0.5, color="0.96", zorder=0)
+    axes.axvline(0, color="0.45", linewidth=1, zorder=1)
+    axes.set_yticks(heights, [strategy_label(strategy) for strategy in strategies])
+    axes.set_ylim(0.5, len(strategies) + 0.5)
+    axes.tick_params(labelsize=11, length=0)
+    axes.xaxis.set_major_formatter(points_label)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(loc="lower right", fontsize=11, frameon=True, facecolor="white", framealpha=1, edgecolor="0.8")
+    figure.suptitle("Training strategies without and with synthetic images", fontsize=14, weight="bold")
+    baseline = f"points of balanced accuracy above or below {BALANCED} without images"
+    figure.supxlabel(f"{baseline};\ndots are means, lines 95 % intervals over {len(gains.seeds)} seeds", fontsize=11)
+    figure.savefig(path, dpi=150)

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import ttest_rel
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.data import load_images
-from benchmarks.imbalance import cells, choices, pictures, report, runs, sources, strategies, training
+from benchmarks.imbalance import cells, choices, gains, pictures, report, runs, sources, strategies, tables, training
 from benchmarks.imbalance.__main__ import main
 from benchmarks.imbalance.deepsmote import DeepSMOTE
 from gae_augment.demo import load_data
@@ -246,7 +247,6 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
         assert int(line["synthetic_images"]) == made
         assert (float(line["fid"]) > 0) == bool(made)
     assert "## digits, lt-20, affine; measured on test images" in (tmp_path / "output" / "REPORT.md").read_text()
-    assert (tmp_path / "output" / "gains-test.png").stat().st_size > 10_000
 
     trained = []
     original = runs.train
@@ -358,27 +358,27 @@ def test_differences_are_paired_by_seed():
     base, ours = [80.0, 84.0, 79.0, 88.0], [81.0, 84.5, 81.0, 88.3]
     rows = [made_run("class-balanced sampling", "nothing", seed, value) for seed, value in enumerate(base)]
     rows += [made_run("class-balanced sampling", "gae", seed, value) for seed, value in enumerate(ours)]
-    # A seed that the other row lacks does not count.
+    # A seed missing from the other row does not count.
     rows.append(made_run("class-balanced sampling", "gae", 7, 10.0))
     interval = ttest_rel(ours, base).confidence_interval(0.95)
     expected = f"{np.mean(ours) - np.mean(base):+.2f} ({interval.low:+.2f} to {interval.high:+.2f})"
-    assert expected in report.summary(rows[:-1])
-    assert report.differences(
+    assert expected in tables.summary(rows[:-1])
+    assert tables.differences(
         {run.seed: run for run in rows if run.source == "gae"}, {run.seed: run for run in rows if run.source != "gae"}
     ).mean == pytest.approx(np.mean(ours) - np.mean(base))
-    # Over cells: each cell's own base.
+    # Each cell has its own baseline.
     moved = [replace(run, dataset="e", balanced_accuracy=run.balanced_accuracy - 50) for run in rows[:-1]]
-    assert f"| {expected} | 2 | 4 |" in report.composed(rows[:-1] + moved)
-    # A cell that one of the seeds lacks does not count, nor does a run from another device.
+    assert f"| {expected} | 2 | 4 |" in tables.added_table(rows[:-1] + moved)
+    # A cell without all seeds does not count, nor does a run on another device.
     far = [replace(run, balanced_accuracy=90.0 * (run.source == "gae")) for run in moved if run.seed]
-    assert f"| {expected} | 1 | 4 |" in report.composed(rows[:-1] + far)
+    assert f"| {expected} | 1 | 4 |" in tables.added_table(rows[:-1] + far)
     elsewhere = [replace(run, device="GPU") if run.source == "gae" and run.seed == 3 else run for run in rows[:-1]]
     three = f"{np.mean(ours[:3]) - np.mean(base[:3]):+.2f} ("
-    assert three in report.composed(elsewhere)
-    assert three in report.summary(elsewhere)
+    assert three in tables.added_table(elsewhere)
+    assert three in tables.summary(elsewhere)
 
 
-def test_ours_are_judged_by_the_best_baseline_of_each_cell():
+def test_our_rows_are_compared_with_the_best_baseline_of_each_cell():
     def cell(dataset, **means):
         noise = (0.1, 0.0, -0.1)
         names = {"balanced": ("class-balanced sampling", "nothing"), "mixup": ("mixup", "nothing")}
@@ -393,7 +393,7 @@ def test_ours_are_judged_by_the_best_baseline_of_each_cell():
         cell("a", balanced=80.0, mixup=82.0, peer=83.0, ours=84.0),
         cell("b", balanced=90.0, mixup=92.0, ours=91.5),
         cell("b", balanced=70.0, mixup=60.0, ours=70.3),
-        # Of too few seeds.
+        # Too few seeds.
         cell("b", balanced=70.0, ours=99.0)[::3],
     ]
     own_strategy = [
@@ -401,18 +401,18 @@ def test_ours_are_judged_by_the_best_baseline_of_each_cell():
         for name in (strategies.OWN[0], choices.CHOSEN)
         for seed in range(3)
     ]
-    # A strategy of the recipe is a baseline, and not a usual one.
-    row = report.overview([[*cells_of_runs[0], *own_strategy]]).splitlines()[2]
+    # The recipe's own strategies are baselines, but not usual ones.
+    row = tables.overview([[*cells_of_runs[0], *own_strategy]]).splitlines()[2]
     assert "| -2.00 |" in row
-    row = report.overview([[*cells_of_runs[0], *own_strategy]], report.is_usual).splitlines()[2]
+    row = tables.overview([[*cells_of_runs[0], *own_strategy]], tables.is_usual).splitlines()[2]
     assert "| +1.00 |" in row
-    # A baseline that was measured once does not count yet.
+    # A baseline with one seed does not count yet.
     cells_of_runs[0].append(made_run("cutmix", "nothing", 0, 95.0, dataset="a"))
-    row = report.overview(cells_of_runs).splitlines()[2]
+    row = tables.overview(cells_of_runs).splitlines()[2]
     means = [84.0 - 83.0, 91.5 - 92.0, 70.3 - 70.0]
     expected = ["class-balanced sampling + gae:anchored=1", "3", f"{np.mean(means):+.2f}", "2", "1", "1", "+4.00"]
     assert [part.strip() for part in row.strip("|").split("|")] == [*expected, f"{np.mean([1.5, 0.3]):+.2f}"]
-    compared = report.comparisons(cells_of_runs[0][:-1])
+    compared = tables.comparisons(cells_of_runs[0][:-1])
     assert [one.baseline for one in compared] == [
         "class-balanced sampling", "class-balanced sampling + smote", "mixup",
     ]  # fmt: skip
@@ -457,7 +457,7 @@ def test_strategy_is_chosen_on_validation_images_alone(tmp_path):
     assert compared["test", "chosen strategy + gae", "mixup + smote"]["low"] == ""
 
 
-def test_budgets_are_beside_each_other(tmp_path):
+def test_budgets_are_columns_of_one_table(tmp_path):
     table = runs.run_table(tmp_path / "runs.csv")
     values = {("long", "plain"): (81.0, 83.0), ("short", "plain"): (80.0,), ("long", "affine"): (90.0,)}
     for (settings, regime), own in values.items():
@@ -471,14 +471,86 @@ def test_budgets_are_beside_each_other(tmp_path):
     assert "Ours" not in text
 
 
-def test_gains_of_classes_are_those_of_the_same_run_without_images():
-    cell = {"counts": "90 9 1", "recall": "99.00 50.00 10.00"}
-    base = [made_run("plain", "nothing", seed, 53.0, **cell) for seed in range(2)]
-    ours = made_run("plain", "gae", 1, 55.0, **cell | {"recall": "98.00 52.50 14.50"})
-    alone = made_run("mixup", "gae", 1, 55.0, **cell)
-    (gain,) = pictures.gains([*base, ours, alone])
+def test_gain_is_paired_with_the_run_of_the_same_strategy_seed_and_device():
+    base = [made_run("plain", "nothing", seed, 53.0) for seed in range(2)]
+    ours = made_run("plain", "gae", 1, 55.0)
+    unpaired = [made_run("mixup", "gae", 1, 55.0), made_run("plain", "gae", 0, 55.0, device="GPU")]
+    (gain,) = gains.gains([*base, ours, *unpaired])
     assert (gain.base, gain.points) == (base[1], 2.0)
-    assert gain.by_class() == [(90, -1.0), (9, 2.5), (1, 4.5)]
+
+
+def strategy_runs():
+    """Two cells and three seeds: gains of 1 point by mixup, of 2 (seeds: 1, 2, 3) by mixup with images."""
+    images = gains.WITH_IMAGES
+    values = {("class-balanced sampling", "nothing"): (0, 0, 0), ("class-balanced sampling", images): (0.5, 0.5, 0.5)}
+    values |= {("mixup", "nothing"): (1, 1, 1), ("mixup", images): (1, 2, 3)}
+    details = {"settings": "s", "device": "x", "versions": "y", "recall": "1", "counts": "1", "synthetic_images": 0}
+    return [
+        made_run(*row, seed, level + gain + shift, dataset=dataset, **details)
+        for dataset, level, sign in (("d", 80.0, 1), ("e", 60.0, -1))
+        for row, by_seed in values.items()
+        for seed, gain in enumerate(by_seed)
+        # Opposite in the two cells, so that the mean over the cells of a seed does not see it.
+        for shift in [sign * 0.7 * seed if row == ("mixup", images) else 0.0]
+    ]
+
+
+def test_strategies_are_compared_on_the_cells_and_seeds_that_all_share():
+    measured = strategy_runs()
+    shared = gains.strategy_gains(measured)
+    assert [cell[0] for cell in shared.cells] == ["d", "e"]
+    assert shared.seeds == (0, 1, 2)
+    assert list(dict.fromkeys(strategy for strategy, _ in shared.rows)) == ["mixup", "class-balanced sampling"]
+    interval = ttest_rel([1.0, 2.0, 3.0], [0.0, 0.0, 0.0]).confidence_interval(0.95)
+    mixup = shared.rows["mixup", gains.WITH_IMAGES]
+    assert [mixup.mean, mixup.low, mixup.high] == pytest.approx([2.0, *interval])
+    assert shared.rows["mixup", "nothing"].mean == pytest.approx(1.0)
+    assert shared.rows["class-balanced sampling", "nothing"].mean == 0
+    # None of these counts: a strategy without images, a cell and a seed that not all rows have, another device.
+    partial = [
+        made_run("plain", "nothing", 0, 10.0, dataset="d", settings="s", device="x"),
+        made_run("mixup", "nothing", 0, 10.0, dataset="f", settings="s", device="x"),
+        made_run("class-balanced sampling", "nothing", 0, 10.0, dataset="f", settings="s", device="x"),
+        made_run("mixup", "nothing", 3, 10.0, dataset="d", settings="s", device="x"),
+        made_run("mixup", "nothing", 0, 10.0, dataset="d", settings="s", device="GPU"),
+    ]
+    assert gains.strategy_gains([*measured, *partial]) == shared
+    assert gains.strategy_gains([run for run in measured if run.source == "nothing"]) is None
+    # Mixup alone in one cell, images with class-balanced sampling alone in the other.
+    apart = {
+        ("mixup", "nothing"): "d",
+        ("mixup", gains.WITH_IMAGES): "d",
+        ("class-balanced sampling", gains.WITH_IMAGES): "e",
+    }
+    disjoint = [run for run in measured if apart.get((run.strategy, run.source), run.dataset) == run.dataset]
+    assert gains.strategy_gains(disjoint) is None
+
+
+def test_report_opens_with_the_figure_and_its_caption(tmp_path):
+    table = runs.run_table(tmp_path / "runs.csv")
+    table.add(*strategy_runs())
+    (tmp_path / "REMARKS.md").write_text("Remarks.\n")
+    report.write_report(tmp_path)
+    text = (tmp_path / "REPORT.md").read_text()
+    figure, words, numbers = (
+        text.index(part) for part in ("](strategies.png)", "Remarks.", "The numbers of the figure")
+    )
+    assert figure < words < numbers
+    assert "2 cells (d and e; profiles p; augmentation r) and 3 seeds" in text
+    assert "| mixup | +1.00 (+1.00 to +1.00) | +2.00 (-0.48 to +4.48) |" in text
+    with Image.open(tmp_path / "strategies.png") as image:
+        assert image.width == 8 * 150
+        colours = {colour for _, colour in image.convert("RGB").getcolors(2**20)}
+    for name in (pictures.WITHOUT, pictures.WITH):
+        assert tuple(bytes.fromhex(name[1:])) in colours
+
+
+def test_one_strategy_alone_has_no_figure(tmp_path):
+    table = runs.run_table(tmp_path / "runs.csv")
+    table.add(*(run for run in strategy_runs() if run.strategy == "class-balanced sampling"))
+    report.write_report(tmp_path)
+    assert not (tmp_path / "strategies.png").exists()
+    assert "strategies.png" not in (tmp_path / "REPORT.md").read_text()
 
 
 def test_fid_and_gain_of_models_are_ranked():
@@ -491,17 +563,17 @@ def test_fid_and_gain_of_models_are_ranked():
         for seed in range(2)
     ]
     other = [made_run("mixup", "gae", 0, 99.0), made_run("class-balanced sampling", "gae:anchored=1", 0, 99.0)]
-    text = report.fid_and_gain([*base, *other, *ours])
+    text = tables.fid_and_gain([*base, *other, *ours])
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == [
         "---", "gae", "vae", "rae_l2",
     ]  # fmt: skip
     assert "| rae_l2 | 4.00 | +0.30 (+0.30 to +0.30) |" in text
     assert "2 seeds" in text
     assert "is +0.50;" in text
-    # A seed that another model lacks does not count.
+    # A seed missing from another model does not count.
     more = [made_run("class-balanced sampling", source, 2, 10.0, fid=9.0) for source in ("nothing", "vae")]
-    assert report.fid_and_gain([*base, *ours, *more]) == text
-    assert report.fid_and_gain([*base, *ours[:4]]) == ""
+    assert tables.fid_and_gain([*base, *ours, *more]) == text
+    assert tables.fid_and_gain([*base, *ours[:4]]) == ""
 
 
 def test_pythae_is_named_where_it_is_missing(monkeypatch, long_tailed):
