@@ -1,10 +1,11 @@
 r"""``python -m benchmarks.overview``: the README's figure and table of results, from the committed tables of runs."""
 
-__all__ = ["Overview", "draw_overview", "overview_table", "read_results"]
+__all__ = ["Overview", "draw_models", "draw_overview", "overview_table", "read_results"]
 
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from gae_augment import MODELS
 
@@ -14,6 +15,9 @@ from .imbalance.runs import run_table as imbalance_runs
 from .imbalance.strategies import STRATEGIES
 from .paper.runs import run_table as paper_runs
 from .tables import markdown, signed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -90,8 +94,41 @@ def overview_table(results: Overview) -> str:
     return markdown(head, lines)
 
 
+def _tidy(axes: "Axes") -> None:
+    axes.tick_params(axis="y", length=0)
+    axes.grid(color="0.92")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_models(fid_axes: "Axes", time_axes: "Axes", results: Overview) -> None:
+    heights = range(len(results.models), 0, -1)
+    for axes, table in ((fid_axes, results.fid), (time_axes, results.seconds)):
+        for dataset, colour, marker in (("mnist", "0.25", "o"), ("fashion_mnist", "#55a868", "D")):
+            values = [table[dataset][model] for model in results.models]
+            axes.plot(values, heights, marker, color=colour, markersize=6, alpha=0.9, label=DATASETS[dataset])
+        axes.set_xlim(0, 1.08 * axes.dataLim.xmax)
+        _tidy(axes)
+    fid_axes.set_yticks(heights, results.models, family="monospace")
+    fid_axes.set_title("Quality of the images", fontsize=11, weight="bold")
+    fid_axes.set_xlabel("FID (classifier features),\nlower is better")
+    fid_axes.legend(fontsize=9, loc="upper right")
+    time_axes.set_yticks(heights, [""] * len(heights))
+    time_axes.set_title("Time of one fit", fontsize=11, weight="bold")
+    time_axes.set_xlabel("seconds on one CPU thread,\n60 000 images, 30 epochs")
+
+
+def draw_models(results: Overview, path: Path) -> None:
+    r"""Draws the FID and the time of each model, for the report on the paper's experiments."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    _draw_models(*figure.subplots(1, 2), results)
+    figure.savefig(path, dpi=150)
+
+
 def draw_overview(results: Overview, path: Path) -> None:
-    r"""Draws three panels: what images add to each strategy, FID and time of each model."""
+    r"""Draws three panels: what images add to each strategy, and the FID and time of each model."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, 4), layout="constrained")
@@ -104,31 +141,15 @@ def draw_overview(results: Overview, path: Path) -> None:
     gain_axes.xaxis.set_major_formatter(points_label)
     gain_axes.set_title("What our images add", fontsize=11, weight="bold")
     gain_axes.set_xlabel(f"points of balanced accuracy,\n95 % interval over {seeds} seeds")
-
-    heights = range(len(results.models), 0, -1)
-    for axes, table in ((fid_axes, results.fid), (time_axes, results.seconds)):
-        for dataset, colour, marker in (("mnist", "0.25", "o"), ("fashion_mnist", "#55a868", "D")):
-            values = [table[dataset][model] for model in results.models]
-            axes.plot(values, heights, marker, color=colour, markersize=6, alpha=0.9, label=DATASETS[dataset])
-        axes.set_xlim(0, 1.08 * axes.dataLim.xmax)
-    fid_axes.set_yticks(heights, results.models, family="monospace")
-    fid_axes.set_title("Quality of the images", fontsize=11, weight="bold")
-    fid_axes.set_xlabel("FID (classifier features),\nlower is better")
-    fid_axes.legend(fontsize=9, loc="upper right")
-    time_axes.set_yticks(heights, [""] * len(heights))
-    time_axes.set_title("Time of one fit", fontsize=11, weight="bold")
-    time_axes.set_xlabel("seconds on one CPU thread,\n60 000 images, 30 epochs")
-    for axes in (gain_axes, fid_axes, time_axes):
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y" if axes is gain_axes else "both", color="0.92", zorder=0)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+    _tidy(gain_axes)
+    _draw_models(fid_axes, time_axes, results)
     figure.savefig(path, dpi=160)
 
 
 def main() -> None:
-    r"""Draws ``results/overview.png`` and prints the table."""
+    r"""Draws ``results/overview.png`` and ``results/paper/models.png``, and prints the table."""
     results = read_results()
+    draw_models(results, RESULTS / "paper" / "models.png")
     draw_overview(results, RESULTS / "overview.png")
     print(overview_table(results), end="")
 
