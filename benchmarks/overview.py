@@ -123,7 +123,8 @@ def draw_models(results: Overview, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), layout="constrained")
-    _draw_models(*figure.subplots(1, 2), results)
+    fid_axes, time_axes = figure.subplots(1, 2)
+    _draw_models(fid_axes, time_axes, results)
     figure.savefig(path, dpi=150)
 
 

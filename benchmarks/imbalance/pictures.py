@@ -32,7 +32,7 @@ def strategy_label(strategy: str) -> str:
     return LABELS.get(strategy, strategy)
 
 
-def points_label(value: float, position: int = 0) -> str:
+def points_label(value: float, position: float = 0) -> str:
     r"""Returns the label of a tick on an axis of gains; it has the form that Matplotlib asks for."""
     return f"{value:+g}" if value else "0"
 
@@ -45,8 +45,9 @@ def dots(
         if difference.low is not None and difference.high is not None:
             axes.plot([difference.low, difference.high], [height, height], color=colour, linewidth=2.2, zorder=2)
     means = [difference.mean for difference in differences]
-    style = {"color": colour, "markerfacecolor": colour if filled else "white"}
-    axes.plot(means, heights, "o", markersize=8.5, markeredgewidth=2, label=label, zorder=3, **style)
+    (line,) = axes.plot(means, heights, "o", color=colour, markersize=8.5, markeredgewidth=2, label=label, zorder=3)
+    if not filled:
+        line.set_markerfacecolor("white")
 
 
 def draw_strategies(gains: StrategyGains, path: Path) -> None:
