@@ -16,25 +16,47 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from ._utils.devices import check_device
 from ._utils.files import MALFORMED, read_file, write_file
-from ._utils.parallel import Failure, attempt, run_jobs, runs_here
+from ._utils.parallel import Failure
 from ._utils.seeding import RandomState, derive_seed, resolve_random_state
-from ._utils.threads import map_in_threads, use_threads
+from ._utils.threads import use_threads
 from .data import (
     Label,
     SamplingStrategy,
-    ValueScale,
+    append_rows,
+    checked_label,
     class_names,
     count_labels,
     load_source,
     read_classes,
     resolve_strategy,
 )
-from .devices import resolve_device
-from .fitting import Checkpoints
-from .generator import FitReport, Generator, Progress, silent
+from .fitting import (
+    ClassFit,
+    FitCache,
+    FitReport,
+    FittedModel,
+    check_classes,
+    fit_classes,
+    models_from_state,
+    models_to_state,
+    plan_fits,
+    report_failures,
+    upgrade_header,
+    warn_of_training,
+)
 from .mixing import AugmentedDataset
-from .models import GeneratorSettings
+from .models import (
+    GenerativeModel,
+    ModelChoice,
+    ModelDefinition,
+    choice_from_plain,
+    choice_to_plain,
+    choose_models,
+    definition_names,
+)
+from .synthesis import sample
 
 
 class GAEAugmenter(BaseEstimator):
@@ -199,80 +221,14 @@ class GAEAugmenter(BaseEstimator):
                     show(label, result.report.reconstruction_error, result.report.delta)
                 bar.update()
 
-    def _fit_classes(
-        self,
-        images: Mapping[Label, Tensor],
-        settings: GeneratorSettings,
-        values: ValueScale,
-        checkpoints: Checkpoints | None,
-        bar: tqdm,
-    ) -> Iterator[tuple[Label, Generator | Failure]]:
-        r"""Yields each class with its generator, or with why it has none, in the order in which they are ready."""
-        stopped = Event()
-        # One seed for each label, so that a class comes out the same whichever other classes there are.
-        seeds = {label: derive_seed(self.seed_, "fit", label) for label in images}
-        paths: dict[Label, Path] = {}
-        if checkpoints:
-            paths = {label: checkpoints.path(own, settings, values, seeds[label]) for label, own in images.items()}
-            found = {label: checkpoints.load(path, settings) for label, path in paths.items()}
-            kept = {label: generator for label, generator in found.items() if generator is not None}
-            yield from kept.items()
-            images = {label: own for label, own in images.items() if label not in kept}
-
-        def keep(label: Label, result: Generator | Failure) -> Generator | Failure:
-            if checkpoints and isinstance(result, Generator):
-                checkpoints.save(paths[label], result)
-            return result
-
-        def arguments(label: Label, progress: Progress) -> tuple[Any, ...]:
-            # As an array, which joblib hands to its workers as a memory map, and to a cluster by its store.
-            return images[label].numpy(), settings, values, seeds[label], progress
-
-        def show(label: Label) -> Progress:
-            def progress(error: float, delta: float | None) -> None:
-                if stopped.is_set():
-                    raise InterruptedError("the fit was broken off")
-                _show(bar, self.class_names_[label], error, delta)
-
-            return progress
-
-        def fit_here(label: Label) -> Generator | Failure:
-            # Kept at once: results are handed on in the order of the classes.
-            return keep(label, attempt(_fit_class, *arguments(label, show(label))))
-
-        # Without a number, not even one that a context of joblib's has set, it is threads, which need no start.
-        if self.n_jobs is None and runs_here(None):
-            on_cpu = resolve_device(settings.device).type == "cpu"
-            try:
-                results = map_in_threads(fit_here, images, settings.n_threads) if on_cpu else map(fit_here, images)
-                yield from zip(images, results, strict=True)
-            finally:
-                # A fit that nobody waits for any more ends at its next check.
-                stopped.set()
-            return
-        # A bar can be moved from this process only.
-        inline = runs_here(self.n_jobs)
-        jobs = {label: arguments(label, show(label) if inline else silent) for label in images}
-        # Workers map the images of a file too, and could write to maps of their own: torch warns of others.
-        options = {"temp_folder": self.cache_dir, "mmap_mode": "c"}
-        for label, result in run_jobs(_fit_class, jobs, self.n_jobs, **options):
-            yield label, keep(label, result)
-
-    def _warn_of_training(self) -> None:
-        r"""Warns of fits that diverged at first, and of those whose error stayed too large."""
-        begun_again = {
-            label: generator.settings.learning_rate
-            for label, generator in self.models_.items()
-            if generator.report.retries
-        }
-        if begun_again:
-            warnings.warn(
-                f"The training of {len(begun_again)} of {len(self.models_)} classes diverged with "
-                f"learning_rate={self.learning_rate}, and was begun again in float32 with a smaller one ("
-                + ", ".join(f"class {label!r}: {rate:g}" for label, rate in begun_again.items())
-                + "). Lower 'learning_rate'.",
-                ConvergenceWarning,
-                stacklevel=3,
+    def _check_parameters(self) -> None:
+        check_device(self.device)
+        if self.on_error not in ("warn", "raise"):
+            raise ValueError(f"'on_error' is {self.on_error!r}, but must be 'warn' or 'raise'.")
+        if self.n_jobs is not None and (not isinstance(self.n_jobs, int | np.integer) or self.n_jobs == 0):
+            raise ValueError(
+                f"'n_jobs' is {self.n_jobs!r}, but must be the number of classes fitted at the same time: None or 1, "
+                f"or -1 for one per core."
             )
 
     def _check_fitted(self) -> None:

@@ -96,7 +96,7 @@ class AugmentationLogger(Callback):
                 "real images": report.images,
                 "synthetic images": augmented.images_to_add.get(label, 0),
                 "reconstruction error": report.reconstruction_error,
-                "components": report.components,
+                "components": report.n_components,
                 "seconds": report.seconds,
             }
             if report.delta is not None:

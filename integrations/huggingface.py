@@ -129,7 +129,7 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
     r"""Returns a Hugging Face dataset of the real rows, as they are, and after them the synthetic images.
 
     A column ``is_synthetic`` tells them apart. Further columns are ``None`` for synthetic images. Labels are integers,
-    also where :meth:`gae_augment.AugmentedDataset.soften` made them soft, and the format is that of a new dataset.
+    also where :meth:`gae_augment.AugmentedDataset.with_soft_labels` made them soft, and the format is that of a new dataset.
 
     Args:
         augmented: What ``augment`` made of :class:`HuggingFaceImages`, without transforms of labels.

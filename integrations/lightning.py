@@ -74,7 +74,7 @@ class GAEDataModule(WrappingDataModule):
             of the loader see them in shared memory, or in a file of the augmenter's ``cache_dir``.
         transform: What all training images are put through in place of the training set's own transforms.
         teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
-            in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.soften`), which
+            in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.with_soft_labels`), which
             ``torch.nn.functional.cross_entropy`` without class weights takes as they are.
         teacher_weight: The teacher's say, in [0, 1].
         batch_size: The images in a batch, beside a training set; 32 by default.

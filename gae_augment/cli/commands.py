@@ -127,7 +127,7 @@ def fit(arguments: Namespace) -> Outcome:
         classes[name] = asdict(report)
         lines.append(
             f"{name}: {report.images} images, {report.epochs} epochs, error {report.reconstruction_error:.4f}{delta}, "
-            f"{report.components} components"
+            f"{report.n_components} components"
         )
     return Outcome("\n".join([*lines, str(path)]), {"file": str(path), "classes": classes})
 

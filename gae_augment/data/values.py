@@ -110,15 +110,7 @@ class ValueScale:
         mean, deviation = self.mean.to(images.device), self.deviation.to(images.device)
         return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
 
-    def from_network(self, outputs: Tensor) -> Tensor:
-        r"""Returns network outputs, logits or standardised values, as images in the user's type and range."""
-        return self.from_values(self.expectation(outputs))
-
-    def expectation(self, outputs: Tensor) -> Tensor:
-        r"""Returns the mean of the output distribution, on the scale of network inputs."""
-        return expectation(outputs, self.likelihood)
-
-    def from_values(self, x: Tensor) -> Tensor:
+    def from_network(self, x: Tensor) -> Tensor:
         r"""Returns images on the scale of network inputs as images in the user's type and range."""
         if self.kind == "levels":
             unit = x.clamp(0, 1)

@@ -25,7 +25,7 @@ from ..evaluation import (
     memorisation,
 )
 from ..report import strategy_images, training_budget
-from .data import LabelledSet
+from .data import MIN_TEST_IMAGES, LabelledSet
 
 DEFAULT_PROFILE = {"digits": "lt-20", "mnist": "deepsmote", "fashion_mnist": "deepsmote", "cifar10": "lt-100"}
 

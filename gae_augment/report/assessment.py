@@ -20,10 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...reading import class_names, load_source
-from ...seeding import derive_seed, make_generator
-from ...strategy import Label, count_labels
+from .._utils.seeding import derive_seed, make_generator
 from ..augmenter import GAEAugmenter
+from ..data import Label, class_names, count_labels, load_source
 from ..evaluation import (
     NEIGHBOURS,
     ClassifierGain,

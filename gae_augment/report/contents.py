@@ -15,6 +15,7 @@ from ..augmenter import GAEAugmenter
 from ..data import Label, ValueScale
 from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation, nearest
 from ..fitting import FitReport
+from ..synthesis import draw_codes
 from .assessment import assess
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
@@ -124,7 +125,7 @@ def _class_contents(
 ) -> ClassContents:
     fitted = augmenter.models_[label]
     real_codes = fitted.encode(training).float().cpu()
-    synthetic_codes = fitted.draw_codes(len(synthetic), generator).float().cpu()
+    synthetic_codes = draw_codes(fitted, len(synthetic), generator).float().cpu()
     centre = real_codes.mean(dim=0)
     axes = torch.linalg.svd(real_codes - centre, full_matrices=False).Vh[:2].T
     shown_training, shown_synthetic = (_displayable(batch, fitted.values) for batch in (training, synthetic))

@@ -196,7 +196,7 @@ def test_arguments_of_sources():
         ("gae:model=vae", "'gae' has no argument 'model'"),
         ("smote:anchored=1", "'smote' has no argument 'anchored'"),
         ("gae:synthetic_fraction=abc", "numbers, and there is 'gae:synthetic_fraction=abc'"),
-        ("gae:synthetic_fraction=2", "'synthetic_fraction' is a part between 0 and 1, and it is 2"),
+        ("gae:synthetic_fraction=2", "'synthetic_fraction' is 2, but must be a number between 0 and 1"),
         ("gae:soft_labels=2", "'soft_labels' is a weight between 0 and 1, and it is 2"),
         ("gae:soft_labels=auto", "'soft_labels' is a weight between 0 and 1, and it is auto"),
     ],
