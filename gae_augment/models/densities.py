@@ -1,4 +1,4 @@
-r"""Latent densities: fitted to codes z, sampled to make new ones."""
+r"""Latent densities: distributions fitted to codes z and sampled for new codes."""
 
 __all__ = [
     "DENSITIES",
@@ -27,15 +27,15 @@ from .._utils.threads import SharedContext, single_threaded_libraries
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 
 CODES_PER_COMPONENT = 20
-"""A component of a mixture is supported by so many codes at least."""
+"""The number of codes that a component of a mixture needs."""
 
 SEARCHED_ON = 20_000
-"""Mixtures of each number of components are fitted to at most so many codes; the best is then refined on all."""
+"""The most codes used to choose the number of components; the chosen mixture is then refined on all codes."""
 
 
-def supported_components(codes: int, most: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
-    r"""Returns how many components of at most so many a number of codes supports, 1 at least."""
-    return max(1, min(most, codes // codes_per_component))
+def supported_components(n_codes: int, max_components: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
+    r"""Returns the number of components that a number of codes supports, at least 1 and at most a maximum."""
+    return max(1, min(max_components, n_codes // codes_per_component))
 
 
 class LatentDensity(Protocol):
@@ -43,7 +43,7 @@ class LatentDensity(Protocol):
 
     @property
     def n_components(self) -> int:
-        r"""The number of components of a mixture; 1 for a density that is none."""
+        r"""The number of components of a mixture; 1 for other densities."""
 
     @property
     def latent_dim(self) -> int:
@@ -59,16 +59,16 @@ class LatentDensity(Protocol):
         r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns the tensors that the fitted density consists of."""
+        r"""Returns the tensors of the fitted density."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Takes over what :meth:`state_dict` gave."""
+        r"""Restores the tensors of :meth:`state_dict`."""
 
 
 class StandardNormal:
-    r"""The density :math:`N(0, I)`, which a regularised encoder's codes are meant to have.
+    r"""The density :math:`N(0, I)`, the prior of variational autoencoders.
 
-    It has nothing to fit but the dimension.
+    The fit only takes the dimension of the codes.
     """
 
     n_components = 1
@@ -77,7 +77,7 @@ class StandardNormal:
         self.latent_dim = 0
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Takes the dimension of codes of shape :math:`(N, d)`."""
+        r"""Stores the dimension of codes of shape :math:`(N, d)`."""
         self.latent_dim = z.shape[1]
         return self
 
@@ -94,7 +94,7 @@ class StandardNormal:
         return {"latent_dim": torch.tensor(self.latent_dim)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Takes over what :meth:`state_dict` gave."""
+        r"""Restores the tensors of :meth:`state_dict`."""
         self.latent_dim = int(state["latent_dim"])
         return self
 
@@ -102,15 +102,14 @@ class StandardNormal:
 class GaussianMixture:
     r"""A mixture of Gaussians with full covariances, fitted by expectation maximisation in float64.
 
-    The number of components is the one with the least Bayesian information criterion, from 1 up to a cap. It is
-    counted upwards, one by one to 10 and then by doubling, and the search ends after two numbers in a row that are no
-    better, or one above 10.
+    The number of components minimises the Bayesian information criterion (BIC). The search tries each number up to 10,
+    then doubles it. It ends after two numbers in a row without improvement, or after one above 10.
 
     Args:
-        max_components: The cap :math:`K`.
-        min_components: The number at which the search begins; that of the cap for just so many.
-        codes_per_component: How many codes a component needs at least, which lowers the cap for small classes.
-        regularisation: What is added to the variances, as a part of the codes' own variance in each dimension.
+        max_components: The largest number of components.
+        min_components: The number at which the search starts; equal to ``max_components`` for a fixed number.
+        codes_per_component: The number of codes that a component needs, which limits the components of small classes.
+        regularisation: The value added to the variances, as a fraction of the codes' variance in each dimension.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class GaussianMixture:
 
     @property
     def n_components(self) -> int:
-        r"""The number of components that the fit has chosen; 0 before it."""
+        r"""The number of components chosen by the fit; 0 before the fit."""
         return len(self.weights)
 
     @property
@@ -166,31 +165,33 @@ class GaussianMixture:
 
     def _fit(self, z: Tensor, seed: int) -> Self:
         mean, deviation = z.mean(dim=0), z.std(dim=0, correction=0)
-        # In units of the codes' deviation, one regularisation fits every latent space. A dead dimension stays as it is.
+        # On standardised codes one regularisation suits every latent space. Constant dimensions are not scaled.
         deviation = torch.where(deviation > 1e-12 * mean.abs().clamp(min=1.0), deviation, 0.0)
         standardised = ((z - mean) / torch.where(deviation == 0, 1.0, deviation)).numpy()
 
         searched = standardised
         if len(z) > SEARCHED_ON:
             searched = standardised[np.random.default_rng(seed).choice(len(z), SEARCHED_ON, replace=False)]
-        best, best_criterion, worse = None, float("inf"), 0
-        cap = supported_components(len(z), self.max_components, self.codes_per_component)
-        for n_components in _numbers(min(self.min_components, cap), cap):
+        best, best_bic, without_improvement = None, math.inf, 0
+        most = supported_components(len(z), self.max_components, self.codes_per_component)
+        for n_components in _numbers(min(self.min_components, most), most):
             try:
                 mixture = fit_mixture(searched, n_components, "full", self.regularisation, seed)
-                # The criterion of all codes: more of them support more components.
-                criterion = mixture.bic(standardised)
+                # The criterion is that of all codes, since more codes support more components.
+                bic = mixture.bic(standardised)
             except FloatingPointError:
-                criterion = math.inf
-            if criterion < best_criterion:
-                best, best_criterion, worse = mixture, criterion, 0
+                bic = math.inf
+            if bic < best_bic:
+                best, best_bic, without_improvement = mixture, bic, 0
             else:
-                worse += 1
-            # A step beyond 10 doubles the number, and the cost of all before it.
-            if worse == 2 or (worse and n_components > 10):
+                without_improvement += 1
+            # Beyond 10 the next number costs more than all numbers before it.
+            if without_improvement == 2 or (without_improvement and n_components > 10):
                 break
         if best is None:
-            raise FloatingPointError("No mixture could be fitted to the codes: their likelihood is not a number.")
+            raise FloatingPointError(
+                "No mixture could be fitted to the codes: their likelihood is not a number. Lower 'learning_rate'."
+            )
         if len(searched) < len(standardised):
             best = fit_mixture(standardised, best.n_components, "full", self.regularisation, seed, start=best)
 
@@ -204,56 +205,58 @@ class GaussianMixture:
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
         z = torch.empty_like(noise)
-        # Component by component, so that memory grows with n*d and not with n*d*d.
+        # One component at a time, so that memory grows with n*d and not with n*d*d.
         for k in component.unique().tolist():
-            chosen = component == k
-            z[chosen] = self.means[k] + noise[chosen] @ self.cholesky[k].T
+            rows = component == k
+            z[rows] = self.means[k] + noise[rows] @ self.cholesky[k].T
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        A dimension in which all codes were equal has no density, and is left out.
+        Dimensions in which all training codes were equal have no density and are left out.
         """
-        live = self.cholesky[0].diagonal() > 0
-        if not live.any():
+        varying = self.cholesky[0].diagonal() > 0
+        if not varying.any():
             return torch.zeros(len(z), dtype=torch.float64)
         gaussians = MultivariateNormal(
-            self.means[:, live], scale_tril=self.cholesky[:, live][:, :, live], validate_args=False
+            self.means[:, varying], scale_tril=self.cholesky[:, varying][:, :, varying], validate_args=False
         )
         mixture = MixtureSameFamily(Categorical(self.weights), gaussians, validate_args=False)
-        return mixture.log_prob(z.double()[:, live])
+        return mixture.log_prob(z.double()[:, varying])
 
     def state_dict(self) -> dict[str, Tensor]:
         r"""Returns weights :math:`(K,)`, means :math:`(K, d)` and Cholesky factors :math:`(K, d, d)`."""
         return {"weights": self.weights, "means": self.means, "cholesky": self.cholesky}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Takes over what :meth:`state_dict` gave.
+        r"""Restores the tensors of :meth:`state_dict`.
 
         Raises:
-            KeyError, ValueError: If that is not a mixture.
+            KeyError, ValueError: If the tensors are not those of a mixture.
         """
         weights, means, cholesky = state["weights"], state["means"], state["cholesky"]
         n_components, dimension = means.shape if means.ndim == 2 else (0, 0)
-        whole = weights.shape == (n_components,) and cholesky.shape == (n_components, dimension, dimension)
-        numbers = all(own.dtype == torch.float64 and bool(own.isfinite().all()) for own in (weights, means, cholesky))
-        if not whole or not numbers or not n_components or weights.min() < 0 or not weights.sum() > 0:
+        consistent = weights.shape == (n_components,) and cholesky.shape == (n_components, dimension, dimension)
+        numbers = all(
+            tensor.dtype == torch.float64 and bool(tensor.isfinite().all()) for tensor in (weights, means, cholesky)
+        )
+        if not consistent or not numbers or not n_components or weights.min() < 0 or not weights.sum() > 0:
             raise ValueError("the tensors of the density are not those of a mixture")
         self.weights, self.means, self.cholesky = weights, means, cholesky
         return self
 
 
 class AncestralMixture(nn.Module):
-    r"""The prior of the Gaussian mixture VAE, a mixture whose components are functions of a further latent variable.
+    r"""The prior of the Gaussian mixture VAE, a mixture whose components depend on a second latent variable.
 
     A code is drawn in three steps: :math:`w \sim N(0, I)`, :math:`k` uniform, and :math:`z \sim N(\mu_k(w),
-    \sigma_k^2(w))`. The density is learned together with the network, and has nothing to fit afterwards.
+    \sigma_k^2(w))`. The density is learned together with the network and is not fitted afterwards.
 
     Args:
-        n_components: The number :math:`K`.
+        n_components: The number of components :math:`K`.
         latent_dim: The dimension :math:`d` of both :math:`z` and :math:`w`.
-        generator: What first weights are drawn from.
+        generator: The source of the random weights.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -263,7 +266,7 @@ class AncestralMixture(nn.Module):
     HIDDEN = 128
 
     DRAWS = 1000
-    """The draws of w that a log-density is the mean over."""
+    """The number of draws of w for an estimate of the log-density."""
 
     def __init__(self, n_components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -280,7 +283,7 @@ class AncestralMixture(nn.Module):
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Leaves the density as it was learned."""
+        r"""Returns the density unchanged: it was learned with the network."""
         return self
 
     @torch.no_grad()
@@ -288,7 +291,7 @@ class AncestralMixture(nn.Module):
         r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
         w = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
         component = torch.randint(self.n_components, (n,), generator=generator)
-        mean, log_var = (both[torch.arange(n), component] for both in self.conditional(w))
+        mean, log_var = (parameters[torch.arange(n), component] for parameters in self.conditional(w))
         noise = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
         return (mean + (0.5 * log_var).exp() * noise).double()
 
@@ -296,7 +299,7 @@ class AncestralMixture(nn.Module):
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Returns an estimate of the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        It is the mean density over fixed draws of w.
+        The estimate is the mean density over fixed draws of w.
         """
         mean, log_var = self.conditional(
             torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
@@ -308,10 +311,10 @@ class AncestralMixture(nn.Module):
         return torch.cat([every.log_prob(some) for some in z.double().split(100)])
 
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
-        r"""Takes over what :meth:`state_dict` gave, in whatever size that is."""
+        r"""Restores the tensors of :meth:`state_dict`, of any size."""
         latent_dim = math.prod(state["network.0.weight"].shape[1:])
-        n_components, rest = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
-        if not latent_dim or not n_components or rest:
+        n_components, remainder = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
+        if not latent_dim or not n_components or remainder:
             raise ValueError("the tensors of the prior are not those of a mixture")
         self._build(n_components, latent_dim, None)
         super().load_state_dict(state, *arguments, **options)
@@ -321,15 +324,15 @@ class AncestralMixture(nn.Module):
 def fit_mixture(
     z: np.ndarray, n_components: int, covariance: str, regularisation: float, seed: int, start: Any = None
 ) -> Any:
-    r"""Returns scikit-learn's Gaussian mixture of codes of shape :math:`(N, d)`.
+    r"""Returns scikit-learn's Gaussian mixture fitted to codes.
 
     Args:
-        z: The codes.
+        z: The codes, with shape :math:`(N, d)`.
         n_components: The number of components.
-        covariance: Their covariances: ``"full"`` or ``"diag"``.
-        regularisation: What is added to the variances.
+        covariance: The type of their covariances: ``"full"`` or ``"diag"``.
+        regularisation: The value added to the variances.
         seed: The seed of the initialisation.
-        start: A mixture of the same kind to begin with.
+        start: A fitted mixture of the same type to start from.
 
     Raises:
         FloatingPointError: If codes are not finite, or a covariance is not positive definite.
@@ -337,7 +340,7 @@ def fit_mixture(
     from sklearn.mixture import GaussianMixture as Mixture
 
     if not np.isfinite(z).all():
-        raise FloatingPointError("Codes are not finite numbers: training diverged.")
+        raise FloatingPointError("Codes are not finite numbers: training diverged. Lower 'learning_rate'.")
     mixture = Mixture(
         n_components,
         covariance_type=covariance,
@@ -348,8 +351,8 @@ def fit_mixture(
         means_init=None if start is None else start.means_,
         precisions_init=None if start is None else start.precisions_,
     )
-    # Threads of k-means add up in an order of their own.
-    with single_threaded_libraries(), _CREEPING_ALLOWED:
+    # With several threads, k-means would add up in an order that varies from run to run.
+    with single_threaded_libraries(), _NO_CONVERGENCE_WARNINGS:
         try:
             return mixture.fit(z)
         except ValueError as error:
@@ -359,8 +362,8 @@ def fit_mixture(
 
 
 @contextmanager
-def _creeping_allowed() -> Iterator[None]:
-    r"""A mixture that is still creeping after 200 steps is as good as its criterion says."""
+def _no_convergence_warnings() -> Iterator[None]:
+    r"""Ignores ConvergenceWarning: the criterion judges a mixture, also one that still improves after 200 steps."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -368,14 +371,14 @@ def _creeping_allowed() -> Iterator[None]:
         yield
 
 
-_CREEPING_ALLOWED = SharedContext(_creeping_allowed)
+_NO_CONVERGENCE_WARNINGS = SharedContext(_no_convergence_warnings)
 
 
-def _numbers(least: int, cap: int) -> list[int]:
-    r"""Returns the numbers of components to try: all up to 10, then each the double of the last, and the cap."""
+def _numbers(least: int, most: int) -> list[int]:
+    r"""Returns the numbers of components to try: each up to 10, then doubled each time, and the largest."""
     numbers = [least]
-    while numbers[-1] < cap:
-        numbers.append(min(cap, numbers[-1] + 1 if numbers[-1] < 10 else 2 * numbers[-1]))
+    while numbers[-1] < most:
+        numbers.append(min(most, numbers[-1] + 1 if numbers[-1] < 10 else 2 * numbers[-1]))
     return numbers
 
 

@@ -1,4 +1,4 @@
-r"""Encoders and decoders, built from the shape of an image and the latent dimension."""
+r"""Encoders and decoders for a given image shape and latent dimension."""
 
 __all__ = [
     "ARCHITECTURES",
@@ -23,22 +23,22 @@ from torch.nn import functional
 from .likelihoods import Likelihood
 
 HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
-"""The widths of the fully connected encoders; a decoder has them in reverse."""
+"""The widths of the fully connected encoders; decoders have them in reverse order."""
 
 FULLY_CONNECTED_UP_TO = 1024
-"""The largest number of pixels for which ``"auto"`` takes a fully connected network."""
+"""The largest number of values per image for which ``"auto"`` chooses a fully connected network."""
 
 ARCHITECTURES = ("auto", "conv", *HIDDEN)
 
 Architecture = str | tuple[int, ...]
-"""One of :data:`ARCHITECTURES`, or the widths of a fully connected encoder of one's own."""
+"""One of :data:`ARCHITECTURES`, or the widths of a custom fully connected encoder."""
 
 LOG_VARIANCE_LIMIT = 12.0
-"""Log-variances of codes stay within plus and minus this, so that no exponential of them overflows."""
+"""The limit of the log-variances of codes, so that their exponentials cannot overflow."""
 
 
 class Layers(nn.Sequential):
-    r"""Layers whose result is of the type of what goes in, at whatever precision their products are computed."""
+    r"""Layers whose outputs have the data type of their inputs, also under autocast."""
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = super().forward(x)
@@ -46,19 +46,19 @@ class Layers(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    r"""An encoder :math:`f_e` and a decoder :math:`f_d`, which see images as deviations from their mean.
+    r"""An encoder :math:`f_e` and a decoder :math:`f_d` with a normalisation of inputs and outputs.
 
-    Before :meth:`fit_normalisation` the mean is 0. After it the network begins where the mean image is, at the
-    contrast of the data: without that, images of low contrast spend their whole training on their common background.
+    After :meth:`fit_normalisation` the first output is the mean image, and deviations from it have unit variance.
+    Without normalisation, training on images of low contrast would only learn their common background.
 
     Args:
         encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`, or to means and
-            log-variances of codes side by side, with shape :math:`(B, 2d)`.
-        decoder: Maps codes to the parameters of the images' distribution, with shape :math:`(B, *)`: logits of
-            Bernoulli pixels, or means of Gaussian features.
+            log-variances of codes, concatenated with shape :math:`(B, 2d)`.
+        decoder: Maps codes to the parameters of a likelihood, with shape :math:`(B, *)`: logits of Bernoulli pixels, or
+            means of Gaussian features.
         shape: The shape of one image.
         latent_dim: The dimension of a code, :math:`d`.
-        architecture: What both are built as.
+        architecture: The architecture of encoder and decoder.
     """
 
     mean: Tensor
@@ -87,10 +87,10 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def fit_normalisation(self, x: Tensor, likelihood: Likelihood) -> None:
-        r"""Makes the mean image the origin, and the spread about it the unit, of inputs and outputs.
+        r"""Sets mean and scale of inputs and outputs from training images.
 
         Args:
-            x: The images, with shape :math:`(N, *)`: in [0, 1], or standardised.
+            x: The images, with shape :math:`(N, *)`, in [0, 1] or standardised.
             likelihood: The distribution of an image given the outputs.
         """
         mean = x.mean(dim=0)
@@ -103,34 +103,34 @@ class Autoencoder(nn.Module):
         self.scale.copy_(scale)
 
     def centred(self, x: Tensor) -> Tensor:
-        r"""Returns images as deviations from their mean, in units of their spread about it."""
+        r"""Returns the deviations of images from the mean image, in standard deviations."""
         return (x - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
-        r"""Returns the codes of images, or their means, with shape :math:`(B, d)`."""
+        r"""Returns the codes of images, or the means of their posteriors, with shape :math:`(B, d)`."""
         return self.encoder(self.centred(x))[:, : self.latent_dim]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns mean and log-variance of the codes of images, each with shape :math:`(B, d)`."""
+        r"""Returns mean and log-variance of the posterior of each image, each with shape :math:`(B, d)`."""
         mean, log_var = self.encoder(self.centred(x)).split(self.latent_dim, dim=1)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> Tensor:
-        r"""Returns the parameters of the images' distribution, with shape :math:`(B, *)`."""
+        r"""Returns the parameters of the likelihood of images, with shape :math:`(B, *)`."""
         return self.offset + self.scale * self.decoder(z)
 
 
 class ConvResize(nn.Module):
     r"""Convolves feature maps, then resizes them to a given height and width.
 
-    Resizing leaves no checkerboard and reaches every size, odd ones and one pixel included, which a transposed
-    convolution does not. Convolving before it costs a quarter of convolving after.
+    Unlike a transposed convolution, resizing leaves no checkerboard pattern and reaches every size, including odd
+    sizes and one pixel. Convolving before resizing costs a quarter of convolving after it.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, size: tuple[int, int]) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
-        self.convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1)
+        self.convolution = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1)
 
     def forward(self, maps: Tensor) -> Tensor:
         maps = functional.relu(self.convolution(maps))
@@ -138,11 +138,11 @@ class ConvResize(nn.Module):
 
 
 class Critic(nn.Module):
-    r"""Tells real images from made ones, and gives the features by which it does.
+    r"""Distinguishes real images from generated ones.
 
     Args:
         features: Maps images, with shape :math:`(B, *)`, to features, with shape :math:`(B, F)`.
-        head: Maps features to logits of "real", with shape :math:`(B, 1)`.
+        head: Maps features to logits of the probability that an image is real, with shape :math:`(B, 1)`.
     """
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
@@ -152,9 +152,10 @@ class Critic(nn.Module):
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
+    r"""Returns linear layers with ReLUs between them."""
     modules: list[nn.Module] = []
-    for width_in, width_out in pairwise(widths):
-        modules += [nn.Linear(width_in, width_out), nn.ReLU()]
+    for in_width, out_width in pairwise(widths):
+        modules += [nn.Linear(in_width, out_width), nn.ReLU()]
     return modules[:-1]
 
 
@@ -172,8 +173,8 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
 
 
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
-    r"""Returns the channels of an image, and the sizes and the widths of its feature maps from fine to coarse."""
-    # A matrix is a grey image.
+    r"""Returns the channels of an image, and the sizes and widths of its feature maps from fine to coarse."""
+    # A matrix is a grey image with one channel.
     channels, height, width = (1,) * (3 - len(shape)) + shape
     sizes = [(height, width)]
     while max(sizes[-1]) > 4:
@@ -184,8 +185,8 @@ def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[in
 def _convolutional_encoder(shape: tuple[int, ...], outputs: int) -> Layers:
     channels, sizes, widths = _levels(shape)
     down: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=3, padding=1), nn.ReLU()]
-    for width_in, width_out in pairwise(widths):
-        down += [nn.Conv2d(width_in, width_out, kernel_size=3, stride=2, padding=1), nn.ReLU()]
+    for in_width, out_width in pairwise(widths):
+        down += [nn.Conv2d(in_width, out_width, kernel_size=3, stride=2, padding=1), nn.ReLU()]
     return Layers(
         nn.Unflatten(1, (channels, shape[0])) if len(shape) == 2 else nn.Identity(),
         *down,
@@ -212,10 +213,10 @@ def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    r"""Draws every weight by He's rule for ReLU networks (1502.01852) from a generator, and small biases.
+    r"""Draws weights by He's rule for ReLU networks (https://arxiv.org/abs/1502.01852), and small biases.
 
-    PyTorch's own initialisation draws from the global generator, which is the user's. Biases of 0 would put the bends
-    of all units of a first layer into the origin, and a network of few inputs could hardly follow a curve.
+    PyTorch's initialisation would draw from the global generator, which belongs to the user. With biases of 0, all
+    units of the first layer would bend at the origin, and a network with few inputs could hardly fit a curve.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for layer in layers:
@@ -226,36 +227,36 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
         nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
-def _zero(layer: nn.Linear | nn.Conv2d, first: int = 0) -> None:
-    r"""Makes the outputs of a layer 0, from one of them on."""
+def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
+    r"""Sets the weights and biases of all outputs from `start` on to 0."""
     assert layer.bias is not None
     with torch.no_grad():
-        layer.weight[first:].zero_()
-        layer.bias[first:].zero_()
+        layer.weight[start:].zero_()
+        layer.bias[start:].zero_()
 
 
 def resolve_architecture(architecture: Architecture, shape: tuple[int, ...]) -> Architecture:
-    r"""Returns the architecture that is asked for, or with ``"auto"`` the one that suits images of this shape.
+    r"""Returns the architecture for images of a shape.
 
-    Vectors and small images get ``"fc"``, larger images ``"conv"``.
+    ``"auto"`` becomes ``"fc"`` for vectors and small images, and ``"conv"`` for larger images.
 
     Raises:
-        ValueError: If the architecture is unknown, or is convolutional where there are no pixels side by side.
+        ValueError: If the architecture is unknown, or is convolutional for vectors.
     """
-    own = (
+    custom = (
         isinstance(architecture, tuple)
         and len(architecture) > 0
         and all(type(width) is int and width > 0 for width in architecture)
     )
-    if not own and architecture not in ARCHITECTURES:
+    if not custom and architecture not in ARCHITECTURES:
         raise ValueError(
-            f"'architecture' is one of {', '.join(map(repr, ARCHITECTURES))}, or a tuple of widths such as "
-            f"(1000, 500), and it is {architecture!r}."
+            f"'architecture' is {architecture!r}, but must be one of {', '.join(map(repr, ARCHITECTURES))}, "
+            f"or a tuple of widths such as (1000, 500)."
         )
     if architecture == "conv" and len(shape) == 1:
         raise ValueError(
-            f"A convolutional network needs images, and these are vectors of {shape[0]} features. "
-            f"Use architecture='fc', or 'auto'."
+            f"'architecture' is 'conv', but the data are vectors of {shape[0]} features. "
+            f"Use architecture='fc' or 'auto'."
         )
     if architecture == "auto":
         return "fc" if len(shape) == 1 or math.prod(shape) <= FULLY_CONNECTED_UP_TO else "conv"
@@ -270,24 +271,25 @@ def build_autoencoder(
     stochastic: bool = False,
     generator: torch.Generator | None = None,
 ) -> Autoencoder:
-    r"""Returns an autoencoder for images of a shape, with fresh weights.
+    r"""Returns an untrained autoencoder for images of a shape.
 
     Args:
         shape: The shape of one image: (C, H, W), (H, W) or (F,).
         latent_dim: The latent dimension :math:`d`.
         architecture: ``"paper"``, the paper's fully connected network, 500-500-2000; ``"fc"``, 1000-500, which trains
-            in a third of the time; ``"conv"``, convolutions of stride 2 down to at most 4x4 pixels and back;
-            ``"auto"``, by the shape; or the widths of a fully connected encoder, which the decoder has in reverse.
-        stochastic: Whether the encoder gives means and log-variances of codes in place of codes.
-        generator: What the weights are drawn from. Without one they are on the meta device and take no memory, for
-            ``load_state_dict(…, assign=True)``.
+            three times as fast; ``"conv"``, convolutions of stride 2 down to at most 4x4 pixels and back;
+            ``"auto"``, chosen by the shape; or the widths of a fully connected encoder. Fully connected decoders have
+            the widths in reverse order.
+        stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
+        generator: The source of the random weights. Without it, weights are on the meta device and take no memory, for
+            use with ``load_state_dict(…, assign=True)``.
 
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
     """
     architecture = resolve_architecture(architecture, shape)
     outputs = 2 * latent_dim if stochastic else latent_dim
-    # On the meta device nothing is drawn and nothing allocated. Torch's default type, the user's, is not relied on.
+    # The meta device draws and allocates nothing. Torch's default type may be float64, so float() is explicit.
     with torch.device("meta"):
         if architecture == "conv":
             encoder, decoder = _convolutional_encoder(shape, outputs), _convolutional_decoder(shape, latent_dim)
@@ -299,25 +301,25 @@ def build_autoencoder(
     if generator is not None:
         network = network.to_empty(device="cpu")
         _initialise(network, generator)
-        # The first output is the mean image and nothing else. Random weights here would leave speckles on the images
-        # of a class that is trained for some dozen steps only.
+        # The first output is exactly the mean image. Random weights would leave speckles on the images of a class
+        # that is trained for a few dozen steps only.
         last = [module for module in network.decoder.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
-        _zero(last)
+        _zero_outputs(last)
         if stochastic:
-            # Every code begins with a variance of 1.
-            _zero(cast(nn.Linear, network.encoder[-1]), latent_dim)
+            # Posteriors start with a variance of 1.
+            _zero_outputs(cast(nn.Linear, network.encoder[-1]), latent_dim)
         for name, value in (("mean", 0.0), ("deviation", 1.0), ("offset", 0.0), ("scale", 1.0)):
             network.get_buffer(name).fill_(value)
     return network
 
 
 def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: torch.Generator) -> Critic:
-    r"""Returns a critic of images of a shape: an encoder of the architecture, whose codes are its features.
+    r"""Returns an untrained critic for images of a shape; its features are the codes of an encoder.
 
     Args:
         shape: The shape of one image: (C, H, W), (H, W) or (F,).
         architecture: As in :func:`build_autoencoder`.
-        generator: What the weights are drawn from.
+        generator: The source of the random weights.
     """
     architecture = resolve_architecture(architecture, shape)
     with torch.device("meta"):
@@ -334,17 +336,17 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
 
 
 def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = None) -> Layers:
-    r"""Returns a small fully connected network of ReLU layers whose last layer begins at 0.
+    r"""Returns a fully connected network of ReLU layers whose outputs are 0 before training.
 
     Args:
-        widths: The number of inputs, of each hidden layer's units, and of outputs.
-        generator: What the weights are drawn from. Without one they are on the meta device and take no memory, for
-            ``load_state_dict(…, assign=True)``.
+        widths: The number of inputs, of units in each hidden layer, and of outputs.
+        generator: The source of the random weights. Without it, weights are uninitialised, for use with
+            ``load_state_dict``.
     """
     with torch.device("meta"):
         network = Layers(*_layers(widths))
     network = network.float().to_empty(device="cpu")
     if generator is not None:
         _initialise(network, generator)
-        _zero(cast(nn.Linear, network[-1]))
+        _zero_outputs(cast(nn.Linear, network[-1]))
     return network

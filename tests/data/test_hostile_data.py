@@ -189,7 +189,10 @@ REFUSED = {
     "infinite": (lambda: (X.float().index_put_((torch.tensor(3),), torch.tensor(torch.inf)), Y), "inf|finite"),
     "minus infinity": (lambda: (X.float().index_put_((torch.tensor(3),), torch.tensor(-torch.inf)), Y), "inf|finite"),
     "bfloat16": (lambda: (X.bfloat16(), Y), r"bfloat16\. Convert it: X\.float\(\)"),
-    "values whose squares are infinite": (lambda: (X.double() * 1e200, Y), "their squares overflow float64. Divide them by a constant"),
+    "values whose squares are infinite": (
+        lambda: (X.double() * 1e200, Y),
+        "their squares overflow float64. Divide them by a constant",
+    ),
     "complex": (lambda: (X.to(torch.complex64), Y), "complex|real"),
     "text": (lambda: (np.array([["a", "b"]] * 14), Y), "number|numeric|string|float"),
     "objects": (lambda: (np.array([[{}, []]] * 14, dtype=object), Y), "number|numeric|float"),

@@ -166,13 +166,16 @@ def test_settings_take_numbers_of_every_kind():
     ("setting", "message"),
     [
         ({"model": "gan"}, r"'model' is one of 'gae'.*it is 'gan'"),
-        ({"architecture": "resnet"}, r"'auto', 'conv', 'fc', 'paper', or a tuple of widths .* and it is 'resnet'"),
+        (
+            {"architecture": "resnet"},
+            r"'architecture' is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths",
+        ),
         ({"density": "uniform"}, r"'auto', 'mixture', 'normal', 'standard_normal', and it is 'uniform'"),
         ({"latent_dim": 0}, r"'latent_dim' is an integer of at least 1, and it is 0"),
         ({"components": "many"}, r"'components' is an integer of at least 1, and it is 'many'"),
         ({"components": (5, 2)}, r"'components' is the most components, or the least and the most, .* it is \(5, 2\)"),
         ({"components": (5,)}, r"it is \(5,\)"),
-        ({"architecture": (10, 0)}, r"or a tuple of widths .* and it is \(10, 0\)"),
+        ({"architecture": (10, 0)}, r"'architecture' is \(10, 0\), but must be .* or a tuple of widths"),
         ({"schedule": "linear"}, r"'schedule' is one of 'cosine', 'constant', and it is 'linear'"),
         ({"precision": "float16"}, r"'precision' is one of 'auto', 'float32', 'bfloat16', and it is 'float16'"),
         ({"starts": 0}, r"'starts' is an integer of at least 1, and it is 0"),

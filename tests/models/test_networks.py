@@ -15,7 +15,7 @@ from gae_augment.models.networks import build_autoencoder, resolve_architecture
     [(1, 8, 8), (3, 32, 32), (3, 7, 5), (1, 1, 1), (3, 1, 9), (2, 13, 1), (4, 33, 2), (8, 8), (5, 1), (1, 1)],
     ids=str,
 )
-def test_shapes(shape, architecture):
+def test_codes_and_outputs_have_the_expected_shapes(shape, architecture):
     network = build_autoencoder(shape, 3, architecture, generator=make_generator(0))
     x = torch.rand(2, *shape, generator=make_generator(1))
     z = network.encode(x)
@@ -24,31 +24,31 @@ def test_shapes(shape, architecture):
 
 
 @pytest.mark.parametrize("architecture", ["fc", "paper"])
-def test_vectors(architecture):
+def test_fully_connected_networks_accept_vectors(architecture):
     network = build_autoencoder((6,), 2, architecture, generator=make_generator(0))
     assert network.decode(network.encode(torch.zeros(3, 6))).shape == (3, 6)
 
 
-def widths(network):
+def output_widths(network):
     return [layer.out_features for layer in network.modules() if isinstance(layer, nn.Linear)]
 
 
-def test_widths_of_the_paper():
+def test_paper_architecture_has_the_widths_of_the_paper():
     network = build_autoencoder((1, 28, 28), 10, "paper")
-    assert widths(network.encoder) == [500, 500, 2000, 10]
-    assert widths(network.decoder) == [2000, 500, 500, 784]
-    # No activation after the last layer of either, and a ReLU after every other one.
-    for part in (network.encoder, network.decoder):
-        layers = [layer for layer in part if isinstance(layer, nn.Linear | nn.ReLU)]
+    assert output_widths(network.encoder) == [500, 500, 2000, 10]
+    assert output_widths(network.decoder) == [2000, 500, 500, 784]
+    # A ReLU follows each layer except the last.
+    for module in (network.encoder, network.decoder):
+        layers = [layer for layer in module if isinstance(layer, nn.Linear | nn.ReLU)]
         assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU] * 3 + [nn.Linear]
 
 
-def test_widths_of_fc():
+def test_fc_architecture_has_widths_1000_and_500():
     network = build_autoencoder((28, 28), 10, "fc")
-    assert (widths(network.encoder), widths(network.decoder)) == ([1000, 500, 10], [500, 1000, 784])
+    assert (output_widths(network.encoder), output_widths(network.decoder)) == ([1000, 500, 10], [500, 1000, 784])
 
 
-def test_convolutions_go_down_to_four_pixels():
+def test_convolutions_reduce_images_to_at_most_4x4_pixels():
     network = build_autoencoder((3, 64, 33), 5, "conv")
     strided = [layer for layer in network.encoder if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2)]
     (flat,) = [layer.in_features for layer in network.encoder if isinstance(layer, nn.Linear)]
@@ -56,16 +56,16 @@ def test_convolutions_go_down_to_four_pixels():
     assert flat == strided[-1].out_channels * 4 * 3
 
 
-def test_images_in_a_batch_do_not_mix():
+def test_outputs_do_not_depend_on_the_rest_of_the_batch():
     network = build_autoencoder((3, 9, 9), 4, "conv", generator=make_generator(0))
     x = torch.rand(3, 3, 9, 9, generator=make_generator(1))
-    alone = torch.cat([network.decode(network.encode(one[None])) for one in x])
-    torch.testing.assert_close(network.decode(network.encode(x)), alone, rtol=1e-4, atol=1e-5)
+    separate = torch.cat([network.decode(network.encode(image[None])) for image in x])
+    torch.testing.assert_close(network.decode(network.encode(x)), separate, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 @pytest.mark.usefixtures("global_rngs_unmoved")
-def test_weights_depend_on_the_generator_alone(architecture):
+def test_weights_depend_only_on_the_given_generator(architecture):
     def weights(seed):
         network = build_autoencoder((1, 9, 9), 4, architecture, generator=make_generator(seed))
         return nn.utils.parameters_to_vector(network.parameters())
@@ -81,31 +81,31 @@ def test_weights_depend_on_the_generator_alone(architecture):
 def test_weights_have_he_variance(architecture):
     network = build_autoencoder((3, 16, 16), 64, architecture, generator=make_generator(0))
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    # The decoder's last layer begins at 0, so that the first output is the mean image.
-    *others, last = layers
+    # The decoder's last layer starts at 0, so that the first output is the mean image.
+    *hidden, last = layers
     assert not last.weight.any()
     assert not last.bias.any()
-    assert others
-    for layer in others:
+    assert hidden
+    for layer in hidden:
         fan_in = math.prod(layer.weight.shape[1:])
-        # A uniform distribution's variance has a relative standard error of sqrt(0.8 / n).
+        # The sample variance of a uniform distribution has a relative standard error of sqrt(0.8 / n).
         tolerance = 5 * math.sqrt(0.8 / layer.weight.numel())
         assert layer.weight.var().item() == pytest.approx(2 / fan_in, rel=tolerance)
-        # Small ones, so that bends of first layers do not all lie in the origin.
+        # Biases are small but not 0, so that the units of the first layer do not all bend at the origin.
         assert 0 < layer.bias.abs().max() <= 1 / fan_in
 
 
-def centred(x, likelihood, architecture="fc"):
+def normalised_network(x, likelihood, architecture="fc"):
     network = build_autoencoder(tuple(x.shape[1:]), 3, architecture, generator=make_generator(0))
     network.fit_normalisation(x, likelihood)
     return network
 
 
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
-def test_centred_network_has_the_mean_image_as_its_origin(architecture):
+def test_normalised_network_maps_the_origin_to_the_mean_image(architecture):
     x = torch.rand(20, 2, 5, 4, generator=make_generator("x")) * 0.3 + 0.1
     for likelihood, activation in ((Bernoulli(), torch.sigmoid), (Gaussian(), torch.clone)):
-        network = centred(x, likelihood, architecture)
+        network = normalised_network(x, likelihood, architecture)
         for parameter in [*network.decoder.parameters()][-2:]:
             nn.init.zeros_(parameter)
         torch.testing.assert_close(activation(network.decode(torch.ones(1, 3))), x.mean(dim=0, keepdim=True))
@@ -114,24 +114,24 @@ def test_centred_network_has_the_mean_image_as_its_origin(architecture):
         )
 
 
-def test_centred_network_does_not_see_contrast_and_brightness():
+def test_codes_do_not_depend_on_contrast_and_brightness():
     x = torch.rand(20, 6, generator=make_generator("x"))
-    bright, dim = centred(x, Gaussian()), centred(0.1 * x + 5, Gaussian())
+    bright, dim = normalised_network(x, Gaussian()), normalised_network(0.1 * x + 5, Gaussian())
     z = bright.encode(x)
     torch.testing.assert_close(dim.encode(0.1 * x + 5), z, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(dim.decode(z), 0.1 * bright.decode(z) + 5, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
-def test_centring_on_constant_images_is_finite(value):
+def test_normalisation_of_constant_images_is_finite(value):
     x = torch.full((4, 1, 3, 3), value)
-    network = centred(x, Bernoulli())
+    network = normalised_network(x, Bernoulli())
     torch.testing.assert_close(network.encode(x), network.encoder(torch.zeros(4, 1, 3, 3)))
-    # The decoder begins at the image itself, or within a thousandth of black and white.
+    # The first output is the image itself, up to a thousandth for black and white.
     torch.testing.assert_close(network.decode(torch.zeros(4, 3)).sigmoid(), x, atol=1.01e-3, rtol=0)
 
 
-def test_default_type_of_torch_does_not_matter():
+def test_weights_are_float32_for_any_default_type_of_torch():
     torch.set_default_dtype(torch.float64)
     try:
         network = build_autoencoder((1, 9, 9), 4, "conv", generator=make_generator(0))
@@ -145,15 +145,17 @@ def test_default_type_of_torch_does_not_matter():
     [((1, 32, 32), "fc"), ((32, 32), "fc"), ((3, 32, 32), "conv"), ((33, 32), "conv"), ((5000,), "fc")],
     ids=str,
 )
-def test_auto(shape, expected):
+def test_auto_architecture_depends_on_the_shape(shape, expected):
     assert resolve_architecture("auto", shape) == expected
 
 
-def test_unknown_architecture():
-    with pytest.raises(ValueError, match=r"'auto', 'conv', 'fc', 'paper', or a tuple of widths .* and it is 'resnet'"):
+def test_unknown_architecture_is_refused():
+    with pytest.raises(
+        ValueError, match=r"is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths"
+    ):
         build_autoencoder((1, 8, 8), 2, "resnet")
 
 
-def test_convolutions_need_images():
-    with pytest.raises(ValueError, match=r"vectors of 12 features\. Use architecture='fc'"):
+def test_convolutions_for_vectors_are_refused():
+    with pytest.raises(ValueError, match=r"'conv', but the data are vectors of 12 features\. Use architecture='fc'"):
         build_autoencoder((12,), 2, "conv")
