@@ -36,7 +36,7 @@ def run(network, images, **options):
 
 
 def excess(network, images):
-    r"""The excess error, by its formula in float64."""
+    r"""Returns the excess error by its formula in float64."""
     x = images.double() / 255
     p = network.double().decode(network.encode(x)).sigmoid().detach()
     network.float()
@@ -51,33 +51,33 @@ def test_error_falls_below_that_of_the_mean_image(network, images):
     assert log.training_error == pytest.approx(excess(network, images), rel=1e-4)
 
 
-def test_counts_of_epochs_and_steps(network, images):
+def test_log_counts_epochs_and_steps(network, images):
     log = run(network, images, epochs=3, batch_size=16)
     assert (log.epochs, log.steps) == (3, 9)
     assert not log.reached
 
 
-def test_a_number_stops_the_training_as_soon_as_the_error_is_below_it(network, images):
-    # Three steps an epoch, so that the error is compared with a boundary every 2 epochs.
+def test_training_stops_once_the_error_is_below_delta(network, images):
+    # With three steps per epoch, the error is compared with delta every two epochs.
     twin = copy.deepcopy(network)
     errors = run(twin, images, epochs=40, learning_rate=1e-3, delta=1e-9).errors
     assert len(errors) == 20
     assert errors == sorted(errors, reverse=True)
-    between = (errors[1] + errors[2]) / 2
-    log = run(network, images, epochs=40, delta=between)
+    delta = (errors[1] + errors[2]) / 2
+    log = run(network, images, epochs=40, delta=delta)
     assert (log.epochs, log.reached) == (6, True)
     assert log.errors == errors[:3]
-    assert log.training_error < between
+    assert log.training_error < delta
 
 
-def test_a_number_that_is_not_reached_is_said_so(network, images):
+def test_log_says_that_delta_was_not_reached(network, images):
     log = run(network, images, epochs=2, delta=1e-4)
     assert not log.reached
     assert log.training_error > 1e-4
 
 
-def test_error_is_measured_on_held_out_images_and_their_best_weights_are_kept(network, images):
-    # What is held out is the negative of what is learned, so that it gets worse with every epoch.
+def test_training_keeps_the_weights_with_the_smallest_held_out_error(network, images):
+    # The held-out images are negatives of the training images, so that their error grows.
     held_out = 255 - images[:20]
     log = run(network, images[20:], held_out=held_out, epochs=100, delta=None, learning_rate=1e-2)
     assert min(log.errors) < log.errors[-1]
@@ -85,15 +85,15 @@ def test_error_is_measured_on_held_out_images_and_their_best_weights_are_kept(ne
     assert log.training_error == pytest.approx(excess(network, images[20:]), rel=1e-4)
 
 
-def test_training_without_a_number_stops_when_nothing_is_left_to_learn(network, images):
+def test_training_without_delta_stops_when_the_error_is_negligible(network, images):
     log = run(network, torch.full_like(images, 20), batch_size=40, epochs=500, delta=None, learning_rate=3e-4)
     assert log.reached
     assert log.epochs < 500
     assert log.errors[-1] < RESOLVED <= min(log.errors[:-1])
 
 
-def test_training_without_a_number_stops_when_the_error_stops_falling(network, images):
-    # An epoch has one step here, so that the error is measured every 25, and five measurements are the fewest to judge.
+def test_training_without_delta_stops_when_the_error_stops_falling(network, images):
+    # With one step per epoch, the error is measured every 25 epochs. At least five measurements are needed to judge.
     log = run(network, images[20:], held_out=255 - images[:20], batch_size=20, epochs=1000, delta=None)
     assert (log.epochs, log.reached) == (25 * len(log.errors), True)
     assert len(log.errors) >= 5
@@ -101,16 +101,16 @@ def test_training_without_a_number_stops_when_the_error_stops_falling(network, i
     assert min(log.errors[-5:-1]) < 0.995 * min([*log.errors[:-5], float("inf")])
 
 
-def test_no_gradients_are_kept(network, images):
+def test_gradients_are_freed_after_training(network, images):
     run(network, images)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_progress_is_told_every_error(network, images):
-    told = []
-    log = run(network, images, epochs=5, progress=told.append)
-    assert told == log.errors
-    assert len(told) == 3  # after 2, 4 and the last
+def test_progress_receives_every_error(network, images):
+    errors = []
+    log = run(network, images, epochs=5, progress=errors.append)
+    assert errors == log.errors
+    assert len(errors) == 3  # after epochs 2, 4 and 5
 
 
 @pytest.mark.parametrize("learning_rate", [1e30, 1e38])
@@ -132,7 +132,7 @@ def test_learning_rate_falls_to_zero_along_a_cosine(network, images, monkeypatch
     assert rates == pytest.approx([0.005 * (1 + math.cos(math.pi * done / 12)) for done in range(12)])
 
 
-def test_order_of_the_images_depends_on_the_generator(images):
+def test_order_of_the_images_depends_only_on_the_generator(images):
     def trained(seed):
         network = build_autoencoder((8, 8), 4, "fc", generator=make_generator("network"))
         run(network, images, generator=make_generator(seed))
@@ -142,7 +142,7 @@ def test_order_of_the_images_depends_on_the_generator(images):
     assert not torch.equal(trained(0), trained(1))
 
 
-def test_every_image_is_seen_once_an_epoch(network, images):
+def test_every_image_is_used_once_per_epoch(network, images):
     seen = []
 
     class Watching(Reconstruction):
@@ -163,12 +163,12 @@ def test_every_image_is_seen_once_an_epoch(network, images):
         generator=make_generator(0),
     )
     assert [len(x) for x in seen] == [7, 7, 7, 7, 7, 5]
-    as_set = {tuple(x.flatten().tolist()) for x in values.to_network(images)}
-    assert {tuple(x.flatten().tolist()) for x in torch.cat(seen)} == as_set
+    expected = {tuple(x.flatten().tolist()) for x in values.to_network(images)}
+    assert {tuple(x.flatten().tolist()) for x in torch.cat(seen)} == expected
     assert not torch.equal(torch.cat(seen), values.to_network(images))
 
 
-def test_training_works_where_gradients_are_switched_off(network, images):
+def test_training_works_under_no_grad(network, images):
     before = excess(network, images)
     with torch.no_grad():
         run(network, images, epochs=10)
@@ -198,7 +198,7 @@ def test_mean_image_error_is_the_error_of_the_mean_image(images, kind):
     expected = excess_error(outputs, x, likelihood_for(values)).mean().item()
     assert mean_image_error(images, values) == pytest.approx(expected, rel=1e-4)
     if kind == "standardised":
-        # Half of the variance, which is 1 except for the pixels that are constant.
+        # Half of the variance, which is 1 except for constant pixels.
         varying = (images.std(dim=0) > 0).double().mean().item()
         assert mean_image_error(images, values) == pytest.approx(varying / 2, rel=1e-4)
 
@@ -215,8 +215,8 @@ def test_mean_excess_does_not_depend_on_the_batches(network, images):
 @pytest.mark.parametrize(
     ("errors", "expected"),
     [
-        ([1.0, 0.9, 0.8, 0.7], False),  # four are too few to judge
-        ([1.0, 0.5, 0.5, 0.5, 0.5], False),  # the last four did lower the first
+        ([1.0, 0.9, 0.8, 0.7], False),  # four errors are too few to judge
+        ([1.0, 0.5, 0.5, 0.5, 0.5], False),  # the last four are below the first
         ([1.0, 0.5, 0.5, 0.5, 0.5, 0.5], True),
         ([1.0, 0.5, 0.6, 0.7, 0.6, 0.498], True),  # by less than the tolerance
         ([1.0, 0.5, 0.6, 0.7, 0.6, 0.49], False),

@@ -86,13 +86,13 @@ def noting_model(folder, *, killed=None):
     sender = os.getpid()
 
     class Noting(Objective):
-        def prepare(self, network, x, *, components, generator):
+        def prepare(self, network, x, *, n_components, generator):
             self.images = len(x)
             with open(folder / "fits", "a") as file:
                 file.write(f"{self.images} {os.getpid()}\n")
 
-        def advance(self, network, x, part):
-            if self.images == killed and 0 < part < 1 and not (folder / "killed").exists():
+        def advance(self, network, x, progress):
+            if self.images == killed and 0 < progress < 1 and not (folder / "killed").exists():
                 (folder / "killed").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 

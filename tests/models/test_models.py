@@ -1,4 +1,4 @@
-r"""One battery for all models: a model joins it by standing in the table."""
+r"""The same tests for every model in the table."""
 
 import copy
 import dataclasses
@@ -22,7 +22,7 @@ from gae_augment.models.objectives.reconstruction import RegularisedReconstructi
 
 TEN = ["gae", "vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2"]
 
-# Weights of the regularisers that no one would choose.
+# Extreme weights of the regularisers.
 EXTREME = [
     (model, argument, weight)
     for model, argument, weights in [
@@ -51,12 +51,14 @@ def fitted(model, images, seed=0, **settings):
 
 
 def untrained(model, architecture, images):
-    r"""The scale of the images, and a model's network and objective before training."""
+    r"""Returns the value scale of images, and the untrained network and objective of a model."""
     values = ValueScale.of(images)
-    row = MODELS[model]
-    network = build_autoencoder((8, 8), 3, architecture, stochastic=row.stochastic, generator=make_generator("weights"))
+    definition = MODELS[model]
+    network = build_autoencoder(
+        (8, 8), 3, architecture, stochastic=definition.stochastic, generator=make_generator("weights")
+    )
     network.fit_normalisation(values.to_network(images), likelihood_for(values))
-    return values, network, row.objective(likelihood_for(values))
+    return values, network, definition.objective(likelihood_for(values))
 
 
 def test_the_table_has_ten_models():
@@ -80,10 +82,10 @@ def test_every_parameter_is_trained(model, architecture, images):
 
     def advanced(*arguments):
         advance(*arguments)
-        if getattr(objective, "pretrained", False) and not before.get("again"):
-            # What the mixture was set to is no training.
+        if getattr(objective, "pretrained", False) and not before.get("initialised"):
+            # The initialisation of the mixture is not training.
             before.update({f"objective.{name}": value.clone() for name, value in objective.named_parameters()})
-            before["again"] = torch.ones(())
+            before["initialised"] = torch.ones(())
 
     objective.prepare, objective.advance = prepared, advanced
     train(
@@ -92,7 +94,7 @@ def test_every_parameter_is_trained(model, architecture, images):
     )  # fmt: skip
     after = {f"network.{name}": value for name, value in network.named_parameters()}
     after |= {f"objective.{name}": value for name, value in objective.named_parameters()}
-    before.pop("again", None)
+    before.pop("initialised", None)
     assert after.keys() == before.keys()
     assert [name for name in after if torch.equal(after[name], before[name])] == []
     assert all(value.isfinite().all() for value in after.values())
@@ -100,18 +102,18 @@ def test_every_parameter_is_trained(model, architecture, images):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
-def test_products_alone_are_of_lower_precision(model, architecture, images):
+def test_precision_applies_only_to_products_in_layers(model, architecture, images):
     values, network, objective = untrained(model, architecture, images)
     products, losses = [], []
     last = [module for module in network.decoder.modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)][-1]
     last.register_forward_hook(lambda module, inputs, output: products.append(output.dtype))
     original = objective.losses
 
-    def kept(*arguments):
+    def recording(*arguments):
         losses.append(original(*arguments))
         return losses[-1]
 
-    objective.losses = kept
+    objective.losses = recording
     twin = copy.deepcopy(network)
     options = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "delta": 0.0, "n_components": 2}
     log = train(
@@ -138,14 +140,14 @@ def test_products_alone_are_of_lower_precision(model, architecture, images):
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_loss_falls(model, architecture, images):
     values, network, objective = untrained(model, architecture, images)
-    # For an objective whose phases differ, as its last phase has it.
+    # The loss is compared within the last phase of training, so earlier phases are switched off.
     x = values.to_network(images)
     losses = []
 
-    def told(error):
+    def record(error):
         with torch.no_grad():
             if model == "vae_gan":
-                # A critic that learns makes the other losses grow; the error of the images is what has to fall.
+                # A better critic raises the other losses, so only the reconstruction error has to fall.
                 losses.append(error)
             else:
                 draws = [objective.loss(network, x, make_generator("noise", i)) for i in range(8)]
@@ -156,7 +158,7 @@ def test_loss_falls(model, architecture, images):
             setattr(objective, name, off)
     train(
         network, objective, images, values, epochs=50, batch_size=20, learning_rate=2e-3, delta=0.0,
-        n_components=2, generator=make_generator("order"), progress=told,
+        n_components=2, generator=make_generator("order"), progress=record,
     )  # fmt: skip
     assert losses[-1] < losses[0]
 
@@ -164,54 +166,54 @@ def test_loss_falls(model, architecture, images):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_same_seed_same_images(model, images):
-    def made(fit_seed, seed):
+    def samples(fit_seed, seed):
         return fitted(model, images, fit_seed).sample(6, seed=seed)
 
-    assert torch.equal(made(0, 0), made(0, 0))
-    assert not torch.equal(made(0, 0), made(1, 0))
-    assert not torch.equal(made(0, 0), made(0, 1))
+    assert torch.equal(samples(0, 0), samples(0, 0))
+    assert not torch.equal(samples(0, 0), samples(1, 0))
+    assert not torch.equal(samples(0, 0), samples(0, 1))
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 @pytest.mark.parametrize("kind", ["levels", "unit", "standardised"])
-def test_form_of_samples_and_reconstructions(model, architecture, kind, images):
-    own = {"levels": images, "unit": images / 255, "standardised": images.double() * 3 - 100}[kind]
-    own = own[:, None].expand(-1, 3, -1, -1)
-    generator = fitted(model, own, architecture=architecture, epochs=2)
-    for made in (generator.sample(7, seed=0), generator.reconstruct(own[:7])):
-        assert (made.shape, made.dtype) == ((7, 3, 8, 8), own.dtype)
-        assert own.min() <= made.min() <= made.max() <= own.max()
+def test_samples_and_reconstructions_have_shape_type_and_range_of_the_data(model, architecture, kind, images):
+    data = {"levels": images, "unit": images / 255, "standardised": images.double() * 3 - 100}[kind]
+    data = data[:, None].expand(-1, 3, -1, -1)
+    generator = fitted(model, data, architecture=architecture, epochs=2)
+    for batch in (generator.sample(7, seed=0), generator.reconstruct(data[:7])):
+        assert (batch.shape, batch.dtype) == ((7, 3, 8, 8), data.dtype)
+        assert data.min() <= batch.min() <= batch.max() <= data.max()
     if kind == "levels":
         assert generator.sample(1, seed=0).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_vectors(model):
+def test_samples_of_vectors_vary_within_the_range_of_each_feature(model):
     x = torch.randn(60, 5, generator=make_generator("vectors"), dtype=torch.float64) * torch.tensor([1, 10, 100, 0, 1])
     generator = fitted(model, x, epochs=6)
-    made = generator.sample(50, seed=0)
-    assert (made.shape, made.dtype) == ((50, 5), torch.float64)
-    assert (made >= x.amin(dim=0)).all()
-    assert (made <= x.amax(dim=0)).all()
-    assert made[:, :3].std(dim=0).min() > 0
+    samples = generator.sample(50, seed=0)
+    assert (samples.shape, samples.dtype) == ((50, 5), torch.float64)
+    assert (samples >= x.amin(dim=0)).all()
+    assert (samples <= x.amax(dim=0)).all()
+    assert samples[:, :3].std(dim=0).min() > 0
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
-def test_two_images(model, architecture, images):
+def test_two_images_are_enough(model, architecture, images):
     generator = fitted(model, images[:2], architecture=architecture, epochs=20)
     assert generator.sample(5, seed=0).shape == (5, 8, 8)
     assert math.isfinite(generator.report.reconstruction_error)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_image_in_the_last_batch(model, images):
+def test_last_batch_may_have_one_image(model, images):
     assert fitted(model, images[:17], epochs=4).sample(2, seed=0).shape == (2, 8, 8)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_save_and_load(model, digits, make_augmenter, tmp_path):
+def test_loaded_model_gives_the_same_samples(model, digits, make_augmenter, tmp_path):
     delta = 100.0 if MODELS[model].early_stopping else "auto"
     augmenter = make_augmenter(model=model, delta=delta, components=2, latent_dim=2).fit(*digits)
     augmenter.save(tmp_path / "augmenter.safetensors")
@@ -224,29 +226,29 @@ def test_save_and_load(model, digits, make_augmenter, tmp_path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_number_of_components(model, images):
+def test_number_of_components_is_that_of_the_settings(model, images):
     learned = {"vade", "gmvae", "vamp_vae"}
     components = fitted(model, images.repeat(2, 1, 1), components=(2, 2), epochs=4).report.components
     assert components == (2 if model in {*learned, "gae", "rae_l2"} else 1)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_another_density_can_be_fitted_afterwards(model, images):
+def test_density_of_the_settings_replaces_the_default(model, images):
     generator = fitted(model, images, density="normal")
     codes = generator.encode(images).double()
     torch.testing.assert_close(generator.density.means[0], codes.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "argument", "weight"), EXTREME)
-def test_extreme_weights_give_numbers(model, argument, weight, images):
-    row = MODELS[model]
-    own = ModelDefinition(
-        "own",
-        lambda likelihood: row.objective(likelihood, **{argument: weight}),
-        row.density,
-        stochastic=row.stochastic,
+def test_extreme_weights_give_finite_results(model, argument, weight, images):
+    definition = MODELS[model]
+    extreme = ModelDefinition(
+        "extreme",
+        lambda likelihood: definition.objective(likelihood, **{argument: weight}),
+        definition.density,
+        stochastic=definition.stochastic,
     )
-    generator = fitted(own, images, epochs=30)
+    generator = fitted(extreme, images, epochs=30)
     assert math.isfinite(generator.report.reconstruction_error)
     assert generator.density.sample(20, make_generator("codes")).isfinite().all()
     assert generator.encode(images).isfinite().all()
@@ -254,7 +256,7 @@ def test_extreme_weights_give_numbers(model, argument, weight, images):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("model", MODELS)
-def test_cuda(model, images):
+def test_fit_on_cuda_leaves_the_network_on_the_cpu(model, images):
     generator = fitted(model, images, device="cuda")
     assert generator.sample(5, seed=0).shape == (5, 8, 8)
     assert next(generator.network.parameters()).device.type == "cpu"
@@ -266,47 +268,48 @@ class Denoising(Objective):
         return self.likelihood.negative_log_likelihood(network.decode(network.encode(noisy)), x).mean()
 
 
-def test_model_of_ones_own(digits, make_augmenter, tmp_path):
-    own = ModelDefinition("denoising", Denoising, early_stopping=True)
-    augmenter = make_augmenter(model=own, n_jobs=2).fit(*digits)
+def test_custom_model_is_fitted_saved_and_loaded(digits, make_augmenter, tmp_path):
+    definition = ModelDefinition("denoising", Denoising, early_stopping=True)
+    augmenter = make_augmenter(model=definition, n_jobs=2).fit(*digits)
     assert not torch.equal(augmenter.sample(1, 3, seed=0), make_augmenter().fit(*digits).sample(1, 3, seed=0))
-    path = tmp_path / "own.safetensors"
+    path = tmp_path / "custom.safetensors"
     augmenter.save(path)
-    loaded = GAEAugmenter.load(path, model=own)
-    assert loaded.model == own
+    loaded = GAEAugmenter.load(path, model=definition)
+    assert loaded.model == definition
     assert torch.equal(loaded.sample(1, 3, seed=0), augmenter.sample(1, 3, seed=0))
     for wrong in (None, ModelDefinition("other", Denoising)):
         with pytest.raises(ValueError, match="fitted with the model 'denoising', and 'model' is"):
             GAEAugmenter.load(path, model=wrong)
 
 
-def test_model_of_ones_own_has_a_name_of_its_own():
-    with pytest.raises(ValueError, match="or a ModelDefinition with a name of its own, and it is ModelDefinition"):
+def test_custom_model_needs_a_new_name():
+    with pytest.raises(
+        ValueError, match=r"has the name 'vae', which is the name of a model in MODELS\. Choose another name"
+    ):
         resolve_definition(ModelDefinition("vae", Reconstruction))
     assert resolve_definition(MODELS["vae"]) is MODELS["vae"]
 
 
-def test_a_user_needs_one_method_only():
+def test_custom_objective_needs_only_a_loss():
     with pytest.raises(TypeError, match=r"abstract method '?loss'?"):
         Objective(Bernoulli())
     assert set(inspect.signature(Denoising.loss).parameters) == {"self", "network", "x", "noise"}
 
 
-def test_best_start_goes_on(monkeypatch):
-    r"""Of the first weights tried those with the least error are trained for the rest of the epochs."""
+def test_training_continues_from_the_best_initial_weights(monkeypatch):
     x = torch.randn(50, 2, generator=make_generator("starts"))
     errors, networks, epochs = [], [], []
 
-    def watched(network, *arguments, **options):
+    def recording(network, *arguments, **options):
         networks.append(network)
         epochs.append(options["epochs"])
         log = train(network, *arguments, **options)
         errors.append(log.errors[-1])
         return log
 
-    monkeypatch.setattr("gae_augment.fitting.generator.train", watched)
-    settings = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, n_init=4)
-    generator = fit_model(x, settings, seed=0)
+    monkeypatch.setattr("gae_augment.fitting.generator.train", recording)
+    settings = GeneratorSettings(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, starts=4)
+    generator = Generator(settings).fit(x, seed=0)
     assert epochs == [5, 5, 5, 5, 20]
     assert len({id(network) for network in networks[:4]}) == 4
     assert generator.network is networks[4] is networks[errors[:4].index(min(errors[:4]))]
@@ -315,7 +318,7 @@ def test_best_start_goes_on(monkeypatch):
     assert [GenerativeModel().starts_for(shape) for shape in ((11,), (10,), (1, 8, 8))] == [8, 1, 1]
 
 
-def test_no_code_lies_beyond_all_training_codes():
+def test_new_codes_stay_within_the_range_of_training_codes():
     x = torch.randn(400, 2, generator=make_generator("tails"))
     settings = GenerativeModel(architecture=(16,), latent_dim=2, epochs=3)
     generator = fit_model(x, settings, seed=0)
@@ -333,18 +336,18 @@ def test_no_code_lies_beyond_all_training_codes():
 
 
 @pytest.mark.parametrize("model", ["vade", "vamp_vae"])
-def test_one_epoch_ends_with_the_last_phase(model, images):
+def test_single_epoch_reaches_the_last_phase(model, images):
     generator = fitted(model, images, epochs=1, components=2)
     codes = generator.encode(images)
     if model == "vade":
-        # The mixture that is fitted to the codes, whose mean is theirs.
+        # The mean of the fitted mixture is the mean of the codes.
         mean = (generator.density.weights @ generator.density.means).float()
         torch.testing.assert_close(mean, codes.mean(dim=0), rtol=1e-2, atol=1e-2)
     assert generator.sample(3, seed=0).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_default_type_of_the_user_changes_nothing(model, images):
+def test_default_type_of_torch_does_not_change_samples(model, images):
     expected = fitted(model, images).sample(4, seed=0)
     torch.set_default_dtype(torch.float64)
     try:
@@ -353,10 +356,10 @@ def test_the_default_type_of_the_user_changes_nothing(model, images):
         torch.set_default_dtype(torch.float32)
 
 
-def test_a_row_of_the_table_can_be_copied():
-    row = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
-    assert resolve_definition(row) is row
-    assert GenerativeModel(definition=row).model.name == "beta_vae"
+def test_pickled_definitions_are_recognised():
+    definition = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
+    assert resolve_definition(definition) is definition
+    assert GeneratorSettings(model=definition).model.name == "beta_vae"
 
 
 @pytest.mark.parametrize(
@@ -369,13 +372,13 @@ def test_a_row_of_the_table_can_be_copied():
         ("gae", "density.means", torch.zeros(1, 7)),
     ],
 )
-def test_tensors_of_another_size_are_refused(model, name, tensor, images):
+def test_tensors_of_the_wrong_size_are_refused(model, name, tensor, images):
     header, tensors = fitted(model, images).state_dict()
     with pytest.raises((ValueError, RuntimeError)):
         Generator.from_state_dict(header, {**tensors, name: tensor})
 
 
-def test_decay_is_of_the_decoder_alone(images):
+def test_decay_applies_only_to_the_decoder(images):
     x = images.float() / 255
     network = build_autoencoder((8, 8), 3, "fc", generator=make_generator(0))
 

@@ -30,14 +30,14 @@ def test_bernoulli_of_binary_images_matches_torch(outputs, x):
 
 
 def test_bernoulli_of_grey_images_matches_the_continuous_bernoulli(outputs, x):
-    # The two differ by the normalising constant of the continuous one, which is its log-density at x = 0 plus BCE's.
+    # They differ by the normalising constant of the continuous Bernoulli: its log-density at x = 0 plus the BCE there.
     continuous = ContinuousBernoulli(logits=outputs)
     constant = continuous.log_prob(torch.zeros_like(x)) - TorchBernoulli(logits=outputs).log_prob(torch.zeros_like(x))
     expected = (constant - continuous.log_prob(x)).flatten(1).sum(dim=1)
     torch.testing.assert_close(Bernoulli().negative_log_likelihood(outputs, x), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_bernoulli_matches_the_formula(outputs, x):
+def test_bernoulli_matches_the_cross_entropy_formula(outputs, x):
     p = outputs.double().sigmoid()
     expected = -(x * p.log() + (1 - x) * (1 - p).log()).flatten(1).sum(dim=1)
     torch.testing.assert_close(Bernoulli().negative_log_likelihood(outputs, x).double(), expected, rtol=1e-5, atol=1e-4)
@@ -49,26 +49,26 @@ def test_gaussian_matches_torch(outputs, x):
     torch.testing.assert_close(Gaussian().negative_log_likelihood(outputs, x), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_excess_is_the_divergence_per_pixel(outputs, x):
+def test_excess_error_is_the_divergence_per_pixel(outputs, x):
     expected = kl_divergence(TorchBernoulli(probs=x), TorchBernoulli(logits=outputs)).flatten(1).mean(dim=1)
     torch.testing.assert_close(excess_error(outputs, x, Bernoulli()), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_excess_of_a_black_and_white_image_is_its_error(outputs, x):
+def test_excess_error_of_a_black_and_white_image_is_its_error(outputs, x):
     binary = x.round()
     expected = Bernoulli().negative_log_likelihood(outputs, binary) / 60
     torch.testing.assert_close(excess_error(outputs, binary, Bernoulli()), expected)
 
 
 @pytest.mark.parametrize("shape", [(4, 7), (4, 5, 6), (4, 3, 5, 6)], ids=str)
-def test_excess_of_a_perfect_reconstruction_is_zero(shape):
+def test_excess_error_of_a_perfect_reconstruction_is_zero(shape):
     x = torch.rand(shape, generator=make_generator("perfect"))
     torch.testing.assert_close(excess_error(x.logit(), x, Bernoulli()), torch.zeros(4), atol=1e-6, rtol=0)
     assert torch.equal(excess_error(x, x, Gaussian()), torch.zeros(4))
 
 
-def test_excess_of_a_blurred_reconstruction_grows_with_the_blur(x):
-    errors = torch.stack([excess_error(x.lerp(x.mean(), part).logit(), x, Bernoulli()) for part in (0.0, 0.2, 0.6)])
+def test_excess_error_grows_with_blur(x):
+    errors = torch.stack([excess_error(x.lerp(x.mean(), blur).logit(), x, Bernoulli()) for blur in (0.0, 0.2, 0.6)])
     assert (errors.diff(dim=0) > 0).all()
 
 
@@ -79,7 +79,7 @@ def test_gradient_points_from_reconstruction_to_image(outputs, x):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_bernoulli_of_the_largest_outputs_and_of_zero(dtype):
+def test_bernoulli_is_exact_for_extreme_logits(dtype):
     outputs = (
         torch.tensor([-1e4, -90.0, -20.0, -7.0, 0.0, 5.0, 20.0, 90.0, 1e4]).repeat(3, 1).to(dtype).requires_grad_()
     )
@@ -94,7 +94,7 @@ def test_bernoulli_of_the_largest_outputs_and_of_zero(dtype):
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian()], ids=lambda likelihood: likelihood.name)
-def test_objective_is_the_mean_error_in_nats_per_image(likelihood, x):
+def test_reconstruction_loss_is_the_mean_error_in_nats_per_image(likelihood, x):
     network = build_autoencoder((3, 4, 5), 2, "fc", generator=make_generator(0))
     outputs = network.decode(network.encode(x))
     expected = torch.stack(
@@ -105,9 +105,10 @@ def test_objective_is_the_mean_error_in_nats_per_image(likelihood, x):
     torch.testing.assert_close(loss, expected)
 
 
-def test_entropy_floor_matches_torch(x):
-    # The error of a perfect reconstruction is the images' own entropy, here that of two-valued categoricals.
+def test_entropy_matches_torch_and_the_error_of_a_perfect_reconstruction(x):
+    # A Bernoulli pixel is a categorical with two values.
     entropy = Categorical(probs=torch.stack([x, 1 - x], dim=-1)).entropy().flatten(1).sum(dim=1)
+    torch.testing.assert_close(Bernoulli().entropy(x), entropy)
     torch.testing.assert_close(Bernoulli().negative_log_likelihood(x.logit(), x), entropy, rtol=1e-4, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-r"""Each objective against a value that is computed in another way."""
+r"""Each objective compared with an independent computation."""
 
 import copy
 import itertools
@@ -38,7 +38,7 @@ def x():
 @pytest.fixture
 def network():
     network = build_autoencoder((1, 4, 4), 2, "fc", stochastic=True, generator=make_generator("network"))
-    # The layers that begin at 0 would hide faults.
+    # Layers that start at 0 would hide faults.
     for layer in (network.encoder[-1], network.decoder[-2]):
         torch.nn.init.normal_(layer.weight, std=0.1, generator=make_generator("layer"))
     return network
@@ -63,7 +63,7 @@ def test_reparameterised_draws_have_mean_and_variance():
 
 
 @pytest.mark.parametrize("beta", [1.0, 4.0])
-def test_variational_is_the_bound_of_the_same_draw(network, x, beta):
+def test_variational_loss_is_the_evidence_bound_of_the_same_draw(network, x, beta):
     loss = Variational(Bernoulli(), beta).loss(network, x, torch.Generator().manual_seed(3))
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
@@ -73,20 +73,20 @@ def test_variational_is_the_bound_of_the_same_draw(network, x, beta):
 
 
 def kernel(a, b):
-    r"""The inverse multi-quadratic kernel of two codes, by its formula."""
+    r"""Returns the inverse multi-quadratic kernel of two codes, by its formula."""
     squared = sum((p - q) ** 2 for p, q in zip(a, b, strict=True))
     return sum(c * 2 * len(a) / (c * 2 * len(a) + squared) for c in (0.1, 0.2, 0.5, 1, 2, 5, 10))
 
 
-def test_discrepancy_matches_the_sums():
+def test_discrepancy_matches_explicit_sums():
     a, b = draw(5, 3, of="a").double(), draw(5, 3, of="b").double() + 1
     within = sum(kernel(s[i], s[j]) for s in (a, b) for i in range(5) for j in range(5) if i != j) / 20
     between = sum(kernel(p, q) for p, q in itertools.product(a, b)) / 25
     torch.testing.assert_close(maximum_mean_discrepancy(a, b), within - 2 * between)
 
 
-def test_discrepancy_of_a_sample_with_itself():
-    # Only the diagonals, of which the unbiased estimate has none within and the cross term has them all, differ.
+def test_discrepancy_of_a_sample_with_itself_is_negative():
+    # The unbiased estimate omits the diagonals within a sample, but the cross term includes them.
     a = draw(9, 2, of="itself").double()
     off_diagonal = sum(kernel(a[i], a[j]) for i in range(9) for j in range(9) if i != j)
     expected = 2 * off_diagonal / 72 - 2 * (off_diagonal + 9 * len(SCALES)) / 81
@@ -98,14 +98,14 @@ def test_discrepancy_matches_a_monte_carlo_value():
     generator = np.random.default_rng(0)
     shift = np.array([1.0, 0.0])
 
-    def expectation(one, other, n=400_000):
-        a = generator.standard_normal((n, 2)) + one
-        b = generator.standard_normal((n, 2)) + other
+    def expectation(mean_a, mean_b, n=400_000):
+        a = generator.standard_normal((n, 2)) + mean_a
+        b = generator.standard_normal((n, 2)) + mean_b
         values = kernel(a.T, b.T)
         return values.mean(), values.std() / n**0.5
 
-    parts = [expectation(0, 0), expectation(shift, shift), expectation(0, shift)]
-    expected = parts[0][0] + parts[1][0] - 2 * parts[2][0]
+    terms = [expectation(0, 0), expectation(shift, shift), expectation(0, shift)]
+    expected = terms[0][0] + terms[1][0] - 2 * terms[2][0]
     estimates = torch.stack(
         [
             maximum_mean_discrepancy(
@@ -115,7 +115,7 @@ def test_discrepancy_matches_a_monte_carlo_value():
             for _ in range(60)
         ]
     )
-    error = math.hypot(estimates.std().item() / 60**0.5, parts[0][1], parts[1][1], 2 * parts[2][1])
+    error = math.hypot(estimates.std().item() / 60**0.5, terms[0][1], terms[1][1], 2 * terms[2][1])
     assert abs(estimates.mean().item() - expected) < 4 * error
     assert error < expected / 20
 
@@ -129,7 +129,7 @@ def test_discrepancy_of_one_code_is_zero():
 
 
 @pytest.mark.parametrize(("alpha", "scale"), [(0.0, 1000.0), (0.5, 10.0), (1.0, 0.0)])
-def test_info_variational_is_the_sum_of_its_parts(network, x, alpha, scale):
+def test_info_variational_is_the_sum_of_its_terms(network, x, alpha, scale):
     loss = InfoVariational(Gaussian(), alpha, scale).loss(network, x, torch.Generator().manual_seed(3))
     noise = torch.Generator().manual_seed(3)
     mean, log_var = network.posterior(x)
@@ -144,11 +144,13 @@ def test_info_variational_is_the_sum_of_its_parts(network, x, alpha, scale):
 
 
 def test_info_variational_refuses_a_negative_discrepancy():
-    with pytest.raises(ValueError, match=r"at least 0, and it is -0\.5\. Raise 'scale', which is 0\.5, or 'alpha'"):
+    with pytest.raises(
+        ValueError, match=r"is -0\.5, but must be at least 0\. Raise 'scale', which is 0\.5, or 'alpha'"
+    ):
         InfoVariational(Bernoulli(), alpha=0.0, scale=0.5)
 
 
-def test_wasserstein_is_the_sum_of_its_parts(x):
+def test_wasserstein_is_the_sum_of_its_terms(x):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
     loss = Wasserstein(Gaussian(), 7.0).loss(network, x, torch.Generator().manual_seed(3))
     z = network.encode(x)
@@ -157,7 +159,7 @@ def test_wasserstein_is_the_sum_of_its_parts(x):
     torch.testing.assert_close(loss, error + 7.0 * maximum_mean_discrepancy(z, prior))
 
 
-def test_regularised_reconstruction_is_the_sum_of_its_parts(x):
+def test_regularised_reconstruction_is_the_sum_of_its_terms(x):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
     loss = RegularisedReconstruction(Gaussian(), code_weight=0.3, decay=0.2).loss(network, x, torch.Generator())
     z = network.encode(x)
@@ -167,45 +169,45 @@ def test_regularised_reconstruction_is_the_sum_of_its_parts(x):
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian()], ids=lambda likelihood: likelihood.name)
-def test_jacobian_penalty_is_the_expected_squared_slope(x, likelihood):
+def test_jacobian_penalty_is_the_squared_norm_of_the_jacobian(x, likelihood):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
     torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
     network.requires_grad_(False)
     z = network.encode(x)
-    unit = z.std(dim=0, correction=0)
+    deviation = z.std(dim=0, correction=0)
 
     def decode(u):
-        outputs = network.decode((u * unit)[None]).flatten()
+        outputs = network.decode((u * deviation)[None]).flatten()
         return outputs.sigmoid() if likelihood == Bernoulli() else outputs
 
     # The mean of |J v|^2 over directions v of N(0, I) is the squared Frobenius norm of J.
-    jacobians = [torch.autograd.functional.jacobian(decode, code / unit) for code in z]
+    jacobians = [torch.autograd.functional.jacobian(decode, code / deviation) for code in z]
     expected = torch.stack([jacobian.square().sum() for jacobian in jacobians]).mean()
     noise = torch.Generator().manual_seed(0)
     plain = Reconstruction(likelihood).loss(network, x, noise)
-    slopes = torch.stack([Reconstruction(likelihood, jacobian_weight=2.0).loss(network, x, noise) for _ in range(2000)])
-    slopes = (slopes - plain) / 2
-    assert (slopes.mean() - expected).abs() < 4 * slopes.std() / 2000**0.5 + 0.03 * expected
+    losses = torch.stack([Reconstruction(likelihood, jacobian_weight=2.0).loss(network, x, noise) for _ in range(2000)])
+    penalties = (losses - plain) / 2
+    assert (penalties.mean() - expected).abs() < 4 * penalties.std() / 2000**0.5 + 0.03 * expected
 
 
-def test_jacobian_penalty_is_not_lost_in_rounding(x):
+def test_jacobian_penalty_is_computed_in_full_precision(x):
     network = build_autoencoder((1, 4, 4), 3, "fc", generator=make_generator("plain"))
     torch.nn.init.normal_(network.decoder[-2].weight, std=0.1, generator=make_generator("layer"))
 
-    def slope():
+    def penalty():
         noise = torch.Generator().manual_seed(0)
         return Reconstruction(Gaussian(), 1.0).loss(network, x, noise) - Reconstruction(Gaussian()).loss(
             network, x, noise
         )
 
-    full = slope()
+    full = penalty()
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(slope(), full, rtol=0.05, atol=0)
+        torch.testing.assert_close(penalty(), full, rtol=0.05, atol=0)
 
 
 @pytest.fixture
-def embedding(network):
-    r"""A mixture of three components in two dimensions."""
+def vade(network):
+    r"""Returns a VaDE objective with a mixture of three components in two dimensions."""
     objective = VariationalDeepEmbedding(Gaussian())
     objective.prepare(network, torch.zeros(60, 1, 4, 4), n_components=3, generator=make_generator(0))
     with torch.no_grad():
@@ -216,42 +218,41 @@ def embedding(network):
     return objective
 
 
-def test_embeddings_divergence_matches_a_brute_force_estimate(embedding):
+def test_vade_divergence_matches_a_monte_carlo_estimate(vade):
     mean, log_var = draw(1, 2, of="mean"), 0.3 * draw(1, 2, of="log_var")
     z = draw(1, 2, of="z")
-    weights = embedding.logits.softmax(dim=0).detach()
-    components = normal(embedding.means.detach(), embedding.log_variances.detach())
+    weights = vade.logits.softmax(dim=0).detach()
+    components = normal(vade.means.detach(), vade.log_variances.detach())
     joint = weights.log() + components.log_prob(z)
     gamma = joint.exp() / joint.exp().sum()
-    # KL(q(z) gamma(c) || p(z, c)), over many draws of z and all of c.
+    # KL(q(z) gamma(c) || p(z, c)), the mean over many draws of z and the sum over all c.
     draws = normal(mean, log_var).sample((200_000,))[:, 0]
-    inside = (
+    log_ratio = (
         normal(mean, log_var).log_prob(draws)[:, None]
         + gamma.log()
         - weights.log()
         - components.log_prob(draws[:, None])
     )
-    values = (gamma * inside).sum(dim=1)
+    values = (gamma * log_ratio).sum(dim=1)
     error = values.std() / len(values) ** 0.5
-    assert (embedding.divergence(mean, log_var, z) - values.mean()).abs() < 4 * error + 1e-4
+    assert (vade.divergence(mean, log_var, z) - values.mean()).abs() < 4 * error + 1e-4
     assert error < 0.02
 
 
-def line(stochastic=True):
-    r"""A network of one latent dimension and two features, whose decoder is not linear."""
-    network = build_autoencoder((2,), 1, (8,), stochastic=stochastic, generator=make_generator("line"))
+def curved_network():
+    r"""Returns a network with one latent dimension, two features and a decoder that is not linear."""
+    network = build_autoencoder((2,), 1, (8,), stochastic=True, generator=make_generator("line"))
     torch.nn.init.normal_(network.decoder[-2].weight, generator=make_generator("last"))
     torch.nn.init.normal_(network.encoder[-1].weight, std=0.3, generator=make_generator("first"))
     return network.requires_grad_(False)
 
 
 def mean_loss(objective, network, x, draws=4000):
-    many = x.expand(draws, -1)
-    return objective.loss(network, many, torch.Generator().manual_seed(0)).item()
+    return objective.loss(network, x.expand(draws, -1), torch.Generator().manual_seed(0)).item()
 
 
-def test_embeddings_loss_is_a_bound_on_the_likelihood():
-    network = line()
+def test_vade_loss_is_a_bound_on_the_evidence():
+    network = curved_network()
     objective = VariationalDeepEmbedding(Gaussian())
     objective.prepare(network, torch.zeros(60, 2), n_components=2, generator=make_generator(0))
     objective.pretrained = True
@@ -261,62 +262,62 @@ def test_embeddings_loss_is_a_bound_on_the_likelihood():
         objective.logits.copy_(torch.tensor([0.3, -0.3]))
     grid = torch.linspace(-12, 12, 24001)[:, None]
     prior = objective.prior(network).log_prob(grid)
-    for place in range(5):
-        x = draw(1, 2, of=f"x{place}")
-        likelihood = -0.5 * (network.decode(grid) - x).square().sum(dim=1)
-        evidence = torch.trapezoid((prior + likelihood).exp(), grid[:, 0].double()).log().item()
+    for index in range(5):
+        x = draw(1, 2, of=f"x{index}")
+        log_likelihood = -0.5 * (network.decode(grid) - x).square().sum(dim=1)
+        evidence = torch.trapezoid((prior + log_likelihood).exp(), grid[:, 0].double()).log().item()
         assert mean_loss(objective, network, x) > -evidence - 0.02
 
 
-def test_mixtures_loss_is_a_bound_on_the_likelihood():
-    network = line()
+def test_gmvae_loss_is_a_bound_on_the_evidence():
+    network = curved_network()
     objective = GaussianMixtureVariational(Gaussian(), free_bits=0.0)
     objective.prepare(network, torch.zeros(60, 2), n_components=2, generator=make_generator(0))
-    for part in (objective.mixture.network, objective.context):
-        torch.nn.init.normal_(part[-1].weight, std=0.2, generator=make_generator("part"))
+    for module in (objective.mixture.network, objective.context):
+        torch.nn.init.normal_(module[-1].weight, std=0.2, generator=make_generator("part"))
     objective.requires_grad_(False)
     grid = torch.linspace(-10, 10, 1001)[:, None]
-    # The prior of z by a sum over w and the components.
+    # The prior of z as a sum over w and the components.
     w = torch.linspace(-6, 6, 601)
     means, log_variances = objective.mixture.conditional(w[:, None])
     weights = Normal(0.0, 1.0).log_prob(w).softmax(dim=0)[:, None].expand(-1, 2).flatten() / 2
     components = Normal(means.flatten(), (log_variances.flatten() / 2).exp())
     prior = MixtureSameFamily(Categorical(weights), components).log_prob(grid[:, 0])
     torch.testing.assert_close(torch.trapezoid(prior.exp(), grid[:, 0]), torch.ones(()), rtol=1e-2, atol=0)
-    for place in range(5):
-        x = draw(1, 2, of=f"x{place}")
-        likelihood = -0.5 * (network.decode(grid) - x).square().sum(dim=1)
-        evidence = torch.trapezoid((prior + likelihood).exp(), grid[:, 0]).log().item()
+    for index in range(5):
+        x = draw(1, 2, of=f"x{index}")
+        log_likelihood = -0.5 * (network.decode(grid) - x).square().sum(dim=1)
+        evidence = torch.trapezoid((prior + log_likelihood).exp(), grid[:, 0]).log().item()
         assert mean_loss(objective, network, x) > -evidence - 0.02
 
 
-def test_mixtures_divergences_match_torch(network):
+def test_gmvae_divergences_match_torch(network):
     objective = GaussianMixtureVariational(Gaussian())
     objective.prepare(network, torch.zeros(80, 1, 4, 4), n_components=4, generator=make_generator(0))
     torch.nn.init.normal_(objective.mixture.network[-1].weight, std=0.2, generator=make_generator("part"))
-    mean, log_var, z, w_mean, w_log_var, w = (draw(5, 2, of=f"d{place}") for place in range(6))
-    found = objective.divergences(mean, log_var, z, w_mean, w_log_var, w)
+    mean, log_var, z, w_mean, w_log_var, w = (draw(5, 2, of=f"d{index}") for index in range(6))
+    code_kl, context_kl, component_kl = objective.divergences(mean, log_var, z, w_mean, w_log_var, w)
     means, log_variances = objective.mixture.conditional(w)
     for i in range(5):
         components = normal(means[i], log_variances[i])
         posterior = components.log_prob(z[i]).softmax(dim=0)
-        each = torch.stack(
+        component_divergences = torch.stack(
             [kl_divergence(normal(mean[i], log_var[i]), normal(means[i, k], log_variances[i, k])) for k in range(4)]
         )
-        torch.testing.assert_close(found[0][i], (posterior * each).sum(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(code_kl[i], (posterior * component_divergences).sum(), rtol=1e-4, atol=1e-4)
         context = kl_divergence(normal(w_mean[i], w_log_var[i]), normal(torch.zeros(2), torch.zeros(2)))
-        torch.testing.assert_close(found[1][i], context)
+        torch.testing.assert_close(context_kl[i], context)
         uniform = kl_divergence(Categorical(posterior), Categorical(torch.ones(4)))
-        torch.testing.assert_close(found[2][i], uniform, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(component_kl[i], uniform, rtol=1e-4, atol=1e-5)
 
 
-def test_free_bits_are_the_least_divergence_of_components(network, x):
+def test_free_bits_are_the_smallest_counted_divergence_of_components(network, x):
     losses = {}
     for free_bits in (0.0, 5.0):
         objective = GaussianMixtureVariational(Gaussian(), free_bits=free_bits)
         objective.prepare(network, torch.zeros(80, 1, 4, 4), n_components=4, generator=make_generator(0))
         losses[free_bits] = objective.loss(network, x, torch.Generator().manual_seed(0))
-    # With four components the divergence is at most log 4.
+    # The divergence of four components is at most log 4.
     assert 5 - math.log(4) <= (losses[5.0] - losses[0.0]).item() <= 5
 
 
@@ -335,32 +336,32 @@ def test_vamp_prior_matches_a_direct_mixture(network, x, likelihood):
     torch.testing.assert_close(objective.prior(network).log_prob(z), direct.log_prob(z).double(), rtol=1e-4, atol=1e-4)
 
 
-def test_vamp_priors_loss_is_the_bound_of_the_same_draw(network, x):
+def test_vamp_prior_loss_is_the_weighted_evidence_bound_of_the_same_draw(network, x):
     objective = VampPrior(Gaussian(), warm_up=0.2)
     objective.prepare(network, x, n_components=4, generator=make_generator(0))
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=torch.Generator().manual_seed(3))
     error = 0.5 * (network.decode(z) - x).square().flatten(1).sum(dim=1)
     divergence = normal(mean, log_var).log_prob(z) - objective.log_prior(network, z)
-    for part, weight in ((0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.9, 1.0)):
-        objective.advance(network, x, part)
+    for progress, weight in ((0.0, 0.0), (0.1, 0.5), (0.2, 1.0), (0.9, 1.0)):
+        objective.advance(network, x, progress)
         loss = objective.loss(network, x, torch.Generator().manual_seed(3))
         torch.testing.assert_close(loss, (error + weight * divergence).mean())
-    # Without a warm-up, which is the default, it is the whole bound from the beginning.
+    # Without a warm-up, the default, the weight is 1 from the start.
     objective.warm_up = VampPrior(Gaussian()).warm_up
     objective.advance(network, x, 0.0)
     loss = objective.loss(network, x, torch.Generator().manual_seed(3))
     torch.testing.assert_close(loss, (error + divergence).mean())
 
 
-def test_pseudo_inputs_begin_as_training_images_and_are_no_more_than_there_are(network, x):
+def test_pseudo_inputs_start_as_training_images_and_are_at_most_all_of_them(network, x):
     objective = VampPrior(Bernoulli())
     objective.prepare(network, x, n_components=10, generator=make_generator(0))
-    found = {tuple(image.flatten().tolist()) for image in objective.pseudo_inputs.detach()}
-    assert found == {tuple(image.flatten().tolist()) for image in x}
+    pseudo_inputs = {tuple(image.flatten().tolist()) for image in objective.pseudo_inputs.detach()}
+    assert pseudo_inputs == {tuple(image.flatten().tolist()) for image in x}
 
 
-def test_embedding_begins_with_the_mixture_of_the_codes(network):
+def test_vade_starts_with_the_mixture_of_the_codes(network):
     codes = torch.cat([draw(200, 2, of="one") * 0.1 + 3, draw(100, 2, of="two") * 0.2 - 3])
     network.encode = lambda images: codes
     objective = VariationalDeepEmbedding(Bernoulli(), pretraining=0.5)
@@ -377,75 +378,77 @@ def test_embedding_begins_with_the_mixture_of_the_codes(network):
 
 @pytest.fixture
 def adversary(network, x):
-    # With so wide a margin all three step.
+    # This margin never skips a step.
     objective = AdversarialVariational(Bernoulli(), gamma=0.3, margin=100.0)
     objective.prepare(network, x, n_components=1, generator=make_generator(0))
     return objective
 
 
-def test_three_losses_reach_their_own_parameters_only(adversary, network, x):
+def test_each_vae_gan_loss_reaches_only_its_parameters(adversary, network, x):
     modules = {"encoder": network.encoder, "decoder": network.decoder, "critic": adversary.critic}
     losses = adversary.losses(network, x, torch.Generator().manual_seed(0))
-    for (loss, own), name in zip(losses, modules, strict=True):
-        assert {id(parameter) for parameter in own} == {id(parameter) for parameter in modules[name].parameters()}
+    for (loss, parameters), name in zip(losses, modules, strict=True):
+        assert {id(parameter) for parameter in parameters} == {
+            id(parameter) for parameter in modules[name].parameters()
+        }
         network.zero_grad()
         adversary.zero_grad()
-        torch.autograd.backward(loss, inputs=own, retain_graph=True)
-        moved = {
+        torch.autograd.backward(loss, inputs=parameters, retain_graph=True)
+        reached = {
             name
             for name, module in modules.items()
             if any(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
         }
-        assert moved == {name}
+        assert reached == {name}
 
 
-def test_three_losses_are_those_of_the_paper(adversary, network, x):
-    found = [loss for loss, _ in adversary.losses(network, x, torch.Generator().manual_seed(3))]
+def test_vae_gan_losses_match_the_formulas_of_the_paper(adversary, network, x):
+    losses = [loss for loss, _ in adversary.losses(network, x, torch.Generator().manual_seed(3))]
     noise = torch.Generator().manual_seed(3)
     mean, log_var = network.posterior(x)
     z = mean + (log_var / 2).exp() * torch.randn(6, 2, generator=noise)
-    rebuilt, made = network.decode(z).sigmoid(), network.decode(torch.randn(6, 2, generator=noise)).sigmoid()
-
-    def judged(images):
-        return adversary.critic.head(adversary.critic.features((images - network.mean) / network.deviation)).sigmoid()
+    reconstructed = network.decode(z).sigmoid()
+    generated = network.decode(torch.randn(6, 2, generator=noise)).sigmoid()
 
     def features(images):
         return adversary.critic.features((images - network.mean) / network.deviation)
 
-    likeness = 0.5 * (features(x) - features(rebuilt)).norm(dim=1).square().mean()
-    adversarial = -(judged(x).log().mean() + (1 - judged(made)).log().mean())
+    def probability_real(images):
+        return adversary.critic.head(features(images)).sigmoid()
+
+    feature_matching = 0.5 * (features(x) - features(reconstructed)).norm(dim=1).square().mean()
+    adversarial = -(probability_real(x).log().mean() + (1 - probability_real(generated)).log().mean())
     divergence = kl_divergence(normal(mean, log_var), normal(torch.zeros(2), torch.zeros(2))).mean()
-    expected = [divergence + likeness, 0.3 * likeness - 0.7 * adversarial, adversarial]
-    torch.testing.assert_close(torch.stack(found), torch.stack(expected), rtol=1e-4, atol=1e-4)
+    expected = [divergence + feature_matching, 0.3 * feature_matching - 0.7 * adversarial, adversarial]
+    torch.testing.assert_close(torch.stack(losses), torch.stack(expected), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("equilibrium", "margin", "step"),
+    ("equilibrium", "margin", "trained"),
     [
-        (10.0, 1.0, {"encoder", "decoder"}),  # both cross-entropies are low: the critic is far ahead
-        (0.01, 0.001, {"encoder", "critic"}),  # both are high: it is far behind
+        (10.0, 1.0, {"encoder", "decoder"}),  # both cross-entropies are low: the critic is far better
+        (0.01, 0.001, {"encoder", "critic"}),  # both are high: the critic is far worse
         (0.68, 100.0, {"encoder", "decoder", "critic"}),
-        (0.68, -100.0, {"encoder", "decoder", "critic"}),  # both would be skipped
+        (0.68, -100.0, {"encoder", "decoder", "critic"}),  # both would be skipped, so neither is
     ],
 )
-def test_balance_of_critic_and_decoder(adversary, network, x, equilibrium, margin, step):
+def test_critic_or_decoder_pauses_when_far_better(adversary, network, x, equilibrium, margin, trained):
     adversary.equilibrium, adversary.margin = equilibrium, margin
     owners = {id(p): name for name in ("encoder", "decoder") for p in getattr(network, name).parameters()}
     owners |= {id(p): "critic" for p in adversary.critic.parameters()}
     losses = adversary.losses(network, x, torch.Generator())
-    assert {owners[id(own[0])] for _, own in losses} == step
+    assert {owners[id(parameters[0])] for _, parameters in losses} == trained
 
 
-def test_a_step_moves_only_whom_the_losses_name(adversary, network, x):
-    r"""One optimiser is as many as there are losses: whoever is skipped stays as it is."""
+def test_one_optimiser_leaves_parameters_without_a_loss_unchanged(adversary, network, x):
     adversary.equilibrium, adversary.margin = 10.0, 1.0
     before = copy.deepcopy(adversary.critic.state_dict())
     optimiser = torch.optim.Adam([*network.parameters(), *adversary.parameters()], fused=True)
     for _ in range(3):
         optimiser.zero_grad()
         losses = adversary.losses(network, x, torch.Generator())
-        for loss, own in losses:
-            torch.autograd.backward(loss, inputs=own, retain_graph=True)
+        for loss, parameters in losses:
+            torch.autograd.backward(loss, inputs=parameters, retain_graph=True)
         optimiser.step()
     for name, value in adversary.critic.state_dict().items():
         assert torch.equal(value, before[name])

@@ -1,4 +1,4 @@
-r"""What a network is trained for. The table of models names objective and latent density of each."""
+r"""Objectives, and the table of models with the objective and latent density of each."""
 
 __all__ = [
     "MODELS",
@@ -30,16 +30,16 @@ from .variational import Variational
 
 @dataclass(frozen=True)
 class ModelDefinition:
-    r"""A row of the table of models, or a model of the user's own.
+    r"""A row of the table of models, or a custom model.
 
     Attributes:
-        name: What it is called in files and messages.
-        objective: Makes the objective for a likelihood of the data.
-        density: The latent density that new codes are drawn from by default, a key of
-            :data:`gae_augment.models.DENSITIES`. Where the objective has a prior of its own, the kind of that one.
-        stochastic: Whether the encoder gives means and log-variances of codes.
-        early_stopping: Whether training ends when the reconstruction error is below a boundary; otherwise it takes all
-            epochs.
+        name: The name of the model in files and messages.
+        objective: Returns the objective for a likelihood.
+        density: The default latent density, a key of :data:`gae_augment.models.densities.DENSITIES`. If the objective learns
+            a prior, the density of that prior.
+        stochastic: Whether the encoder outputs means and log-variances of codes.
+        early_stopping: Whether training stops once the reconstruction error is below ``delta``. Otherwise it runs
+            for all epochs.
     """
 
     name: str
@@ -71,23 +71,27 @@ MODELS: Mapping[str, ModelDefinition] = MappingProxyType(
 """The generative models by name."""
 
 
-def custom_definition(model: str | ModelDefinition) -> ModelDefinition | None:
-    r"""Returns a model of the user's own, which a file does not hold, and None for one that is named."""
-    return model if isinstance(model, ModelDefinition) else None
+def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | None:
+    r"""Returns a custom definition, which files do not contain, and ``None`` for the name of a model."""
+    return definition if isinstance(definition, ModelDefinition) else None
 
 
-def resolve_definition(model: str | ModelDefinition) -> ModelDefinition:
-    r"""Returns the row of the table with a name, or a model of the user's own as it is.
+def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
+    r"""Returns the definition with a name, or a custom definition unchanged.
 
     Raises:
-        ValueError: If there is no model of that name, or an own model has the name of one.
+        ValueError: If the name is unknown, or a custom definition has the name of another model.
     """
-    # By what they say, for copies of a partial function, as in worker processes, are not equal to it.
-    if isinstance(model, ModelDefinition) and repr(MODELS.get(model.name, model)) == repr(model):
-        return model
-    if isinstance(model, str) and model in MODELS:
-        return MODELS[model]
+    # Worker processes receive copies of partial functions, which are equal only in their representation.
+    if isinstance(definition, ModelDefinition):
+        if repr(MODELS.get(definition.name, definition)) == repr(definition):
+            return definition
+        raise ValueError(
+            f"A custom ModelDefinition has the name {definition.name!r}, which is the name of a model in MODELS. "
+            f"Choose another name."
+        )
+    if isinstance(definition, str) and definition in MODELS:
+        return MODELS[definition]
     raise ValueError(
-        f"The model is {model!r}, but must be one of {', '.join(map(repr, MODELS))}, or a ModelDefinition with another "
-        f"name."
+        f"'model' is {definition!r}, but must be one of {', '.join(map(repr, MODELS))}, or a ModelDefinition."
     )

@@ -1,4 +1,4 @@
-r"""The autoencoder with an adversary, VAE-GAN."""
+r"""VAE-GAN: a variational autoencoder trained with a critic."""
 
 __all__ = ["AdversarialVariational"]
 
@@ -13,18 +13,19 @@ from .variational import gaussian_kl, reparameterise, standard_normal
 
 
 class AdversarialVariational(Objective):
-    r"""VAE-GAN: a critic tells real images from made ones, and its features say how alike two images are.
+    r"""VAE-GAN: a critic distinguishes real from generated images, and its features measure similarity.
 
     With :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2` and :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`,
     :math:`z_p \sim N(0, I)`, the encoder minimises :math:`KL + L_{rec}`, the decoder :math:`\gamma L_{rec} - (1 -
-    \gamma) L_D`, and the critic :math:`L_D`. Where the critic is far ahead its step is skipped, and where it is far
-    behind the decoder's.
+    \gamma) L_D`, and the critic :math:`L_D`. If the critic is far better than the decoder, its step is skipped; if it
+    is far worse, that of the decoder.
 
     Args:
-        likelihood: As for every objective.
-        gamma: The weight :math:`\gamma` of likeness against deceit, for the decoder.
-        equilibrium: The cross-entropy about which critic and decoder are balanced, in nats.
-        margin: How far the critic's cross-entropies may lie from it.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        gamma: The weight :math:`\gamma` of the feature-matching reconstruction in the decoder's loss; the adversarial
+            loss has the weight :math:`1 - \gamma`.
+        equilibrium: The cross-entropy of the critic at which critic and decoder are balanced, in nats.
+        margin: The largest deviation of the critic's cross-entropies from it without skipped steps.
 
     References:
         | Autoencoding beyond pixels using a learned similarity metric (Larsen et al., 2016)
@@ -42,46 +43,50 @@ class AdversarialVariational(Objective):
         self.margin = margin
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Makes the critic, with the architecture of the encoder."""
+        r"""Builds the critic, with the architecture of the encoder."""
         self.critic = build_critic(network.shape, network.architecture, generator)
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the encoder's loss, in nats per image; :meth:`losses` gives all three."""
+        r"""Returns the encoder's loss, in nats per image; :meth:`losses` returns all three losses."""
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the encoder's loss, and those of the decoder and of the critic whose turn it is."""
+        r"""Returns the losses of the encoder, and of decoder and critic unless their step is skipped."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
 
-        # Three passes, for no loss needs the gradients of all three.
+        # Separate passes, because no loss needs the gradients of all three.
         def critic_features(images: Tensor) -> Tensor:
             features: Tensor = self.critic.features(network.centred(images))
             return features
 
-        def made(codes: Tensor) -> Tensor:
+        def decoded_features(codes: Tensor) -> Tensor:
             return critic_features(self.likelihood.mean(network.decode(codes)))
 
-        real, rebuilt, invented = critic_features(x), made(z), made(standard_normal(z, noise))
-        real_logits, invented_logits = self.critic.head(real), self.critic.head(invented)
+        real, reconstructed = critic_features(x), decoded_features(z)
+        generated = decoded_features(standard_normal(z, noise))
+        real_logits, generated_logits = self.critic.head(real), self.critic.head(generated)
 
-        likeness = 0.5 * (real - rebuilt).square().sum(dim=1).mean()
-        on_real = functional.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
-        on_invented = functional.binary_cross_entropy_with_logits(invented_logits, torch.zeros_like(invented_logits))
-        adversarial = on_real + on_invented
+        feature_matching = 0.5 * (real - reconstructed).square().sum(dim=1).mean()
+        real_entropy = functional.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
+        generated_entropy = functional.binary_cross_entropy_with_logits(
+            generated_logits, torch.zeros_like(generated_logits)
+        )
+        adversarial = real_entropy + generated_entropy
 
-        entropies = torch.stack([on_real, on_invented]).tolist()
-        critic_steps = min(entropies) >= self.equilibrium - self.margin
-        decoder_steps = max(entropies) <= self.equilibrium + self.margin
-        if not critic_steps and not decoder_steps:
-            critic_steps = decoder_steps = True
+        entropies = torch.stack([real_entropy, generated_entropy]).tolist()
+        train_critic = min(entropies) >= self.equilibrium - self.margin
+        train_decoder = max(entropies) <= self.equilibrium + self.margin
+        if not train_critic and not train_decoder:
+            train_critic = train_decoder = True
 
         def parameters(module: nn.Module) -> list[nn.Parameter]:
             return list(module.parameters())
 
-        losses = [(gaussian_kl(mean, log_var).mean() + likeness, parameters(network.encoder))]
-        if decoder_steps:
-            losses.append((self.gamma * likeness - (1 - self.gamma) * adversarial, parameters(network.decoder)))
-        if critic_steps:
+        losses = [(gaussian_kl(mean, log_var).mean() + feature_matching, parameters(network.encoder))]
+        if train_decoder:
+            decoder_loss = self.gamma * feature_matching - (1 - self.gamma) * adversarial
+            losses.append((decoder_loss, parameters(network.decoder)))
+        if train_critic:
             losses.append((adversarial, parameters(self.critic)))
         return losses

@@ -1,4 +1,4 @@
-r"""What all objectives have in common."""
+r"""The interface of objectives."""
 
 __all__ = ["Losses", "Objective"]
 
@@ -13,11 +13,11 @@ from ..likelihoods import Likelihood
 from ..networks import Autoencoder
 
 Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
-"""Scalars, each with the parameters that it is minimised by; a parameter in none of them stays as it is."""
+"""Scalar losses, each with the parameters that minimise it; parameters without a loss do not change."""
 
 
 class Objective(nn.Module, ABC):
-    r"""What a network is trained for: a loss, and whatever parameters it owns beside the network's.
+    r"""A training objective: a loss, with its learned parameters in addition to those of the network.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
@@ -28,22 +28,22 @@ class Objective(nn.Module, ABC):
         self.likelihood = likelihood
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Makes what depends on the data; called once before training.
+        r"""Initialises what depends on the data; called once before training.
 
         Args:
-            network: The network, with fresh weights.
-            x: Some thousand training images, or all of them, with shape :math:`(N, *)`.
-            n_components: The most components of a mixture.
-            generator: What first values are drawn from, on the CPU.
+            network: The untrained network.
+            x: Training images, a few thousand at most, with shape :math:`(N, *)`.
+            n_components: The largest number of components of a mixture.
+            generator: The source of random initial values, on the CPU.
         """
 
-    def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
-        r"""Moves on to the next phase of training, if there is one; called before each epoch and after the last.
+    def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
+        r"""Updates the schedule of the objective; called before each epoch and after the last.
 
         Args:
             network: The network.
-            x: The images that :meth:`prepare` was given.
-            part: The part of the epochs that is done, in [0, 1].
+            x: The images passed to :meth:`prepare`.
+            progress: The fraction of epochs completed, in [0, 1].
         """
 
     @abstractmethod
@@ -53,19 +53,19 @@ class Objective(nn.Module, ABC):
         Args:
             network: The network.
             x: The images of the batch, with shape :math:`(B, *)`, in [0, 1] or standardised.
-            noise: What random numbers are drawn from, on the device of the images.
+            noise: The source of random numbers, on the device of the images.
 
         Returns:
             A scalar, in nats per image.
         """
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of a batch, each with the parameters that it is for.
+        r"""Returns the losses of a batch, each with the parameters that minimise it.
 
-        One loss for all parameters, unless an objective has adversaries in it.
+        Objectives without adversaries have one loss for all parameters.
         """
         return [(self.loss(network, x, noise), [*network.parameters(), *self.parameters()])]
 
     def prior(self, network: Autoencoder) -> LatentDensity | None:
-        r"""Returns the density that was learned with the network, or ``None`` if it is to be fitted to the codes."""
+        r"""Returns the density learned with the network, or ``None`` if a density has to be fitted to the codes."""
         return None

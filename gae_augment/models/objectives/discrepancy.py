@@ -1,4 +1,4 @@
-r"""Autoencoders whose codes are held to N(0, I) by the maximum mean discrepancy."""
+r"""Autoencoders that match their codes to N(0, I) by the maximum mean discrepancy."""
 
 __all__ = ["InfoVariational", "Wasserstein", "maximum_mean_discrepancy"]
 
@@ -11,7 +11,7 @@ from .base import Objective
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""The factors of the kernel's width."""
+"""The factors of the kernel's width; the kernel is a sum over them."""
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -24,15 +24,14 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
     r"""Returns the squared maximum mean discrepancy of two samples, with the inverse multi-quadratic kernel.
 
-    It is the unbiased estimate, without the diagonals, which may be negative. Fewer than two codes have none: then it
-    is 0.
+    The estimate is unbiased: it omits the diagonals and may be negative. For fewer than two codes it is 0.
 
     Args:
-        a: A sample, with shape :math:`(N, d)`.
-        b: Another of the same size.
+        a: The first sample, with shape :math:`(N, d)`.
+        b: The second sample, with the same shape.
 
     Returns:
-        The estimate, a scalar in units of the kernel, whose largest value is 7.
+        A scalar in units of the kernel, whose largest value is 7.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -40,7 +39,7 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
     n = len(a)
     if n < 2:
         return 0.0 * a.sum()
-    # A distance of 0 has a kernel of 1 for each width.
+    # The kernel of a distance of 0 is 1 for each width.
     within = _kernel(a, a).sum() + _kernel(b, b).sum() - 2 * n * len(SCALES)
     return within / (n * (n - 1)) - 2 * _kernel(a, b).mean()
 
@@ -49,12 +48,12 @@ class InfoVariational(Objective):
     r"""InfoVAE, :math:`rec + (1 - \alpha) KL + (\alpha + \lambda - 1) MMD(q(z), N(0, I))`.
 
     Args:
-        likelihood: As for every objective.
-        alpha: The weight :math:`\alpha` that is taken from the divergence.
-        scale: The weight :math:`\lambda`; 1000 with :math:`\alpha = 0` is attributed to the authors for MNIST.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        alpha: The weight :math:`\alpha`, which reduces the divergence.
+        scale: The weight :math:`\lambda`; the authors' value for MNIST is said to be 1000, with :math:`\alpha = 0`.
 
     Raises:
-        ValueError: If the discrepancy's weight would be negative.
+        ValueError: If the weight of the discrepancy is negative.
 
     References:
         | InfoVAE: balancing learning and inference (Zhao et al., 2019), https://arxiv.org/abs/1706.02262
@@ -64,7 +63,7 @@ class InfoVariational(Objective):
         super().__init__(likelihood)
         if alpha + scale < 1:
             raise ValueError(
-                f"The discrepancy's weight, alpha + scale - 1, is at least 0, and it is {alpha + scale - 1}. "
+                f"The weight of the discrepancy, alpha + scale - 1, is {alpha + scale - 1}, but must be at least 0. "
                 f"Raise 'scale', which is {scale}, or 'alpha', which is {alpha}."
             )
         self.alpha = alpha
@@ -84,9 +83,9 @@ class Wasserstein(Objective):
     r"""The Wasserstein autoencoder, :math:`rec + \lambda \cdot MMD`, with a deterministic encoder.
 
     Args:
-        likelihood: As for every objective.
-        scale: The weight :math:`\lambda`. The authors' 10 for MNIST is for 0.05 times the squared error, and 100 for
-            half of it, which is our Gaussian error.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        scale: The weight :math:`\lambda`. The authors use 10 for MNIST with 0.05 times the squared error; this equals
+            100 with half the squared error, which is the error of :class:`gae_augment.models.likelihoods.Gaussian`.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558

@@ -1,4 +1,4 @@
-r"""Variational autoencoders whose prior is a mixture that is learned with the network."""
+r"""Variational autoencoders whose prior is a mixture learned with the network."""
 
 __all__ = ["GaussianMixtureVariational", "VampPrior", "VariationalDeepEmbedding"]
 
@@ -24,12 +24,12 @@ LOG_TWO_PI = 1.8378770664093453
 class VariationalDeepEmbedding(Objective):
     r"""VaDE: a variational autoencoder whose prior is a mixture of diagonal Gaussians.
 
-    The responsibilities :math:`\gamma_c \propto \pi_c N(z; \mu_c, \lambda_c)` of a drawn code take the place of
-    :math:`q(c|x)`. The network begins as a plain autoencoder; the mixture is then fitted to the codes.
+    The responsibilities :math:`\gamma_c \propto \pi_c N(z; \mu_c, \lambda_c)` of a drawn code replace
+    :math:`q(c|x)`. Training starts with a plain autoencoder; then the mixture is fitted to the codes.
 
     Args:
-        likelihood: As for every objective.
-        pretraining: The part of the epochs in which it is a plain autoencoder.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        pretraining: The fraction of epochs for the plain autoencoder.
 
     References:
         | Variational deep embedding (Jiang et al., 2017), https://arxiv.org/abs/1611.05148
@@ -45,17 +45,17 @@ class VariationalDeepEmbedding(Objective):
         self.pretrained = False
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Makes a mixture of as many components as the images support."""
-        number = supported_components(len(x), n_components)
-        self.logits = nn.Parameter(torch.zeros(number, dtype=torch.float32))
-        self.means = nn.Parameter(torch.zeros(number, network.latent_dim, dtype=torch.float32))
-        self.log_variances = nn.Parameter(torch.zeros(number, network.latent_dim, dtype=torch.float32))
+        r"""Creates the mixture, with as many components as the images support."""
+        k = supported_components(len(x), n_components)
+        self.logits = nn.Parameter(torch.zeros(k, dtype=torch.float32))
+        self.means = nn.Parameter(torch.zeros(k, network.latent_dim, dtype=torch.float32))
+        self.log_variances = nn.Parameter(torch.zeros(k, network.latent_dim, dtype=torch.float32))
         self.seed = int(torch.randint(2**31, (1,), generator=generator))
 
     @torch.no_grad()
-    def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
-        r"""Fits the mixture to the codes when the pretraining is over."""
-        if self.pretrained or part < self.pretraining:
+    def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
+        r"""Fits the mixture to the codes at the end of pretraining."""
+        if self.pretrained or progress < self.pretraining:
             return
         self.pretrained = True
         z = network.encode(x).double().cpu()
@@ -66,7 +66,7 @@ class VariationalDeepEmbedding(Objective):
         self.log_variances.copy_(torch.from_numpy(mixture.covariances_).log())
 
     def bounded_log_variances(self) -> Tensor:
-        r"""Returns the components' log-variances, with shape :math:`(K, d)`."""
+        r"""Returns the limited log-variances of the components, with shape :math:`(K, d)`."""
         return self.log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def divergence(self, mean: Tensor, log_var: Tensor, z: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class VariationalDeepEmbedding(Objective):
         Args:
             mean: The means of the posteriors, with shape :math:`(B, d)`.
             log_var: Their log-variances, with shape :math:`(B, d)`.
-            z: A code drawn from each, with shape :math:`(B, d)`, which the responsibilities are taken at.
+            z: A code drawn from each, with shape :math:`(B, d)`, at which the responsibilities are evaluated.
         """
         log_weights, log_variances = self.logits.log_softmax(dim=0), self.bounded_log_variances()
         log_gamma = (log_weights + gaussian_log_prob(z[:, None], self.means, log_variances)).log_softmax(dim=1)
@@ -88,7 +88,7 @@ class VariationalDeepEmbedding(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound of a batch, in nats per image; before it, the error alone."""
+        r"""Returns the negative evidence lower bound, or during pretraining the error, in nats per image."""
         if not self.pretrained:
             return self.likelihood.negative_log_likelihood(network.decode(network.encode(x)), x).mean()
         mean, log_var = network.posterior(x)
@@ -104,13 +104,14 @@ class VariationalDeepEmbedding(Objective):
 class VampPrior(Objective):
     r"""VampVAE: the prior is the mixture of the posteriors at learned pseudo-inputs :math:`u_1 \dots u_K`.
 
-    The divergence's weight can grow from 0 to 1 at the beginning. With few components that harms: posteriors become
-    narrow meanwhile, and a narrow component that explains no code but its own gets no gradient any more. With ten of
-    them on 10 000 images of MNIST, 20 epochs, samples had a FID (classifier features) of 10.0 with 0.2 and 3.5 with 0.
+    The weight of the divergence can grow from 0 to 1 during a warm-up. With few components the warm-up harms:
+    posteriors become narrow, and a narrow component that explains only its own pseudo-input gets no gradient. With
+    ten components on 10 000 images of MNIST and 20 epochs, samples had a FID (classifier features) of 10.0 with a
+    warm-up of 0.2, and of 3.5 without.
 
     Args:
-        likelihood: As for every objective.
-        warm_up: The part of the epochs after which the weight is 1.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        warm_up: The fraction of epochs until the weight reaches 1.
 
     References:
         | VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
@@ -124,13 +125,13 @@ class VampPrior(Objective):
         self.weight = 1.0
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Takes training images as the first pseudo-inputs, no more than there are."""
-        chosen = torch.randperm(len(x), generator=generator)[:n_components]
-        self.pseudo_inputs = nn.Parameter(x[chosen.to(x.device)].clone())
+        r"""Initialises the pseudo-inputs with training images, at most all of them."""
+        rows = torch.randperm(len(x), generator=generator)[:n_components]
+        self.pseudo_inputs = nn.Parameter(x[rows.to(x.device)].clone())
 
-    def advance(self, network: Autoencoder, x: Tensor, part: float) -> None:
-        r"""Raises the weight of the divergence."""
-        self.weight = min(1.0, part / self.warm_up) if self.warm_up > 0 else 1.0
+    def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
+        r"""Updates the weight of the divergence."""
+        self.weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
 
     def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
         r"""Returns mean and log-variance of each component of the prior, with shape :math:`(K, d)`."""
@@ -142,7 +143,7 @@ class VampPrior(Objective):
         return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound of a batch, with the divergence weighted, in nats per image."""
+        r"""Returns the negative evidence lower bound with the weighted divergence, in nats per image."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x)
@@ -151,24 +152,25 @@ class VampPrior(Objective):
 
     @torch.no_grad()
     def prior(self, network: Autoencoder) -> GaussianMixture:
-        r"""Returns the mixture of the posteriors at the pseudo-inputs, all of one weight."""
+        r"""Returns the mixture of the posteriors at the pseudo-inputs, with equal weights."""
         mean, log_var = self.components(network)
         return GaussianMixture.of(torch.full((len(mean),), 1 / len(mean)), mean, log_var.exp())
 
 
 class GaussianMixtureVariational(Objective):
-    r"""GMVAE: codes are drawn from a mixture whose components are functions of a further latent variable.
+    r"""GMVAE: codes are drawn from a mixture whose components depend on a second latent variable.
 
-    In the paper's letters: an image y has the code x, and :math:`w \sim N(0, I)`, :math:`x | z{=}k, w \sim
-    N(\mu_k(w), \sigma_k^2(w))` with :math:`z` uniform. Here codes are :math:`z` as everywhere and the component is
+    In the notation of the paper, an image y has the code x, and :math:`w \sim N(0, I)`, :math:`x | z{=}k, w \sim
+    N(\mu_k(w), \sigma_k^2(w))` with :math:`z` uniform. Here codes are :math:`z`, as everywhere, and components are
     :math:`k`. The loss is
 
     .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)).
 
     Args:
-        likelihood: As for every objective.
-        free_bits: The least divergence :math:`\lambda` of the components from uniform ones that counts, in nats.
-        weight: The weight of the three divergences; 1 for the bound.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        free_bits: The threshold :math:`\lambda` of the components' divergence from uniform ones, in nats. Smaller
+            divergences are not reduced further.
+        weight: The weight of the three divergences; 1 for the evidence lower bound.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -186,21 +188,21 @@ class GaussianMixtureVariational(Objective):
         self.weight = weight
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Makes the prior, and the network of :math:`q(w|x)`, which sees what the encoder makes of an image."""
+        r"""Builds the prior, and the network of :math:`q(w|x)`, whose inputs are the outputs of the encoder."""
         d = network.latent_dim
-        number = supported_components(len(x), n_components)
-        self.mixture = AncestralMixture(number, d, generator)
-        # With last layers of 0 all components would be one, and stay so: they begin at different means.
+        k = supported_components(len(x), n_components)
+        self.mixture = AncestralMixture(k, d, generator)
+        # With a last layer of 0 all components would be identical and stay so. Random means separate them.
         last = self.mixture.network[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
-            last.bias.view(number, 2, d)[:, 0] = torch.randn(number, d, dtype=torch.float32, generator=generator)
+            last.bias.view(k, 2, d)[:, 0] = torch.randn(k, d, dtype=torch.float32, generator=generator)
         self.context = build_perceptron([2 * d, self.HIDDEN, 2 * d], generator)
 
     def divergences(
         self, mean: Tensor, log_var: Tensor, z: Tensor, w_mean: Tensor, w_log_var: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Returns the conditional prior's, the context's and the components' divergence, each of shape :math:`(B,)`.
+        r"""Returns the divergences of the conditional prior, of w and of the components, each with shape :math:`(B,)`.
 
         Args:
             mean: The means of the codes' posteriors, with shape :math:`(B, d)`.
@@ -214,9 +216,15 @@ class GaussianMixtureVariational(Objective):
         log_gamma = gaussian_log_prob(z[:, None], means, log_variances).log_softmax(dim=1)
         gamma = log_gamma.exp()
         ratio = log_var[:, None] - log_variances
-        each = 0.5 * (ratio.exp() + (mean[:, None] - means).square() / log_variances.exp() - 1 - ratio).sum(dim=2)
+        divergences = 0.5 * (ratio.exp() + (mean[:, None] - means).square() / log_variances.exp() - 1 - ratio).sum(
+            dim=2
+        )
         uniform = torch.tensor(float(self.mixture.n_components), device=z.device).log()
-        return (gamma * each).sum(dim=1), gaussian_kl(w_mean, w_log_var), uniform + (gamma * log_gamma).sum(dim=1)
+        return (
+            (gamma * divergences).sum(dim=1),
+            gaussian_kl(w_mean, w_log_var),
+            uniform + (gamma * log_gamma).sum(dim=1),
+        )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the negative evidence lower bound of a batch, in nats per image."""
@@ -226,9 +234,11 @@ class GaussianMixtureVariational(Objective):
         w_log_var = w_log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
         w = reparameterise(w_mean, w_log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
-        codes, context, components = (d.mean() for d in self.divergences(mean, log_var, z, w_mean, w_log_var, w))
+        codes, context, components = (
+            divergence.mean() for divergence in self.divergences(mean, log_var, z, w_mean, w_log_var, w)
+        )
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
-        r"""Returns the mixture given w, with w drawn anew for each code."""
+        r"""Returns the learned density, which draws a new w for each code."""
         return self.mixture.requires_grad_(False).cpu()

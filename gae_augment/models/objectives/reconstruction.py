@@ -1,4 +1,4 @@
-r"""Reconstruction: the error of a decoder's output, its floor, and deterministic autoencoders trained for it."""
+r"""Reconstruction: the excess error, and deterministic autoencoders that minimise the reconstruction error."""
 
 __all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error"]
 
@@ -10,15 +10,19 @@ from ..networks import Autoencoder
 from .base import Objective
 
 STEP = 0.01
-"""The length of a step along the codes, in standard deviations, over which a slope is measured."""
+"""The step of the finite difference along the codes, in standard deviations."""
 
 
 def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns how far each image's error lies above that of a perfect reconstruction, in nats per pixel.
+    r"""Returns the reconstruction error above that of a perfect reconstruction, in nats per pixel.
 
-    The binary cross-entropy of a perfect reconstruction is the entropy of the image, :math:`-\sum_j x_j \log x_j +
-    (1 - x_j) \log (1 - x_j)`: 0 for black and white, and above half a nat per pixel for photographs. The excess over
-    it is the divergence :math:`KL(x \| \tilde x)`, which is 0 for a perfect reconstruction of any image.
+    A perfect reconstruction has the error :meth:`gae_augment.models.likelihoods.Likelihood.entropy`. For Bernoulli pixels the
+    excess is the divergence :math:`KL(x \| \tilde x)`.
+
+    Args:
+        outputs: The outputs of the decoder, with shape :math:`(B, *)`.
+        x: The images, with shape :math:`(B, *)`.
+        likelihood: The distribution of an image given the outputs.
 
     Returns:
         One excess per image, with shape :math:`(B,)`.
@@ -27,13 +31,13 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
 
 
 class Reconstruction(Objective):
-    r"""The objective of the generative autoencoder: the reconstruction error alone.
+    r"""The objective of the generative autoencoder: the reconstruction error.
 
-    The method assumes a decoder that is Lipschitz continuous. A penalty can keep it so: :math:`w \cdot E_v \|J v\|^2`,
-    where :math:`J v` is the change of an image along a random direction of the codes, per standard deviation of them.
+    The method assumes a Lipschitz continuous decoder. A penalty can enforce this: :math:`w \cdot E_v \|J v\|^2`, where
+    :math:`J v` is the change of an image along a random direction of the codes, per standard deviation of the codes.
 
     Args:
-        likelihood: As for every objective.
+        likelihood: The distribution of an image given the outputs of the decoder.
         jacobian_weight: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for none.
 
     References:
@@ -46,29 +50,29 @@ class Reconstruction(Objective):
         self.jacobian_weight = jacobian_weight
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean error of a batch, with the penalty if there is one, in nats per image."""
+        r"""Returns the mean error of a batch plus the penalty, in nats per image."""
         z = network.encode(x)
         if not self.jacobian_weight:
             return self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
-        unit = z.detach().std(dim=0, correction=0)
-        direction = torch.randn(z.shape, generator=noise, device=z.device, dtype=z.dtype) * unit
-        # A difference over a short step would be lost in the rounding of a lower precision.
+        deviation = z.detach().std(dim=0, correction=0)
+        direction = torch.randn(z.shape, generator=noise, device=z.device, dtype=z.dtype) * deviation
+        # Lower precision would round away the difference over a short step.
         with torch.autocast(z.device.type, enabled=False):
             outputs, moved = network.decode(z), network.decode(z + STEP * direction)
         error = self.likelihood.negative_log_likelihood(outputs, x).mean()
         change = self.likelihood.mean(moved) - self.likelihood.mean(outputs)
-        slope = (change / STEP).flatten(1).square().sum(dim=1).mean()
-        return error + self.jacobian_weight * slope
+        penalty = (change / STEP).flatten(1).square().sum(dim=1).mean()
+        return error + self.jacobian_weight * penalty
 
 
 class RegularisedReconstruction(Objective):
     r"""The regularised autoencoder, RAE-L2: :math:`rec + w \cdot \frac12 \|z\|^2 + v \|\theta_d\|^2`.
 
     Args:
-        likelihood: As for every objective.
-        code_weight: The weight :math:`w`. The authors' 1e-4, on means over pixels and codes, is about this value on
-            sums at 32x32 pixels and 16 dimensions.
-        decay: The weight :math:`v` of the squared parameters of the decoder; the authors' 1e-7 likewise.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        code_weight: The weight :math:`w`. The authors use 1e-4 with means over pixels and codes; the default is about
+            the same for sums over 32x32 pixels and 16 dimensions.
+        decay: The weight :math:`v` of the squared parameters of the decoder; the authors' 1e-7, converted likewise.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)
@@ -81,7 +85,7 @@ class RegularisedReconstruction(Objective):
         self.decay = decay
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean error of a batch with both penalties, in nats per image."""
+        r"""Returns the mean error of a batch plus both penalties, in nats per image."""
         z = network.encode(x)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         codes = 0.5 * z.square().sum(dim=1).mean()

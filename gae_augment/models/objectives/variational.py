@@ -24,12 +24,12 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def standard_normal(like: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns draws of :math:`N(0, 1)`, with the shape of another tensor and on its device."""
+    r"""Returns draws from :math:`N(0, 1)`, with the shape, type and device of a given tensor."""
     return torch.randn(like.shape, generator=noise, device=like.device, dtype=like.dtype)
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns a draw of :math:`N(\mu, \sigma^2)` that gradients pass through, with the shape of the mean."""
+    r"""Returns a differentiable draw from :math:`N(\mu, \sigma^2)`, with the shape of the mean."""
     return mean + (0.5 * log_var).exp() * standard_normal(mean, noise)
 
 
@@ -37,9 +37,9 @@ class Variational(Objective):
     r"""The variational autoencoder, :math:`rec + \beta \cdot KL`.
 
     Args:
-        likelihood: As for every objective.
-        beta: The weight :math:`\beta` of the divergence, on the scale of a reconstruction error that is summed over
-            pixels: 1 for the evidence lower bound, more for codes that are disentangled, less for faithful images.
+        likelihood: The distribution of an image given the outputs of the decoder.
+        beta: The weight :math:`\beta` of the divergence, relative to a reconstruction error summed over pixels. 1 is
+            the evidence lower bound; larger values give disentangled codes, smaller ones faithful images.
 
     References:
         | Auto-encoding variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
