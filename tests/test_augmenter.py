@@ -656,7 +656,7 @@ def test_bad_data_is_refused(bad, message, good, make_augmenter, no_training):
     ("parameters", "message"),
     [
         ({"model": "gan"}, r"'model' is 'gan', but must be one of 'gae'"),
-        ({"sampling_strategy": "most"}, r"'not majority', 'not minority', .* and it is 'most'"),
+        ({"sampling_strategy": "most"}, r"is 'most', but must be one of .*'not majority', 'not minority'"),
         ({"sampling_strategy": {2: 1}}, r"Class 2 has 2 .* a total of 1\. The numbers are final totals"),
         ({"sampling_strategy": {9: 5}}, r"\[9\] .* not present in the data\. Its classes are \[0, 1, 2\]"),
         ({"sampling_strategy": 0.5}, r"there are 3 classes\. A ratio is for two classes only\. Use 'auto'"),

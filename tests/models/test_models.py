@@ -308,8 +308,8 @@ def test_training_continues_from_the_best_initial_weights(monkeypatch):
         return log
 
     monkeypatch.setattr("gae_augment.fitting.generator.train", recording)
-    settings = GeneratorSettings(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, starts=4)
-    generator = Generator(settings).fit(x, seed=0)
+    settings = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, n_init=4)
+    generator = fit_model(x, settings, seed=0)
     assert epochs == [5, 5, 5, 5, 20]
     assert len({id(network) for network in networks[:4]}) == 4
     assert generator.network is networks[4] is networks[errors[:4].index(min(errors[:4]))]
@@ -359,7 +359,7 @@ def test_default_type_of_torch_does_not_change_samples(model, images):
 def test_pickled_definitions_are_recognised():
     definition = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
     assert resolve_definition(definition) is definition
-    assert GeneratorSettings(model=definition).model.name == "beta_vae"
+    assert GenerativeModel(definition=definition).model.name == "beta_vae"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class ModelDefinition:
     Attributes:
         name: The name of the model in files and messages.
         objective: Returns the objective for a likelihood.
-        density: The default latent density, a key of :data:`gae_augment.models.densities.DENSITIES`. If the objective learns
+        density: The default latent density, a key of :data:`gae_augment.models.DENSITIES`. If the objective learns
             a prior, the density of that prior.
         stochastic: Whether the encoder outputs means and log-variances of codes.
         early_stopping: Whether training stops once the reconstruction error is below ``delta``. Otherwise it runs
