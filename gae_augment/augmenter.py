@@ -5,7 +5,6 @@ __all__ = ["GAEAugmenter"]
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,11 +13,10 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
 from ._utils.devices import check_device
 from ._utils.files import MALFORMED, read_file, write_file
-from ._utils.parallel import Failure
+from ._utils.parallel import Failure, check_n_jobs
 from ._utils.seeding import RandomState, derive_seed, resolve_random_state
 from ._utils.threads import use_threads
 from .data import (
@@ -33,12 +31,11 @@ from .data import (
     resolve_strategy,
 )
 from .fitting import (
-    ClassFit,
     FitCache,
     FitReport,
     FittedModel,
     check_classes,
-    fit_classes,
+    fit_with_progress,
     models_from_state,
     models_to_state,
     plan_fits,
@@ -185,51 +182,30 @@ class GAEAugmenter(BaseEstimator):
         self._samplings = 0
         self.models_: dict[Label, FittedModel] = {}
         self.failures_: dict[Label, str] = {}
-        paths = {} if cache is None else {label: cache.path(fit) for label, fit in fits.items()}
-        with nullcontext() if cache is None else cache.open(paths.values()) as cache_key:
-            self._fit_all(fits, cache, paths)
+        with nullcontext() if cache is None else cache.open(fits.values()) as cache_key:
             if cache is not None:
                 self.cache_key_ = cache_key
+            for label, result in fit_with_progress(
+                fits, class_names_, self.progress, n_jobs=self.n_jobs, cache=cache, scratch_dir=self.cache_dir
+            ):
+                if isinstance(result, Failure):
+                    self.failures_[label] = result.reason
+                else:
+                    self.models_[label] = result
             # Classes come in the order in which they are ready.
             self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
             report_failures(self.failures_, list(self.models_), raises=self.on_error == "raise")
-            if cache is not None:
-                cache.save_failures({paths[label]: reason for label, reason in self.failures_.items()})
+            for label, reason in self.failures_.items() if cache is not None else ():
+                cache.save_failure(fits[label], reason)
         warn_of_training(self.report_)
         return self
-
-    def _fit_all(self, fits: Mapping[Label, ClassFit], cache: FitCache | None, paths: Mapping[Label, Path]) -> None:
-        with tqdm(total=len(fits), unit="class", disable=not self.progress) as bar:
-
-            def show(label: Label, error: float, delta: float | None) -> None:
-                # There is no boundary yet if it is the point at which the error stops falling.
-                boundary = "" if delta is None else f", delta {delta:.4f}"
-                bar.set_description(f"class {self.class_names_[label]}: error {error:.4f}{boundary}")
-
-            fitted = fit_classes(
-                fits, n_jobs=self.n_jobs, cache=cache, paths=paths, scratch_dir=self.cache_dir, show=show
-            )
-            for label, result in fitted:
-                if isinstance(result, Failure):
-                    bar.set_description(f"class {self.class_names_[label]}: failed")
-                    self.failures_[label] = result.reason
-                else:
-                    if result.plan.keeps_images:
-                        result.anchors = fits[label].images
-                    self.models_[label] = result
-                    show(label, result.report.reconstruction_error, result.report.delta)
-                bar.update()
 
     def _check_parameters(self) -> None:
         check_device(self.device)
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"'on_error' is {self.on_error!r}, but must be 'warn' or 'raise'.")
-        if self.n_jobs is not None and (not isinstance(self.n_jobs, int | np.integer) or self.n_jobs == 0):
-            raise ValueError(
-                f"'n_jobs' is {self.n_jobs!r}, but must be the number of classes fitted at the same time: None or 1, "
-                f"or -1 for one per core."
-            )
+        check_n_jobs(self.n_jobs)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "models_"):

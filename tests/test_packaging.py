@@ -3,34 +3,20 @@ import importlib
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+from graphlib import CycleError
+from inspect import signature
 
+import imports
 import pytest
+from imports import MODULES, ROOT, room, row
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import gae_augment
+from gae_augment import GAEAugmenter, GenerativeModel
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = {"gae_augment": ROOT / "gae_augment", "gae_augment.integrations": ROOT / "integrations"}
 
-# From the bottom up, as in the design: a module imports from lower rows alone.
-ROWS = (
-    ("devices", "jobs", "likelihoods", "threads", "version"),
-    ("alignment", "allocation", "storage", "values"),
-    ("longtail", "networks", "persistence", "reading", "samplers", "seeding", "strategy", "teachers"),
-    ("densities", "evaluation", "datasets", "folders"),
-    ("objectives",),
-    ("training",),
-    ("settings",),
-    ("generator",),
-    ("checkpoints",),
-    ("augmenter",),
-    ("assessment", "forecast", "shards"),
-    ("__init__",),
-    ("demo", "cli", "integrations", "report"),
-)
 # Versions that mended known vulnerabilities of what we depend on, in what we use of it.
 MENDED = {
     "filelock": ("3.20.3", "CVE-2025-68146 and CVE-2026-22701: locks follow a link that somebody else makes"),
@@ -39,43 +25,6 @@ MENDED = {
     "torch": ("2.6", "CVE-2025-32434: code is run by files of weights"),
     "tqdm": ("4.66.3", "CVE-2024-34062: code is run by options of its command line"),
 }
-BESIDE_EACH_OTHER = {("longtail", "seeding"), ("samplers", "seeding"), ("cli", "demo"), ("cli", "report")}
-# A method that opens the report, which is imported when it is called.
-UPWARDS = {("gae_augment.augmenter", "gae_augment.report")}
-
-
-def modules():
-    for package, folder in FOLDERS.items():
-        for path in sorted(folder.rglob("*.py")):
-            parts = path.relative_to(folder).with_suffix("").parts
-            yield ".".join([package, *parts]).removesuffix(".__init__"), path
-
-
-MODULES = dict(modules())
-
-
-def imported(name, path):
-    r"""Returns the modules of the package that a module imports, in whole names."""
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "gae_augment")
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
-            whole = ".".join(filter(None, [base, node.module]))
-            if whole.split(".")[0] == "gae_augment":
-                yield from (
-                    f"{whole}.{alias.name}" if f"{whole}.{alias.name}" in MODULES else whole for alias in node.names
-                )
-
-
-def room(name):
-    return name.split(".")[1] if "." in name else "__init__"
-
-
-def row(name):
-    (found,) = [number for number, row in enumerate(ROWS) if room(name) in row]
-    return found
 
 
 def test_every_package_is_listed():
@@ -98,7 +47,7 @@ def test_version_is_that_of_the_project():
 
 
 def test_public_names():
-    assert set(gae_augment.__all__) == {"MODELS", "AugmentedDataset", "GAEAugmenter", "MixedSampler"}
+    assert set(gae_augment.__all__) == {"MODELS", "AugmentedDataset", "GAEAugmenter", "GenerativeModel", "MixedSampler"}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -107,7 +56,7 @@ def test_module_opens_with_a_sentence_and_its_surface(name):
     docstring = ast.get_docstring(tree)
     assert docstring
     assert docstring.splitlines()[0].endswith(".")
-    if name == "gae_augment.integrations":
+    if name in ("gae_augment.integrations", "gae_augment._utils"):
         return
     surfaces = [
         ast.literal_eval(node.value)
@@ -122,18 +71,55 @@ def test_module_opens_with_a_sentence_and_its_surface(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down_only(name):
-    for other in imported(name, MODULES[name]):
-        same_room = room(other) == room(name)
-        beside = (room(name), room(other)) in BESIDE_EACH_OTHER
-        upwards = (name, other) in UPWARDS
-        assert same_room or beside or upwards or row(other) < row(name), (
-            f"{name} imports {other}, which stands above it"
+    for found in imports.imports_of(name):
+        assert room(found.module) == room(name) or row(room(found.module)) < row(room(name)), (
+            f"{name} imports {found.module}, which stands above or beside it"
         )
+
+
+def test_import_graph_has_no_circle():
+    assert set(imports.circle_free_order()) == set(MODULES)
+
+
+def test_graph_test_sees_an_upward_arrow_and_a_circle(monkeypatch, tmp_path):
+    planted = tmp_path / "strategy.py"
+    planted.write_text("from ..augmenter import GAEAugmenter\n")
+    monkeypatch.setitem(imports.MODULES, "gae_augment.data.strategy", planted)
+    with pytest.raises(AssertionError, match="stands above"):
+        test_imports_go_down_only("gae_augment.data.strategy")
+    with pytest.raises(CycleError):
+        test_import_graph_has_no_circle()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imported_names_are_in_the_surface_of_their_module(name):
+    for _, module, imported in imports.imports_of(name):
+        public = imported == "" or imported in imports.surface(module)
+        assert public or imported == "__version__", f"{name} imports {imported}, which is not in {module}.__all__"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_other_rooms_are_entered_by_their_front_door(name):
+    # The tools of _utils are imported one by one: some need libraries that others do without.
+    for _, module, _ in imports.imports_of(name):
+        front_door = module.count(".") < 2 or room(module) in ("_utils", room(name))
+        assert front_door, f"{name} imports {module}, and not the package {module.rpartition('.')[0]}"
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("gae_augment.evaluation")])
 def test_evaluation_never_sees_an_augmenter(name):
-    assert not {"augmenter", "datasets", "generator"} & {room(other) for other in imported(name, MODULES[name])}
+    assert not {"augmenter", "fitting", "models"} & {room(found.module) for found in imports.imports_of(name)}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_file_is_longer_than_400_lines(name):
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_augmenter_has_at_most_nine_parameters_and_each_stands_in_one_signature():
+    augmenter, model = (set(signature(cls).parameters) for cls in (GAEAugmenter, GenerativeModel))
+    assert len(augmenter) <= 9
+    assert not augmenter & model
 
 
 def modules_after(statement):

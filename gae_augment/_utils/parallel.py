@@ -4,12 +4,13 @@ A worker that dies, for example of a lack of memory, takes its jobs with it. Job
 so that a retry gives the same result.
 """
 
-__all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "run_jobs", "runs_here"]
+__all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "check_n_jobs", "run_jobs", "runs_here"]
 
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, effective_n_jobs
@@ -44,6 +45,14 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failur
         return function(*arguments)
     except Exception as error:
         return Failure.of(error)
+
+
+def check_n_jobs(n_jobs: int | None) -> None:
+    r"""Raises a ValueError unless a number of jobs is one of joblib's."""
+    if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
+        raise ValueError(
+            f"'n_jobs' is {n_jobs!r}, but must be a number of jobs at the same time: None or 1, or -1 for one per core."
+        )
 
 
 def runs_here(n_jobs: int | None) -> bool:

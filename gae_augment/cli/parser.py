@@ -4,7 +4,7 @@ __all__ = ["make_parser"]
 
 import argparse
 
-from .. import __version__
+from .._utils.version import __version__
 from ..export import FORMATS
 from ..models import MODELS
 from . import commands

@@ -1,6 +1,6 @@
 r"""Raw images of any dataset or array as tensors."""
 
-__all__ = ["check_images", "image_array", "read_images"]
+__all__ = ["append_rows", "check_images", "image_array", "read_images"]
 
 from collections.abc import Iterable
 from typing import Any

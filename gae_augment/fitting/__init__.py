@@ -6,7 +6,7 @@ codes and back. Imports ``_utils``, ``data`` and ``models``.
 """
 
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits
-from .classes import fit_classes
+from .classes import fit_classes, fit_with_progress
 from .fit import fit_class, fit_model
 from .fitted import FitReport, FittedModel
 from .plan import MIN_IMAGES, Plan, check_classes, make_plan
@@ -25,6 +25,7 @@ __all__ = [
     "fit_class",
     "fit_classes",
     "fit_model",
+    "fit_with_progress",
     "make_plan",
     "models_from_state",
     "models_to_state",

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ class ClassFit:
     values: ValueScale
     seed: int
 
+    @cached_property
     def digest(self) -> str:
-        r"""Returns a hash of images, plan, definition, value scale, seed and versions."""
+        r"""A hash of images, plan, definition, value scale, seed and versions."""
         scale = [
             None if tensor is None else tensor.tolist()
             for tensor in (self.values.mean, self.values.deviation, self.values.bounds)
@@ -164,13 +165,9 @@ class FitCache:
             ) from error
 
     @contextmanager
-    def open(self, paths: Iterable[Path]) -> Iterator[str]:
-        r"""Waits for another fit of the same classes, keeps others waiting, and yields the key of the fit.
-
-        Args:
-            paths: The files of the classes.
-        """
-        paths = sorted(paths)
+    def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
+        r"""Waits for another fit of the same classes, keeps others waiting, and yields the key of all fits together."""
+        paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
         with file_lock(self.folder / f"fit-{key}"):
             for path in paths:
@@ -199,14 +196,15 @@ class FitCache:
 
     def path(self, fit: ClassFit) -> Path:
         r"""Returns the file of a fit, whether it exists or not."""
-        return self.folder / f"{fit.digest()}.safetensors"
+        return self.folder / f"{fit.digest}.safetensors"
 
-    def load(self, path: Path, fit: ClassFit) -> FittedModel | Failure | None:
-        r"""Returns the fitted model in a file, without training images; or a remembered failure; or ``None``.
+    def load(self, fit: ClassFit) -> FittedModel | Failure | None:
+        r"""Returns the fitted model of a class, without training images; or a remembered failure; or ``None``.
 
         Warns:
-            UserWarning: If the file is damaged.
+            UserWarning: If its file is damaged.
         """
+        path = self.path(fit)
         try:
             header, tensors = read_file(path)
             if "failure" in header:
@@ -220,7 +218,7 @@ class FitCache:
             warnings.warn(f"A cached class is damaged and will be fitted again. {error}", stacklevel=3)
             return None
 
-    def save(self, path: Path, fitted: FittedModel) -> None:
+    def save(self, fit: ClassFit, fitted: FittedModel) -> None:
         r"""Writes a fitted model, without training images.
 
         Warns:
@@ -228,7 +226,9 @@ class FitCache:
         """
         header, tensors = fitted.state_dict()
         try:
-            write_file(path, header, {name: tensor for name, tensor in tensors.items() if name != "anchors.images"})
+            write_file(
+                self.path(fit), header, {name: tensor for name, tensor in tensors.items() if name != "anchors.images"}
+            )
         except OSError as error:
             warnings.warn(
                 f"A fitted class could not be cached: {error}. The fit goes on, but would have to fit that class again "
@@ -237,7 +237,7 @@ class FitCache:
                 stacklevel=3,
             )
 
-    def save_failures(self, failures: Mapping[Path, str]) -> None:
-        r"""Remembers why classes failed, if the cache keeps failures."""
-        for path, reason in failures.items() if self.keep_failures else ():
-            write_file(path, {"failure": reason}, {})
+    def save_failure(self, fit: ClassFit, reason: str) -> None:
+        r"""Remembers why a class failed, if the cache keeps failures."""
+        if self.keep_failures and not self.path(fit).exists():
+            write_file(self.path(fit), {"failure": reason}, {})

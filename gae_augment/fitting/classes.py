@@ -1,15 +1,15 @@
 r"""The fits of several classes: from the cache where they are there, and side by side where they are not."""
 
-__all__ = ["fit_classes"]
+__all__ = ["fit_classes", "fit_with_progress"]
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from threading import Event
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
 from ..data import Label, ValueScale
@@ -28,7 +28,6 @@ def fit_classes(
     *,
     n_jobs: int | None = None,
     cache: FitCache | None = None,
-    paths: Mapping[Label, Path] | None = None,
     scratch_dir: str | os.PathLike[str] | None = None,
     show: Show = lambda label, error, delta: None,
 ) -> Iterator[tuple[Label, FittedModel | Failure]]:
@@ -39,15 +38,14 @@ def fit_classes(
         n_jobs: The number of classes that are fitted at the same time. ``None`` is one per thread of PyTorch, in this
             process, unless a joblib context says otherwise; a number is as in joblib.
         cache: Where fitted classes are looked up and kept.
-        paths: The file of each class in the cache.
         scratch_dir: Where joblib maps images into memory for its workers; by default where joblib decides.
         show: Shows progress of classes that are fitted in this process.
     """
-    paths = paths or {}
     if cache is not None:
-        loaded = {label: cache.load(paths[label], fit) for label, fit in fits.items()}
+        loaded = {label: cache.load(fit) for label, fit in fits.items()}
         hits = {label: result for label, result in loaded.items() if result is not None}
-        yield from hits.items()
+        for label, result in hits.items():
+            yield label, _with_anchors(result, fits[label])
         fits = {label: fit for label, fit in fits.items() if label not in hits}
         if fits and cache.on_miss is not None:
             cache.on_miss(list(fits))
@@ -55,8 +53,8 @@ def fit_classes(
 
     def keep(label: Label, result: FittedModel | Failure) -> FittedModel | Failure:
         if cache is not None and isinstance(result, FittedModel):
-            cache.save(paths[label], result)
-        return result
+            cache.save(fits[label], result)
+        return _with_anchors(result, fits[label])
 
     def progress_of(label: Label) -> Progress:
         def progress(error: float, delta: float | None) -> None:
@@ -76,12 +74,15 @@ def fit_classes(
         return keep(label, attempt(_fit, *arguments(label, progress_of(label))))
 
     if n_jobs is None and runs_here(None):
-        options: dict[str, Any] = {"backend": "threading"}
+        torch_threads = torch.get_num_threads()
+        jobs: dict[Label, tuple[Any, ...]] = {label: (label,) for label in fits}
         try:
-            yield from run_jobs(fit_and_keep, {label: (label,) for label in fits}, _threads(fits.values()), **options)
+            yield from run_jobs(fit_and_keep, jobs, _threads(fits.values()), backend="threading")
         finally:
             # A fit that nobody waits for ends at its next check.
             interrupted.set()
+            # Threads that start later take over the number that any thread has set last.
+            torch.set_num_threads(torch_threads)
         return
     # Only this process can move the progress bar.
     in_process = runs_here(n_jobs)
@@ -89,6 +90,40 @@ def fit_classes(
     # Workers map images in mode "c" (copy on write), because torch warns of read-only memory.
     for label, result in run_jobs(_fit, jobs, n_jobs, temp_folder=scratch_dir, mmap_mode="c"):
         yield label, keep(label, result)
+
+
+def fit_with_progress(
+    fits: Mapping[Label, ClassFit], names: Mapping[Label, str], progress: bool, **options: Any
+) -> Iterator[tuple[Label, FittedModel | Failure]]:
+    r"""Yields as :func:`fit_classes` with the same options, and moves a progress bar.
+
+    Args:
+        fits: The fit of each class.
+        names: The name of each class.
+        progress: Whether to show the bar.
+        **options: More arguments of :func:`fit_classes`.
+    """
+    with tqdm(total=len(fits), unit="class", disable=not progress) as bar:
+
+        def show(label: Label, error: float, delta: float | None) -> None:
+            # There is no boundary yet if it is the point at which the error stops falling.
+            boundary = "" if delta is None else f", delta {delta:.4f}"
+            bar.set_description(f"class {names[label]}: error {error:.4f}{boundary}")
+
+        for label, result in fit_classes(fits, show=show, **options):
+            if isinstance(result, Failure):
+                bar.set_description(f"class {names[label]}: failed")
+            else:
+                show(label, result.report.reconstruction_error, result.report.delta)
+            yield label, result
+            bar.update()
+
+
+def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
+    r"""Returns a fitted model with the training images that its samples need, which neither workers nor files hold."""
+    if isinstance(result, FittedModel) and result.plan.keeps_images:
+        result.anchors = fit.images
+    return result
 
 
 def _threads(fits: Any) -> int:

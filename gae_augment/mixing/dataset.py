@@ -1,6 +1,6 @@
 r"""A training set of real and synthetic images."""
 
-__all__ = ["AugmentedDataset"]
+__all__ = ["AugmentedDataset", "ImageSource"]
 
 import os
 import shutil
@@ -38,7 +38,8 @@ class ImageSource(Protocol):
     sampling_strategy: SamplingStrategy
     seed_: int
 
-    def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor: ...
+    def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
+        r"""Returns n synthetic images of a class, with shape :math:`(n, *)`."""
 
 
 class AugmentedDataset(VisionDataset):

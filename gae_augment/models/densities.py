@@ -6,6 +6,7 @@ __all__ = [
     "GaussianMixture",
     "LatentDensity",
     "StandardNormal",
+    "fit_mixture",
     "supported_components",
 ]
 

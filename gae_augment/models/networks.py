@@ -2,6 +2,7 @@ r"""Encoders and decoders for a given image shape and latent dimension."""
 
 __all__ = [
     "ARCHITECTURES",
+    "LOG_VARIANCE_LIMIT",
     "Architecture",
     "Autoencoder",
     "Critic",

@@ -1,6 +1,6 @@
 r"""Variational autoencoders with the prior N(0, I)."""
 
-__all__ = ["Variational", "gaussian_kl", "reparameterise"]
+__all__ = ["Variational", "gaussian_kl", "reparameterise", "standard_normal"]
 
 import torch
 from torch import Tensor
