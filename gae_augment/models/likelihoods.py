@@ -86,7 +86,7 @@ class Bernoulli(Likelihood):
         if outputs.is_cuda:
             error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
         else:
-            # The same formula; PyTorch's own computes its logarithms without vector instructions.
+            # The same formula; PyTorch's function computes logarithms without vector instructions.
             size = outputs.abs()
             error = (0.5 - x) * outputs + (0.5 * size + (1 + (-size).exp()).log())
         return error.flatten(1).sum(dim=1)
@@ -143,7 +143,7 @@ class Gaussian(Likelihood):
 
 
 def _as_precise_as(x: Tensor, outputs: Tensor) -> Tensor:
-    r"""Returns outputs in the type of the images, or their own if that is more precise.
+    r"""Returns outputs in the data type of the images, or unchanged if theirs is more precise.
 
     Rounded to bfloat16, the terms of the gradient would cancel each other.
     """
