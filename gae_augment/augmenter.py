@@ -284,10 +284,8 @@ class GAEAugmenter(BaseEstimator):
         samples = [self.sample(label, n, seed=seed) for label, n in added.items()]
         labels = np.repeat(np.array(list(added)), list(added.values()))
         with use_threads(1):
-            return (
-                append_rows(X, torch.cat(samples).numpy() if samples else None),
-                append_rows(y, labels if samples else None),
-            )
+            rows = torch.cat(samples).numpy() if samples else None
+            return append_rows(X, rows), append_rows(y, labels if samples else None)
 
     def augment(
         self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"

@@ -6,7 +6,8 @@ import torch
 
 from gae_augment._utils.seeding import make_generator
 from gae_augment.data.values import ValueScale
-from gae_augment.fitting.training import RESOLVED, likelihood_for, mean_excess, mean_image_error, stopped_falling, train
+from gae_augment.fitting.plan import RESOLUTION
+from gae_augment.fitting.training import likelihood_for, mean_excess_error, mean_image_error, stopped_falling, train
 from gae_augment.models.likelihoods import Bernoulli, Gaussian
 from gae_augment.models.networks import build_autoencoder
 from gae_augment.models.objectives import Reconstruction, excess_error
@@ -29,6 +30,7 @@ def run(network, images, **options):
         "batch_size": 16,
         "learning_rate": 1e-3,
         "delta": 1e-9,
+        "resolution": RESOLUTION,
         "generator": make_generator("order"),
         **options,
     }
@@ -81,7 +83,7 @@ def test_training_keeps_the_weights_with_the_smallest_held_out_error(network, im
     held_out = 255 - images[:20]
     log = run(network, images[20:], held_out=held_out, epochs=100, delta=None, learning_rate=1e-2)
     assert min(log.errors) < log.errors[-1]
-    assert mean_excess(network, held_out, ValueScale.of(images)) == pytest.approx(min(log.errors), rel=1e-6)
+    assert mean_excess_error(network, held_out, ValueScale.of(images)) == pytest.approx(min(log.errors), rel=1e-6)
     assert log.training_error == pytest.approx(excess(network, images[20:]), rel=1e-4)
 
 
@@ -89,7 +91,7 @@ def test_training_without_delta_stops_when_the_error_is_negligible(network, imag
     log = run(network, torch.full_like(images, 20), batch_size=40, epochs=500, delta=None, learning_rate=3e-4)
     assert log.reached
     assert log.epochs < 500
-    assert log.errors[-1] < RESOLVED <= min(log.errors[:-1])
+    assert log.errors[-1] < RESOLUTION <= min(log.errors[:-1])
 
 
 def test_training_without_delta_stops_when_the_error_stops_falling(network, images):
@@ -115,7 +117,7 @@ def test_progress_receives_every_error(network, images):
 
 @pytest.mark.parametrize("learning_rate", [1e30, 1e38])
 def test_divergence_is_an_error_with_a_remedy(network, images, learning_rate):
-    with pytest.raises(FloatingPointError, match=r"training diverged\. Lower 'learning_rate', which is 1e\+3"):
+    with pytest.raises(FloatingPointError, match=r"Training diverged: .* Lower 'learning_rate', which is 1e\+3"):
         run(network, images, learning_rate=learning_rate)
 
 
@@ -160,6 +162,7 @@ def test_every_image_is_used_once_per_epoch(network, images):
         batch_size=7,
         learning_rate=1e-3,
         delta=None,
+        resolution=RESOLUTION,
         generator=make_generator(0),
     )
     assert [len(x) for x in seen] == [7, 7, 7, 7, 7, 5]
@@ -184,7 +187,7 @@ def test_likelihood_follows_from_the_kind_of_values(images, kind, likelihood):
     values = ValueScale.of(images)
     assert (values.kind, likelihood_for(values)) == (kind, likelihood)
     # The outputs of a perfect decoder become the images.
-    returned = values.from_values(likelihood.mean(likelihood.outputs_for(values.to_network(images))))
+    returned = values.from_network(likelihood.mean(likelihood.outputs_for(values.to_network(images))))
     torch.testing.assert_close(returned, images, rtol=1e-5, atol=1e-5)
 
 
@@ -205,8 +208,8 @@ def test_mean_image_error_is_the_error_of_the_mean_image(images, kind):
 
 def test_mean_excess_does_not_depend_on_the_batches(network, images):
     values = ValueScale.of(images)
-    expected = mean_excess(network, images, values)
-    assert mean_excess(network, images, values, batch_size=3) == pytest.approx(expected, rel=1e-5)
+    expected = mean_excess_error(network, images, values)
+    assert mean_excess_error(network, images, values, batch_size=3) == pytest.approx(expected, rel=1e-5)
     x = values.to_network(images)
     whole = Bernoulli().negative_log_likelihood(network.decode(network.encode(x)), x).mean().item() / 64
     assert 0 < expected < whole

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from sklearn.base import clone
 from torch.nn import functional
 
 from gae_augment import GAEAugmenter, GenerativeModel
@@ -62,11 +63,11 @@ def similarity(images, train):
 @pytest.mark.parametrize("anchored", [False, 1.0])
 def test_max_similarity_bounds_the_similarity_of_new_images(data, anchored, tmp_path):
     X, y = data
-    options = {"epochs": 60, "delta": 1e-3, "random_state": 0, "progress": False, "anchored": anchored}
-    unlimited = GAEAugmenter(**options).fit(X, y)
+    model = GenerativeModel(epochs=60, delta=1e-3, anchored=anchored)
+    unlimited = GAEAugmenter(model, random_state=0, progress=False).fit(X, y)
     similarities = similarity(unlimited.sample(1, 200, seed=0), X[y == 1])
     limit = float(similarities.quantile(0.7))
-    limited = GAEAugmenter(GenerativeModel(max_similarity=limit), **options).fit(X, y)
+    limited = clone(unlimited).set_params(model__max_similarity=limit).fit(X, y)
     images = limited.sample(1, 200, seed=0)
     assert similarity(images, X[y == 1]).max() <= limit + 1e-6
     # Images below the limit are unchanged.
@@ -81,16 +82,18 @@ def test_unreachable_max_similarity_raises(data):
     augmenter = GAEAugmenter(
         GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False
     )
-    with pytest.raises(RuntimeError, match=r"similarity of at most 0\.5 .* 3 of 3 have not\. Raise 'max_similarity'"):
+    with pytest.raises(RuntimeError, match=r"3 of 3 new images have a similarity above 0\.5 .* Raise 'max_similarity'"):
         augmenter.fit(*data).sample(1, 3)
 
 
 @pytest.mark.parametrize("value", [0, -0.5, 1.5, "high"])
 def test_invalid_max_similarity_raises(data, value):
-    with pytest.raises(ValueError, match="'max_similarity' is None, or the largest correlation"):
+    with pytest.raises(
+        ValueError, match=f"'max_similarity' is {value!r}, but must be None, or a number above 0 and at most 1"
+    ):
         GAEAugmenter(GenerativeModel(max_similarity=value)).fit(*data)
 
 
 def test_max_similarity_of_vectors_raises(data):
-    with pytest.raises(ValueError, match="'max_similarity' compares images, and these are vectors of 576 features"):
+    with pytest.raises(ValueError, match="'max_similarity' compares images, but the data are vectors of 576 features"):
         GAEAugmenter(GenerativeModel(max_similarity=0.9)).fit(data[0].flatten(1), data[1])
