@@ -6,7 +6,7 @@ indices of batches: they are mixed in :class:`MixedSampler`. Imports ``_utils`` 
 
 from .dataset import AugmentedDataset, ImageSource
 from .sampler import LabelledImages, MixedSampler
-from .soft_labels import Teacher, check_teacher, check_weight, soft_labels
+from .teachers import Teacher, check_teacher, check_weight, soft_labels
 
 __all__ = [
     "AugmentedDataset",

@@ -26,7 +26,7 @@ from ..data import (
     resolve_strategy,
     transforms_of,
 )
-from .soft_labels import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
+from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
 
 
 class ImageSource(Protocol):
@@ -179,7 +179,7 @@ class AugmentedDataset(VisionDataset):
 
         A synthetic image can look like a class other than its own. A classifier trained in the same way, but on the
         real images alone, may recognise that. The label of a synthetic image is then a mixture, see
-        :func:`gae_augment.mixing.soft_labels.soft_labels`; real images keep their labels, as probabilities of 0 and 1.
+        :func:`gae_augment.mixing.soft_labels`; real images keep their labels, as probabilities of 0 and 1.
         ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix`` accept
         such labels. ``targets`` remains a list of integers.
 

@@ -15,7 +15,7 @@ from .assessment import (
     strategy_images,
     training_budget,
 )
-from .forecast import Forecast, forecast
+from .forecasting import Forecast, forecast
 from .write import write_report
 
 __all__ = [

@@ -369,7 +369,7 @@ def expected_labels(images, label, weight):
 
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_soft_labels_mix_labels_and_teacher_in_every_epoch(make_dataset, fitted_to, monkeypatch):
-    monkeypatch.setattr("gae_augment.mixing.soft_labels.BATCH_SIZE", 25)
+    monkeypatch.setattr("gae_augment.mixing.teachers.BATCH_SIZE", 25)
     teacher = Pixels().train()
     teacher.frozen.eval()
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
