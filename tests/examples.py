@@ -1,4 +1,4 @@
-"""Runs the examples of a Markdown page as a reader would: files are written, shell lines run, and output compared."""
+"""Runs the examples of a Markdown page as a reader would: writes files, runs shell commands, compares output."""
 
 import contextlib
 import doctest
@@ -21,15 +21,15 @@ class Block(NamedTuple):
 
 
 def blocks(page: str) -> list[Block]:
-    found = []
+    page_blocks = []
     for language, options, code in FENCE.findall(page):
         pairs = re.findall(r"^:(\w+): *(.*)$", options, flags=re.MULTILINE)
-        found.append(Block(language, dict(pairs), code.lstrip("\n")))
-    return found
+        page_blocks.append(Block(language, dict(pairs), code.lstrip("\n")))
+    return page_blocks
 
 
 def run(page: str, name: str, names: dict) -> None:
-    r"""Runs a page in the current folder, from top to bottom, its Python with the names that are given."""
+    r"""Runs a page in the current folder, from top to bottom; its Python code reads and sets ``names``."""
     output = ""
     for language, options, code in blocks(page):
         if "caption" in options:
@@ -40,17 +40,17 @@ def run(page: str, name: str, names: dict) -> None:
             output = printed.getvalue()
         elif language == "bash":
             path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-            ran = subprocess.run(
+            process = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", code],
                 capture_output=True,
                 text=True,
                 timeout=300,
                 env={**os.environ, "PATH": path},
             )
-            assert ran.returncode == 0, f"{code}\n{ran.stdout}\n{ran.stderr}"
-            output = ran.stdout
+            assert process.returncode == 0, f"{code}\n{process.stdout}\n{process.stderr}"
+            output = process.stdout
         elif language == "text":
             checker = doctest.OutputChecker()
-            # A line of three dots stands for any lines, and ends of lines do not count.
+            # Three dots stand for any text, and differences in white space are ignored.
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-            assert checker.check_output(code, output, flags), f"{name} shows\n{code}\nand the example prints\n{output}"
+            assert checker.check_output(code, output, flags), f"{name} shows\n{code}\nbut the example printed\n{output}"

@@ -1,4 +1,4 @@
-"""The documentation's examples run as they stand, and print what they say."""
+"""The examples of the documentation run as they stand, and print the output that the pages show."""
 
 import re
 import sys
@@ -14,10 +14,10 @@ WITH_EXAMPLES = [
     for name, page in PAGES.items()
     if any("class" not in block.options and block.language != "text" for block in examples.blocks(page.read_text()))
 ]
-# Neither Ray nor Dask closes all that it opens, and both speak of what they will change.
+# Ray and Dask leave files and sockets open, and warn of their own coming changes.
 NOISY = [
-    pytest.mark.filterwarnings(f"ignore:{what}")
-    for what in (".*:ResourceWarning", ".*:FutureWarning", ".*:DeprecationWarning")
+    pytest.mark.filterwarnings(f"ignore:{warning}")
+    for warning in (".*:ResourceWarning", ".*:FutureWarning", ".*:DeprecationWarning")
 ]
 NOISY.append(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 MARKS = {"tutorials/cluster.md": [*NOISY, pytest.mark.xdist_group("ray")]}
@@ -25,32 +25,32 @@ MARKS = {"tutorials/cluster.md": [*NOISY, pytest.mark.xdist_group("ray")]}
 pytestmark = pytest.mark.usefixtures("isolated_ray")
 
 
-# Lightning recommends workers, fewer batches and a GPU; the examples are too small for them.
+# Lightning recommends workers and more batches; the examples are too small for them.
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
 @pytest.mark.filterwarnings("ignore:.*number of training batches.*")
-# A resumed run writes its checkpoints elsewhere.
+# A resumed run writes its checkpoints to another folder.
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-# Lightning 2.6 uses what torch 2.14 wants named otherwise.
+# Lightning 2.6 uses a name that torch 2.14 deprecates.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning")
 @pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, ())) for name in WITH_EXAMPLES])
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # A page's own files can be imported, by the page and by what it runs.
+    # The page, and the commands that it runs, import the files that it writes.
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     try:
         examples.run(PAGES[name].read_text(), name, {"__name__": "__main__"})
     finally:
-        for own in tmp_path.glob("*.py"):
-            if own.stem not in before:
-                sys.modules.pop(own.stem, None)
+        for file in tmp_path.glob("*.py"):
+            if file.stem not in before:
+                sys.modules.pop(file.stem, None)
 
 
-def test_a_wrong_output_is_found(tmp_path, monkeypatch):
+def test_wrong_output_is_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = "```python\nprint(1 + 1)\n```\n\n```text\n3\n```\n"
-    with pytest.raises(AssertionError, match="prints\n2"):
+    with pytest.raises(AssertionError, match="printed\n2"):
         examples.run(page, "page", {})
 
 
