@@ -1,5 +1,6 @@
 """The examples of the documentation run as they stand, and print the output that the pages show."""
 
+import pkgutil
 import re
 import sys
 from pathlib import Path
@@ -57,3 +58,11 @@ def test_wrong_output_is_reported(tmp_path, monkeypatch):
 def test_every_page_is_in_the_contents():
     listed = set(re.findall(r"^([a-z_]+(?:/[a-z_]+)?)$", PAGES["index.md"].read_text(), flags=re.MULTILINE))
     assert listed == {name.removesuffix(".md") for name in PAGES} - {"index"}
+
+
+def test_documented_names_exist():
+    pages = "\n".join(page.read_text() for name, page in PAGES.items() if name.startswith("api/"))
+    names = re.findall(r"^\.\. (?:autoclass|autofunction|automodule):: (\S+)$", pages, flags=re.MULTILINE)
+    assert names
+    for name in names:
+        pkgutil.resolve_name(name)
