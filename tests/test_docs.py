@@ -62,7 +62,7 @@ def test_every_page_is_in_the_contents():
 
 def test_documented_names_exist():
     pages = "\n".join(page.read_text() for name, page in PAGES.items() if name.startswith("api/"))
-    names = re.findall(r"^\.\. (?:autoclass|autofunction|automodule):: (\S+)$", pages, flags=re.MULTILINE)
+    names = re.findall(r"^\.\. auto(?:class|data|function|module):: (\S+)$", pages, flags=re.MULTILINE)
     assert names
     for name in names:
         pkgutil.resolve_name(name)
