@@ -17,9 +17,11 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from gae_augment._utils.seeding import derive_seed, make_generator
-from gae_augment.evaluation import Distance, memorisation
+from gae_augment.evaluation import memorisation
+from gae_augment.evaluation.memorisation import Distance
 from gae_augment.fitting import fit_model
 from gae_augment.models import GenerativeModel
+from gae_augment.synthesis import sample
 
 from .data import load_images
 from .machine import device_name, versions
@@ -90,7 +92,7 @@ def measure(dataset: str, label: int, seed: int, data_root: Path, cache: Path) -
     looked_at = {
         **copies(train[torch.randint(each, (PLANTED,), generator=generator)].float() / 255, generator),
         IMAGES: others,
-        SAMPLES: honest.sample(EACH, seed=seed),
+        SAMPLES: sample(honest, EACH, seed=seed),
     }
     machine = device_name(torch.device("cpu")), versions("torch", "scikit-learn")
     return [

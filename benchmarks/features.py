@@ -5,7 +5,8 @@ __all__ = ["classifier_features"]
 from pathlib import Path
 
 from gae_augment._utils.seeding import make_generator
-from gae_augment.evaluation import Classifier, ClassifierFeatures, Labelled
+from gae_augment.evaluation import Classifier, ClassifierFeatures
+from gae_augment.evaluation.images import Labelled
 
 from .kept import Content, kept
 

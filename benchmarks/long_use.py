@@ -39,9 +39,8 @@ def measure() -> list[dict[str, int | str]]:
     rows: list[dict[str, int | str]] = []
     for number in tqdm(range(FITS), unit="fit"):
         folder = None if number % 2 else RESULTS / "scratch"
-        augmenter = GAEAugmenter(
-            GenerativeModel(epochs=20, delta=1e-9), random_state=number, progress=False, cache_dir=folder
-        )
+        model = GenerativeModel(epochs=20, delta=1e-9)
+        augmenter = GAEAugmenter(model, random_state=number, progress=False, cache_dir=folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             augmented = augmenter.fit(dataset).augment(dataset)

@@ -14,6 +14,7 @@ from gae_augment._utils.seeding import derive_seed, make_generator
 from gae_augment.evaluation import membership
 from gae_augment.fitting import fit_model
 from gae_augment.models import GenerativeModel
+from gae_augment.synthesis import sample
 
 from .data import load_images
 from .machine import device_name, versions
@@ -58,7 +59,7 @@ def measure(dataset: str, model: str, anchored: str, images: int, seed: int, dat
     own = own[torch.randperm(len(own), generator=make_generator(seed, "parts"))]
     members, others = own[:images], own[images : images + OTHERS]
     settings = GenerativeModel(definition=model, anchored="auto" if anchored == "yes" else False)
-    synthetic = fit_model(members, settings, seed=derive_seed(seed, model)).sample(SYNTHETIC, seed=seed)
+    synthetic = sample(fit_model(members, settings, seed=derive_seed(seed, model)), SYNTHETIC, seed=seed)
     found = membership(members, others, synthetic)
     return Attack(
         dataset,

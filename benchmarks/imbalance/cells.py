@@ -9,7 +9,8 @@ import torch
 
 from gae_augment.data import choose_images, profile_counts
 from gae_augment.demo import LabelledSet
-from gae_augment.evaluation import HELD_OUT, Labelled, hold_out
+from gae_augment.evaluation.fraction import HELD_OUT, hold_out
+from gae_augment.evaluation.images import Labelled
 
 PROFILES = ("natural", "lt-10", "lt-20", "lt-100", "deepsmote")
 

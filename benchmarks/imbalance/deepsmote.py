@@ -12,7 +12,7 @@ from torch.nn import functional
 from gae_augment._utils.devices import resolve_device
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import single_threaded_libraries
-from gae_augment.evaluation import Labelled, to_unit
+from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.models import Bernoulli, build_autoencoder
 
 

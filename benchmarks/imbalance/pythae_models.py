@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gae_augment._utils.seeding import global_seed
-from gae_augment.evaluation import Labelled, to_unit
+from gae_augment.evaluation.images import Labelled, to_unit
 
 from ..silence import silence
 

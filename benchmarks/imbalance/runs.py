@@ -19,14 +19,9 @@ from gae_augment._utils.devices import resolve_device
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import single_threaded_libraries
 from gae_augment.demo import LabelledSet
-from gae_augment.evaluation import (
-    Labelled,
-    Predict,
-    choose_synthetic_fraction,
-    fidelity,
-    imbalance_metrics,
-    memorisation,
-)
+from gae_augment.evaluation import choose_synthetic_fraction, fidelity, imbalance_metrics, memorisation
+from gae_augment.evaluation.fraction import Predict
+from gae_augment.evaluation.images import Labelled
 
 from ..data import load_images
 from ..features import classifier_features

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gae_augment import MODELS, GAEAugmenter, MixedSampler
 from gae_augment.data import resolve_strategy
-from gae_augment.evaluation import Labelled
+from gae_augment.evaluation.images import Labelled
 
 from .deepsmote import DeepSMOTE
 from .pythae_models import fit_pythae

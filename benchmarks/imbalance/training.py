@@ -18,7 +18,8 @@ from torchvision.transforms import v2
 from gae_augment import MixedSampler
 from gae_augment._utils.devices import resolve_device
 from gae_augment._utils.seeding import derive_seed, global_seed, make_generator
-from gae_augment.evaluation import Labelled, one_cycle, random_affine, to_unit
+from gae_augment.evaluation.classifier import one_cycle, random_affine
+from gae_augment.evaluation.images import Labelled, to_unit
 from gae_augment.mixing import soft_labels as as_soft
 
 from .cells import Budget

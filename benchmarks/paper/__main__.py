@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 
 from gae_augment._utils.files import read_file
-from gae_augment.fitting import Generator
-from gae_augment.models import MODELS, ModelDefinition
+from gae_augment.fitting import FittedModel
 
 from ..data import load_images
 from . import boundary
@@ -87,15 +86,14 @@ def _draw(options: argparse.Namespace, dataset: str, paths: dict[str, Path]) -> 
             f"The figures need the fitted models, which '--cache' keeps, and {', '.join(missing)} is not there. "
             f"Run 'fid' with another '--output' to fit them again."
         )
-    generators = {}
+    models = {}
     for row, path in paths.items():
         header, tensors = read_file(path)
-        model = settings_for(row, 1, 1).model
-        assert isinstance(model, ModelDefinition)
-        generators[row] = Generator.from_state_dict(header, tensors, None if model.name in MODELS else model)
-        draw_samples(generators[row], options.output / dataset / f"samples-{file_name(row)}.png")
+        definition = settings_for(row, 1, 1).resolved_definition
+        models[row] = FittedModel.from_state_dict(header, tensors, {definition.name: definition})
+        draw_samples(models[row], options.output / dataset / f"samples-{file_name(row)}.png")
     test = load_images(dataset, options.data_root, options.cache).test[0]
-    draw_reconstructions(generators, test, options.output / dataset / "reconstructions.png")
+    draw_reconstructions(models, test, options.output / dataset / "reconstructions.png")
 
 
 if __name__ == "__main__":

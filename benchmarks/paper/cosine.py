@@ -4,29 +4,32 @@ __all__ = ["ROWS", "Trial", "do_trials", "draw_figure"]
 
 import csv
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+from sklearn.base import clone
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from gae_augment._utils.seeding import make_generator
 from gae_augment.fitting import fit_model
-from gae_augment.models import GenerativeModel, gaussian_kl
+from gae_augment.models import GenerativeModel
+from gae_augment.models.objectives.variational import gaussian_kl
+from gae_augment.synthesis import draw_codes
 
 POINTS, SAMPLES, TRIALS, NEAR = 50, 10_000, 5, 0.1
 
 SETTINGS = GenerativeModel(architecture=(256,), latent_dim=1, epochs=2000, batch_size=POINTS)
 """The paper's: one hidden layer of 256 units, 2000 epochs, here of one batch."""
 
-PAPERS = replace(SETTINGS, density="normal", delta=1e-12, schedule="constant", starts=1, truncated=False)
+PAPERS = clone(SETTINGS).set_params(density="normal", delta=1e-12, lr_schedule="constant", n_init=1, truncated=False)
 
 ROWS = {
     "gae": SETTINGS,
     "gae (paper)": PAPERS,
-    "vae": replace(SETTINGS, model="vae", starts=1),
-    "gae (paper), rate 0.003": replace(PAPERS, learning_rate=0.003),
+    "vae": clone(SETTINGS).set_params(definition="vae", n_init=1),
+    "gae (paper), rate 0.003": clone(PAPERS).set_params(learning_rate=0.003),
 }
 """The generative autoencoder with our defaults and as the paper has it, and the variational one.
 
@@ -65,22 +68,22 @@ def curve(points: int, beyond: float = 0.0) -> Tensor:
 def do_trial(row: str, seed: int) -> tuple[Trial, Tensor, Tensor]:
     r"""Returns what a fit came to, the reconstructed points and the samples."""
     points = curve(POINTS)
-    generator = fit_model(points, ROWS[row], seed=seed)
-    rebuilt = generator.reconstruct(points)
+    fitted = fit_model(points, ROWS[row], seed=seed)
+    rebuilt = fitted.reconstruct(points)
     # As the decoder gives them: kept within the range of each feature, what goes astray would end in the corners of
     # that range, two of which lie on the curve.
     with torch.no_grad():
-        outputs = generator.network.decode(generator.draw_codes(SAMPLES, make_generator(seed, "samples")).float())
+        outputs = fitted.network.decode(draw_codes(fitted, SAMPLES, make_generator(seed, "samples")).float())
     samples = outputs.double() * points.std(dim=0, correction=0) + points.mean(dim=0)
     divergence = math.nan
-    if generator.model.stochastic:
+    if fitted.definition.stochastic:
         with torch.no_grad():
-            divergence = gaussian_kl(*generator.network.posterior(generator.values.to_network(points))).mean().item()
+            divergence = gaussian_kl(*fitted.network.posterior(fitted.values.to_network(points))).mean().item()
     # The curve goes on a little beyond the points, for a sample there is on it too.
     near = (torch.cdist(samples, curve(20_001, beyond=NEAR)).amin(dim=1) < NEAR).double().mean().item()
-    report = generator.report
+    report = fitted.report
     error = (rebuilt - points).square().mean().item()
-    trial = Trial(row, seed, error, divergence, near, report.components, round(report.seconds, 2))
+    trial = Trial(row, seed, error, divergence, near, report.n_components, round(report.seconds, 2))
     return trial, rebuilt, samples
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from gae_augment._utils.seeding import make_generator
-from gae_augment.fitting import Generator
+from gae_augment.fitting import FittedModel
 from gae_augment.models import AncestralMixture, GaussianMixture
 
 SIDE = 10
@@ -21,13 +21,13 @@ def file_name(row: str) -> str:
     return re.sub(r"[^\w.=]+", "-", row).strip("-")
 
 
-def codes_by_component(generator: Generator) -> Tensor:
+def codes_by_component(fitted: FittedModel) -> Tensor:
     r"""Returns a hundred codes, with shape :math:`(100, d)`: ten of each of the ten heaviest components of a mixture.
 
     A density without components gives just a hundred, and one of fewer than ten the same ones again.
     """
     random = make_generator("figures")
-    density = generator.density
+    density = fitted.density
     if isinstance(density, GaussianMixture):
         heaviest = density.weights.argsort(descending=True)[:SIDE].tolist()
         rows = [heaviest[place % len(heaviest)] for place in range(SIDE)]
@@ -43,16 +43,16 @@ def codes_by_component(generator: Generator) -> Tensor:
     return density.sample(SIDE * SIDE, random)
 
 
-def draw_samples(generator: Generator, path: Path) -> None:
+def draw_samples(fitted: FittedModel, path: Path) -> None:
     r"""Draws a hundred samples, a row for each component where there is a mixture."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    images = generator.decode(codes_by_component(generator)).float() / 255
+    images = fitted.decode(codes_by_component(fitted)).float() / 255
     save_image(images, path, nrow=SIDE, padding=1)
 
 
-def draw_reconstructions(generators: dict[str, Generator], images: Tensor, path: Path) -> None:
+def draw_reconstructions(models: dict[str, FittedModel], images: Tensor, path: Path) -> None:
     r"""Draws images in the first row, and each model's reconstructions in a row below."""
     path.parent.mkdir(parents=True, exist_ok=True)
     chosen = images[: 2 * SIDE]
-    rows = [chosen, *(generator.reconstruct(chosen) for generator in generators.values())]
+    rows = [chosen, *(fitted.reconstruct(chosen) for fitted in models.values())]
     save_image(torch.cat(rows).float() / 255, path, nrow=2 * SIDE, padding=1)

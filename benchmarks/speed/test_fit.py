@@ -11,8 +11,9 @@ from torch.nn import functional
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.devices import multiplies_bfloat16_fast, resolve_device
 from gae_augment._utils.seeding import make_generator
-from gae_augment.fitting import STEPS
-from gae_augment.models import HIDDEN, GeneratorSettings
+from gae_augment.fitting import fit_model
+from gae_augment.fitting.plan import STEPS
+from gae_augment.models.networks import HIDDEN
 
 from .references import BareFit, bare_objective, fit_pythae
 
@@ -21,7 +22,7 @@ DEVICE = resolve_device("auto")
 PRECISION = torch.bfloat16 if multiplies_bfloat16_fast(DEVICE) else torch.float32
 """What ``precision="auto"`` comes to for fully connected networks."""
 
-PAPER = {"architecture": "paper", "batch_size": 100, "latent_dim": 10, "learning_rate": 1e-3, "schedule": "constant"}
+PAPER = {"architecture": "paper", "batch_size": 100, "latent_dim": 10, "learning_rate": 1e-3, "lr_schedule": "constant"}
 
 
 def noise(n: int) -> torch.Tensor:
@@ -29,7 +30,7 @@ def noise(n: int) -> torch.Tensor:
     return torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=make_generator(0))
 
 
-def paper_settings(model: str, epochs: int, components: int) -> GeneratorSettings:
+def paper_settings(model: str, epochs: int, components: int) -> GenerativeModel:
     bounded = {"delta": 1e-9} if model == "gae" else {}
     return GenerativeModel(
         definition=model,
@@ -97,16 +98,15 @@ def test_fit_of_40_classes(compare, n_jobs):
     labels = torch.cat([labels, torch.full((each + 1,), classes)])
 
     def ours():
-        GAEAugmenter(GenerativeModel(epochs=epochs, delta=1e-9), progress=False, random_state=0, n_jobs=n_jobs).fit(
-            images, labels
-        )
+        model = GenerativeModel(epochs=epochs, delta=1e-9)
+        GAEAugmenter(model, progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
 
     def bare():
         fit = BareFit("gae", HIDDEN["fc"], epochs, GenerativeModel().batch_size, precision=PRECISION)
         for own in images[: classes * each].split(each):
             fit(own.to(DEVICE))
 
-    with pytest.warns(UserWarning, match="did not come below"):
+    with pytest.warns(UserWarning, match="did not fall below"):
         compare(
             ours,
             bare,
@@ -165,7 +165,7 @@ def test_fit_that_keeps_its_memory(compare):
             patch.setenv("GLIBC_TUNABLES", "")
             ours()
 
-    with pytest.warns(UserWarning, match="did not come below"):
+    with pytest.warns(UserWarning, match="did not fall below"):
         compare(
             ours,
             given_back,

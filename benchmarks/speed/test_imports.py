@@ -41,7 +41,7 @@ def test_file(compare, tmp_path, what):
     labels = torch.cat([labels, torch.full((100,), 10)])
     augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=10.0), random_state=0, progress=False).fit(images, labels)
     ours, plain = tmp_path / "ours.safetensors", tmp_path / "plain.pt"
-    tensors = [generator.state_dict()[1] for generator in augmenter.models_.values()]
+    tensors = [fitted.state_dict()[1] for fitted in augmenter.models_.values()]
     augmenter.save(ours)
     torch.save(tensors, plain)
     functions = {

@@ -6,7 +6,7 @@ PROGRAM = """
 import threading
 import numpy as np, torch
 import torchvision, sklearn.mixture
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 
 path, n, cache_dir = {arguments}
 
@@ -40,10 +40,11 @@ class Stored(torch.utils.data.Dataset):
 before = megabytes("RssAnon")
 watcher = threading.Thread(target=watch, daemon=True)
 watcher.start()
-settings = {"epochs": 1, "delta": 10.0, "random_state": 0, "progress": False, "cache_dir": cache_dir}
+settings = {"random_state": 0, "progress": False, "cache_dir": cache_dir}
+model = GenerativeModel(epochs=1, delta=10.0)
 # Of one of the classes half as many synthetic images as there are real ones of all.
 totals = {label: n // 18 + 2 for label in range(2, 10)} | {1: n // 2}
-augmenter = GAEAugmenter(sampling_strategy=totals, **settings).fit(Stored())
+augmenter = GAEAugmenter(model, sampling_strategy=totals, **settings).fit(Stored())
 assert len(augmenter.models_) == 9
 augmented = augmenter.augment(Stored())
 done.set()

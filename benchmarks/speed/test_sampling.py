@@ -7,6 +7,7 @@ from gae_augment._utils.devices import resolve_device
 from gae_augment._utils.seeding import make_generator
 from gae_augment.fitting import fit_model
 from gae_augment.models import GenerativeModel
+from gae_augment.synthesis import sample
 
 from .test_fit import noise
 
@@ -17,19 +18,19 @@ SAMPLES = 10_000
 @pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
 def test_sample(compare, architecture, anchored):
     settings = GenerativeModel(epochs=1, architecture=architecture, anchored=anchored, delta=10.0)
-    generator = fit_model(noise(1000), settings, seed=0)
+    fitted = fit_model(noise(1000), settings, seed=0)
     device = resolve_device("auto")
-    z = torch.randn(SAMPLES, generator.settings.latent_dim_for(generator.shape), generator=make_generator(0))
+    z = torch.randn(SAMPLES, fitted.plan.latent_dim, generator=make_generator(0))
 
     @torch.no_grad()
     def decode() -> torch.Tensor:
-        network = generator.network.to(device)
+        network = fitted.network.to(device)
         return torch.cat(
             [(network.decode(batch).sigmoid() * 255).round().byte().cpu() for batch in z.to(device).split(1000)]
         )
 
     compare(
-        lambda: generator.sample(SAMPLES, seed=0),
+        lambda: sample(fitted, SAMPLES, seed=0),
         decode,
         what=f"{SAMPLES} samples, architecture `{architecture}`, {'' if anchored else 'not '}anchored",
         beside="the bare decoder and the conversion to bytes",

@@ -5,9 +5,8 @@ import pytest
 PROGRAM = """
 import resource, time, warnings
 import torch, torchvision, sklearn.mixture
-from gae_augment import GAEAugmenter
-from gae_augment.fitting import Generator
-from gae_augment.models import GeneratorSettings
+from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.fitting import fit_model
 from gae_augment._utils.seeding import make_generator
 
 warnings.simplefilter("ignore")
@@ -19,14 +18,14 @@ def megabytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 # What is loaded at the first fit counts for none.
-Generator(GeneratorSettings(epochs=1, delta=10.0)).fit(noise(10, 1, 8, 8), seed=0)
+fit_model(noise(10, 1, 8, 8), GenerativeModel(epochs=1, delta=10.0), seed=0)
 before, start = megabytes(), time.perf_counter()
 {work}
 print(time.perf_counter() - start, megabytes() - before)
 """
 
 FIT = """
-generator = Generator(GeneratorSettings(epochs=1, delta=1e-9, components=1, anchored=False)).fit(images, seed=0)
+fit_model(images, GenerativeModel(epochs=1, delta=1e-9, n_components=1, anchored=False), seed=0)
 """
 
 
@@ -55,7 +54,7 @@ def test_classes(compare_growth, smaller, classes):
 labels = torch.arange({n} * 100 + 101) // 100
 labels[-1] = {n}
 images = noise(len(labels), 1, 28, 28)
-GAEAugmenter(epochs=5, delta=1e-9, progress=False, random_state=0).fit(images, labels)
+GAEAugmenter(GenerativeModel(epochs=5, delta=1e-9), progress=False, random_state=0).fit(images, labels)
 """
         return PROGRAM.replace("{work}", work)
 
