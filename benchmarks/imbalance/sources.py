@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gae_augment import MODELS, GAEAugmenter, MixedSampler
+from gae_augment import MODELS, GAEAugmenter, GenerativeModel, MixedSampler
 from gae_augment.data import resolve_strategy
 from gae_augment.evaluation.images import Labelled
 
@@ -53,9 +53,9 @@ class Source:
         return torch.cat(list(made.values())), labels
 
 
-def by_augmenter(train: Labelled, missing: dict[int, int], seed: int, **settings: Any) -> dict[int, Tensor]:
-    r"""Makes images by one of our models."""
-    augmenter = GAEAugmenter(random_state=seed, progress=False, **settings).fit(*train)
+def by_augmenter(train: Labelled, missing: dict[int, int], seed: int, **hyper_parameters: Any) -> dict[int, Tensor]:
+    r"""Samples images from one of our models."""
+    augmenter = GAEAugmenter(GenerativeModel(**hyper_parameters), random_state=seed, progress=False).fit(*train)
     return {label: augmenter.sample(label, number, seed=seed) for label, number in missing.items()}
 
 
@@ -99,7 +99,7 @@ def nothing(train: Labelled, missing: dict[int, int], seed: int) -> dict[int, Te
 
 SOURCES: dict[str, Make] = {
     NOTHING: nothing,
-    **{model: partial(by_augmenter, model=model) for model in MODELS},
+    **{name: partial(by_augmenter, definition=name) for name in MODELS},
     "smote": partial(by_sampler, kind="SMOTE"),
     "adasyn": partial(by_sampler, kind="ADASYN"),
     "deepsmote": by_deepsmote,
@@ -143,7 +143,7 @@ def parse_source(text: str) -> Source:
 def _arguments(name: str) -> set[str]:
     r"""Returns the names of a source's own arguments."""
     if name in MODELS:
-        return set(inspect.signature(GAEAugmenter).parameters) - {"model", "random_state", "progress"}
+        return GenerativeModel().get_params().keys() - {"definition"}
     return set(inspect.signature(DeepSMOTE).parameters) if name == "deepsmote" else set()
 
 

@@ -1,8 +1,8 @@
-r"""The rows of the tables: which model, with which settings."""
+r"""The rows of the tables: which model, with which hyper-parameters."""
 
-__all__ = ["DATASETS", "LATENT_DIM", "ROWS", "parse_row", "settings_for"]
+__all__ = ["COST", "DATASETS", "LATENT_DIM", "PAPERS", "ROWS", "parse_row", "settings_for"]
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,75 +11,81 @@ from gae_augment.models import MODELS, Bernoulli, GenerativeModel, ModelDefiniti
 LATENT_DIM = {"mnist": 10, "fashion_mnist": 10, "cifar10": 32, "svhn": 32, "digits": 10}
 
 DATASETS = tuple(LATENT_DIM)
-"""The paper's four, and scikit-learn's digits for trying things out."""
+"""The paper's four data sets, and scikit-learn's digits for quick trials."""
 
 OURS, PAPERS = "gae", "gae (paper)"
 
 ROWS = (PAPERS, OURS, *(name for name in MODELS if name != "gae"))
-"""All rows: the generative autoencoder as the paper has it and with our defaults, and the nine others."""
+"""All rows: the generative autoencoder as in the paper and with our defaults, and the nine other models."""
 
 TUNED = {"info_vae": {"alpha": 0.9, "scale": 100.0}, "gmvae": {"weight": 0.3}, "vae_gan": {"gamma": 0.99}}
 """Arguments of objectives that were chosen on validation images.
 
-The paper says so of InfoVAE and GMVAE, and VAE-GAN's own paper names no weight. The runs they were chosen by, of 10 000
-images of MNIST and 20 epochs, stand in the table of runs with the others.
+The paper tuned InfoVAE and GMVAE too, and VAE-GAN's own paper gives no weight. The runs behind these choices, of 20
+epochs on 10 000 images of MNIST, are in the table of runs.
 """
 
-TEXTS = ("architecture", "precision", "schedule")
-"""The settings that can be changed and are no numbers."""
+TEXTS = ("architecture", "precision", "lr_schedule")
+"""The hyper-parameters that can be changed and are not numbers."""
+
+OLD_NAMES = {"steepness": "jacobian_weight"}
+"""Names in committed results that have changed since."""
 
 COST = {"vae_gan": 2.3, "gmvae": 1.2, "vamp_vae": 1.3, "rae_l2": 1.2, "vade": 1.1}
-"""What an epoch costs, roughly, where it costs more than the plain autoencoder's."""
+"""The rough cost of an epoch relative to the plain autoencoder's, where it is higher."""
 
 
 def parse_row(text: str) -> tuple[str, ModelDefinition, dict[str, Any]]:
-    r"""Returns name, model and changed settings of a row such as ``"vae"`` or ``"gae:delta=0.05,jacobian_weight=0.1"``.
+    r"""Returns name, definition and changed hyper-parameters of a row such as ``"vae"`` or ``"gae:delta=0.05"``.
 
-    What is not the name of a setting is an argument of the objective.
+    All other arguments are those of the objective, as in ``"beta_vae:beta=2"``.
 
     Raises:
-        ValueError: If there is no such row.
+        ValueError: If the row or an argument does not exist.
     """
     name, _, arguments = text.partition(":")
     if name not in ROWS:
-        raise ValueError(f"'--models' are {', '.join(map(repr, ROWS))}, and there is {name!r}.")
-    model = MODELS["gae" if name == PAPERS else name]
-    fields = {field.name for field in dataclasses.fields(GenerativeModel)}
+        raise ValueError(f"{name!r} is not a row. Use '--models' with {', '.join(map(repr, ROWS))}.")
+    definition = MODELS["gae" if name == PAPERS else name]
+    hyper_parameters = GenerativeModel().get_params().keys() - {"definition"}
     try:
         pairs = dict(pair.split("=") for pair in arguments.split(",") if pair)
-        chosen = {key: float(value) for key, value in pairs.items() if key not in TEXTS}
+        numbers = {OLD_NAMES.get(key, key): float(value) for key, value in pairs.items() if key not in TEXTS}
     except ValueError as error:
-        raise ValueError(
-            f"Arguments of a model are numbers, as in 'beta_vae:beta=2', and they are {text!r}."
-        ) from error
-    changed: dict[str, float | str] = {
-        key: int(value) if value.is_integer() else value for key, value in chosen.items() if key in fields
+        raise ValueError(f"The row is {text!r}, but its arguments must be numbers, as in 'beta_vae:beta=2'.") from error
+    changed: dict[str, Any] = {
+        key: int(value) if value.is_integer() else value for key, value in numbers.items() if key in hyper_parameters
     }
     changed |= {key: value for key, value in pairs.items() if key in TEXTS}
-    own = TUNED.get(name, {}) | {key: value for key, value in chosen.items() if key not in fields}
-    if own:
-        # A name of its own, for it is not the table's model any more.
-        model = dataclasses.replace(model, name=f"{name} in the benchmark", objective=partial(model.objective, **own))
+    weights = TUNED.get(name, {}) | {key: value for key, value in numbers.items() if key not in hyper_parameters}
+    if weights:
+        # A built-in name must not stand for another objective.
+        definition = replace(
+            definition, name=f"{name} in the benchmark", objective=partial(definition.objective, **weights)
+        )
         try:
-            model.objective(Bernoulli())
+            definition.objective(Bernoulli())
         except TypeError as error:
-            raise ValueError(f"{text!r} has an argument that {name!r} does not know: {error}.") from error
-    return name, model, changed
+            raise ValueError(f"The row is {text!r}, but {name!r} has no such argument: {error}.") from error
+    return name, definition, changed
 
 
 def settings_for(row: str, latent_dim: int, epochs: int) -> GenerativeModel:
-    r"""Returns the settings of a row under the paper's protocol.
+    r"""Returns the model of a row under the paper's protocol.
 
-    Network, latent dimension, epochs and batch size are the paper's for all rows, and so is the optimiser, Adam. The
-    learning rate of ``gae (paper)`` is constant; that of all others falls along a cosine.
+    All rows share the paper's network, latent dimension, number of epochs, batch size and optimiser, Adam. The learning
+    rate of ``gae (paper)`` is constant; in all other rows it falls along a cosine.
+
+    Raises:
+        ValueError: If the row or an argument does not exist, or a value is not allowed.
     """
-    name, model, changed = parse_row(row)
-    settings = GenerativeModel(
-        definition=model, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, anchored=False
+    name, definition, changed = parse_row(row)
+    model = GenerativeModel(
+        definition, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, anchored=False
     )
     if name == PAPERS:
-        # All epochs, ten components, and no schedule, of which the paper does not speak.
-        settings = dataclasses.replace(settings, delta=1e-9, components=(10, 10), schedule="constant", truncated=False)
+        # All epochs, ten components, and no schedule, since the paper mentions none.
+        model.set_params(delta=1e-9, n_components=(10, 10), lr_schedule="constant", truncated=False)
     elif name != OURS:
-        settings = dataclasses.replace(settings, components=(10, 10), truncated=False)
-    return dataclasses.replace(settings, **changed)
+        model.set_params(n_components=(10, 10), truncated=False)
+    return model.set_params(**changed).validated()

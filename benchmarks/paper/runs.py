@@ -3,6 +3,7 @@ r"""Runs: a model fitted to a data set and measured. Each is done once, and kept
 __all__ = ["Plan", "Run", "do_runs", "run_table"]
 
 import hashlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ from gae_augment._utils.files import write_file
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import single_threaded_libraries
 from gae_augment.evaluation import InceptionFeatures, fidelity, inception_weights, local_lipschitz
-from gae_augment.fitting import fit_model
-from gae_augment.models import Bernoulli, ModelDefinition
+from gae_augment.fitting import FittedModel, fit_model
+from gae_augment.models import Bernoulli
+from gae_augment.synthesis import draw_codes, sample
 
 from ..data import load_images
 from ..features import classifier_features
@@ -27,21 +29,21 @@ from ..records import RecordTable
 from .rows import COST, LATENT_DIM, settings_for
 
 SAMPLES = 10_000
-"""The images that are made for FID, and at most so many test images."""
+"""The number of synthetic images for FID, and the maximum number of test images."""
 
 CODES = 5000
-"""The codes that their standard deviation is taken over."""
+"""The number of codes that their standard deviation is computed from."""
 
 PROBES = 256
-"""The codes at which the decoder's Lipschitz constant is measured."""
+"""The number of codes at which the decoder's Lipschitz constant is measured."""
 
 
 @dataclass(frozen=True)
 class Run:
-    r"""One line of the table: what was done, and what came out.
+    r"""One line of the table: a run and its figures.
 
-    ``nan`` is a figure that was not measured. ``cpu_seconds`` are of the one thread that a fit runs on: on a machine
-    that is shared they are less disturbed than ``seconds``, by the clock.
+    A figure that was not measured is ``nan``. ``cpu_seconds`` are those of the fit's only thread: on a shared machine
+    they vary less than ``seconds``, which are wall-clock time.
     """
 
     dataset: str
@@ -75,7 +77,7 @@ class Run:
 KEY = ("dataset", "model", "seed", "epochs", "train_images", "on", "settings")
 
 REVISION = 2
-"""Raised when the same settings come to mean other images, so that runs are done again."""
+"""Raise it when the same settings give other images, so that all runs are repeated."""
 
 
 def run_table(path: Path) -> RecordTable[Run]:
@@ -85,10 +87,11 @@ def run_table(path: Path) -> RecordTable[Run]:
 
 @dataclass(frozen=True)
 class Plan:
-    r"""A run that is to be done.
+    r"""A run to do.
 
     Attributes:
-        on: ``"test"``, or ``"validation"`` for the last 10 000 training images, which are then not trained on.
+        on: The images to measure on: ``"test"``, or ``"validation"`` for the last 10 000 training images, which are
+            then held out from training.
     """
 
     dataset: str
@@ -102,45 +105,59 @@ class Plan:
     jobs: int = 1
 
     def train_images(self, available: int) -> int:
-        r"""Returns how many images are trained on, of so many."""
+        r"""Returns the number of training images, of those that are available."""
         if self.on == "validation":
             available -= min(SAMPLES, available // 5)
         return min(self.train_size or available, available)
 
     def digest(self) -> str:
-        r"""Returns a short name for the settings, so that runs of other ones are not taken for these."""
-        settings = settings_for(self.model, LATENT_DIM[self.dataset], self.epochs)
-        assert isinstance(settings.model, ModelDefinition)
-        # The weights of an objective that stand in its class alone do not show in the settings.
-        objective = settings.model.objective(Bernoulli())
-        weights = {name: value for name, value in vars(objective).items() if isinstance(value, float)}
-        return hashlib.sha256(repr((REVISION, settings, weights)).encode()).hexdigest()[:8]
+        r"""Returns a hash of the settings, by which runs with other settings are told apart.
+
+        It depends on names and values, and not on the modules where classes are defined.
+        """
+        model = settings_for(self.model, LATENT_DIM[self.dataset], self.epochs)
+        definition = model.resolved_definition
+        objective = definition.objective(Bernoulli())
+        settings = {
+            "revision": REVISION,
+            "definition": [definition.name, definition.density, definition.stochastic, definition.early_stopping],
+            # None switches an option off, so that a new option does not change the hash of old runs.
+            "parameters": {
+                name: value
+                for name, value in model.get_params(deep=False).items()
+                if value is not None and name != "definition"
+            },
+            "objective": type(objective).__name__,
+            # Default weights are stated only in the objective's class.
+            "weights": {name: value for name, value in vars(objective).items() if isinstance(value, float)},
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     def fit_path(self, train_images: int) -> Path:
-        r"""Returns where the fitted generator is kept, for the figures."""
+        r"""Returns the file of the fitted model, which the figures are drawn from."""
         name = f"{self.dataset}-{self.model}-{self.seed}-{self.epochs}-{train_images}-{self.on}-{self.digest()}"
         return self.cache / "fits" / f"{name}.safetensors"
 
 
-def steepness(generator: Generator, train: torch.Tensor, seed: int) -> tuple[float, float]:
-    r"""Returns the median local Lipschitz constant of a decoder at sampled codes, and that at codes of training images.
+def lipschitz_constants(fitted: FittedModel, train: torch.Tensor, seed: int) -> tuple[float, float]:
+    r"""Returns the decoder's median local Lipschitz constant at sampled codes, and at codes of training images.
 
-    Codes are taken in units of their standard deviation in each dimension, so that models compare.
+    The unit of each dimension is the standard deviation of its codes, so that models can be compared.
     """
-    codes = generator.encode(train[:CODES])
+    codes = fitted.encode(train[:CODES])
     unit = codes.std(dim=0).clamp(min=1e-6)
 
     def decode(z: torch.Tensor) -> torch.Tensor:
-        return generator.likelihood.mean(generator.network.decode(unit * z))
+        return fitted.likelihood.mean(fitted.network.decode(unit * z))
 
-    sampled = generator.draw_codes(PROBES, make_generator(seed, "probes")).float()
+    sampled = draw_codes(fitted, PROBES, make_generator(seed, "probes")).float()
     at_samples, at_codes = (local_lipschitz(decode, z / unit).median().item() for z in (sampled, codes[:PROBES]))
     return at_samples, at_codes
 
 
 def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
-    r"""Fits a generator to all classes together, as the paper does, and measures its images."""
-    # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
+    r"""Fits one model to all classes together, as the paper does, and measures its images."""
+    # With one thread, figures depend neither on the number of cores nor on parallel jobs.
     with single_threaded_libraries():
         data = load_images(plan.dataset, plan.data_root, plan.cache)
         epochs = 40 if plan.dataset == "digits" else 3
@@ -150,32 +167,31 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         reference = data.test[0] if plan.on == "test" else data.train[0][-min(SAMPLES, len(data.train[0]) // 5) :]
         samples = min(SAMPLES, len(reference))
 
-        settings = settings_for(plan.model, LATENT_DIM[plan.dataset], plan.epochs)
-        device = resolve_device(settings.device)
+        model = settings_for(plan.model, LATENT_DIM[plan.dataset], plan.epochs)
 
-        def tell(error: float, delta: float | None) -> None:
+        def show(error: float, delta: float | None) -> None:
             if progress is not None:
                 progress.set_description(f"{plan.dataset}, {plan.model}: error {error:.4f}")
                 progress.update(COST.get(plan.model.partition(":")[0], 1.0))
 
         start = time.process_time()
-        generator = fit_model(train, settings, seed=plan.seed, progress=tell)
+        fitted = fit_model(train, model, seed=plan.seed, progress=show)
         cpu_seconds = time.process_time() - start
         path = plan.fit_path(n)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, *generator.state_dict())
+        write_file(path, *fitted.state_dict())
 
-        made = generator.sample(samples, seed=plan.seed)
-        figures = fidelity(reference[:samples], made, extractor=features)
-        rebuilt = fidelity(reference[:samples], generator.reconstruct(reference[:samples]), extractor=features)
+        synthetic = sample(fitted, samples, seed=plan.seed)
+        figures = fidelity(reference[:samples], synthetic, extractor=features)
+        reconstructed = fidelity(reference[:samples], fitted.reconstruct(reference[:samples]), extractor=features)
         inception = float("nan")
         if inception_weights() is not None:
             extractor = InceptionFeatures()
-            inception = fidelity(reference[:samples], made, extractor=extractor)[f"FID ({extractor.name})"]
-        at_samples, at_codes = steepness(generator, train, plan.seed)
+            inception = fidelity(reference[:samples], synthetic, extractor=extractor)[f"FID ({extractor.name})"]
+        at_samples, at_codes = lipschitz_constants(fitted, train, plan.seed)
 
-    def figure(name: str, of: dict[str, float] = figures) -> float:
-        return round(of[f"{name} ({features.name})"], 4)
+    def figure(name: str, values: dict[str, float] = figures) -> float:
+        return round(values[f"{name} ({features.name})"], 4)
 
     return Run(
         dataset=plan.dataset,
@@ -185,13 +201,13 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         train_images=n,
         on=plan.on,
         settings=plan.digest(),
-        seconds=round(generator.report.seconds, 1),
+        seconds=round(fitted.report.seconds, 1),
         cpu_seconds=round(cpu_seconds, 1),
-        epochs_trained=generator.report.epochs,
-        reconstruction_error=round(generator.report.reconstruction_error, 5),
-        components=generator.report.components,
+        epochs_trained=fitted.report.epochs,
+        reconstruction_error=round(fitted.report.reconstruction_error, 5),
+        components=fitted.report.n_components,
         fid=figure("FID"),
-        fid_reconstructions=figure("FID", rebuilt),
+        fid_reconstructions=figure("FID", reconstructed),
         fid_inception=inception,
         precision=figure("precision"),
         recall=figure("recall"),
@@ -201,16 +217,16 @@ def do_run(plan: Plan, progress: tqdm | None = None) -> Run:
         lipschitz_training=round(at_codes, 3),
         jobs=plan.jobs,
         threads=1,
-        device=device_name(device),
-        arithmetic=str(settings.precision_for(generator.shape, device)).removeprefix("torch."),
+        device=device_name(resolve_device("auto")),
+        arithmetic=fitted.plan.precision,
         versions=versions("torch", "scikit-learn", "torch-fidelity"),
     )
 
 
 def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> list[Run]:
-    r"""Does the runs that the table does not hold yet, and returns all.
+    r"""Does the runs that are missing in the table, and returns all runs.
 
-    A run that is cut off is done again from its beginning; those that ended are kept.
+    An interrupted run starts again from the beginning; finished runs are kept.
     """
     sizes: dict[str, int] = {}
     for plan in plans:

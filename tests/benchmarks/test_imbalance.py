@@ -183,7 +183,7 @@ def test_deepsmote_interpolates_between_codes_of_one_class(long_tailed):
 def test_arguments_of_sources():
     source = sources.parse_source("gae:synthetic_fraction=0.3,anchored=1,architecture=fc")
     assert source.mixing == {"synthetic_fraction": 0.3}
-    assert source.make.keywords == {"model": "gae", "anchored": 1, "architecture": "fc"}
+    assert source.make.keywords == {"definition": "gae", "anchored": 1, "architecture": "fc"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ r"""The paper's experiments on small data: real fits, a table that is resumed, p
 
 import csv
 import math
+import re
 import tarfile
 import time
 from multiprocessing.pool import ThreadPool
@@ -11,16 +12,18 @@ import pytest
 import scipy.io
 import torch
 from PIL import Image
+from sklearn.base import clone
 
 from benchmarks.data import JPEG_ARCHIVE, load_images
 from benchmarks.paper import boundary, cosine, published, rows, runs, tables
 from benchmarks.paper.__main__ import main
 from gae_augment import MODELS
 from gae_augment._utils.seeding import make_generator
-from gae_augment.fitting.generator import fit_model
-from gae_augment.models.generative_model import GenerativeModel
-from gae_augment.models.likelihoods import Bernoulli
+from gae_augment.fitting import fit_model
+from gae_augment.models import Bernoulli, GenerativeModel
 from gae_augment.models.objectives.mixtures import VampPrior
+from gae_augment.models.objectives.variational import Variational
+from gae_augment.synthesis import draw_codes
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 
@@ -37,7 +40,7 @@ def size_of(path):
 QUICK = ("--datasets", "digits", "--epochs", "2", "--train-size", "200")
 
 
-def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
+def test_finished_runs_are_not_repeated(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(runs, "SAMPLES", 150)
     run_paper(tmp_path, "fid", *QUICK, "--models", "gae (paper)", "vae")
     table = capsys.readouterr().out
@@ -53,16 +56,16 @@ def test_runs_are_kept_and_not_done_again(tmp_path, capsys, monkeypatch):
     report = (tmp_path / "output" / "REPORT.md").read_text()
     assert "## digits: 2 epochs of 200 images, measured on test images" in report
 
-    # A run that was cut off left nothing; what is there is not fitted again.
-    def fit(self, *arguments, **options):
-        fitted.append(self.settings.model)
-        return original(self, *arguments, **options)
+    # Runs that are in the table are not fitted again.
+    def recorded(images, model, **options):
+        fitted.append(model.resolved_definition)
+        return fit_model(images, model, **options)
 
-    fitted, original = [], Generator.fit
-    monkeypatch.setattr(Generator, "fit", fit)
+    fitted = []
+    monkeypatch.setattr(runs, "fit_model", recorded)
     before = path.read_text()
     run_paper(tmp_path, "time", *QUICK, "--models", "vae", "wae", "gae (paper)")
-    assert [model.name for model in fitted] == ["wae"]
+    assert [definition.name for definition in fitted] == ["wae"]
     assert [line for line in path.read_text().splitlines() if ",wae," not in line] == before.splitlines()
     assert "seconds of one CPU thread" in capsys.readouterr().out
 
@@ -83,13 +86,15 @@ def test_validation_images_are_not_trained_on(tmp_path):
     assert runs.Plan("digits", "vae", 0, 1, None, "test", tmp_path, tmp_path).train_images(1000) == 1000
 
 
-def test_a_weight_that_a_class_has_by_itself_names_the_run(tmp_path, monkeypatch):
+def test_digest_depends_on_default_weights_and_not_on_modules(tmp_path, monkeypatch):
     def digest(model):
         return runs.Plan("digits", model, 0, 1, None, "test", tmp_path, tmp_path).digest()
 
     before = {model: digest(model) for model in rows.ROWS}
     assert before == {model: digest(model) for model in rows.ROWS}
     assert len(set(before.values())) == len(rows.ROWS)
+    monkeypatch.setattr(Variational, "__module__", "elsewhere")
+    assert before == {model: digest(model) for model in rows.ROWS}
     monkeypatch.setattr(VampPrior.__init__, "__defaults__", (0.5,))
     assert [model for model in rows.ROWS if digest(model) != before[model]] == ["vamp_vae"]
 
@@ -105,28 +110,34 @@ def test_rows_follow_the_protocol():
             100,
         )
     paper = rows.settings_for("gae (paper)", 10, 30)
-    assert (paper.components, paper.schedule, paper.density) == ((10, 10), "constant", "auto")
-    assert rows.settings_for("beta_vae:beta=2", 10, 30).model.objective(Bernoulli()).beta == 2
-    changed = rows.settings_for("gae:delta=0.05,components=7,jacobian_weight=0.5", 10, 30)
-    assert (changed.delta, changed.components, changed.model.objective(Bernoulli()).jacobian_weight) == (0.05, 7, 0.5)
+    assert (paper.n_components, paper.lr_schedule, paper.density) == ((10, 10), "constant", "auto")
+
+    def objective(row):
+        return rows.settings_for(row, 10, 30).resolved_definition.objective(Bernoulli())
+
+    assert objective("beta_vae:beta=2").beta == 2
+    changed = rows.settings_for("gae:delta=0.05,n_components=7,jacobian_weight=0.5", 10, 30)
+    assert (changed.delta, changed.n_components) == (0.05, 7)
+    # "steepness" is the name in committed results.
+    assert objective("gae:jacobian_weight=0.5").jacobian_weight == objective("gae:steepness=0.5").jacobian_weight == 0.5
     assert rows.settings_for("vae:precision=float32", 10, 30).precision == "float32"
-    assert rows.settings_for("info_vae:scale=5", 10, 30).model.objective(Bernoulli()).alpha == 0.9
-    assert rows.settings_for("info_vae", 10, 30).model.objective(Bernoulli()).scale == 100
+    assert objective("info_vae:scale=5").alpha == 0.9
+    assert objective("info_vae").scale == 100
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("gan", "'--models' are .*, and there is 'gan'"),
-        ("vae:beta", "are numbers, as in"),
-        ("vae:precision=half", "'precision' is one of 'auto', 'float32', 'bfloat16', and it is 'half'"),
-        ("gae:detla=1", "argument that 'gae' does not know"),
+        ("gan", "'gan' is not a row. Use '--models' with 'gae \\(paper\\)', 'gae', "),
+        ("vae:beta", "The row is 'vae:beta', but its arguments must be numbers, as in"),
+        ("vae:precision=half", "'precision' is 'half', but must be one of 'auto', 'float32', 'bfloat16'"),
+        ("gae:detla=1", "The row is 'gae:detla=1', but 'gae' has no such argument"),
     ],
 )
-def test_other_rows_are_refused(row, message, capsys, tmp_path):
+def test_unknown_rows_are_refused(row, message, capsys, tmp_path):
     with pytest.raises(SystemExit):
         run_paper(tmp_path, "fid", "--models", row)
-    assert __import__("re").search(message, capsys.readouterr().err)
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_rank_correlation_is_that_of_the_ranks():
@@ -212,7 +223,7 @@ def test_archive_is_unpacked_once_by_runs_beside_each_other(tmp_path, monkeypatc
 
 def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
     quick = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50)
-    monkeypatch.setattr(cosine, "ROWS", {"gae": quick, "vae": GenerativeModel(**{**vars(quick), "model": "vae"})})
+    monkeypatch.setattr(cosine, "ROWS", {"gae": quick, "vae": clone(quick).set_params(definition="vae")})
     monkeypatch.setattr(cosine, "TRIALS", 2)
     monkeypatch.setattr(cosine, "SAMPLES", 500)
     run_paper(tmp_path, "cosine")
@@ -224,12 +235,12 @@ def test_cosine_error_and_share_near_the_curve(tmp_path, monkeypatch):
         ("vae", "0"),
         ("vae", "1"),
     ]
-    generator = fit_model(cosine.curve(50), quick, seed=1)
-    x, y = (generator.reconstruct(cosine.curve(50)) - cosine.curve(50)).T
+    fitted = fit_model(cosine.curve(50), quick, seed=1)
+    x, y = (fitted.reconstruct(cosine.curve(50)) - cosine.curve(50)).T
     assert float(trials[1]["reconstruction_error"]) == pytest.approx(((x**2).mean() + (y**2).mean()).item() / 2)
     # The nearest point of the curve, searched for sample by sample, and samples as the decoder gives them.
-    codes = generator.draw_codes(500, make_generator(1, "samples")).float()
-    values = generator.network.decode(codes).detach().double() * generator.values.deviation + generator.values.mean
+    codes = draw_codes(fitted, 500, make_generator(1, "samples")).float()
+    values = fitted.network.decode(codes).detach().double() * fitted.values.deviation + fitted.values.mean
     near = 0
     for sample in values.tolist():
         t = np.linspace(sample[0] - 0.1, sample[0] + 0.1, 400).clip(-0.1, 2 * math.pi + 0.1)
