@@ -69,6 +69,10 @@ STOPPING_RULES = {
 """When a training ends."""
 
 
+HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
+"""The largest values of some fields of a plan."""
+
+
 @dataclass(frozen=True)
 class Plan:
     r"""All that decides a fit and its samples, besides the images and the seed; nothing in it is ``"auto"``.
@@ -155,14 +159,18 @@ class Plan:
         plan = cls(**plain)
         for field in fields(cls):
             _check(field.name, getattr(plan, field.name))
+        resolve_architecture(plan.architecture, plan.shape)
+        _check_together(plan)
         return plan
 
 
 def _check(name: str, value: Any) -> None:
     r"""Raises a ValueError if the field of a plan has a value that :func:`make_plan` cannot give."""
     match name:
-        case "model" | "device":
+        case "model":
             allowed = isinstance(value, str)
+        case "device":
+            allowed = _is_device(value)
         case "shape":
             allowed = isinstance(value, tuple) and 1 <= len(value) <= 3 and all(map(_is_positive, value))
         case "architecture":
@@ -179,16 +187,42 @@ def _check(name: str, value: Any) -> None:
         case "truncated" | "uses_prior":
             allowed = value is True or value is False
         case "held_out" | "trial_epochs":
-            allowed = value == 0 or _is_positive(value)
-        case "delta" | "max_similarity" | "anchor_step":
-            highest = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}.get(name, math.inf)
-            allowed = value is None or (type(value) in (int, float) and 0 < value <= highest)
-        case "learning_rate" | "resolution":
-            allowed = type(value) in (int, float) and 0 < value < math.inf
+            allowed = type(value) is int and value >= 0
+        case "delta" | "learning_rate" | "resolution":
+            allowed = (name == "delta" and value is None) or (_is_number(value) and value < math.inf)
+        case "max_similarity" | "anchor_step":
+            allowed = value is None or (_is_number(value) and value <= HIGHEST[name])
         case _:
             allowed = _is_positive(value)
     if not allowed:
         raise ValueError(f"a plan has no {name!r} of {value!r}")
+
+
+def _check_together(plan: Plan) -> None:
+    r"""Raises a ValueError if valid fields contradict each other."""
+    rules = {
+        f"fewer than {MIN_IMAGES} images": plan.images < MIN_IMAGES,
+        "more held-out images than images": plan.held_out >= plan.images,
+        "'min_components' above 'max_components'": plan.min_components > plan.max_components,
+        "more epochs of trials than epochs": plan.n_init * plan.trial_epochs > plan.epochs,
+        "a stopping rule that does not suit 'delta'": (plan.stopping == "delta") != (plan.delta is not None),
+        "a 'max_similarity' of vectors": len(plan.shape) == 1 and plan.max_similarity is not None,
+    }
+    for fault, is_broken in rules.items():
+        if is_broken:
+            raise ValueError(f"a plan has {fault}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and value > 0
+
+
+def _is_device(value: Any) -> bool:
+    r"""Returns whether torch knows a device, which this machine may lack."""
+    try:
+        return isinstance(value, str) and bool(torch.device(value))
+    except RuntimeError:
+        return False
 
 
 def _is_positive(value: Any) -> bool:

@@ -200,7 +200,7 @@ def test_later_version_is_refused_with_the_command_to_update(path):
     assert FORMAT_VERSION == 3
     with pytest.raises(
         ValueError,
-        match=r"has version 4 of the file format, but .* up to version 3\. Update it: pip install --upgrade gae-augment",
+        match=r"has version 4 of the file format.* up to version 3\. Update it: pip install --upgrade gae-augment",
     ):
         GAEAugmenter.load(path)
 

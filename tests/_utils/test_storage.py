@@ -56,7 +56,7 @@ def test_full_disk_is_reported_before_writing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("gae_augment._utils.storage.os", SimpleNamespace(**{**vars(os), "posix_fallocate": full}))
     with pytest.raises(
-        OSError, match=r"No space left on device\. Images need .*with 12 bytes of free space\. .*: .*images"
+        OSError, match=r"No space left on device\. Images need .* 12 bytes of free space\. .*: .*images"
     ):
         ImageFile(tmp_path / "images", (3, 4), torch.uint8)
     assert list(tmp_path.glob("images/*")) == []
