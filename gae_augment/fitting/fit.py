@@ -142,9 +142,9 @@ def _train_and_fit_density(
             f"Training diverged: the final reconstruction error is {log.training_error}, more than "
             f"{DIVERGENCE_FACTOR} times that of the mean image. Lower 'learning_rate', which is {plan.learning_rate}."
         )
-    learned = objective.prior(fitted.network)
-    if learned is not None and plan.uses_prior:
-        fitted.density = learned
+    prior = objective.prior(fitted.network) if plan.learned_prior else None
+    if prior is not None:
+        fitted.density = prior
         return log, delta
     codes = fitted.encode(images)
     if not codes.isfinite().all():

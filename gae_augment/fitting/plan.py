@@ -17,7 +17,10 @@ from ..models import (
     MAX_ANCHOR_STEP,
     PRECISIONS,
     Architecture,
+    Bernoulli,
     GenerativeModel,
+    ModelDefinition,
+    Objective,
     resolve_architecture,
 )
 
@@ -86,7 +89,7 @@ class Plan:
         latent_dim: The latent dimension :math:`d`.
         architecture: ``"fc"``, ``"paper"``, ``"conv"``, or the widths of a fully connected encoder.
         density: The latent density that new codes are drawn from, a key of :data:`gae_augment.models.DENSITIES`.
-        uses_prior: Whether that is the prior which was learned with the network, if the objective learns one.
+        learned_prior: Whether that density is a prior which the objective learns with the network.
         min_components: The minimum number of components of a mixture that is fitted to the codes.
         max_components: Its maximum.
         learned_components: The maximum number of components of a mixture that is learned with the network.
@@ -114,7 +117,7 @@ class Plan:
     latent_dim: int
     architecture: Architecture
     density: str
-    uses_prior: bool
+    learned_prior: bool
     min_components: int
     max_components: int
     learned_components: int
@@ -184,7 +187,7 @@ def _check(name: str, value: Any) -> None:
             allowed = value in LR_SCHEDULES
         case "precision":
             allowed = value in PRECISIONS
-        case "truncated" | "uses_prior":
+        case "truncated" | "learned_prior":
             allowed = value is True or value is False
         case "held_out" | "trial_epochs":
             allowed = type(value) is int and value >= 0
@@ -274,7 +277,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         latent_dim=latent_dim,
         architecture=architecture,
         density=definition.density if model.density == "auto" else model.density,
-        uses_prior=model.density == "auto",
+        learned_prior=model.density == "auto" and _learns_prior(definition),
         min_components=bounds[0],
         max_components=MAX_COMPONENTS if bounds[1] == "auto" else bounds[1],
         learned_components=LEARNED_COMPONENTS if bounds[1] == "auto" else bounds[1],
@@ -327,6 +330,10 @@ def check_classes(
                 f"Class {name} has {counts[label]} image, but a model needs at least {MIN_IMAGES}. Add images, leave "
                 f"the class out of 'sampling_strategy', or merge it with another class."
             )
+
+
+def _learns_prior(definition: ModelDefinition) -> bool:
+    return type(definition.objective(Bernoulli())).prior is not Objective.prior
 
 
 def _stopping_rule(model: GenerativeModel, early_stopping: bool, is_vector: bool, images: int) -> str:

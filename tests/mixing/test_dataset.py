@@ -339,7 +339,7 @@ def test_deep_copy_has_its_own_file_and_pickled_copy_shares_it(make_dataset, fit
     content = pickle.dumps(augmented)
     del augmented, pickled_copy
     assert len(list(tmp_path.iterdir())) == 1, "only the deep copy's file remains"
-    with pytest.raises(FileNotFoundError, match=r"is gone: it is kept as long as the dataset"):
+    with pytest.raises(FileNotFoundError, match=r"no longer exists: it is deleted with the dataset"):
         pickle.loads(content)
 
 
@@ -604,7 +604,7 @@ def test_augmented_dataset_can_be_augmented_again(augmented, fitted_to):
 
 
 def test_unsuitable_datasets_and_counts_are_refused(make_dataset, fitted_to):
-    with pytest.raises(ValueError, match=r"have shape \(3, 8, 8\) of torch\.uint8, .*fitted to \(1, 8, 8\).*Fit it to"):
+    with pytest.raises(ValueError, match=r"of shape \(3, 8, 8\) of torch\.uint8, .*fitted to \(1, 8, 8\).*Fit the augmenter to"):
         AugmentedDataset(make_dataset("RGB"), fitted_to("PIL"))
     images, labels = make_dataset("array").images, make_dataset().targets
     floats = TensorDataset(torch.tensor(images / 255)[:, None], torch.tensor(labels))
