@@ -15,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.folders import open_folder
 from gae_augment.export import write_shards
-from gae_augment.models.objectives import Model
+from gae_augment.models import ModelDefinition
 from gae_augment.models.objectives.reconstruction import Reconstruction
 
 COUNTS = {"apple": 40, "pear": 12, "vest": 9}
@@ -189,14 +189,14 @@ def test_images_depend_only_on_seed_and_class(augmenter, tmp_path):
 def test_shard_of_a_killed_worker_is_written_again(real, tmp_path):
     killed = tmp_path / "killed"
 
-    class Fatal(Model):
+    class Fatal(ModelDefinition):
         def __setstate__(self, state):
             self.__dict__.update(state)
             if not killed.exists():
                 killed.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    model = Fatal("fatal", Reconstruction, density="mixture", bounded=True)
+    model = Fatal("fatal", Reconstruction, density="mixture", early_stopping=True)
     augmenter = GAEAugmenter(
         GenerativeModel(model, epochs=2, delta=100.0), random_state=0, progress=False, device="cpu"
     ).fit(real)
@@ -223,7 +223,7 @@ def test_invalid_arguments_are_rejected_before_any_work(real, augmenter, tmp_pat
     cases = [
         ({"format": "zip"}, "'format' is 'zip', but must be one of 'imagefolder', 'webdataset', 'parquet'"),
         ({"images_per_shard": 0}, "'images_per_shard' is 0, but must be at least 1"),
-        ({"images_to_add": {0: 3}}, "class 0 has 40 images and was to get none"),
+        ({"images_to_add": {0: 3}}, "Class 0 has 40 images and needs no more"),
         ({"images_to_add": {1: -1}}, "'images_to_add' is -1 for class 1, but must be 0 or more"),
     ]
     for options, message in cases:

@@ -94,7 +94,8 @@ def test_page_shows_counts_fits_and_settings(augmenter, digits, tmp_path):
         assert f"Class {label} {report.images} images, {report.epochs} epochs" in text
         assert f"δ {report.delta:.4f} reached" in text
     assert "Not measured, because no held-out real images were given" in text
-    assert "latent_dim auto" in text
+    assert "random_state 0" in text
+    assert "latent_dim: 10" in text
     assert f"torch, version {version('torch')}" in text
 
 
