@@ -177,7 +177,7 @@ REFUSED = {
     "no images": (lambda: (X[:0], Y[:0]), "empty|no image|0"),
     "one image": (lambda: (X[:1], Y[:1]), "class"),
     "one class": (lambda: (X, torch.zeros(14).long()), "class"),
-    "a class of one image": (lambda: (X[:10], Y[:10]), "Class 1 has 1 image, and a generator needs at least 2"),
+    "a class of one image": (lambda: (X[:10], Y[:10]), "Class 1 has 1 image, but a model needs at least 2"),
     "no pixels": (lambda: (images(14, 1, 0, 6), Y), "shape"),
     "no features": (lambda: (images(14, 0), Y), "feature|shape"),
     "five dimensions": (lambda: (images(14, 1, 1, 6, 6), Y), "shape"),
