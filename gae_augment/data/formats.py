@@ -1,4 +1,4 @@
-r"""The form of a dataset's raw images: PIL image, array or tensor, and back."""
+r"""Formats of a dataset's raw images: PIL image, array or tensor; converts to tensors and back."""
 
 __all__ = ["ItemFormat"]
 
@@ -14,14 +14,14 @@ from torchvision import tv_tensors
 
 @dataclass(frozen=True)
 class ItemFormat:
-    r"""The form of a dataset's raw images: from it to tensors, and back.
+    r"""The format of a dataset's raw images, and the conversion to tensors and back.
 
     Attributes:
-        container: A PIL image, a NumPy array, a tensor, or a ``tv_tensors.Image``.
+        container: The Python type: a PIL image, a NumPy array, a tensor, or a ``tv_tensors.Image``.
         shape: The shape of the image as a tensor: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
-        dtype: Its data type as a tensor.
-        mode: The mode of a PIL image.
-        channels_last: Whether it is an array of shape :math:`(H, W, C)`.
+        dtype: The data type of the image as a tensor.
+        mode: The mode of a PIL image; ``None`` for other containers.
+        channels_last: Whether the image is an array of shape :math:`(H, W, C)`.
     """
 
     container: Literal["PIL image", "array", "tensor", "tv_tensor"]
@@ -35,18 +35,18 @@ class ItemFormat:
         r"""Returns the format of an image.
 
         Raises:
-            ValueError: If it is not an image or vector of numbers.
+            ValueError: If it is not an image or vector of real numbers.
         """
         if isinstance(image, Image.Image):
             if image.mode in ("P", "PA"):
                 raise ValueError(
-                    f"The values of an image are colours, and mode {image.mode!r} has numbers of palette entries. "
+                    f"An image has mode {image.mode!r}, whose values are palette indices, not colours. "
                     f"Convert the images: image.convert('RGB')."
                 )
             if image.mode.startswith("I;16") and image.mode != "I;16":
                 raise ValueError(
-                    f"The values of a 16-bit image are in this machine's own byte order, and mode {image.mode!r} has "
-                    f"another. Convert the images: image.convert('I')."
+                    f"An image has mode {image.mode!r}, but 16-bit images must have mode 'I;16', in this machine's "
+                    f"byte order. Convert the images: image.convert('I')."
                 )
             tensor = torch.from_numpy(np.array(image))
             shape = (1, *tensor.shape) if tensor.ndim == 2 else (tensor.shape[2], *tensor.shape[:2])
@@ -56,26 +56,26 @@ class ItemFormat:
                 tensor = torch.from_numpy(np.array(image))
             except (TypeError, ValueError) as error:
                 raise ValueError(
-                    f"An image is an array of numbers that torch knows, and its type is {image.dtype}. "
+                    f"An image is an array of type {image.dtype}, which torch does not support. "
                     f"Convert it: image.astype('float32')."
                 ) from error
-            last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
-            shape = (image.shape[2], *image.shape[:2]) if last else image.shape
+            channels_last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
+            shape = (image.shape[2], *image.shape[:2]) if channels_last else image.shape
             container: Literal["array", "tensor", "tv_tensor"] = "array"
         elif isinstance(image, Tensor):
-            tensor, last, shape = image, False, tuple(image.shape)
+            tensor, channels_last, shape = image, False, tuple(image.shape)
             container = "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"
         else:
             raise ValueError(
-                f"An image is a PIL image, an array or a tensor, and it is a {type(image).__name__}. "
+                f"An image is a {type(image).__name__}, but must be a PIL image, an array or a tensor. "
                 f"Wrap the dataset in one that returns such images."
             )
         if tensor.dtype.is_complex or not 1 <= len(shape) <= 3 or 0 in shape:
             raise ValueError(
-                f"An image has shape (C, H, W) or (H, W), a vector (F,), of real numbers, and it has shape "
-                f"{tuple(shape)} of {tensor.dtype}."
+                f"An image has shape {tuple(shape)} and type {tensor.dtype}, but must hold real numbers with shape "
+                f"(C, H, W), (H, W) or (F,). Reshape or convert it."
             )
-        return cls(container, tuple(shape), tensor.dtype, channels_last=last)
+        return cls(container, tuple(shape), tensor.dtype, channels_last=channels_last)
 
     def to_tensor(self, image: Any) -> Tensor:
         r"""Returns an image of this format as a tensor."""

@@ -1,4 +1,4 @@
-r"""Raw images of any dataset or array as tensors."""
+r"""Raw images of any dataset or array, as checked tensors."""
 
 __all__ = ["append_rows", "check_images", "image_array", "read_images"]
 
@@ -14,20 +14,22 @@ from .formats import ItemFormat
 from .items import ItemReader
 from .transforms import raw_view
 
-CHECKED_AT_ONCE = 1000
-"""Images are checked in batches of this size, which bounds the memory."""
+CHECK_BATCH_SIZE = 1000
+"""The number of images that are checked at a time, which bounds the memory."""
 
 
-def _check_format(own: ItemFormat, first: ItemFormat, index: int) -> None:
-    if own == first:
+def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> None:
+    if item_format == expected:
         return
-    what = "shape" if own.shape != first.shape else "mode" if own.mode != first.mode else "type"
-    a, b = ((f.shape, f.mode, f"{f.container} of {f.dtype}") for f in (own, first))
-    place = ("shape", "mode", "type").index(what)
+    if item_format.shape != expected.shape:
+        name, values = "shape", [str(item_format.shape), str(expected.shape)]
+    elif item_format.mode != expected.mode:
+        name, values = "mode", [str(item_format.mode), str(expected.mode)]
+    else:
+        name, values = "type", [f"{f.container} of {f.dtype}" for f in (item_format, expected)]
     raise ValueError(
-        f"All images have one {what}, and item {index} has {what} {a[place]} where item 0 has {b[place]}. "
-        f"Resize or convert the images before, for instance in the dataset's loader; a 'transform' comes too "
-        f"late, for generators learn raw images."
+        f"Item {index} has {name} {values[0]}, but item 0 has {name} {values[1]}. Resize or convert the images in the "
+        f"dataset's loader. Its 'transform' has no effect: models learn from raw images."
     )
 
 
@@ -36,8 +38,7 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
     r"""Returns raw images of a dataset, with shape :math:`(n, *)`.
 
     Raises:
-        ValueError: If an image cannot be read, differs from the format in shape, type or mode, or has a value that is
-            not finite.
+        ValueError: If an image cannot be read, has another format, or has a value that is not finite.
     """
     images = []
     items = ItemReader(raw_view(dataset))
@@ -52,33 +53,41 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
 
 @use_threads(1)
 def check_images(images: Tensor, name: str = "X") -> None:
-    r"""Raises a ValueError if images, with shape :math:`(N, *)`, hold a value that is not finite, or not NumPy's."""
+    r"""Checks that all values are finite, and that NumPy supports their type.
+
+    Args:
+        images: The images, with shape :math:`(N, *)`.
+        name: The name of the images in errors.
+
+    Raises:
+        ValueError: If a value is not finite, or NumPy does not support the type.
+    """
     try:
         images[:0].numpy()
     except TypeError as error:
         raise ValueError(
-            f"The values of images are of a type that NumPy has too, and {name} is of {images.dtype}. "
+            f"NumPy does not support the type of the images: {name} is of {images.dtype}. "
             f"Convert it: {name if name == 'X' else 'image'}.float()."
         ) from error
-    for part, own in enumerate(images.split(CHECKED_AT_ONCE) if images.dtype.is_floating_point else ()):
-        if own.isfinite().all():
+    for batch_index, batch in enumerate(images.split(CHECK_BATCH_SIZE) if images.dtype.is_floating_point else ()):
+        if batch.isfinite().all():
             continue
-        first = int((~own.isfinite()).flatten(1).any(dim=1).nonzero()[0]) + part * CHECKED_AT_ONCE
-        where = f"image {first} of {name}" if len(images) > 1 else name
+        index = int((~batch.isfinite()).flatten(1).any(dim=1).nonzero()[0]) + batch_index * CHECK_BATCH_SIZE
+        image_name = f"image {index} of {name}" if len(images) > 1 else name
         raise ValueError(
-            f"The values of images are finite, and {where} holds NaN or infinity. Remove it, or put a number in place."
+            f"Values are not finite: {image_name} holds NaN or infinity. Remove it, or replace these values."
         )
 
 
 @use_threads(1)
 def image_array(X: Any) -> Tensor:
-    r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`, which nothing writes to.
+    r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`. Never write to it.
 
-    One that can be written to is not copied, and may be a map of a file, as of ``numpy.load(path, mmap_mode="c")``.
+    A writable array is not copied, and may be mapped from a file, as by ``numpy.load(path, mmap_mode="c")``.
 
     Raises:
-        TypeError, ValueError: If it is empty, not of numbers, not of one size, not of shape (N, C, H, W), (N, H, W) or
-            (N, F), or not finite.
+        TypeError, ValueError: If the array is empty or not numeric, its images differ in size, its shape is not
+            (N, C, H, W), (N, H, W) or (N, F), or a value is not finite.
     """
     if isinstance(X, Tensor):
         images = X.detach().cpu()
@@ -86,32 +95,34 @@ def image_array(X: Any) -> Tensor:
         try:
             array = np.asarray(X)
             if array.dtype == object:
-                # So NumPy has a table whose columns are of several types.
+                # NumPy gives this type to a table whose columns have several types.
                 array = array.astype(np.float64)
             if not array.dtype.isnative:
                 array = array.astype(array.dtype.newbyteorder("="))
-            # What is mapped into memory stays in its file. Torch has neither read-only memory nor all steps.
-            usable = array.flags.writeable and all(step >= 0 and step % array.itemsize == 0 for step in array.strides)
+            # Not copied if possible, so that a mapped file stays on disk. Torch supports neither read-only arrays nor
+            # strides that are negative or split an element.
+            usable = array.flags.writeable and all(s >= 0 and s % array.itemsize == 0 for s in array.strides)
             images = torch.from_numpy(array if usable else np.array(array))
         except (TypeError, ValueError) as error:
             raise type(error)(
-                f"'X' is an array of numbers, all images of one size, and it cannot be read as one: {error}"
+                f"'X' cannot be converted to an array of numbers: {str(error).rstrip('.')}. Resize all images to one "
+                f"size, or convert the values to numbers."
             ) from error
     shape = tuple(images.shape)
     if images.dtype.is_complex:
-        raise ValueError("Complex data not supported: 'X' holds real numbers. Give their real part, or their size.")
+        raise ValueError("Complex data not supported: 'X' must hold real numbers. Pass their real part or magnitude.")
     if not 2 <= images.ndim <= 4:
         raise ValueError(
-            f"'X' holds real numbers with shape (N, C, H, W), (N, H, W) or (N, F), and it has shape {shape} of "
-            f"{images.dtype}. Add the missing axis, or reshape."
+            f"'X' has shape {shape} and type {images.dtype}, but must hold real numbers with shape (N, C, H, W), "
+            f"(N, H, W) or (N, F). Add the missing axis, or reshape it."
         )
     if 0 in shape[1:]:
         raise ValueError(f"An image has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
     if not len(images):
-        raise ValueError(f"'X' is empty: its shape is {shape}, and there is no image to learn from.")
+        raise ValueError(f"'X' is empty: its shape is {shape}. Pass at least one image.")
     if images.ndim == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 2, 3, 4):
         raise ValueError(
-            f"Images have shape (N, C, H, W), and with {shape} the channels seem to be last. "
+            f"The channels seem to be last: 'X' has shape {shape}, but must have shape (N, C, H, W). "
             f"Move them: X.transpose(0, 3, 1, 2) for NumPy, X.permute(0, 3, 1, 2) for torch."
         )
     check_images(images)
@@ -119,7 +130,7 @@ def image_array(X: Any) -> Tensor:
 
 
 def append_rows(original: Any, rows: np.ndarray | None) -> Any:
-    r"""Returns an array or tensor with rows appended, in its own type; anything else becomes an array."""
+    r"""Returns an array or tensor with rows appended, in the type of the original; other types become arrays."""
     if isinstance(original, Tensor):
         return original if rows is None else torch.cat([original, torch.from_numpy(rows).to(original)])
     array = np.asarray(original)

@@ -1,4 +1,4 @@
-r"""Single items of a dataset: reads them, and names one that cannot be read."""
+r"""Items of a dataset as pairs of image and label; errors name the item."""
 
 __all__ = ["ItemReader", "check_dataset"]
 
@@ -8,11 +8,11 @@ from typing import Any
 from PIL import Image
 from torch.utils.data import IterableDataset
 
-HUGGING_FACE = ", as gae_augment.integrations.huggingface.HuggingFaceImages does with one of Hugging Face's"
+HUGGING_FACE = ", such as gae_augment.integrations.huggingface.HuggingFaceImages for data sets of Hugging Face"
 
 
 def check_dataset(dataset: Any) -> None:
-    r"""Raises an error unless a dataset has a length and can be indexed.
+    r"""Checks that a dataset is map-style and not empty.
 
     Raises:
         TypeError: If it is not a map-style dataset.
@@ -20,25 +20,27 @@ def check_dataset(dataset: Any) -> None:
     """
     if isinstance(dataset, IterableDataset):
         raise TypeError(
-            f"The dataset can be indexed, and {type(dataset).__name__} is an IterableDataset, which can only be "
-            f"iterated. Collect it first: TensorDataset(torch.stack(images), torch.tensor(labels))."
+            f"The dataset is a {type(dataset).__name__}, an IterableDataset, but must be a map-style torch dataset. "
+            f"Collect its items first: TensorDataset(torch.stack(images), torch.tensor(labels))."
         )
     if isinstance(dataset, str | os.PathLike):
         raise TypeError(
-            f"The dataset is a map-style torch dataset, and it is the text {os.fspath(dataset)!r}. Open a folder "
-            f"of images first, with torchvision's ImageFolder, or gae_augment.data.folders.open_folder."
+            f"The dataset is the path {os.fspath(dataset)!r}, but must be a map-style torch dataset. Open a folder of "
+            f"images first, with torchvision's ImageFolder or gae_augment.data.open_folder."
         )
     if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
         raise TypeError(
-            f"The dataset is a map-style torch dataset, and it is a {type(dataset).__name__}. "
-            f"Arrays are passed with their labels: fit(X, y)."
+            f"The dataset is a {type(dataset).__name__}, but must be a map-style torch dataset. "
+            f"Pass arrays with their labels: fit(X, y)."
         )
     if not len(dataset):
-        raise ValueError("The dataset is empty: it has no image to learn from.")
+        raise ValueError("The dataset is empty, but must have at least one image.")
 
 
 class ItemReader:
-    r"""Reads the items of a dataset as pairs of image and label, and names an item that cannot be read.
+    r"""Reads the items of a dataset as pairs of image and label.
+
+    An error in reading an item becomes a ValueError with the item's index.
 
     Args:
         dataset: A map-style dataset.
@@ -51,17 +53,18 @@ class ItemReader:
         try:
             item = self._dataset[index]
             if isinstance(item, tuple | list) and item and isinstance(item[0], Image.Image):
-                # Pillow opens files lazily: without this, a damaged file would fail later and without its index.
+                # Pillow opens files lazily: without this, a damaged file would raise later, and without its index.
                 item[0].load()
         except Exception as error:
             raise ValueError(
-                f"Item {index} of the dataset cannot be read: {type(error).__name__}: {str(error).rstrip('.')}. Mend "
-                f"or remove it."
+                f"Item {index} of the dataset cannot be read: {type(error).__name__}: {str(error).rstrip('.')}. "
+                f"Repair or remove it."
             ) from error
         if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(
-                f"An item of the dataset is a pair of image and label, and item {index} is a {type(item).__name__}"
-                f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}. Wrap the dataset in one that "
-                f"returns (image, label){HUGGING_FACE if isinstance(item, dict) else ''}."
+                f"Item {index} of the dataset is a {type(item).__name__}"
+                f"{f' of {len(item)}' if isinstance(item, tuple | list | dict) else ''}, but must be a pair of image "
+                f"and label. Wrap the dataset in one that returns (image, label)"
+                f"{HUGGING_FACE if isinstance(item, dict) else ''}."
             )
         return item[0], item[1]

@@ -1,4 +1,4 @@
-r"""Labels and raw images of any dataset or array, read in batches."""
+r"""Labels and raw images of any dataset or array, in batches."""
 
 __all__ = ["READ_AT_ONCE", "ImageReader", "load_source", "read_classes", "read_in_batches"]
 
@@ -21,78 +21,79 @@ from .transforms import raw_view
 from .values import ValueScale
 
 ImageReader = Callable[[Iterable[int]], Tensor]
-"""Reads the raw images at some indices, with shape :math:`(n, *)`."""
+"""A function from indices to raw images, with shape :math:`(n, *)`."""
 
 READ_AT_ONCE = 1000
-"""The most images in memory besides those that are kept."""
+"""The number of images that are read at a time, which bounds the memory."""
 
 
 def read_in_batches(read: ImageReader, n: int) -> Iterator[tuple[slice, Tensor]]:
-    r"""Yields the places of some images after others, of n, and these images, so that few are in memory."""
+    r"""Yields the images 0 to n - 1 in batches, each with its slice of the indices."""
     for start in range(0, n, READ_AT_ONCE):
-        part = slice(start, min(start + READ_AT_ONCE, n))
-        yield part, read(range(part.start, part.stop))
+        rows = slice(start, min(start + READ_AT_ONCE, n))
+        yield rows, read(range(rows.start, rows.stop))
 
 
 @use_threads(1)
 def read_classes(
     read: ImageReader,
     labels: np.ndarray,
-    wanted: Iterable[Any],
+    labels_to_keep: Iterable[Any],
     folder: str | os.PathLike[str] | None = None,
 ) -> tuple[dict[Any, Tensor], ValueScale]:
-    r"""Reads and checks all images, and returns those of some classes, by label, and the scale of the values of all.
+    r"""Returns the images of selected classes, by label, and the value scale of all images.
 
-    Only those that are returned are in memory together.
+    All images are read and checked once, in batches. Only the selected classes stay in memory.
 
     Args:
-        read: From indices to images, as :func:`load_source` gives it.
-        labels: The label of each image.
-        wanted: The labels of the classes whose images are kept.
-        folder: Where they are kept, in files that are mapped into memory; ``None`` for memory itself.
+        read: A function from indices to images, such as :func:`load_source` returns.
+        labels: The label of each image, with shape :math:`(N,)`.
+        labels_to_keep: The labels of the selected classes.
+        folder: The folder of the memory-mapped files that hold the images; ``None`` for memory.
     """
     images: dict[Any, Tensor] = {}
-    filled = dict.fromkeys(wanted, 0)
+    counts = dict.fromkeys(labels_to_keep, 0)
 
     def batches() -> Iterator[Tensor]:
-        for part, batch in read_in_batches(read, len(labels)):
-            own = labels[part]
-            for label in filled.keys() & set(own.tolist()):
-                chosen = index_images(batch, own == label)
+        for rows, batch in read_in_batches(read, len(labels)):
+            batch_labels = labels[rows]
+            for label in counts.keys() & set(batch_labels.tolist()):
+                class_images = index_images(batch, batch_labels == label)
                 if label not in images:
                     shape = (int((labels == label).sum()), *batch.shape[1:])
                     images[label] = new_images(shape, batch.dtype, folder)
-                images[label][filled[label] : filled[label] + len(chosen)] = chosen
-                filled[label] += len(chosen)
+                images[label][counts[label] : counts[label] + len(class_images)] = class_images
+                counts[label] += len(class_images)
             yield batch
 
     values = ValueScale.of(batches())
-    return {label: images[label] for label in filled}, values
+    return {label: images[label] for label in counts}, values
 
 
 def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
-    r"""Returns the labels of a dataset or of arrays, and a function from indices to raw images.
+    r"""Returns the labels of a dataset or of an array's images, and a function from indices to raw images.
 
     Args:
         X: A map-style dataset, or an array of images.
-        y: The labels that go with an array.
+        y: The labels of an array's images.
 
     Raises:
-        TypeError, ValueError: As :func:`read_labels`, or as :func:`image_array` and :func:`label_array`.
+        TypeError, ValueError: For datasets as :func:`read_labels`, for arrays as :func:`image_array` and
+            :func:`label_array`.
     """
     if y is None and isinstance(X, list | tuple):
         raise TypeError(
-            f"A {type(X).__name__} is an array of images, and comes with its labels: fit(X, y). Pairs of image and "
-            f"label are a dataset, an object with __getitem__ and __len__ such as TensorDataset(images, labels)."
+            f"'y' is missing: a {type(X).__name__} of images needs fit(X, y). Put pairs of image and label into a "
+            f"dataset, an object with __getitem__ and __len__ such as TensorDataset(images, labels)."
         )
     if isinstance(X, Tensor | list | tuple) or (hasattr(X, "__array__") and not isinstance(X, Dataset)):
         images = image_array(X)
         return label_array(y, len(images)), lambda indices: index_images(images, np.asarray(indices))
     if issparse(X):
-        raise TypeError("'X' is a dense array, and it is a sparse one. Make it dense: X.toarray().")
+        raise TypeError("'X' is sparse, but must be a dense array. Convert it: X.toarray().")
     check_dataset(X)
     if y is not None:
-        raise ValueError("A dataset brings its labels with it, and 'y' was passed as well. Use fit(dataset).")
+        raise ValueError("'y' was passed, but the dataset already has labels. Use fit(dataset).")
     labels = read_labels(X)
     item_format = ItemFormat.of(raw_view(X)[0][0])
     return labels, lambda indices: read_images(X, indices, item_format)

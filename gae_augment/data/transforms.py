@@ -1,4 +1,4 @@
-r"""A dataset's raw twin, and the transforms that its raw items go through."""
+r"""Views of a dataset without its transforms, and the list of these transforms."""
 
 __all__ = ["raw_view", "source_datasets", "transforms_of"]
 
@@ -10,7 +10,8 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Dataset
 from torchvision.datasets.vision import StandardTransform
 
-Joint = Callable[[Any, Any], tuple[Any, Any]]
+JointTransform = Callable[[Any, Any], tuple[Any, Any]]
+"""A transform of image and label together."""
 
 
 def _unchanged(image: Any) -> Any:
@@ -22,7 +23,7 @@ def _both_unchanged(image: Any, label: Any) -> tuple[Any, Any]:
 
 
 def source_datasets(dataset: Any) -> list[Any]:
-    r"""Returns the datasets that a dataset takes its items from: one for a Subset or a wrapper, more when joined."""
+    r"""Returns the datasets inside a dataset: one in a Subset or wrapper, all in a ConcatDataset."""
     if isinstance(dataset, ConcatDataset):
         return list(dataset.datasets)
     inner = getattr(dataset, "dataset", None)
@@ -30,58 +31,58 @@ def source_datasets(dataset: Any) -> list[Any]:
 
 
 def raw_view(dataset: Any) -> Any:
-    r"""Returns a dataset's twin whose items are raw: the same items, before any transform of the image.
+    r"""Returns a view of a dataset with raw items: the same items, before any transform of the image.
 
-    The twin is a shallow copy, so the user's dataset is not touched. Transforms are switched off along Subset,
-    ConcatDataset and any wrapper that keeps its dataset in ``dataset``; what a dataset does to its images elsewhere
-    than in ``transform`` and ``transforms`` cannot be seen, and stays.
+    The view is a shallow copy, so that the user's dataset does not change. The attributes ``transform`` and
+    ``transforms`` are replaced, also inside Subset, ConcatDataset and any wrapper with its dataset in ``dataset``.
+    Other processing in a dataset's code remains.
     """
     children = source_datasets(dataset)
-    switched = [name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None]
-    if not children and not switched:
+    names = [name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None]
+    if not children and not names:
         return dataset
-    twin = copy.copy(dataset)
-    for name in switched:
+    view = copy.copy(dataset)
+    for name in names:
         joint = name == "transforms" and not isinstance(dataset.transforms, StandardTransform)
         if name == "transforms" and not joint:
-            setattr(twin, name, StandardTransform(None, dataset.transforms.target_transform))
+            setattr(view, name, StandardTransform(None, dataset.transforms.target_transform))
         else:
-            setattr(twin, name, _both_unchanged if joint else _unchanged)
+            setattr(view, name, _both_unchanged if joint else _unchanged)
     if isinstance(dataset, ConcatDataset):
-        twin.datasets = [raw_view(child) for child in children]
+        view.datasets = [raw_view(child) for child in children]
     elif children:
-        twin.dataset = raw_view(children[0])
-    return twin
+        view.dataset = raw_view(children[0])
+    return view
 
 
-def transforms_of(dataset: Any) -> list[Joint]:
-    r"""Returns the transforms that a dataset puts its raw items through, in their order.
+def transforms_of(dataset: Any) -> list[JointTransform]:
+    r"""Returns the transforms that a dataset applies to its raw items, innermost first.
 
     Raises:
-        ValueError: If datasets that are joined into one have different transforms.
+        ValueError: If joined datasets have different transforms.
     """
     chains = [transforms_of(child) for child in source_datasets(dataset)]
     for chain in chains[1:]:
-        # Two transforms of one kind are rarely equal, but they are written alike.
+        # Most transforms do not define equality, but equal ones have the same representation.
         if chain != chains[0] and repr(chain) != repr(chains[0]):
             raise ValueError(
-                "The joined datasets have different transforms, so that it is open which one a synthetic image "
-                "gets. Pass 'transform', which then holds for all images."
+                "The joined datasets have different transforms, so that the one for synthetic images is ambiguous. "
+                "Pass 'transform', one for all images."
             )
-    own: list[Joint] = []
+    outer: list[JointTransform] = []
     transform, transforms = getattr(dataset, "transform", None), getattr(dataset, "transforms", None)
     if isinstance(transforms, StandardTransform):
         transform, transforms = transform or transforms.transform, None
     if transform is not None:
-        own = [_ImageOnly(transform)]
+        outer = [_ImageOnly(transform)]
     elif transforms is not None:
-        own = [transforms]
-    return (chains[0] if chains else []) + own
+        outer = [transforms]
+    return (chains[0] if chains else []) + outer
 
 
 @dataclass(frozen=True)
 class _ImageOnly:
-    r"""A transform of the image, as a transform of image and label."""
+    r"""A transform of the image alone, as a transform of image and label."""
 
     transform: Callable[[Any], Any]
 

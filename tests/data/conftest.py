@@ -1,3 +1,5 @@
+r"""Data sets in files: MNIST and image folders."""
+
 import struct
 
 import numpy as np
@@ -15,6 +17,7 @@ def write_idx(path, array):
 
 @pytest.fixture
 def mnist(tmp_path):
+    r"""Writes seven images in the files of MNIST, and opens them with torchvision."""
     for prefix in ("train", "t10k"):
         write_idx(tmp_path / "MNIST/raw" / f"{prefix}-images-idx3-ubyte", pixels(7, 28, 28))
         write_idx(tmp_path / "MNIST/raw" / f"{prefix}-labels-idx1-ubyte", np.array(LABELS, dtype=np.uint8))
@@ -23,13 +26,13 @@ def mnist(tmp_path):
 
 @pytest.fixture
 def image_folder(tmp_path):
-    r"""Writes PNG files of one mode, four of one class and two of another, and reads them by Pillow's own mode."""
+    r"""Writes PNG files of one mode, four of one class and two of another, and opens them without conversion."""
 
     def make(mode="RGB", **options):
-        for place, name in enumerate(["ant/a", "ant/b", "ant/c", "ant/d", "bee/a", "bee/b"]):
+        for seed, name in enumerate(["ant/a", "ant/b", "ant/c", "ant/d", "bee/a", "bee/b"]):
             path = tmp_path / mode.replace(";", "") / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            generator = np.random.default_rng(place)
+            generator = np.random.default_rng(seed)
             if mode == "I;16":
                 image = Image.fromarray(generator.integers(0, 2**16, (6, 5), dtype=np.uint16))
             elif mode == "1":

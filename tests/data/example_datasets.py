@@ -1,3 +1,5 @@
+r"""Small data sets for the tests of reading."""
+
 import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
@@ -6,11 +8,12 @@ LABELS = [2, 0, 1, 1, 0, 2, 2]
 
 
 def pixels(*shape, dtype=np.uint8):
+    r"""Returns random values from 0 to 255."""
     return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 
 
 class Items(Dataset):
-    r"""A dataset of the items that it is given; whatever else is given becomes an attribute."""
+    r"""A dataset of given items, with transforms and further attributes by keyword."""
 
     def __init__(self, items, **attributes):
         self.items = items
@@ -31,7 +34,7 @@ class Items(Dataset):
 
 
 class Wrapper(Items):
-    r"""A dataset that keeps another in ``dataset``, and has transforms of its own."""
+    r"""A dataset around another, which is its attribute ``dataset``, with further transforms."""
 
     def __init__(self, dataset, **attributes):
         super().__init__(dataset, dataset=dataset, **attributes)
@@ -46,8 +49,10 @@ class Wrapper(Items):
 
 
 def grey(n=7):
+    r"""Returns pairs of a grey PIL image, 5 pixels high and 4 wide, and its label."""
     return [(Image.fromarray(image), label) for image, label in zip(pixels(n, 5, 4), LABELS, strict=False)]
 
 
 def fail(*_):
+    r"""A transform that must not be applied."""
     raise AssertionError("a transform was applied")

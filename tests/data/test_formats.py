@@ -28,7 +28,7 @@ def test_png_files_survive_the_round_trip(image_folder, mode, channels, dtype):
     for tensor, (original, _) in zip(images, (data[i] for i in range(6)), strict=True):
         returned = item_format.from_tensor(tensor)
         assert (returned.mode, returned.size, returned.tobytes()) == (mode, original.size, original.tobytes())
-        # Pillow's own pixels, channels last, are the independent truth of the tensor.
+        # The independent reference is Pillow's array, with channels last.
         np.testing.assert_array_equal(tensor.permute(1, 2, 0).squeeze(-1).numpy(), np.asarray(original))
 
 
@@ -53,12 +53,12 @@ def test_images_one_pixel_wide_survive_the_round_trip(mode, size):
 def test_palettes_are_refused(image_folder):
     data = image_folder("P")
     assert data[0][0].mode == "P"
-    with pytest.raises(ValueError, match=r"mode 'P' has numbers of palette entries.*convert\('RGB'\)"):
+    with pytest.raises(ValueError, match=r"mode 'P', whose values are palette indices.*convert\('RGB'\)"):
         load_source(data)
 
 
 def test_foreign_byte_order_is_refused():
-    with pytest.raises(ValueError, match=r"mode 'I;16B'.*image\.convert\('I'\)"):
+    with pytest.raises(ValueError, match=r"mode 'I;16B', but .* must have mode 'I;16'.*image\.convert\('I'\)"):
         ItemFormat.of(Image.new("I;16B", (3, 3)))
 
 
@@ -94,13 +94,13 @@ def test_arrays_and_tensors_survive_the_round_trip(image, container, shape, chan
     assert type(returned) is type(image)
     assert returned.dtype == image.dtype
     np.testing.assert_array_equal(np.asarray(returned), np.asarray(image))
-    # Whoever changes what he was given does not change what is kept.
-    kept = tensor.clone()
+    # The returned image is a copy.
+    before = tensor.clone()
     returned[...] = 0
-    assert torch.equal(tensor, kept)
+    assert torch.equal(tensor, before)
 
 
-def test_read_only_arrays_become_writable_ones():
+def test_read_only_arrays_become_writable():
     image = pixels(5, 4)
     image.setflags(write=False)
     item_format = ItemFormat.of(image)
@@ -110,18 +110,18 @@ def test_read_only_arrays_become_writable_ones():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("a.png", r"it is a str\. Wrap"),
-        (None, "it is a NoneType"),
-        ([[1, 2]], "it is a list"),
-        (np.array([["a"]]), "its type is <U1.*astype"),
-        (np.array([[None]]), "its type is object"),
-        (pixels(3, 3).astype(">i4"), r"its type is >i4.*astype"),
-        (np.ones((2, 2), dtype=complex), r"real numbers, and it has shape \(2, 2\) of torch\.complex128"),
-        (torch.ones(2, 3, 4, 5), r"it has shape \(2, 3, 4, 5\)"),
-        (torch.tensor(1.0), r"it has shape \(\)"),
-        (torch.ones(3, 0, 4), r"it has shape \(3, 0, 4\)"),
+        ("a.png", r"is a str, but must be a PIL image, an array or a tensor\. Wrap"),
+        (None, "An image is a NoneType"),
+        ([[1, 2]], "An image is a list"),
+        (np.array([["a"]]), "of type <U1, which torch does not support.*astype"),
+        (np.array([[None]]), "of type object"),
+        (pixels(3, 3).astype(">i4"), r"of type >i4, .*astype"),
+        (np.ones((2, 2), dtype=complex), r"has shape \(2, 2\) and type torch\.complex128, but must hold real numbers"),
+        (torch.ones(2, 3, 4, 5), r"has shape \(2, 3, 4, 5\)"),
+        (torch.tensor(1.0), r"has shape \(\)"),
+        (torch.ones(3, 0, 4), r"has shape \(3, 0, 4\)"),
     ],
 )
-def test_what_is_no_image_is_refused(image, message):
+def test_other_types_and_shapes_than_images_are_refused(image, message):
     with pytest.raises(ValueError, match=message):
         ItemFormat.of(image)

@@ -17,40 +17,41 @@ def read_all(items):
 def test_tensors_that_require_a_gradient_are_detached():
     images = torch.rand(4, 3, 3, generator=make_generator(0)).requires_grad_()
     data = TensorDataset(images, torch.tensor([0, 1, 0, 1]))
-    read = read_images(data, [1, 3], ItemFormat.of(data[0][0]))
-    assert not read.requires_grad
-    assert torch.equal(read, images[[1, 3]])
+    raw_images = read_images(data, [1, 3], ItemFormat.of(data[0][0]))
+    assert not raw_images.requires_grad
+    assert torch.equal(raw_images, images[[1, 3]])
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (Image.new("L", (9, 5)), r"one shape, and item 1 has shape \(1, 5, 9\) where item 0 has \(1, 5, 4\).*Resize"),
-        (Image.new("1", (4, 5)), r"one mode, and item 1 has mode 1 where item 0 has L"),
-        (np.zeros((1, 5, 4), dtype=np.uint8), r"one mode, and item 1 has mode None where item 0 has L"),
+        (Image.new("L", (9, 5)), r"Item 1 has shape \(1, 5, 9\), but item 0 has shape \(1, 5, 4\)\. Resize"),
+        (Image.new("1", (4, 5)), "Item 1 has mode 1, but item 0 has mode L"),
+        (np.zeros((1, 5, 4), dtype=np.uint8), "Item 1 has mode None, but item 0 has mode L"),
     ],
 )
-def test_images_that_differ_are_refused(second, message):
+def test_images_of_several_shapes_or_modes_are_refused(second, message):
     with pytest.raises(ValueError, match=message):
         read_all([grey()[0], (second, 1)])
 
 
-def test_types_that_differ_are_refused():
-    with pytest.raises(ValueError, match=r"one type, and item 1 has type array of torch\.float64 .*tensor of torch\.f"):
+def test_images_of_several_types_are_refused():
+    message = r"Item 1 has type array of torch\.float64, but item 0 has type tensor of torch\.float32"
+    with pytest.raises(ValueError, match=message):
         read_all([(torch.zeros(1, 2, 2), 0), (np.zeros((1, 2, 2)), 1)])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_values_that_are_not_finite_are_refused(value):
+def test_nan_and_infinity_are_refused(value):
     images = torch.zeros(4, 3)
     images[2, 1] = value
-    with pytest.raises(ValueError, match=r"finite, and item 2 holds NaN or infinity\. Remove"):
+    with pytest.raises(ValueError, match=r"not finite: item 2 holds NaN or infinity\. Remove"):
         read_all(list(zip(images, range(4), strict=True)))
-    with pytest.raises(ValueError, match=r"finite, and image 2 of X holds NaN or infinity"):
+    with pytest.raises(ValueError, match=r"not finite: image 2 of X holds NaN or infinity"):
         image_array(images)
 
 
-def test_types_without_a_counterpart_in_numpy_are_refused():
+def test_types_that_numpy_lacks_are_refused():
     images = torch.zeros(2, 3, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match=r"X is of torch\.bfloat16\. Convert it: X\.float\(\)"):
         image_array(images)
@@ -58,22 +59,22 @@ def test_types_without_a_counterpart_in_numpy_are_refused():
         read_all(list(zip(images, range(2), strict=True)))
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int8, np.int64, np.float16, np.float32, np.float64, bool])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int8, np.int64, np.float16, np.float32, np.float64, bool])
 @pytest.mark.parametrize("shape", [(5, 3, 4, 6), (5, 4, 6), (5, 7)], ids=str)
-def test_arrays_of_every_type(kind, shape):
-    X = (pixels(*shape) % 2).astype(kind)
+def test_arrays_keep_their_type_and_values(dtype, shape):
+    X = (pixels(*shape) % 2).astype(dtype)
     images = image_array(X)
     assert images.numpy().dtype == X.dtype
     np.testing.assert_array_equal(images.numpy(), X)
     assert torch.equal(image_array(images), images)
 
 
-def test_arrays_wherever_their_values_lie(tmp_path):
+def test_arrays_of_every_memory_layout_and_container(tmp_path):
     X = pixels(6, 5, 4)
     np.save(tmp_path / "X.npy", X)
     read_only = X.copy()
     read_only.setflags(write=False)
-    for same in (
+    for array in (
         np.load(tmp_path / "X.npy", mmap_mode="r"),
         read_only,
         np.asfortranarray(X),
@@ -84,25 +85,25 @@ def test_arrays_wherever_their_values_lie(tmp_path):
         torch.from_numpy(X.copy()).mT.contiguous().mT,
         torch.from_numpy(X.copy()).double().requires_grad_(),
     ):
-        images = image_array(same)
+        images = image_array(array)
         assert not images.requires_grad
         np.testing.assert_array_equal(images.numpy(), X)
     labels, read = load_source(read_only, [0] * 4 + [1] * 2)
     np.testing.assert_array_equal(read(np.flatnonzero(labels)).numpy(), X[4:])
 
 
-def test_arrays_that_can_be_written_to_are_not_copied(tmp_path):
+def test_writable_arrays_are_not_copied(tmp_path):
     X = pixels(6, 5, 4)
     assert np.shares_memory(image_array(X).numpy(), X)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="c")
     assert np.shares_memory(image_array(mapped).numpy(), mapped)
-    backwards, read_only = X[::-1], np.load(tmp_path / "X.npy", mmap_mode="r")
-    assert torch.equal(image_array(backwards), torch.from_numpy(backwards.copy()))
+    reversed_X, read_only = X[::-1], np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert torch.equal(image_array(reversed_X), torch.from_numpy(reversed_X.copy()))
     assert torch.equal(image_array(read_only), torch.from_numpy(X))
 
 
-def test_arrays_of_objects_are_those_of_their_numbers():
+def test_object_arrays_become_float64():
     X = np.array([[1, 2.5], [True, -3]], dtype=object)
     assert torch.equal(image_array(X), torch.tensor([[1, 2.5], [1, -3]], dtype=torch.float64))
 
@@ -110,20 +111,20 @@ def test_arrays_of_objects_are_those_of_their_numbers():
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.zeros((4, 8, 8, 3)), r"\(4, 8, 8, 3\) the channels seem to be last.*X\.transpose\(0, 3, 1, 2\)"),
+        (np.zeros((4, 8, 8, 3)), r"channels seem to be last: 'X' has shape \(4, 8, 8, 3\).*X\.transpose\(0, 3, 1, 2\)"),
         (torch.zeros(4, 8, 8, 1), r"X\.permute\(0, 3, 1, 2\)"),
-        (np.array([["a"]]), "cannot be read as one"),
-        (np.array([["a", 1]], dtype=object), "cannot be read as one: could not convert string to float: 'a'"),
-        ([np.zeros((2, 2)), np.zeros((3, 3))], "all images of one size, and it cannot be read as one"),
+        (np.array([["a"]]), "'X' cannot be converted to an array of numbers"),
+        (np.array([["a", 1]], dtype=object), "array of numbers: could not convert string to float: 'a'"),
+        ([np.zeros((2, 2)), np.zeros((3, 3))], "cannot be converted to an array .*Resize all images to one size"),
         (np.zeros((2, 3), dtype=complex), "Complex data not supported"),
         (np.zeros((0, 3)), r"empty: its shape is \(0, 3\)"),
         (np.zeros((3, 0)), r"0 feature\(s\) \(shape=\(3, 0\)\)"),
-        ([], r"shape \(0,\)"),
-        (np.zeros(5), r"\(N, F\), and it has shape \(5,\).*Add the missing axis"),
-        (np.zeros((1, 1, 1, 1, 1)), r"shape \(1, 1, 1, 1, 1\)"),
-        (np.float64(3), r"shape \(\)"),
+        ([], r"has shape \(0,\)"),
+        (np.zeros(5), r"'X' has shape \(5,\) .*\(N, F\)\. Add the missing axis"),
+        (np.zeros((1, 1, 1, 1, 1)), r"has shape \(1, 1, 1, 1, 1\)"),
+        (np.float64(3), r"has shape \(\)"),
     ],
 )
-def test_other_arrays_are_refused(X, message):
+def test_unsuitable_arrays_are_refused(X, message):
     with pytest.raises((TypeError, ValueError), match=message):
         load_source(X, [0])

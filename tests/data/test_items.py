@@ -8,62 +8,58 @@ from example_datasets import LABELS, Items, grey
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
-from gae_augment.data import (
-    ItemFormat,
-    load_source,
-    read_images,
-    read_labels,
-)
+from gae_augment.data import ItemFormat, load_source, read_images, read_labels
 
 
-@pytest.mark.parametrize("text", ["photos", Path("photos")])
-def test_a_path_is_refused_with_what_opens_it(text):
-    with pytest.raises(TypeError, match=r"it is the text 'photos'.*ImageFolder"):
-        read_labels(text)
+@pytest.mark.parametrize("path", ["photos", Path("photos")])
+def test_path_is_refused_with_a_remedy(path):
+    with pytest.raises(TypeError, match=r"is the path 'photos', but must be a map-style torch dataset.*ImageFolder"):
+        read_labels(path)
 
 
-def test_iterable_dataset_is_refused_with_the_line_to_type():
+def test_iterable_dataset_is_refused_with_a_remedy():
     class Stream(IterableDataset):
         def __iter__(self):
             return iter([])
 
-    with pytest.raises(TypeError, match=r"Stream is an IterableDataset.*TensorDataset\(torch\.stack"):
+    with pytest.raises(TypeError, match=r"is a Stream, an IterableDataset.*TensorDataset\(torch\.stack"):
         read_labels(Stream())
 
 
-@pytest.mark.parametrize("wrong", [5, {1, 2}, iter([]), object()], ids=lambda one: type(one).__name__)
-def test_what_is_no_dataset_is_refused(wrong):
-    with pytest.raises(TypeError, match=rf"map-style torch dataset, and it is a {type(wrong).__name__}.*fit\(X, y\)"):
-        load_source(wrong)
+@pytest.mark.parametrize("value", [5, {1, 2}, iter([]), object()], ids=lambda value: type(value).__name__)
+def test_other_types_than_datasets_are_refused(value):
+    name = type(value).__name__
+    with pytest.raises(TypeError, match=rf"is a {name}, but must be a map-style torch dataset.*fit\(X, y\)"):
+        load_source(value)
 
 
 def test_empty_dataset_is_refused():
-    with pytest.raises(ValueError, match="dataset is empty"):
+    with pytest.raises(ValueError, match="dataset is empty, but must have at least one image"):
         read_labels(Items([]))
 
 
 @pytest.mark.parametrize(
-    ("item", "message"),
+    ("item", "description"),
     [
-        (torch.zeros(2), "item 0 is a Tensor"),
-        ((torch.zeros(2), 1, 2), r"item 0 is a tuple of 3\. Wrap"),
-        ((torch.zeros(2),), "item 0 is a tuple of 1"),
-        ({"image": 0, "label": 1}, "item 0 is a dict of 2"),
+        (torch.zeros(2), "a Tensor"),
+        ((torch.zeros(2), 1, 2), "a tuple of 3"),
+        ((torch.zeros(2),), "a tuple of 1"),
+        ({"image": 0, "label": 1}, "a dict of 2"),
     ],
 )
-def test_item_that_is_no_pair_is_refused(item, message):
-    class Single(Dataset):
+def test_items_other_than_pairs_are_refused(item, description):
+    class Constant(Dataset):
         def __len__(self):
             return 3
 
         def __getitem__(self, index):
             return item
 
-    with pytest.raises(ValueError, match=rf"pair of image and label, and {message}"):
-        read_labels(Single())
+    with pytest.raises(ValueError, match=rf"Item 0 .* is {description}, but must be a pair .*Wrap the dataset"):
+        read_labels(Constant())
 
 
-def test_lists_are_pairs():
+def test_items_may_be_lists():
     class Lists(Items):
         def __getitem__(self, index):
             return list(super().__getitem__(index))
@@ -73,12 +69,10 @@ def test_lists_are_pairs():
     assert read([0, 2]).shape == (2, 1, 5, 4)
 
 
-def test_item_that_cannot_be_read_is_named(image_folder):
+def test_unreadable_item_is_named(image_folder):
     data = image_folder()
     Path(data.samples[3][0]).write_bytes(b"no image")
-    with pytest.raises(
-        ValueError, match=r"Item 3 of the dataset cannot be read: UnidentifiedImageError.*Mend or remove"
-    ):
+    with pytest.raises(ValueError, match=r"Item 3 of the dataset cannot be read: UnidentifiedImageError.*Repair or"):
         read_labels(data)
     data = image_folder()
     Path(data.samples[1][0]).write_bytes(b"no image")
@@ -87,11 +81,11 @@ def test_item_that_cannot_be_read_is_named(image_folder):
         read(np.flatnonzero(labels == 0))
 
 
-def test_picture_that_is_read_late_is_named(image_folder):
+def test_damaged_image_that_is_opened_lazily_is_named(image_folder):
     data = image_folder()
     path = Path(data.samples[3][0])
     path.write_bytes(path.read_bytes()[:-40])
-    # Pillow reads the pixels of what such a loader opens later.
+    # With such a loader, Pillow reads the pixels only when they are used.
     data.loader = lambda path: Image.open(io.BytesIO(Path(path).read_bytes()))
     with pytest.raises(ValueError, match="Item 3 of the dataset cannot be read: OSError"):
         read_images(data, range(4), ItemFormat.of(data[0][0]))

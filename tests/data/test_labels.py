@@ -12,7 +12,7 @@ from gae_augment.data import ItemFormat, class_names, label_array, raw_view, rea
 
 
 class LabelsOnly(Items):
-    r"""A dataset of which only the first, the middle and the last image may be decoded."""
+    r"""A dataset that fails if an image other than the first, the middle and the last is decoded."""
 
     def __getitem__(self, index):
         assert index in (0, len(self) // 2, len(self) - 1), "an image was decoded"
@@ -31,8 +31,8 @@ def test_labels_of_image_folder(image_folder):
 
 def test_labels_of_fake_data():
     data = FakeData(size=9, image_size=(3, 4, 4), num_classes=3, transform=fail)
-    expected = [data_label for _, data_label in (FakeData(9, (3, 4, 4), 3)[index] for index in range(9))]
-    assert read_labels(data).tolist() == [int(label) for label in expected]
+    items = FakeData(size=9, image_size=(3, 4, 4), num_classes=3)
+    assert read_labels(data).tolist() == [int(items[index][1]) for index in range(9)]
 
 
 @pytest.mark.parametrize("name", ["targets", "labels"])
@@ -44,7 +44,7 @@ def test_listed_labels_are_read_without_decoding_images(name, container):
 
 
 def test_labels_of_cifar_and_svhn():
-    # Made without their files, whose checksums torchvision compares; what is read is what they keep.
+    # Created without files, since torchvision compares their checksums.
     cifar, svhn = CIFAR10.__new__(CIFAR10), SVHN.__new__(SVHN)
     vars(cifar).update(data=pixels(7, 32, 32, 3), targets=LABELS, transform=fail, target_transform=None)
     vars(svhn).update(data=pixels(7, 3, 32, 32), labels=np.array(LABELS), transform=fail, target_transform=None)
@@ -57,7 +57,7 @@ def test_labels_through_subsets_and_joined_datasets_without_decoding():
     data = LabelsOnly(grey(), targets=LABELS)
     subset = Subset(data, [6, 3, 0])
     joined = ConcatDataset([Subset(data, torch.tensor([3, 6, 0, 3])), ConcatDataset([data, subset])])
-    # The three items that are compared are among those that may be decoded.
+    # The three items that are compared may be decoded in the innermost dataset too.
     assert read_labels(subset).tolist() == [2, 1, 2]
     assert read_labels(joined).tolist() == [1, 2, 2, 1, *LABELS, 2, 1, 2]
 
@@ -69,8 +69,8 @@ def test_listed_labels_with_a_target_transform_are_read_without_decoding_images(
 
 def test_labels_through_random_split():
     data = Items(grey(), targets=LABELS)
-    part, _ = random_split(data, [5, 2], generator=make_generator(0))
-    assert read_labels(part).tolist() == [LABELS[index] for index in part.indices]
+    subset, _ = random_split(data, [5, 2], generator=make_generator(0))
+    assert read_labels(subset).tolist() == [LABELS[index] for index in subset.indices]
 
 
 def test_labels_of_tensors():
@@ -79,13 +79,13 @@ def test_labels_of_tensors():
     assert read_labels(TensorDataset(images, torch.tensor(LABELS, dtype=torch.uint8))).tolist() == LABELS
 
 
-def test_labels_of_a_joined_dataset_half_of_which_lists_them():
+def test_labels_of_joined_datasets_with_and_without_listed_labels():
     joined = ConcatDataset([Items(grey(), targets=LABELS), Items(grey(3))])
     assert read_labels(joined).tolist() == LABELS + LABELS[:3]
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "targets",
     [
         [0] * 7,
         ["cat"] * 7,
@@ -100,22 +100,22 @@ def test_labels_of_a_joined_dataset_half_of_which_lists_them():
     ],
     ids=repr,
 )
-def test_labels_that_are_listed_wrongly_are_read_item_by_item(wrong):
-    assert read_labels(Items(grey(), targets=wrong)).tolist() == LABELS
+def test_items_decide_if_listed_labels_are_wrong(targets):
+    assert read_labels(Items(grey(), targets=targets)).tolist() == LABELS
 
 
-def test_target_transforms_are_part_of_the_label():
+def test_target_transforms_apply_to_labels():
     data = Items(grey(), targets=LABELS, target_transform=lambda label: 5 - label)
     assert read_labels(data).tolist() == [5 - label for label in LABELS]
-    # The wrapper's leaves the three items that are compared as they are, and joins 1 to 0.
-    wrapped = Wrapper(Items(grey(), targets=LABELS), target_transform=lambda label: 0 if label == 0 else label)
+    wrapped = Wrapper(Items(grey(), targets=LABELS), target_transform=lambda label: label)
     assert read_labels(wrapped).tolist() == LABELS
+    # The three items that are compared have label 0 with and without this transform.
     labels = [0, 1, 0, 0, 1, 1, 0]
     data = Items([(image, label) for (image, _), label in zip(grey(), labels, strict=True)], targets=labels)
     assert read_labels(Wrapper(data, target_transform=lambda label: min(label, 0))).tolist() == [0] * 7
 
 
-def test_target_transform_of_a_wrapper_that_the_compared_items_do_not_show():
+def test_wrapper_whose_target_transform_leaves_the_compared_items_unchanged():
     labels = [0, 3, 1, 0, 3, 2, 0]
     data = Items([(image, label) for (image, _), label in zip(grey(), labels, strict=True)], targets=labels)
     wrapped = Wrapper(data, target_transform=lambda label: {0: 0, 1: 1, 2: 1, 3: 1}[label])
@@ -123,29 +123,29 @@ def test_target_transform_of_a_wrapper_that_the_compared_items_do_not_show():
 
 
 @pytest.mark.parametrize("label", [np.int32(4), np.uint8(4), np.array(4), torch.tensor(4), 4, True, np.bool_(True)])
-def test_integers_of_every_kind_are_labels(label):
+def test_integers_of_every_type_are_labels(label):
     labels = read_labels(Items([(torch.zeros(2), label)]))
     assert (labels.tolist(), labels.dtype) == ([int(label)], np.int64)
 
 
 @pytest.mark.parametrize("label", [1.0, "cat", None, torch.tensor(1.0), torch.tensor([1, 0]), np.float32(1), [1]])
-def test_other_labels_are_refused(label):
+def test_labels_other_than_integers_are_refused(label):
     data = Items([(torch.zeros(2), 0), (torch.zeros(2), label)])
-    with pytest.raises(ValueError, match=r"labels of a dataset are integers, and that of item 1 .*Number the classes"):
+    with pytest.raises(ValueError, match=r"label of item 1 is .*, but must be an integer\. Number the classes"):
         read_labels(data)
 
 
 def test_float_labels_of_tensors_are_refused():
-    with pytest.raises(ValueError, match=r"that of item 0 is 1\.0"):
+    with pytest.raises(ValueError, match=r"The label of item 0 is 1\.0, a float, but must be an integer"):
         read_labels(TensorDataset(torch.zeros(3, 2), torch.ones(3)))
 
 
-def test_class_names():
+def test_class_names_of_wrapped_and_joined_datasets():
     assert class_names(SimpleNamespace(classes=("a", "b"))) == {0: "a", 1: "b"}
     assert class_names(Items(grey())) is None
-    named, other = Items(grey(), classes=["a", "b"]), Items(grey(), classes=["b", "a"])
-    assert class_names(ConcatDataset([named, Subset(named, [0])])) == {0: "a", 1: "b"}
-    assert class_names(ConcatDataset([named, other])) is None
+    data, swapped = Items(grey(), classes=["a", "b"]), Items(grey(), classes=["b", "a"])
+    assert class_names(ConcatDataset([data, Subset(data, [0])])) == {0: "a", 1: "b"}
+    assert class_names(ConcatDataset([data, swapped])) is None
 
 
 @pytest.mark.parametrize(
@@ -171,16 +171,16 @@ def test_labels_of_arrays(y, expected):
     ("y", "message"),
     [
         (None, r"'y' is missing: fit\(X, y\)"),
-        ([0, 1], r"shape \(3,\), and it has shape \(2,\)"),
-        (np.eye(3), r"shape \(3, 3\)\. One-hot labels become such by y\.argmax\(1\)"),
-        ([0.5, 1, 2], r"of float64, beginning with \[0\.5"),
-        ([float("nan"), 1, 2], "of float64"),
-        ([1e300, 1, 2], "of float64"),
-        ([None, 1, 2], "of object.*LabelEncoder"),
-        ([b"a", b"b", b"c"], r"of \|S1"),
-        ([1j, 1, 2], "of complex128"),
+        ([0, 1], r"'y' has shape \(2,\), but must have one label per image, with shape \(3,\)"),
+        (np.eye(3), r"shape \(3, 3\).*Convert one-hot labels with y\.argmax\(1\)"),
+        ([0.5, 1, 2], r"'y' begins with \[0\.5, 1\.0, 2\.0\], of type float64, but labels must be integers or strings"),
+        ([float("nan"), 1, 2], "of type float64"),
+        ([1e300, 1, 2], "of type float64"),
+        ([None, 1, 2], "of type object.*LabelEncoder"),
+        ([b"a", b"b", b"c"], r"of type \|S1"),
+        ([1j, 1, 2], "of type complex128"),
     ],
 )
-def test_other_labels_of_arrays_are_refused(y, message):
+def test_unsuitable_labels_of_arrays_are_refused(y, message):
     with pytest.raises(ValueError, match=message):
         label_array(y, 3)
