@@ -1,4 +1,4 @@
-r"""Data that a stranger brings: they are learned from, or an error of our own says what is wrong before any work."""
+r"""Unusual data: a fit either works, or raises an error of the package before any training."""
 
 import re
 import traceback
@@ -25,7 +25,7 @@ HOME = Path(gae_augment.__file__).parent
 
 
 def outcome(class_fits, *data):
-    r"""Fits, and samples; returns ``"works"``, or the text of an error of the package's own before any training."""
+    r"""Fits and samples; returns ``"works"``, or the message of an error that the package raises before training."""
     class_fits.clear()
     augmenter = GAEAugmenter(
         GenerativeModel(epochs=1, delta=1e6, architecture=(4,), latent_dim=2, n_init=1),
@@ -40,18 +40,18 @@ def outcome(class_fits, *data):
         if HOME not in raised_in.parents or class_fits:
             raise
         return str(error)
-    for label, number in augmenter.sampling_strategy_.items():
-        if number:
-            made = augmenter.sample(label, 2, seed=0)
-            assert len(made) == 2
-            # Torch's wide unsigned types have little else.
-            assert np.isfinite(made.numpy()).all()
+    for label, images_to_add in augmenter.sampling_strategy_.items():
+        if images_to_add:
+            samples = augmenter.sample(label, 2, seed=0)
+            assert len(samples) == 2
+            # NumPy, because torch does not implement isfinite for wide unsigned types.
+            assert np.isfinite(samples.numpy()).all()
     return "works"
 
 
 def images(*shape, dtype=torch.uint8):
-    made = torch.randint(0, 200, shape, generator=make_generator(0))
-    return made.to(dtype) if dtype != torch.bool else made > 100
+    values = torch.randint(0, 200, shape, generator=make_generator(0))
+    return values.to(dtype) if dtype != torch.bool else values > 100
 
 
 Y = torch.tensor([0] * 9 + [1] * 5)
@@ -59,7 +59,7 @@ X = images(14, 1, 6, 6)
 
 
 class WithTransform(TensorDataset):
-    r"""Puts its images through a transform, as torchvision's do."""
+    r"""Applies a transform to its images, as the data sets of torchvision do."""
 
     def __init__(self, images, labels, transform):
         super().__init__(images, labels)
@@ -71,6 +71,8 @@ class WithTransform(TensorDataset):
 
 
 class Items(Dataset):
+    r"""A dataset of given items; an item that is a function is called when it is read."""
+
     def __init__(self, items):
         self.items = items
 
@@ -95,7 +97,7 @@ def pictures(mode, size=(6, 6)):
 
 
 def failing(index, error):
-    items = [(X[place], int(Y[place])) for place in range(14)]
+    items = [(X[i], int(Y[i])) for i in range(14)]
 
     def fail():
         raise error
@@ -105,7 +107,7 @@ def failing(index, error):
 
 
 def with_item(index, item):
-    items = [(X[place], int(Y[place])) for place in range(14)]
+    items = [(X[i], int(Y[i])) for i in range(14)]
     items[index] = item
     return Items(items)
 
@@ -124,7 +126,7 @@ WORKS = {
     "two images": lambda: (X[7:11], Y[7:11]),
     "constant images": lambda: (torch.full((14, 1, 6, 6), 7, dtype=torch.uint8), Y),
     "duplicates": lambda: (X[:1].expand(14, 1, 6, 6), Y),
-    "one value that differs": lambda: (torch.eye(14, 36)[:1].expand(14, 36) * Y[:, None], Y),
+    "one pixel that varies": lambda: (torch.eye(14, 36)[:1].expand(14, 36) * Y[:, None], Y),
     "huge values": lambda: (X.double() * 1e100, Y),
     "huge and constant": lambda: (torch.full((14, 3), -1e300, dtype=torch.float64), Y),
     "tiny values": lambda: (X.double() * 1e-200, Y),
@@ -151,16 +153,16 @@ WORKS = {
     "Boolean labels": lambda: (X, Y.bool()),
     "labels as a column": lambda: (X.flatten(1), pd.DataFrame({"y": Y.numpy()})["y"]),
     "a thousand classes": lambda: (images(2010, 4), torch.cat([torch.arange(1000).repeat(2), torch.zeros(10).long()])),
-    "set of tensors": lambda: (TensorDataset(X, Y),),
+    "tensor dataset": lambda: (TensorDataset(X, Y),),
     "subset": lambda: (Subset(TensorDataset(X, Y), [0, 2, 4, 9, 10]),),
-    "joined sets": lambda: (ConcatDataset([TensorDataset(X, Y), TensorDataset(X, Y)]),),
+    "joined datasets": lambda: (ConcatDataset([TensorDataset(X, Y), TensorDataset(X, Y)]),),
     "tv_tensors": lambda: (Items([(tv_tensors.Image(x), int(y)) for x, y in zip(X, Y, strict=True)]),),
     "arrays with channels last": lambda: (
         Items([(x.permute(1, 2, 0).expand(6, 6, 3).numpy(), int(y)) for x, y in zip(X, Y, strict=True)]),
     ),
     "items as lists": lambda: (Items([[x, int(y)] for x, y in zip(X, Y, strict=True)]),),
     "labels as tensors": lambda: (Items(list(zip(X, Y, strict=True))),),
-    "labels of NumPy": lambda: (Items([(x, np.int16(y)) for x, y in zip(X, Y, strict=True)]),),
+    "NumPy labels": lambda: (Items([(x, np.int16(y)) for x, y in zip(X, Y, strict=True)]),),
     **{
         f"pictures in {mode}": lambda mode=mode: (pictures(mode),)
         for mode in ("1", "L", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "I", "F")
@@ -185,11 +187,11 @@ REFUSED = {
     "fewer labels": (lambda: (X, Y[:9]), "label"),
     "more labels": (lambda: (X[:9], Y), "label"),
     "no labels": (lambda: (X,), "fit"),
-    "not a number": (lambda: (X.float().index_put_((torch.tensor(3),), torch.tensor(torch.nan)), Y), "NaN|finite"),
+    "NaN": (lambda: (X.float().index_put_((torch.tensor(3),), torch.tensor(torch.nan)), Y), "NaN|finite"),
     "infinite": (lambda: (X.float().index_put_((torch.tensor(3),), torch.tensor(torch.inf)), Y), "inf|finite"),
     "minus infinity": (lambda: (X.float().index_put_((torch.tensor(3),), torch.tensor(-torch.inf)), Y), "inf|finite"),
     "bfloat16": (lambda: (X.bfloat16(), Y), r"bfloat16\. Convert it: X\.float\(\)"),
-    "values whose squares are infinite": (
+    "values whose squares overflow": (
         lambda: (X.double() * 1e200, Y),
         "their squares overflow float64. Divide them by a constant",
     ),
@@ -200,63 +202,69 @@ REFUSED = {
     "a sparse matrix": (lambda: (scipy.sparse.csr_matrix(X.flatten(1).numpy()), Y), "parse"),
     "one-hot labels": (lambda: (X, torch.nn.functional.one_hot(Y)), "label|shape|1d"),
     "multi-label": (lambda: (X, torch.randint(0, 2, (14, 3))), "label|shape|1d"),
-    "labels as fractions": (lambda: (X, Y + 0.5), "Labels are integers"),
-    "labels that are not numbers": (lambda: (X, torch.where(Y > 0, torch.nan, 0.0)), "Labels are integers"),
-    "labels that are None": (lambda: (X, np.array([None] * 14)), "label|None|NoneType"),
-    "labels of two kinds": (lambda: (X, np.array([0, "a"] * 7, dtype=object)), "Labels are integers"),
-    "nothing": (lambda: (None, None), "X"),
+    "labels as fractions": (lambda: (X, Y + 0.5), "labels must be integers or strings"),
+    "NaN labels": (lambda: (X, torch.where(Y > 0, torch.nan, 0.0)), "labels must be integers or strings"),
+    "None as labels": (lambda: (X, np.array([None] * 14)), "label|None|NoneType"),
+    "labels of two types": (lambda: (X, np.array([0, "a"] * 7, dtype=object)), "labels must be integers or strings"),
+    "None": (lambda: (None, None), "X"),
     "a generator": (lambda: ((x for x in X), Y), "X"),
-    "empty set": (lambda: (Items([]),), "empty"),
+    "empty dataset": (lambda: (Items([]),), "empty"),
     "an error in an item": (lambda: (failing(3, KeyError("gone")),), "Item 3 .*KeyError.*gone"),
     "an error in the first item": (lambda: (failing(0, OSError("disk")),), "Item 0 .*OSError.*disk"),
-    "an item as a mapping": (lambda: (with_item(3, {"image": X[3], "label": 0}),), "item 3 is a dict"),
-    "an item of three": (lambda: (with_item(0, (X[0], 0, "name")),), "item 0 is a tuple of 3"),
-    "an item as an image": (lambda: (with_item(2, X[2]),), "item 2 is a Tensor"),
-    "an image of another size": (lambda: (with_item(4, (X[4][:, :3], 0)),), "item 4 has shape"),
-    "an image of another type": (lambda: (with_item(4, (X[4].float(), 0)),), "item 4 has type"),
-    "an image that is not finite": (
+    "an item as a mapping": (
+        lambda: (with_item(3, {"image": X[3], "label": 0}),),
+        "Item 3 .* is a dict of 2, but must be a pair",
+    ),
+    "an item of three": (lambda: (with_item(0, (X[0], 0, "name")),), "Item 0 .* is a tuple of 3, but must be a pair"),
+    "an item as an image": (lambda: (with_item(2, X[2]),), "Item 2 .* is a Tensor, but must be a pair"),
+    "an image of another size": (lambda: (with_item(4, (X[4][:, :3], 0)),), "Item 4 has shape"),
+    "an image of another type": (lambda: (with_item(4, (X[4].float(), 0)),), "Item 4 has type"),
+    "an image of NaN": (
         lambda: (Items([(x.float().fill_(torch.nan), int(y)) for x, y in zip(X, Y, strict=True)]),),
-        "item 0",
+        "item 0 holds NaN",
     ),
     "a picture of another mode": (
         lambda: (Items([*pictures("L").items, (Image.new("RGB", (6, 6)), 1)]),),
-        "item 14 has shape",
+        "Item 14 has shape",
     ),
-    "an image that is a path": (lambda: (with_item(0, ("image.png", 0)),), "it is a str"),
-    "a label that is text": (lambda: (with_item(4, (X[4], "cat")),), "item 4 is 'cat'"),
-    "a label that is soft": (lambda: (with_item(4, (X[4], torch.tensor([0.2, 0.8]))),), "vector of 2 numbers"),
-    "a label that is a fraction": (lambda: (with_item(4, (X[4], 0.5)),), "item 4 is 0.5"),
-    "a label that is None": (lambda: (with_item(4, (X[4], None)),), "item 4 is None"),
+    "an image that is a path": (lambda: (with_item(0, ("image.png", 0)),), "is a str, but must be a PIL image"),
+    "a text label": (lambda: (with_item(4, (X[4], "cat")),), "label of item 4 is 'cat'"),
+    "a soft label": (
+        lambda: (with_item(4, (X[4], torch.tensor([0.2, 0.8]))),),
+        "label of item 4 is a vector of 2 numbers",
+    ),
+    "a fractional label": (lambda: (with_item(4, (X[4], 0.5)),), "label of item 4 is 0.5"),
+    "None as a label": (lambda: (with_item(4, (X[4], None)),), "label of item 4 is None"),
     **{f"pictures in {mode}": (lambda mode=mode: (pictures(mode),), "mode") for mode in ("P", "PA", "I;16B")},
-    "a path": (lambda: ("images",), "text 'images'"),
+    "a path": (lambda: ("images",), "path 'images'"),
 }
 
 
 @pytest.mark.parametrize("name", WORKS)
-def test_works(class_fits, name):
+def test_unusual_data_works(class_fits, name):
     assert outcome(class_fits, *WORKS[name]()) == "works"
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused(class_fits, name):
-    make, words = REFUSED[name]
+def test_unsuitable_data_is_refused_before_training(class_fits, name):
+    make, pattern = REFUSED[name]
     message = outcome(class_fits, *make())
     assert message != "works"
-    assert re.search(words, message), message
+    assert re.search(pattern, message), message
 
 
 def arrays():
-    r"""Arrays of any shape and type, with whatever values."""
+    r"""Returns a strategy for arrays of any shape, type and values."""
     dtypes = st.sampled_from([*"?bBhHiIqQefdg", "F", "D", ">f4", "<i8", "U3", "O", "M8[s]"])
     usual = st.tuples(st.integers(5, 9), st.lists(st.sampled_from([1, 2, 3, 6]), min_size=1, max_size=3))
     unusual = st.lists(st.sampled_from([0, 1, 2, 3, 5, 6, 9]), max_size=5).map(tuple)
-    shapes = usual.map(lambda one: (one[0], *one[1])) | unusual
+    shapes = usual.map(lambda shape: (shape[0], *shape[1])) | unusual
     special = st.sampled_from([0.0, 1.0, -1.0, 0.5, 255.0, 1e30, -1e300, np.nan, np.inf])
 
-    def make(dtype, shape, seed, special, part):
+    def make(dtype, shape, seed, special, fraction):
         random = np.random.default_rng(seed)
         values = random.normal(size=shape) * 100
-        values = np.where(random.random(shape) < part, special, values)
+        values = np.where(random.random(shape) < fraction, special, values)
         with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
             return values.astype(np.int64).astype(dtype) if dtype.startswith("M8") else values.astype(dtype)
 
@@ -264,6 +272,7 @@ def arrays():
 
 
 def labels():
+    r"""Returns a strategy for lists of labels of any type."""
     values = (
         st.sampled_from([0, 1, 2, -3, 10**12]) | st.sampled_from(["a", "b", ""]) | st.sampled_from([0.0, 1.5, None])
     )
@@ -271,8 +280,8 @@ def labels():
 
 
 @pytest.mark.parametrize("examples", [200, pytest.param(5_000, marks=pytest.mark.slow)])
-def test_whatever_arrays(class_fits, examples):
-    found = Counter()
+def test_random_arrays_work_or_are_refused(class_fits, examples):
+    outcomes = Counter()
 
     @settings(
         deadline=None,
@@ -285,15 +294,14 @@ def test_whatever_arrays(class_fits, examples):
     @given(arrays(), st.none() | st.none() | labels(), st.sampled_from([list, np.array, torch.tensor]))
     def check(X, y, container):
         if y is None and X.ndim:
-            # As many as there are images.
-            y = [0 if place % 3 else 1 for place in range(len(X))]
+            # One label per image.
+            y = [0 if index % 3 else 1 for index in range(len(X))]
         try:
             data = X if container is np.array else container(X.tolist()), None if y is None else container(y)
         except (TypeError, ValueError, RuntimeError, OverflowError):
-            # It is no tensor.
+            # The container does not support the type.
             data = X, y
-        found["works" if outcome(class_fits, *data) == "works" else "refused"] += 1
+        outcomes["works" if outcome(class_fits, *data) == "works" else "refused"] += 1
 
     check()
-    assert min(found["works"], found["refused"]) > examples / 20
-    print(dict(found))
+    assert min(outcomes["works"], outcomes["refused"]) > examples / 20
