@@ -39,12 +39,12 @@ def test_deepsmote_refuses_unsuitable_classes(available):
 
 def test_chosen_images_depend_only_on_seed_and_class():
     labels = np.arange(300) % 3
-    chosen = choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=4)
-    assert np.bincount(labels[chosen]).tolist() == [50, 10, 3]
-    assert (np.diff(chosen) > 0).all()
-    assert (chosen == choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=4)).all()
-    assert (chosen != choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=5)).any()
+    indices = choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=4)
+    assert np.bincount(labels[indices]).tolist() == [50, 10, 3]
+    assert (np.diff(indices) > 0).all()
+    assert (indices == choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=4)).all()
+    assert (indices != choose_images(labels, {0: 50, 1: 10, 2: 3}, seed=5)).any()
     # The images of a class do not depend on the other counts, and a smaller count gives a subset.
     changed = choose_images(labels, {0: 5, 1: 10, 2: 30}, seed=4)
-    assert set(changed[labels[changed] == 1]) == set(chosen[labels[chosen] == 1])
-    assert set(changed[labels[changed] == 0]) < set(chosen[labels[chosen] == 0])
+    assert set(changed[labels[changed] == 1]) == set(indices[labels[indices] == 1])
+    assert set(changed[labels[changed] == 0]) < set(indices[labels[indices] == 0])
