@@ -5,12 +5,19 @@ task therefore has a fixed number of threads, usually one, and several tasks run
 results do not depend on their number.
 """
 
-__all__ = ["SharedContext", "map_in_threads", "single_threaded_libraries", "use_threads"]
+__all__ = [
+    "SharedContext",
+    "check_interruption",
+    "interrupted_by",
+    "map_in_threads",
+    "single_threaded_libraries",
+    "use_threads",
+]
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from threading import Lock, local
+from threading import Event, Lock, local
 from typing import Any, TypeVar
 
 import torch
@@ -79,6 +86,30 @@ def single_threaded_libraries() -> Iterator[None]:
             yield
     finally:
         _thread_local.single_threaded = False
+
+
+@contextmanager
+def interrupted_by(event: Event) -> Iterator[None]:
+    r"""Lets an event interrupt the calling thread, at every :func:`check_interruption`.
+
+    Ctrl+C reaches the main thread only.
+
+    Raises:
+        InterruptedError: If the event is set already.
+    """
+    _thread_local.interruption = event
+    try:
+        check_interruption()
+        yield
+    finally:
+        del _thread_local.interruption
+
+
+def check_interruption() -> None:
+    r"""Raises an InterruptedError if the event of :func:`interrupted_by` is set."""
+    event: Event | None = getattr(_thread_local, "interruption", None)
+    if event is not None and event.is_set():
+        raise InterruptedError("The work was interrupted.")
 
 
 def map_in_threads(

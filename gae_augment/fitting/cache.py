@@ -6,9 +6,10 @@ import hashlib
 import inspect
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,6 +26,9 @@ from ..data import Label, ValueScale
 from ..models import GenerativeModel, ModelDefinition
 from .fitted import FittedModel
 from .plan import Plan, make_plan
+
+LEFTOVER_AGE = 600
+"""The age, in seconds, from which a temporary file is that of a process that was killed while it wrote."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,9 +175,11 @@ class FitCache:
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
         with file_lock(self.folder / f"fit-{key}"):
             for path in paths:
-                # Left behind by a process that was killed while it wrote.
                 for leftover in self.folder.glob(f".{path.name}.*"):
-                    leftover.unlink(missing_ok=True)
+                    # A younger file may be in use by a fit that shares some of the classes.
+                    with suppress(FileNotFoundError):
+                        if time.time() - leftover.stat().st_mtime > LEFTOVER_AGE:
+                            leftover.unlink()
             yield key
 
     def seed(self, random_state: RandomState) -> int:
@@ -225,19 +231,20 @@ class FitCache:
             RuntimeWarning: If it cannot be written. The fit can go on without.
         """
         header, tensors = fitted.state_dict()
+        self._write(path, header, {name: tensor for name, tensor in tensors.items() if name != "anchors.images"})
+
+    def save_failures(self, failures: Mapping[Path, str]) -> None:
+        r"""Remembers why classes failed, if the cache keeps failures; warns as :meth:`save`."""
+        for path, reason in failures.items() if self.keep_failures else ():
+            self._write(path, {"failure": reason}, {})
+
+    def _write(self, path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:
-            write_file(
-                self.path(fit), header, {name: tensor for name, tensor in tensors.items() if name != "anchors.images"}
-            )
+            write_file(path, header, tensors)
         except OSError as error:
             warnings.warn(
-                f"A fitted class could not be cached: {error}. The fit goes on, but would have to fit that class again "
-                f"after an interruption.",
+                f"The fit of a class could not be cached: {error}. This fit goes on, but the next one will fit that "
+                f"class again.",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-
-    def save_failure(self, fit: ClassFit, reason: str) -> None:
-        r"""Remembers why a class failed, if the cache keeps failures."""
-        if self.keep_failures and not self.path(fit).exists():
-            write_file(self.path(fit), {"failure": reason}, {})

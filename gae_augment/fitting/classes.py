@@ -3,15 +3,16 @@ r"""The fits of several classes: from the cache where they are there, and side b
 __all__ = ["fit_classes", "fit_with_progress"]
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from threading import Event
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from threading import BoundedSemaphore, Event
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
+from .._utils.threads import interrupted_by
 from ..data import Label, ValueScale
 from ..models import ModelDefinition
 from .cache import ClassFit, FitCache
@@ -49,86 +50,48 @@ def fit_classes(
         fits = {label: fit for label, fit in fits.items() if label not in hits}
         if fits and cache.on_miss is not None:
             cache.on_miss(list(fits))
-    interrupted = Event()
 
     def keep(label: Label, result: FittedModel | Failure) -> FittedModel | Failure:
         if cache is not None and isinstance(result, FittedModel):
             cache.save(fits[label], result)
         return _with_anchors(result, fits[label])
 
-    def progress_of(label: Label) -> Progress:
-        def progress(error: float, delta: float | None) -> None:
-            if interrupted.is_set():
-                raise InterruptedError("the fit was interrupted")
-            show(label, error, delta)
-
-        return progress
-
     def arguments(label: Label, progress: Progress) -> tuple[Any, ...]:
         fit = fits[label]
         # As an array, which joblib maps into its workers' memory, and which clusters keep in their object store.
         return fit.images.numpy(), fit.plan, fit.definition, fit.values, fit.seed, progress
 
-    def fit_and_keep(label: Label) -> FittedModel | Failure:
-        # Kept by the thread that fitted it: after an interruption nobody waits for the result.
-        return keep(label, attempt(_fit, *arguments(label, progress_of(label))))
-
     if n_jobs is None and runs_here(None):
-        torch_threads = torch.get_num_threads()
-        jobs: dict[Label, tuple[Any, ...]] = {label: (label,) for label in fits}
+        threads, workers = torch.get_num_threads(), _parallel_fits([fit.plan for fit in fits.values()])
+        slots, interrupted = BoundedSemaphore(workers), Event()
+
+        def fit_and_keep(label: Label) -> FittedModel | Failure:
+            # Kept by the thread that fitted it: after an interruption nobody waits for the result.
+            with slots, interrupted_by(interrupted):
+                return keep(label, attempt(_fit, *arguments(label, partial(show, label))))
+
         try:
-            yield from run_jobs(fit_and_keep, jobs, _threads(fits.values()), backend="threading")
+            yield from run_jobs(fit_and_keep, {label: (label,) for label in fits}, workers, backend="threading")
         finally:
-            # A fit that nobody waits for ends at its next check.
+            # After an interruption the running fits end at their next step. A thread that runs while the interpreter
+            # ends would crash it.
             interrupted.set()
-            # Threads that start later take over the number that any thread has set last.
-            torch.set_num_threads(torch_threads)
+            for _ in range(workers):
+                slots.acquire()
+            slots.release(workers)
+            # New threads inherit the number set last by any thread, here by a fit.
+            torch.set_num_threads(threads)
         return
     # Only this process can move the progress bar.
     in_process = runs_here(n_jobs)
-    jobs = {label: arguments(label, progress_of(label) if in_process else no_progress) for label in fits}
+    jobs = {label: arguments(label, partial(show, label) if in_process else no_progress) for label in fits}
     # Workers map images in mode "c" (copy on write), because torch warns of read-only memory.
     for label, result in run_jobs(_fit, jobs, n_jobs, temp_folder=scratch_dir, mmap_mode="c"):
         yield label, keep(label, result)
 
 
-def fit_with_progress(
-    fits: Mapping[Label, ClassFit], names: Mapping[Label, str], progress: bool, **options: Any
-) -> Iterator[tuple[Label, FittedModel | Failure]]:
-    r"""Yields as :func:`fit_classes` with the same options, and moves a progress bar.
-
-    Args:
-        fits: The fit of each class.
-        names: The name of each class.
-        progress: Whether to show the bar.
-        **options: More arguments of :func:`fit_classes`.
-    """
-    with tqdm(total=len(fits), unit="class", disable=not progress) as bar:
-
-        def show(label: Label, error: float, delta: float | None) -> None:
-            # There is no boundary yet if it is the point at which the error stops falling.
-            boundary = "" if delta is None else f", delta {delta:.4f}"
-            bar.set_description(f"class {names[label]}: error {error:.4f}{boundary}")
-
-        for label, result in fit_classes(fits, show=show, **options):
-            if isinstance(result, Failure):
-                bar.set_description(f"class {names[label]}: failed")
-            else:
-                show(label, result.report.reconstruction_error, result.report.delta)
-            yield label, result
-            bar.update()
-
-
-def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns a fitted model with the training images that its samples need, which neither workers nor files hold."""
-    if isinstance(result, FittedModel) and result.plan.keeps_images:
-        result.anchors = fit.images
-    return result
-
-
-def _threads(fits: Any) -> int:
+def _parallel_fits(plans: Sequence[Plan]) -> int:
     r"""Returns how many fits run at a time: one on a GPU, and as many as PyTorch has threads for on a CPU."""
-    plans = [fit.plan for fit in fits]
     if any(torch.device(plan.device).type != "cpu" for plan in plans):
         return 1
     return max(1, torch.get_num_threads() // max((plan.n_threads for plan in plans), default=1))

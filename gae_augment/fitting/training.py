@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .._utils.chunks import VALUES_PER_CHUNK, chunk_size
 from .._utils.seeding import derive_seed, make_generator
+from .._utils.threads import check_interruption
 from ..data import ValueScale
 from ..models import Autoencoder, Bernoulli, Gaussian, Likelihood, Objective, excess_error
 
@@ -183,6 +184,7 @@ def train(
         objective.advance(network, sample, (epoch - 1) / epochs)
         order = rows[torch.randperm(len(rows), generator=generator).to(images.device)]
         for batch in order.split(batch_size):
+            check_interruption()
             with _autocast(precision, images.device):
                 losses = objective.losses(network, values.to_network(images[batch]), noise)
             optimiser.zero_grad(set_to_none=True)
