@@ -4,7 +4,8 @@ __all__ = ["GAEAugmenter"]
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -200,6 +201,30 @@ class GAEAugmenter(BaseEstimator):
                 cache.save_failure(fits[label], reason)
         warn_of_training(self.report_)
         return self
+
+    def _fit_all(self, fits: Mapping[Label, ClassFit], cache: FitCache | None, paths: Mapping[Label, Path]) -> None:
+        with tqdm(total=len(fits), unit="class", disable=not self.progress) as bar:
+
+            def show(label: Label, error: float, delta: float | None) -> None:
+                # There is no boundary yet if it is the point at which the error stops falling.
+                boundary = "" if delta is None else f", delta {delta:.4f}"
+                bar.set_description(f"class {self.class_names_[label]}: error {error:.4f}{boundary}")
+
+            results = fit_classes(
+                fits, n_jobs=self.n_jobs, cache=cache, paths=paths, scratch_dir=self.cache_dir, show=show
+            )
+            # Closed now, because the traceback of an interruption would keep it, and its threads, alive.
+            with closing(results):
+                for label, result in results:
+                    if isinstance(result, Failure):
+                        bar.set_description(f"class {self.class_names_[label]}: failed")
+                        self.failures_[label] = result.reason
+                    else:
+                        if result.plan.keeps_images:
+                            result.anchors = fits[label].images
+                        self.models_[label] = result
+                        show(label, result.report.reconstruction_error, result.report.delta)
+                    bar.update()
 
     def _check_parameters(self) -> None:
         check_device(self.device)

@@ -7,7 +7,7 @@ so that a retry gives the same result.
 __all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "check_n_jobs", "run_jobs", "runs_here"]
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -71,7 +71,7 @@ def run_jobs(
     r"""Yields the key and the result of each job, as soon as it is ready.
 
     If workers die, the jobs without a result are retried. Backends that return all results at the end, joblib's
-    ``"multiprocessing"`` and Ray's ``"ray"``, retry all of them.
+    ``"multiprocessing"`` and Ray's ``"ray"``, retry all of them. Closing the iterator cancels jobs that have not begun.
 
     Args:
         function: The function to call.
@@ -89,10 +89,18 @@ def run_jobs(
     for number in range(1, MAX_ATTEMPTS + 1):
         # A job that always kills its worker is retried alone at last, so that it cannot take other jobs down with it.
         for keys in [list(missing)] if number < MAX_ATTEMPTS else [[key] for key in missing]:
+            results: Iterable[tuple[Key, Result | Failure]] = ()
             try:
-                for key, result in _run({key: jobs[key] for key in keys}, function, n_jobs, options):
+                results = _run({key: jobs[key] for key in keys}, function, n_jobs, options)
+                for key, result in results:
                     del missing[key]
                     yield key, result
+            except (GeneratorExit, KeyboardInterrupt):
+                if isinstance(results, Generator):
+                    # Joblib warns that it cancels the other jobs, as it should here.
+                    with warnings.catch_warnings(action="ignore"):
+                        results.close()
+                raise
             except Exception as error:
                 if number == MAX_ATTEMPTS:
                     yield keys[0], Failure.of(error)

@@ -3,7 +3,7 @@ r"""The fits of several classes: from the cache where they are there, and side b
 __all__ = ["fit_classes", "fit_with_progress"]
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from threading import BoundedSemaphore, Event
 from typing import Any
@@ -31,8 +31,10 @@ def fit_classes(
     cache: FitCache | None = None,
     scratch_dir: str | os.PathLike[str] | None = None,
     show: Show = lambda label, error, delta: None,
-) -> Iterator[tuple[Label, FittedModel | Failure]]:
+) -> Generator[tuple[Label, FittedModel | Failure], None, None]:
     r"""Yields each class with its fitted model, or the reason of its failure, as soon as it is ready.
+
+    Closing the iterator interrupts the fits in this process, and waits until they have ended.
 
     Args:
         fits: The fit of each class.

@@ -121,7 +121,7 @@ def test_changed_bytes(saved, tmp_path, examples):
             at = int(place * (head if in_head else len(changed)))
             changed[at : at + len(new)] = new
         path.write_bytes(changed if cut is None else changed[: int(cut * len(changed))])
-        # Most changes would be caught by the checksum, or by safetensors.
+        # The checksum and safetensors catch most changes.
         outcomes.add(path)
 
     check()

@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -40,3 +41,24 @@ def test_job_that_cannot_be_pickled_does_not_affect_other_jobs():
         outcomes = dict(run_jobs(double, {"locked": (threading.Lock(),), "free": (2,)}, 2))
     assert "pickle" in outcomes.pop("locked").reason
     assert outcomes == {"free": 4}
+
+
+def wait_for_file(folder, number):
+    path = folder / f"{number}"
+    path.touch()
+    while number and not (folder / "end").exists():
+        time.sleep(0.01)
+    return number
+
+
+# Warnings are errors here, and joblib would warn that it cancels jobs.
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_closing_the_iterator_cancels_jobs_that_have_not_begun(tmp_path, n_jobs):
+    jobs = {number: (tmp_path, number) for number in range(20)}
+    iterator = run_jobs(wait_for_file, jobs, n_jobs, backend="threading")
+    assert next(iterator) == (0, 0)
+    iterator.close()
+    (tmp_path / "end").touch()
+    time.sleep(0.2)
+    assert len(list(tmp_path.iterdir())) < 10
+    assert next(iterator, None) is None
