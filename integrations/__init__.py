@@ -1,1 +1,1 @@
-r"""Bridges to other frameworks, each imported on its own so that the package needs none of them."""
+r"""Integrations with other frameworks. Each is imported on its own, so that the package itself needs none of them."""

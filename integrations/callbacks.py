@@ -1,4 +1,4 @@
-r"""Lightning callbacks: what the generators made, in the trainer's loggers, and what it did for each class."""
+r"""Lightning callbacks that log fits and synthetic images, and the recall of each class."""
 
 __all__ = ["AugmentationLogger", "ClassRecall"]
 
@@ -38,23 +38,22 @@ except ModuleNotFoundError as error:
 
 
 class AugmentationLogger(Callback):
-    r"""Writes to the trainer's loggers what the fit of each class came to, and what its images look like.
+    r"""Logs the fit of each class in numbers, and pictures of its images.
 
     Numbers go to every logger, under ``augmentation/<class>/``: real and synthetic images, the reconstruction error
-    and its boundary in nats per pixel, components and seconds. Pictures go to TensorBoard and to Weights & Biases: real
-    images in the upper line, synthetic ones in the lower, again whenever there are fresh ones.
+    and its boundary in nats per pixel, components and seconds. Pictures go to TensorBoard and to Weights & Biases, with
+    real images in the upper row and synthetic ones in the lower, and again after each draw of fresh images.
 
     Args:
-        images: How many images of each kind a picture shows, 0 for no pictures.
-        held_out: Real images of some classes, raw, that no generator was trained on, each with shape
-            :math:`(N, C, H, W)`. With an extractor the synthetic images of these classes, as many of each as there are
-            real ones, are compared with them by :func:`gae_augment.evaluation.fidelity`.
-        extractor: What turns images into features; it is part of the figures' names.
+        images: The number of images in each row of a picture; 0 for no pictures.
+        held_out: Raw real images by class, not used in training, each with shape :math:`(N, C, H, W)`. They are
+            compared with the same number of synthetic images by :func:`gae_augment.evaluation.fidelity`.
+        extractor: The extractor of features for fidelity. Its name is part of the names of the logged numbers.
 
     Raises:
         TypeError: If the extractor has no name.
-        ValueError: If only one of ``held_out`` and ``extractor`` is given, or held-out images are neither of 8 bits nor
-            in [0, 1].
+        ValueError: If only one of ``held_out`` and ``extractor`` is given, or held-out images are neither uint8 nor in
+            [0, 1].
 
     Warns:
         UserWarning: If there are too few images for fidelity.
@@ -69,26 +68,31 @@ class AugmentationLogger(Callback):
     ) -> None:
         if (not held_out) != (extractor is None):
             missing = "extractor" if held_out else "held_out"
-            raise ValueError(f"Fidelity takes real images and an extractor of features, and {missing!r} is missing.")
+            raise ValueError(
+                f"{missing!r} is missing, but fidelity needs held-out images and an extractor. Pass both, or neither."
+            )
         if extractor is not None:
             check_extractor(extractor)
         self.images = images
-        self.held_out = {label: checked_images(own, f"held_out[{label}]") for label, own in (held_out or {}).items()}
+        self.held_out = {
+            label: checked_images(label_images, f"held_out[{label}]")
+            for label, label_images in (held_out or {}).items()
+        }
         self.extractor = extractor
-        self._drawn: int | None = None
+        self._shown_epoch: int | None = None
         self._real: dict[int, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Writes the numbers.
+        r"""Logs the numbers.
 
         Raises:
-            TypeError: If the trainer was not given a :class:`GAEDataModule`.
+            TypeError: If the trainer has no :class:`GAEDataModule`.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, GAEDataModule):
             raise TypeError(
-                f"AugmentationLogger writes what a GAEDataModule made, and the trainer has a {type(data).__name__}. "
-                f"Pass one: Trainer.fit(model, datamodule=GAEDataModule(…))."
+                f"The trainer's data module is of type {type(data).__name__}, but AugmentationLogger needs a "
+                f"GAEDataModule. Use Trainer.fit(model, datamodule=GAEDataModule(…))."
             )
         augmenter, augmented = data.augmenter_, data.augmented
         for label, report in augmenter.report_.items():
@@ -102,21 +106,21 @@ class AugmentationLogger(Callback):
             if report.delta is not None:
                 numbers["delta"] = report.delta
             self._log(trainer, {f"{augmenter.class_names_[label]}/{name}": value for name, value in numbers.items()})
-        self._drawn = None
+        self._shown_epoch = None
         self._real = {}
         raw = raw_view(augmented.dataset)
         if self.images and trainer.is_global_zero and trainer.loggers:
             item_format = ItemFormat.of(raw[0][0])
             for label in augmented.images_to_add:
-                places = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
-                if len(places) and len(item_format.shape) > 1:
-                    self._real[int(label)] = read_images(raw, places[: self.images], item_format)
+                rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
+                if len(rows) and len(item_format.shape) > 1:
+                    self._real[int(label)] = read_images(raw, rows[: self.images], item_format)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        r"""Writes pictures and fidelity of the synthetic images that there are now, once for each draw of them."""
+        r"""Logs pictures and fidelity of the current synthetic images, once per draw."""
         augmented = trainer.datamodule.augmented  # type: ignore[attr-defined]
-        if augmented.epoch != self._drawn:
-            self._drawn = augmented.epoch
+        if augmented.epoch != self._shown_epoch:
+            self._shown_epoch = augmented.epoch
             if trainer.is_global_zero and trainer.loggers:
                 self._show(trainer, augmented)
 
@@ -126,14 +130,14 @@ class AugmentationLogger(Callback):
 
     def _show(self, trainer: Trainer, augmented: AugmentedDataset) -> None:
         if self.extractor is not None:
-            made = {label: augmented.synthetic_images(label) for label in self.held_out}
-            real, synthetic = as_many_of_each(self.held_out, made)
+            samples = {label: augmented.synthetic_images(label) for label in self.held_out}
+            real, synthetic = as_many_of_each(self.held_out, samples)
             if len(real) > NEIGHBOURS:
                 self._log(trainer, fidelity(real, synthetic, extractor=self.extractor))
             else:
                 rank_zero_warn(
-                    f"Fidelity takes more than {NEIGHBOURS} real images and as many synthetic ones of their classes, "
-                    f"and of {list(self.held_out)} there are {len(real)}. It is not logged."
+                    f"Classes {list(self.held_out)} have {len(real)} pairs of held-out and synthetic images, but "
+                    f"fidelity needs more than {NEIGHBOURS}, so it is not logged. Pass more held-out images."
                 )
         for name, label in augmented.class_to_idx.items():
             if label not in self._real:
@@ -147,28 +151,28 @@ class AugmentationLogger(Callback):
                     logger.experiment.add_image(tag, picture, trainer.global_step)
 
 
-def _picture(real: Tensor, synthetic: Tensor, places: int) -> Tensor:
-    r"""Returns two lines of so many images, one scale for both, with shape :math:`(C, H, W)` in [0, 1]."""
-    lines = [own[:places].float() for own in (real, synthetic)]
-    lines = [own[:, None] if own.ndim == 3 else own for own in lines]
-    lines = [own if own.shape[1] in (1, 3) else own[:, :1] for own in lines]
-    low, high = torch.cat(lines).aminmax()
+def _picture(real: Tensor, synthetic: Tensor, columns: int) -> Tensor:
+    r"""Returns a row of real and a row of synthetic images, on one scale, with shape :math:`(C, H, W)`, in [0, 1]."""
+    rows = [images[:columns].float() for images in (real, synthetic)]
+    rows = [images[:, None] if images.ndim == 3 else images for images in rows]
+    rows = [images if images.shape[1] in (1, 3) else images[:, :1] for images in rows]
+    low, high = torch.cat(rows).aminmax()
     if real.dtype == torch.uint8:
         low, high = torch.zeros(()), torch.tensor(255.0)
     elif low >= 0 and high <= 1:
         low, high = torch.zeros(()), torch.ones(())
-    lines = [(own - low) / (high - low).clamp(min=1e-12) for own in lines]
-    # White where there are fewer.
-    lines = [torch.cat([own, own.new_ones(places - len(own), *own.shape[1:])]) for own in lines]
-    return make_grid(torch.cat(lines), nrow=places)
+    rows = [(images - low) / (high - low).clamp(min=1e-12) for images in rows]
+    # Missing images are white.
+    rows = [torch.cat([images, images.new_ones(columns - len(images), *images.shape[1:])]) for images in rows]
+    return make_grid(torch.cat(rows), nrow=columns)
 
 
 class ClassRecall(Callback):
-    r"""Logs the recall of each class after every validation, as ``recall/<class>``, and their mean.
+    r"""Logs the recall of each class after every validation, as ``recall/<class>``, and the mean recall.
 
-    The model is called with the images of each batch, a second time, unless its ``validation_step`` returns a mapping
-    with ``"logits"``. Given what another training came to, say one without synthetic images, the difference to it is
-    logged as ``recall gain/<class>``. Several validation sets are counted as one.
+    The callback calls the model once more with the images of each batch, unless ``validation_step`` returns a mapping
+    with ``"logits"``. With a baseline, such as a training without synthetic images, the gain over it is logged as
+    ``recall gain/<class>``. Several validation sets count as one.
 
     Args:
         baseline: The :attr:`recall_` of another training.
@@ -189,7 +193,7 @@ class ClassRecall(Callback):
         self._confusion: MulticlassConfusionMatrix | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Begins anew."""
+        r"""Resets the counts."""
         self._confusion = None
 
     def on_validation_batch_end(
@@ -201,46 +205,46 @@ class ClassRecall(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        r"""Counts what is right in a batch of images and labels.
+        r"""Counts the predictions of a batch.
 
         Raises:
-            ValueError: If there are no logits of shape :math:`(B, C)`, with two classes or more, or labels are not
-                whole numbers below :math:`C`.
+            ValueError: If there are no logits with shape :math:`(B, C)`, for two classes or more, or labels are not
+                integers from 0 to :math:`C - 1`.
         """
         images, labels = batch
         logits = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else pl_module(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-            found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            output = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
             raise ValueError(
-                f"ClassRecall takes logits of shape (B, C), a column for each of at least two classes, and the model "
-                f"gave {found}. Return them from validation_step: {{'logits': logits}}."
+                f"The output of the model has {output}, but ClassRecall needs logits with shape (B, C), one column for "
+                f"each of at least two classes. Return them from validation_step: {{'logits': logits}}."
             )
         if labels.ndim != 1 or labels.is_floating_point() or not 0 <= labels.min() <= labels.max() < logits.shape[1]:
             raise ValueError(
-                f"ClassRecall takes labels from 0 to {logits.shape[1] - 1}, with shape (B,), and those of the "
-                f"validation set have shape {tuple(labels.shape)} of {labels.dtype}, from {labels.min().item()} to "
-                f"{labels.max().item()}. Validate on the labels as they are."
+                f"The labels of the validation set have shape {tuple(labels.shape)} and dtype {labels.dtype}, from "
+                f"{labels.min().item()} to {labels.max().item()}, but must be integers from 0 to "
+                f"{logits.shape[1] - 1} with shape (B,). Validate without soft labels, and with one logit per class."
             )
         if self._confusion is None:
             self._confusion = MulticlassConfusionMatrix(logits.shape[1]).to(logits.device)
         self._confusion.update(logits, labels)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Logs the recalls of all ranks together."""
+        r"""Logs the recall over all ranks."""
         if self._confusion is None:
             return
-        # A row for each class.
+        # Each row is a true class.
         counts = self._confusion.compute()
         rates = (counts.diagonal() / counts.sum(dim=1)).tolist()
-        found = {label: rate for label, rate in enumerate(rates) if not math.isnan(rate)}
+        recall = {label: rate for label, rate in enumerate(rates) if not math.isnan(rate)}
         loaders = trainer.val_dataloaders
         names = (class_names(loaders.dataset) if isinstance(loaders, DataLoader) else None) or {}
-        tags = {label: names.get(label, str(label)) for label in found}
-        numbers = {f"recall/{tags[label]}": rate for label, rate in found.items()}
-        numbers["recall/mean"] = fmean(found.values())
-        for label in found.keys() & self.baseline.keys():
-            numbers[f"recall gain/{tags[label]}"] = found[label] - self.baseline[label]
+        tags = {label: names.get(label, str(label)) for label in recall}
+        numbers = {f"recall/{tags[label]}": rate for label, rate in recall.items()}
+        numbers["recall/mean"] = fmean(recall.values())
+        for label in recall.keys() & self.baseline.keys():
+            numbers[f"recall gain/{tags[label]}"] = recall[label] - self.baseline[label]
         if not trainer.sanity_checking:
-            self.recall_ = found
-        # They are the same on all ranks already.
+            self.recall_ = recall
+        # The numbers are already equal on all ranks; Lightning expects sync_dist all the same.
         pl_module.log_dict(numbers, sync_dist=True)

@@ -1,6 +1,6 @@
-r"""The synthetic fraction of a training set, chosen once and kept in a file beside the fitted classes."""
+r"""The synthetic fraction of a training set, chosen once and kept in the folder of the fitted classes."""
 
-__all__ = ["AUTO", "choose_fraction"]
+__all__ = ["choose_fraction"]
 
 import hashlib
 import math
@@ -10,49 +10,56 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from torch import Tensor
 
 from gae_augment import GAEAugmenter
-from gae_augment._utils.files import read_file, write_file
+from gae_augment._utils.files import file_lock, read_file, write_file
 from gae_augment.data import load_source
 from gae_augment.evaluation import FractionChoice, Labelled, checked_images, choose_synthetic_fraction
-
-AUTO = "auto"
-"""The fraction that is chosen on held-out images."""
+from gae_augment.models import choice_to_plain
 
 STEPS, BATCH_SIZE = 600, 128
-"""The training of the classifier that a choice is made with."""
+"""The steps of a classifier's training, and its batch size."""
 
 
 def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed: int) -> FractionChoice:
-    r"""Returns the synthetic fraction for a training set, chosen once and kept in a file of a folder.
+    r"""Returns the synthetic fraction for a training set, from a file in a folder if there is one.
 
     Args:
         fitted: The fitted augmenter; a copy of it is fitted for each split.
-        training_set: The training set, whose raw images the choice is made on.
-        folder: The folder of the file, whose name is a hash of all that the choice depends on.
+        training_set: The training set; its raw images are used.
+        folder: The folder. The name of the file is a hash of everything that the choice depends on.
         seed: The seed of everything random.
 
     Raises:
-        ValueError: If the raw images suit no classifier: vectors, or values that are neither uint8 nor in [0, 1].
+        ValueError: If a classifier of images cannot use the data: vectors, or values neither uint8 nor in [0, 1].
     """
     labels, read = load_source(training_set)
     try:
         images = checked_images(read(range(len(labels))), "training")
     except ValueError as error:
         raise ValueError(
-            f"synthetic_fraction='auto' tries fractions with a small classifier of images, which these images do not "
-            f"suit. {error} Or set the fraction yourself: 0.5 is a good first choice."
+            f"synthetic_fraction='auto' tests fractions with a small classifier, which cannot use these images. "
+            f"{error} Or set the fraction yourself: 0.5 is a good first choice."
         ) from error
-    settings = (fitted.cache_key_, sorted(fitted.sampling_strategy_.items()), seed, str(images.dtype), images.shape)
-    digest = hashlib.sha256(repr(settings).encode())
+    # The key covers the code of custom models, but only the plans of the whole training set; those of splits differ.
+    settings = [fitted.cache_key_, choice_to_plain(fitted.model), sorted(fitted.sampling_strategy_.items())]
+    digest = hashlib.sha256(repr([*settings, seed, images.dtype, images.shape]).encode())
     digest.update(labels.tobytes())
     digest.update(images.contiguous().flatten().view(torch.uint8).numpy().data)
     path = folder / f"fraction-{digest.hexdigest()[:32]}.safetensors"
-    try:
-        return FractionChoice.from_dict(read_file(path)[0]["choice"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        # Missing or damaged.
-        pass
+    # Of several processes one chooses, and the others wait for its file.
+    with file_lock(path):
+        try:
+            return FractionChoice.from_dict(read_file(path)[0]["choice"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+            # Missing or damaged.
+            choice = _choose(fitted, labels, images, seed)
+        write_file(path, {"choice": choice.as_dict()}, {})
+    return choice
+
+
+def _choose(fitted: GAEAugmenter, labels: np.ndarray, images: Tensor, seed: int) -> FractionChoice:
     classes, class_of = np.unique(labels, return_inverse=True)
 
     def synthesise(real: Labelled, seed: int) -> Labelled:
@@ -61,12 +68,10 @@ def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed:
         n_real = len(real[1])
         return X[n_real:], torch.from_numpy(np.searchsorted(classes, y[n_real:]))
 
-    choice = choose_synthetic_fraction(
+    return choose_synthetic_fraction(
         (images, torch.from_numpy(class_of)),
         synthesise,
         seed=seed,
         epochs=math.ceil(STEPS / math.ceil(len(labels) / BATCH_SIZE)),
         batch_size=BATCH_SIZE,
     )
-    write_file(path, {"choice": choice.as_dict()}, {})
-    return choice

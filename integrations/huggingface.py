@@ -1,4 +1,4 @@
-r"""Hugging Face: images of a ``datasets.Dataset`` as torchvision has them, and a training set back as one."""
+r"""Hugging Face: a ``datasets.Dataset`` as a torchvision dataset, and an augmented training set as a new one."""
 
 __all__ = ["HuggingFaceImages", "to_dataset"]
 
@@ -18,29 +18,30 @@ except ModuleNotFoundError as error:
     ) from error
 
 MARK = "is_synthetic"
+"""The column that marks synthetic images."""
 
 
 class HuggingFaceImages(VisionDataset):
-    r"""The images and labels of a Hugging Face dataset, as pairs.
+    r"""The (image, label) pairs of a Hugging Face dataset.
 
-    Images are decoded when they are asked for. The dataset's own format and transform are left aside, as these are for
-    rows, which pairs are not: pass a ``transform`` for images.
+    Images are decoded on access. The format and the transform of the Hugging Face dataset are ignored, because they
+    apply to whole rows: pass a ``transform`` for images.
 
     Args:
-        dataset: A dataset that can be indexed, such as one split of ``datasets.load_dataset``.
-        image: The column of images. ``None`` is the only one that holds such.
-        label: The column of labels, integers. ``None`` is the only one of classes.
-        transform: What every image is put through.
-        target_transform: What every label is put through.
+        dataset: A dataset with an index, such as one split of ``datasets.load_dataset``.
+        image: The column of images; by default the only column of type ``Image``.
+        label: The column of integer labels; by default the only column of type ``ClassLabel``.
+        transform: A transform of every image.
+        target_transform: A transform of every label.
 
     Attributes:
         targets: The label of each item, before ``target_transform``.
-        classes: The names of the classes, or ``None`` where labels are integers without names.
+        classes: The names of the classes, or ``None`` if labels are integers without names.
         class_to_idx: The label of each name.
 
     Raises:
-        TypeError: If it is a stream, or several splits.
-        ValueError: If there is no such column, or a label is missing or no integer.
+        TypeError: If the dataset is a stream or has several splits.
+        ValueError: If a column does not exist or has another type, or a label is missing or not an integer.
 
     Example:
         >>> from PIL import Image
@@ -63,42 +64,42 @@ class HuggingFaceImages(VisionDataset):
         super().__init__(root="", transform=transform, target_transform=target_transform)
         if isinstance(dataset, datasets.DatasetDict):
             raise TypeError(
-                f"A training set is one split, and these are {list(dataset)}. Choose one: dataset['train']."
+                f"'dataset' has the splits {list(dataset)}, but must be one split. Choose one: dataset['train']."
             )
         if not isinstance(dataset, datasets.Dataset):
             raise TypeError(
-                f"Images are read from a datasets.Dataset, and it is a {type(dataset).__name__}. Load it without "
+                f"'dataset' is of type {type(dataset).__name__}, but must be a datasets.Dataset. Load it without "
                 f"streaming, and with a split: load_dataset(name, split='train')."
             )
         self.dataset = dataset.with_format(None)
         self.image = _column(dataset.features, image, datasets.Image, "image")
         if not dataset.features[self.image].decode:
             raise ValueError(
-                f"Images are decoded when they are read, and column {self.image!r} is told not to: "
+                f"Column {self.image!r} has decode=False, but its images must be decoded. Use "
                 f"dataset.cast_column({self.image!r}, datasets.Image())."
             )
         self.label = _column(dataset.features, label, datasets.ClassLabel, "label")
-        # Other columns, which may hold images too, are not read with each item.
+        # Other columns, which may hold images too, would be decoded with each item.
         self._pairs = self.dataset.select_columns([self.image, self.label])
         targets = self.dataset.select_columns(self.label)[:][self.label]
         for index, target in enumerate(targets):
             if type(target) is not int or target < 0:
                 raise ValueError(
-                    f"Labels are integers from 0 on, and in column {self.label!r} row {index} has {target!r}. Leave "
-                    f"out rows without a label with dataset.filter, and number names with "
+                    f"Row {index} has {target!r} in column {self.label!r}, but labels must be integers of at least 0. "
+                    f"Remove rows without a label with dataset.filter, and number names with "
                     f"dataset.class_encode_column({self.label!r})."
                 )
         self.targets: list[int] = targets
         feature = dataset.features[self.label]
-        # A list of names goes by place, and integers without names may be anything.
+        # Integers without names may have gaps, which a list of names cannot show.
         self.classes: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
-        self.class_to_idx = {name: place for place, name in enumerate(self.classes or ())}
+        self.class_to_idx = {name: index for index, name in enumerate(self.classes or ())}
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         row = self._pairs[int(index)]
         image, label = row[self.image], row[self.label]
         if image is None:
-            raise ValueError("there is no image in this row; dataset.filter leaves it out")
+            raise ValueError("this row has no image; remove it with dataset.filter")
         return (image, label) if self.transforms is None else self.transforms(image, label)
 
     def __len__(self) -> int:
@@ -106,65 +107,74 @@ class HuggingFaceImages(VisionDataset):
 
 
 def _column(features: datasets.Features, name: str | None, kind: type, argument: str) -> str:
-    r"""Returns the name of a column, which is the only one of a kind unless it is named."""
+    r"""Returns the name of a column; by default that of the only column of a type.
+
+    Args:
+        features: The columns.
+        name: The name, or ``None``.
+        kind: The type.
+        argument: The name of the argument, for errors.
+
+    Raises:
+        ValueError: If there is no such column, or several of the type, or an image column has another type.
+    """
     if name is None:
-        found = [own for own, feature in features.items() if isinstance(feature, kind)]
-        if len(found) != 1:
+        columns = [column for column, feature in features.items() if isinstance(feature, kind)]
+        if len(columns) != 1:
             raise ValueError(
-                f"{argument!r} names a column where not just one is of type {kind.__name__}, and there are "
-                f"{found or 'none'} of the columns {list(features)}. Pass {argument}=…"
+                f"{columns or 'None'} of the columns {list(features)} have the type {kind.__name__}, but {argument!r} "
+                f"must be one column. Pass {argument}=…"
             )
-        return found[0]
+        return columns[0]
     if name not in features:
-        raise ValueError(f"{argument!r} is a column of the dataset, one of {list(features)}, and it is {name!r}.")
+        raise ValueError(f"{argument!r} is {name!r}, but must be a column of the dataset: one of {list(features)}.")
     if kind is datasets.Image and not isinstance(features[name], datasets.Image):
         raise ValueError(
-            f"Column {name!r} is to hold images, and it holds {features[name]}. Turn it into such: "
+            f"Column {name!r} holds {features[name]}, but must hold images. Convert it with "
             f"dataset.cast_column({name!r}, datasets.Image())."
         )
     return name
 
 
 def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
-    r"""Returns a Hugging Face dataset of the real rows, as they are, and after them the synthetic images.
+    r"""Returns a new Hugging Face dataset of the unchanged real rows, followed by the synthetic images.
 
-    A column ``is_synthetic`` tells them apart. Further columns are ``None`` for synthetic images. Labels are integers,
-    also where :meth:`gae_augment.AugmentedDataset.with_soft_labels` made them soft, and the format is that of a new dataset.
+    The column ``is_synthetic`` marks synthetic images, whose further columns are ``None``. Labels are integers, even
+    after :meth:`gae_augment.AugmentedDataset.with_soft_labels`.
 
     Args:
-        augmented: What ``augment`` made of :class:`HuggingFaceImages`, without transforms of labels.
+        augmented: An augmented :class:`HuggingFaceImages` without a ``target_transform``.
 
     Raises:
-        TypeError: If it was made of another dataset.
-        ValueError: If the dataset has a column of that name already.
+        TypeError: If the augmented dataset is of another type, or has a ``target_transform``.
+        ValueError: If the dataset already has a column ``is_synthetic``.
     """
     images = augmented.dataset
     if not isinstance(images, HuggingFaceImages):
         raise TypeError(
-            f"Rows are those of HuggingFaceImages, and the dataset is a {type(images).__name__}. "
-            f"gae_augment.export.write_shards writes folders as Parquet files, which datasets.load_dataset reads."
+            f"The augmented dataset is of type {type(images).__name__}, but must be HuggingFaceImages. For other data, "
+            f"gae_augment.export.write_shards writes Parquet files, which datasets.load_dataset reads."
         )
     if images.target_transform is not None:
         raise TypeError(
-            "Rows have the labels of their column, and the images have a target_transform. Augment HuggingFaceImages "
-            "without one."
+            "The images have a target_transform, which rows cannot have. Augment HuggingFaceImages without one."
         )
     real = images.dataset
     if MARK in real.features:
         raise ValueError(
-            f"The column {MARK!r} is made here, and the dataset has one. Rename it: dataset.rename_column."
+            f"The dataset already has a column {MARK!r}, which is added here. Rename it with dataset.rename_column."
         )
     columns = {name: real.features[name] for name in (images.image, images.label)}
     features = datasets.Features(**columns, **{MARK: datasets.Value("bool")})
-    parts = [real.add_column(MARK, [False] * len(real))]
+    pieces = [real.add_column(MARK, [False] * len(real))]
     item_format = ItemFormat.of(raw_view(images)[0][0])
     for label in augmented.images_to_add:
-        # A part at a time, as they are encoded.
-        for made in augmented.synthetic_images(int(label)).split(READ_AT_ONCE):
+        # In batches, because decoded images take more memory than encoded ones.
+        for batch in augmented.synthetic_images(int(label)).split(READ_AT_ONCE):
             rows = {
-                images.image: list(map(item_format.from_tensor, made)),
-                images.label: [label] * len(made),
-                MARK: [True] * len(made),
+                images.image: list(map(item_format.from_tensor, batch)),
+                images.label: [label] * len(batch),
+                MARK: [True] * len(batch),
             }
-            parts.append(datasets.Dataset.from_dict(rows, features=features))
-    return datasets.concatenate_datasets(parts)
+            pieces.append(datasets.Dataset.from_dict(rows, features=features))
+    return datasets.concatenate_datasets(pieces)

@@ -1,8 +1,8 @@
-r"""An over-sampler for imbalanced-learn's pipelines."""
+r"""An over-sampler for imbalanced-learn pipelines."""
 
 __all__ = ["GAESampler"]
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -21,30 +21,30 @@ except ModuleNotFoundError as error:
 
 
 class GAESampler(BaseOverSampler):
-    r"""Over-samples with a generative model for each scarce class, as SMOTE does with lines between neighbours.
+    r"""Over-samples with a generative model for each scarce class, where SMOTE interpolates between neighbours.
 
-    It takes tables, arrays of vectors and arrays of images, all of numbers and without gaps, and gives back what it
-    was given: lists, arrays of the same type, or a data frame, whose columns of whole numbers keep them.
+    The data are tables, vectors or images of numbers, without missing values. The result has the type of the input: a
+    list, an array of the same dtype, or a data frame, whose integer columns keep integers.
 
     Args:
-        sampling_strategy: Which classes get how many samples, as for every over-sampler of imbalanced-learn.
+        sampling_strategy: Which classes get how many samples, as in every over-sampler of imbalanced-learn.
         random_state: The seed of everything.
-        augmenter: A :class:`gae_augment.GAEAugmenter` with the settings of the models; a copy of it is fitted, whose
-            own ``sampling_strategy`` and ``random_state`` count for nothing. ``None`` is one with the defaults that
-            shows no progress.
+        augmenter: The augmenter; a copy of it is fitted with this ``sampling_strategy`` and ``random_state`` in place
+            of its own. ``None`` is ``GAEAugmenter(progress=False)``.
 
     Attributes:
         sampling_strategy_: The samples to add to each class.
-        augmenter_: The fitted augmenter, which can make more samples, and be saved.
+        augmenter_: The fitted augmenter, for more samples or for saving.
         is_synthetic_: Whether each row of the result is synthetic, with shape :math:`(N',)`; the originals come first.
-        whole_numbers_: Which columns of a data frame hold whole numbers or Booleans; of none for other data.
-        n_features_in_: The features, or the channels or rows of an image.
-        feature_names_in_: The names of a table's columns, where all of them are text.
+        whole_numbers_: Whether each column of a data frame holds integers or Booleans; empty for other data.
+        n_features_in_: The number of features, or the channels or rows of an image.
+        feature_names_in_: The column names of a table, if all of them are text.
 
     Example:
         >>> from sklearn.datasets import make_classification
+        >>> from gae_augment import GenerativeModel
         >>> X, y = make_classification(100, weights=[0.8], random_state=0)
-        >>> augmenter = GAEAugmenter(epochs=2, delta=10.0, progress=False)
+        >>> augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=10.0), progress=False)
         >>> X_resampled, y_resampled = GAESampler(augmenter=augmenter, random_state=0).fit_resample(X, y)
         >>> np.bincount(y_resampled).tolist()
         [81, 81]
@@ -66,17 +66,24 @@ class GAESampler(BaseOverSampler):
         self.random_state = random_state
         self.augmenter = augmenter
 
+    def set_params(self, **params: Any) -> Self:
+        r"""Sets parameters, those of the model as ``augmenter__model__latent_dim=8``; ``augmenter`` may be ``None``."""
+        if params.get("augmenter", self.augmenter) is None and any(name.startswith("augmenter__") for name in params):
+            params["augmenter"] = GAEAugmenter(progress=False)
+        return super().set_params(**params)
+
     def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, bool]:  # noqa: N802
         y, one_hot = check_target_type(y, indicate_one_vs_all=True)
-        # A data frame with sparse columns is one with columns; a sparse matrix is refused.
+        # Only data frames have dtypes.
         types = getattr(X, "dtypes", ())
         if categories := [
             str(name) for name, kind in zip(getattr(X, "columns", ()), types, strict=False) if kind == "category"
         ]:
             raise ValueError(
-                f"GAESampler learns numbers, and there are categories in {', '.join(categories)}. Encode them, as with "
-                f"scikit-learn's OneHotEncoder, or leave them out."
+                f"The columns {', '.join(categories)} hold categories, but GAESampler needs numbers. Encode them, for "
+                f"example with scikit-learn's OneHotEncoder, or remove them."
             )
+        # A data frame with sparse columns becomes a dense one; a sparse matrix is an error.
         X = X.sparse.to_dense() if hasattr(X, "sparse") else X
         X, y = validate_data(self, X, y, allow_nd=True)
         self.whole_numbers_ = np.array([getattr(column, "kind", "O") in "biu" for column in types], dtype=bool)
@@ -87,13 +94,13 @@ class GAESampler(BaseOverSampler):
         counts = count_labels(y)
         totals = {label: counts[label] + number for label, number in self.sampling_strategy_.items()}
         augmenter.set_params(sampling_strategy=totals, random_state=self.random_state)
-        # Of a fit that fails for some classes the others are kept.
+        # Set before the fit: after an error, the models of the other classes are still there.
         self.augmenter_ = augmenter
         X_resampled, y_resampled = augmenter.fit_resample(X, y)
         if self.whole_numbers_.any() and len(X_resampled) > len(X):
-            # Data frames cut off what is behind the point.
-            new = X_resampled[len(X) :]
-            new[:, self.whole_numbers_] = new[:, self.whole_numbers_].round()
+            # The conversion to the columns' types would truncate.
+            synthetic = X_resampled[len(X) :]
+            synthetic[:, self.whole_numbers_] = synthetic[:, self.whole_numbers_].round()
         self.is_synthetic_ = np.arange(len(X_resampled)) >= len(X)
         return X_resampled, y_resampled
 

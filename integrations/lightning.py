@@ -8,22 +8,22 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
-import numpy as np
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
 from gae_augment._utils.seeding import make_generator, resolve_random_state
 from gae_augment.data import Label
 from gae_augment.evaluation import FractionChoice
 from gae_augment.fitting import FitCache, default_cache_dir
-from gae_augment.mixing import Teacher, check_teacher, check_weight
+from gae_augment.mixing import Teacher
 
-from .fraction import AUTO, choose_fraction
+from .arguments import AUTO, check_arguments, check_data, check_loader_settings
+from .fraction import choose_fraction
 from .loaders import RefreshingSampler, ShuffledSampler, check_loader, rebuild_loader
 from .wrapping import WrappingDataModule
 
@@ -36,65 +36,65 @@ except ModuleNotFoundError as error:
         "gae_augment.integrations.lightning needs Lightning: pip install 'gae-augment[lightning]'"
     ) from error
 
-MODES = ("mix", "fill")
-
-OWN_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "generator"}
-
 
 class GAEDataModule(WrappingDataModule):
     r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
 
-    The generators are fitted in ``prepare_data``, by one process, into a file that is named after the training set
-    and the augmenter's parameters, and ``setup`` loads it: a second run, a resumed run and the other ranks do not fit
-    again. Only training batches change; the loaders for validation, test and prediction are the wrapped module's own.
-    Of several ranks each trains on a share of one plan, with the trainer's ``use_distributed_sampler`` and without.
+    ``prepare_data`` fits the models in one process and keeps each class in ``cache_dir``, under a hash of its images
+    and hyper-parameters. ``setup`` loads them there. A second run, a resumed run and the other ranks train nothing;
+    after a change, only the classes that it affects are trained. A class that failed is remembered too, so that all
+    ranks have the same classes; a warning names the file to remove for another attempt.
 
-    Other attributes are those of the wrapped module. Hyperparameters go to checkpoints, and not to loggers, where they
-    would clash with the model's own of the same name.
+    Only training batches change: the loaders for validation, test and prediction are the wrapped module's, and so are
+    all other attributes. With several ranks, each trains on its share of one common plan, whatever the trainer's
+    ``use_distributed_sampler`` is. Hyper-parameters go to checkpoints, but not to loggers, where they could clash with
+    those of the model.
 
     Args:
-        data: A data module, or a map-style training set. Of the data module's training loader all settings are kept,
-            and dataset and sampler are replaced.
-        augmenter: What makes the images. It is copied, without what it was fitted to, and stays as it is. One without
-            ``random_state`` gets ``seed``, because a random seed would find no file. ``GAEAugmenter()`` by default.
-        val_set: A set to validate on, beside a training set.
-        test_set: A set to test on, beside a training set.
-        synthetic_fraction: For ``"mix"``, as in :class:`gae_augment.MixedSampler`. ``"auto"`` chooses it on held-out
-            images of the training set, with a small classifier, and uses none if none is surely of use
-            (:func:`gae_augment.evaluation.choose_synthetic_fraction`). The generators are fitted six times for that,
-            once; ``fraction_choice_`` tells what was chosen and why.
-        mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`; ``"fill"`` goes through
-            all real and all synthetic images once an epoch, in random order.
-        real_last: For ``"mix"``, the part of the trainer's ``max_epochs`` at the end that is drawn from real images
-            only.
-        balance: For ``"mix"``, how much alike all classes are drawn, as in :class:`gae_augment.MixedSampler`. Below 1
-            the loss is to make up for the rest: add :attr:`log_frequencies` to the logits in training.
-        refresh: After how many epochs there are fresh synthetic images, the same ones for the same seed and epoch. 0
-            keeps the first ones. Drawing them takes time, and a GPU's where the augmenter's ``device`` is one. Workers
-            of the loader see them in shared memory, or in a file of the augmenter's ``cache_dir``.
-        transform: What all training images are put through in place of the training set's own transforms.
-        teacher: A classifier, trained on the real images alone, that has a say in the labels of synthetic ones. Labels
-            in training batches are then probabilities (:meth:`gae_augment.AugmentedDataset.with_soft_labels`), which
-            ``torch.nn.functional.cross_entropy`` without class weights takes as they are.
-        teacher_weight: The teacher's say, in [0, 1].
-        batch_size: The images in a batch, beside a training set; 32 by default.
-        num_workers: The worker processes of each loader, beside a training set; 0 by default.
-        loader_settings: More arguments of the DataLoaders, such as ``pin_memory``, beside a training set.
-        cache_dir: The folder of the files, which may be emptied at any time. By default ``gae-augment`` in
-            ``$XDG_CACHE_HOME`` or ``~/.cache``.
+        data: A data module, or a map-style training set. The training loader of a data module keeps all its settings
+            except dataset and sampler.
+        augmenter: The augmenter; an unfitted copy of it is fitted. Without a ``random_state`` it gets ``seed``, because
+            with a random seed no run would find the models of another. ``GAEAugmenter()`` by default.
+        val_set: The validation set, if ``data`` is a training set.
+        test_set: The test set, if ``data`` is a training set.
+        synthetic_fraction: For ``"mix"``, the fraction of synthetic images, as in :class:`gae_augment.MixedSampler`.
+            ``"auto"`` chooses it with a small classifier on held-out training images, and chooses 0 if no fraction is
+            significantly better (:func:`gae_augment.evaluation.choose_synthetic_fraction`). This fits the models five
+            more times, once per training set; ``fraction_choice_`` has the result and the reason.
+        mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
+            real and every synthetic image once per epoch, in random order.
+        real_last: For ``"mix"``, the fraction of the trainer's ``max_epochs``, at the end, that uses real images only.
+        balance: For ``"mix"``, how far class frequencies are equalised, as in :class:`gae_augment.MixedSampler`. Below
+            1 the loss should correct the rest: add :attr:`log_frequencies` to the logits in training.
+        refresh: The number of epochs between fresh synthetic images; the same seed and epoch give the same images. 0
+            keeps the first ones. Drawing takes time, on the augmenter's ``device``. Workers of the loader see the
+            images in shared memory, or in a file in the augmenter's ``cache_dir``.
+        transform: A transform of all training images that replaces the training set's transforms.
+        teacher: A classifier, trained on the real images, whose predictions are mixed into the labels of synthetic
+            ones. Labels in training batches are then probabilities
+            (:meth:`gae_augment.AugmentedDataset.with_soft_labels`), as ``torch.nn.functional.cross_entropy`` without
+            class weights accepts them.
+        teacher_weight: The weight of the teacher's predictions, in [0, 1].
+        batch_size: The number of images in a batch, if ``data`` is a training set; 32 by default.
+        num_workers: The number of worker processes of each loader, if ``data`` is a training set; 0 by default.
+        loader_settings: More arguments of the DataLoaders, such as ``pin_memory``, if ``data`` is a training set.
+        cache_dir: The folder of the fitted classes, which may be emptied while no fit runs. By default ``gae-augment``
+            in ``$XDG_CACHE_HOME`` or ``~/.cache``.
         seed: The seed of all draws, and of an augmenter that has none.
 
     Raises:
-        TypeError: If ``data`` or ``augmenter`` is something else.
-        ValueError: If a number is out of its range, or settings of the loaders are passed beside a data module.
+        TypeError: If ``data`` or ``augmenter`` has another type.
+        ValueError: If a value is not allowed, or settings of the loaders are passed with a data module.
 
     Example:
         >>> import torch
+        >>> from gae_augment import GenerativeModel
         >>> from tempfile import TemporaryDirectory
         >>> from torch.utils.data import TensorDataset
         >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> training_set = TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
-        >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, progress=False)
+        >>> model = GenerativeModel(epochs=2, delta=1.0)
+        >>> augmenter = GAEAugmenter(model, progress=False)
         >>> with TemporaryDirectory() as folder:
         ...     data = GAEDataModule(training_set, augmenter=augmenter, cache_dir=folder)
         ...     data.prepare_data()  # Trainer.fit(model, datamodule=data) calls this
@@ -119,7 +119,7 @@ class GAEDataModule(WrappingDataModule):
         balance: float = 1.0,
         refresh: int = 0,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
-        # Of a callable alone jsonargparse would make what the callable returns.
+        # For a mere Callable, jsonargparse would expect a class whose instances a call returns.
         teacher: nn.Module | Teacher | None = None,
         teacher_weight: float = 0.5,
         batch_size: int | None = None,
@@ -128,69 +128,36 @@ class GAEDataModule(WrappingDataModule):
         cache_dir: str | os.PathLike[str] | None = None,
         seed: int = 0,
     ) -> None:
-        own = {
+        loader_arguments = {
             "val_set": val_set,
             "test_set": test_set,
             "batch_size": batch_size,
             "num_workers": num_workers,
             "loader_settings": loader_settings,
         }
-        wrapped = data if isinstance(data, LightningDataModule) else None
-        for name in own if wrapped is not None else ():
-            if own[name] is not None:
-                raise ValueError(
-                    f"A data module brings its own sets and loaders, and {name!r} was passed beside one: "
-                    f"{own[name]!r}. Set it in the {type(data).__name__}, or pass a training set in its place."
-                )
-        arrays = Tensor | np.ndarray | list | tuple
-        if wrapped is None and (isinstance(data, IterableDataset | arrays) or not hasattr(data, "__getitem__")):
-            raise TypeError(
-                f"'data' is a LightningDataModule of lightning.pytorch or a map-style training set, and it is a "
-                f"{type(data).__name__}. Pass the 'dataset' of a DataLoader, and arrays as "
-                f"TensorDataset(torch.as_tensor(X), torch.as_tensor(y))."
-            )
-        if augmenter is not None and not isinstance(augmenter, GAEAugmenter):
-            raise TypeError(f"'augmenter' is a GAEAugmenter, and it is a {type(augmenter).__name__}.")
-        if taken := OWN_SETTINGS.intersection(loader_settings or ()):
-            raise ValueError(
-                f"'loader_settings' holds what else the DataLoaders are told, and {sorted(taken)} is not for it. "
-                f"Batch size and workers are arguments of their own; 'mode' says how images are drawn."
-            )
-        if mode not in MODES:
-            raise ValueError(f"'mode' is one of {', '.join(map(repr, MODES))}, and it is {mode!r}.")
-        if isinstance(refresh, bool) or not isinstance(refresh, int | np.integer) or refresh < 0:
-            raise ValueError(
-                f"'refresh' is a number of epochs, 1 for fresh images in each and 0 for none, and it is {refresh!r}."
-            )
-        if teacher is not None:
-            check_teacher(teacher)
-        check_weight(teacher_weight, "teacher_weight")
-        # The sampler's own checks, now and not after a long fit.
-        pair = SimpleNamespace(targets=[0], is_synthetic=[False])
-        chosen = synthetic_fraction == AUTO
-        if chosen and mode != "mix":
-            raise ValueError(
-                f"synthetic_fraction='auto' is for mode='mix', and the mode is {mode!r}, in which every image comes "
-                f"once. Leave the mode out."
-            )
-        if isinstance(synthetic_fraction, str) and not chosen:
-            raise ValueError(
-                f"'synthetic_fraction' is a part between 0 and 1, or 'auto', and it is {synthetic_fraction!r}."
-            )
-        fixed = 0.5 if isinstance(synthetic_fraction, str) else synthetic_fraction
-        MixedSampler(pair, fixed, real_last=real_last, balance=balance)
+        check_data(data, loader_arguments)
+        check_loader_settings(loader_settings)
+        check_arguments(
+            augmenter=augmenter,
+            mode=mode,
+            synthetic_fraction=synthetic_fraction,
+            real_last=real_last,
+            balance=balance,
+            refresh=refresh,
+            teacher=teacher,
+            teacher_weight=teacher_weight,
+        )
 
         super().__init__()
-        # As plain values, because a checkpoint that holds others cannot be loaded with weights_only=True.
+        # A checkpoint with other than plain values could not be loaded with weights_only=True.
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
-        synthetic_fraction = "auto" if chosen else float(fixed)
-        real_last, seed, balance = float(real_last), operator.index(seed), float(balance)
-        refresh = operator.index(refresh)
-        teacher_weight = float(teacher_weight)
-        self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *own], logger=False)
+        synthetic_fraction = "auto" if isinstance(synthetic_fraction, str) else float(synthetic_fraction)
+        real_last, balance, teacher_weight = float(real_last), float(balance), float(teacher_weight)
+        refresh, seed = operator.index(refresh), operator.index(seed)
+        self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *loader_arguments], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
         self.balance, self.refresh = balance, refresh
-        # Under common names user code finds the wrapped module's own.
+        # Private, so that these common names still reach the attributes of the wrapped module.
         self._teacher, self._teacher_weight = teacher, teacher_weight
         self._mode, self._transform, self._seed = mode, transform, seed
         self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
@@ -201,8 +168,8 @@ class GAEDataModule(WrappingDataModule):
         self._augmented: AugmentedDataset | None = None
         self._key: str | None = None
         self.fraction_choice_: FractionChoice | None = None
-        if wrapped is not None:
-            self.wrap(wrapped)
+        if isinstance(data, LightningDataModule):
+            self.wrap(data)
         else:
             self.batch_size = 32 if batch_size is None else batch_size
             self.num_workers = 0 if num_workers is None else num_workers
@@ -213,63 +180,62 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def augmented(self) -> AugmentedDataset:
-        r"""The training set with its synthetic images, which ``setup`` makes."""
+        r"""The training set with its synthetic images, from ``setup``."""
         if self._augmented is None:
             raise RuntimeError(
-                "The training set gets its synthetic images in 'setup', which has not run. Pass the data module to "
-                "Trainer.fit, or call prepare_data() and setup('fit')."
+                "The data module has no synthetic images before 'setup'. Pass it to Trainer.fit, or call "
+                "prepare_data() and setup('fit')."
             )
         return self._augmented
 
     @property
     def augmenter_(self) -> GAEAugmenter:
-        r"""The fitted augmenter, which ``setup`` loads."""
+        r"""The fitted augmenter, from ``setup``."""
         return self.augmented.augmenter  # type: ignore[return-value]
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithm of the classes' frequencies in batches, for the loss: those of :class:`MixedSampler`."""
+        r"""The logarithms of the class frequencies in batches, for the loss, as in :class:`MixedSampler`."""
         return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
     def prepare_data(self) -> None:
-        r"""Fits the generators into a file, unless it is there; Lightning calls this in one process.
+        r"""Fits the models that are not in the cache; Lightning calls this in one process.
 
-        Only training needs them: within ``Trainer.validate``, ``test`` and ``predict`` nothing is fitted.
+        ``Trainer.validate``, ``test`` and ``predict`` need no models and fit none.
 
         Raises:
-            TypeError, ValueError, RuntimeError: As :meth:`gae_augment.GAEAugmenter.fit`, and for a training loader
-                whose dataset and sampler cannot be replaced.
-            OSError: If the folder of the files cannot be written to.
+            TypeError, ValueError, RuntimeError: As :meth:`gae_augment.GAEAugmenter.fit`, and if dataset and sampler of
+                the training loader cannot be replaced.
+            OSError: If ``cache_dir`` cannot be written to.
         """
         if self._inner is not None:
             self._inner.prepare_data()
         state = None if self.trainer is None else self.trainer.state
         if state is None or state.fn == "fit" or state.status != "running":
-            training_set = self._load_training_set()
-            fitted = self._fit(training_set)
-            self._choose_fraction(fitted, training_set)
-            # For 'setup', which must neither set up the wrapped module a second time nor read all images again.
-            self._prepared = training_set, fitted
+            # Kept for 'setup' in this process: the wrapped module is set up once, and images are read once.
+            self._prepared = self._fit()
 
     def setup(self, stage: str) -> None:
-        r"""Loads the fitted generators and makes the synthetic images, if the stage is ``"fit"``.
+        r"""Loads the fitted models and draws the synthetic images, if the stage is ``"fit"``.
 
         Raises:
             TypeError, ValueError, RuntimeError, OSError: As :meth:`prepare_data`.
 
         Warns:
-            UserWarning: If there are no generators for this training set, so that they have to be fitted here, or
-                none of some classes, as their fit failed.
+            UserWarning: If models are not in the cache, so that this process has to fit them.
+            RuntimeWarning, ConvergenceWarning: As :meth:`gae_augment.GAEAugmenter.fit`, on the first rank.
         """
         if stage != "fit":
             if self._inner is not None:
                 self._inner.setup(stage)
             return
-        training_set, fitted = self._prepared or (self._load_training_set(), None)
+        with warnings.catch_warnings():
+            if self.trainer is not None and self.trainer.global_rank:
+                # The first rank warns of the same fits.
+                warnings.filterwarnings("ignore", category=ConvergenceWarning)
+                warnings.filterwarnings("ignore", "The fit failed for", RuntimeWarning)
+            training_set, fitted = self._prepared or self._fit(self._warn_of_missing)
         self._prepared = None
-        if fitted is None:
-            fitted = self._fit(training_set, self._warn_of_missing)
-        self._choose_fraction(fitted, training_set)
         if self.fraction_choice_ is not None:
             rank_zero_info(self.fraction_choice_.reason)
         augmented = fitted.augment(training_set, transform=self._transform)
@@ -289,9 +255,9 @@ class GAEDataModule(WrappingDataModule):
         workers = self.num_workers if loader is None else loader.num_workers
         if self.refresh and workers and not augmented.shares_images:
             raise ValueError(
-                f"Workers see fresh images in shared memory, and that of this machine, /dev/shm, is too small for "
-                f"those of {len(augmented.targets)} items. Give the augmenter a 'cache_dir', enlarge it (docker run "
-                f"--shm-size), take num_workers=0, or refresh=0."
+                f"The shared memory of this machine, /dev/shm, is too small for the fresh images of "
+                f"{len(augmented.targets)} items, which workers see there. Give the augmenter a 'cache_dir', enlarge "
+                f"/dev/shm (docker run --shm-size), or set num_workers=0 or refresh=0."
             )
         epochs, epoch, rank = None, 0, 0
         if self.trainer is not None:
@@ -304,7 +270,7 @@ class GAEDataModule(WrappingDataModule):
             sampler = MixedSampler(
                 augmented,
                 self._fraction(),
-                # Lightning's -1 is for no end.
+                # Lightning's -1 means no end.
                 epochs=epochs if epochs and epochs > 0 else None,
                 real_last=self.real_last,
                 balance=self.balance,
@@ -317,7 +283,7 @@ class GAEDataModule(WrappingDataModule):
             sampler = RefreshingSampler(sampler, augmented, self.refresh)
         sampler.set_epoch(epoch)
         if self.trainer is not None and (ranks := self.trainer.distributed_sampler_kwargs):
-            # As Lightning does by itself, unless it was told not to: each rank has a share of the one plan.
+            # Lightning would do the same, but not with use_distributed_sampler=False: each rank gets its share.
             sampler = DistributedSamplerWrapper(sampler, shuffle=False, **ranks)
         if loader is not None:
             return rebuild_loader(loader, augmented, sampler)
@@ -326,7 +292,7 @@ class GAEDataModule(WrappingDataModule):
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            # Without one of its own a loader takes the seed of its workers from the global generator.
+            # Without a generator, the loader would draw the seed of its workers from the global one.
             generator=make_generator(self._seed, "train loader", epoch, rank),
             **self.loader_settings,
         )
@@ -341,7 +307,7 @@ class GAEDataModule(WrappingDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        r"""Returns which generators were used, and the state of the wrapped module."""
+        r"""Returns the key of the fitted models and the state of the wrapped module."""
         state: dict[str, Any] = {} if self._key is None else {"key": self._key}
         if self._inner is not None and (inner := self._inner.state_dict()):
             state["data"] = inner
@@ -351,12 +317,12 @@ class GAEDataModule(WrappingDataModule):
         r"""Restores the wrapped module's state.
 
         Warns:
-            UserWarning: If the run that is resumed had other generators.
+            UserWarning: If the resumed run had other models.
         """
         if self._key is not None and state_dict.get("key", self._key) != self._key:
             warnings.warn(
-                "The run that is resumed had generators of another training set or with other parameters, and goes on "
-                "with new synthetic images. Resume with the same data, augmenter and seed, and with a seeded split.",
+                "The resumed run had models of another training set or with other hyper-parameters, and goes on with "
+                "different synthetic images. Resume with the same data, augmenter and seed, and with a seeded split.",
                 stacklevel=2,
             )
         if self._inner is not None and "data" in state_dict:
@@ -368,27 +334,24 @@ class GAEDataModule(WrappingDataModule):
             return self.fraction_choice_.fraction
         return self.synthetic_fraction
 
-    def _fit(self, training_set: Any, on_miss: Callable[[list[Label]], None] | None = None) -> GAEAugmenter:
+    def _fit(self, on_miss: Callable[[list[Label]], None] | None = None) -> tuple[Any, GAEAugmenter]:
+        if self._inner is None:
+            training_set: Any = self.data
+        else:
+            self._inner.setup("fit")
+            training_set = check_loader(self._inner.train_dataloader()).dataset
         # Failures are kept, so that all ranks have the same classes.
         cache = FitCache(self._cache_dir, keep_failures=True, on_miss=on_miss, name="cache_dir")
-        fitted: GAEAugmenter = clone(self.augmenter)
-        return fitted.fit(training_set, checkpoint_dir=cache)
+        fitted: GAEAugmenter = clone(self.augmenter).fit(training_set, checkpoint_dir=cache)
+        if self.synthetic_fraction == AUTO:
+            self.fraction_choice_ = choose_fraction(fitted, training_set, self._cache_dir, self._seed)
+        return training_set, fitted
 
     def _warn_of_missing(self, labels: list[Label]) -> None:
         warnings.warn(
-            f"The models of classes {labels} are not in {str(self._cache_dir)!r}, so each process fits them now. Either "
-            f"prepare_data() has not run, or it wrote to a folder that this machine does not see, or the training set "
-            f"was different there, as after an unseeded split. Split with "
+            f"The models of classes {labels} are not in {str(self._cache_dir)!r}, so this process fits them now. "
+            f"Either prepare_data() has not run, or it wrote to a folder that this machine does not see, or the "
+            f"training set was different there, as after an unseeded split. Split with "
             f"random_split(…, generator=torch.Generator().manual_seed(0)).",
             stacklevel=2,
         )
-
-    def _choose_fraction(self, fitted: GAEAugmenter, training_set: Any) -> None:
-        if self.synthetic_fraction == AUTO:
-            self.fraction_choice_ = choose_fraction(fitted, training_set, self._cache_dir, self._seed)
-
-    def _load_training_set(self) -> Any:
-        if self._inner is None:
-            return self.data
-        self._inner.setup("fit")
-        return check_loader(self._inner.train_dataloader()).dataset

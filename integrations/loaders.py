@@ -1,4 +1,4 @@
-r"""Training loaders that are built again with another dataset and sampler."""
+r"""Copies of training loaders with another dataset and sampler, and samplers for them."""
 
 __all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "rebuild_loader"]
 
@@ -22,7 +22,7 @@ from gae_augment._utils.seeding import make_generator
 
 
 class ShuffledSampler(Sampler[int]):
-    r"""Draws all items in an order that depends on the seed and the epoch alone, on every rank the same."""
+    r"""Draws all items in a random order that depends only on the seed and the epoch, on all ranks alike."""
 
     def __init__(self, items: int, seed: int) -> None:
         self.items = items
@@ -30,7 +30,7 @@ class ShuffledSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Names the epoch that the next pass draws."""
+        r"""Sets the epoch of the next pass."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -43,10 +43,15 @@ class ShuffledSampler(Sampler[int]):
 
 
 class RefreshingSampler(Sampler[int]):
-    r"""Draws as another sampler does, and has the dataset draw fresh synthetic images every so many epochs.
+    r"""Draws the indices of another sampler, and fresh synthetic images every few epochs.
 
-    They are drawn when a pass begins: then no worker reads images of the one before. For a pass of real images alone
-    there are none drawn.
+    The images are drawn at the start of a pass, when no worker reads those of the previous pass any more. A pass over
+    real images only draws none.
+
+    Args:
+        sampler: The sampler of the indices.
+        augmented: The dataset with the synthetic images.
+        every: The number of epochs between fresh images.
     """
 
     def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, every: int) -> None:
@@ -55,7 +60,7 @@ class RefreshingSampler(Sampler[int]):
         self.every = every
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Names the epoch that the next pass draws."""
+        r"""Sets the epoch of the next pass."""
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
@@ -69,29 +74,38 @@ class RefreshingSampler(Sampler[int]):
 
 
 def check_loader(loader: Any) -> DataLoader:
-    r"""Returns a training loader, or raises an error if its dataset and sampler cannot be replaced."""
+    r"""Returns a training loader whose dataset and sampler can be replaced.
+
+    Raises:
+        TypeError: If it is not a DataLoader.
+        ValueError: If its sampler may do more than shuffle.
+    """
     if not isinstance(loader, DataLoader):
         raise TypeError(
-            f"The wrapped data module has one DataLoader for training, and its train_dataloader returned a "
-            f"{type(loader).__name__}. Join several sets into one: ConcatDataset([…])."
+            f"train_dataloader of the wrapped data module returned a {type(loader).__name__}, but must return one "
+            f"DataLoader. Join several training sets into one: ConcatDataset([…])."
         )
     if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
         raise ValueError(
-            f"The sampler of the wrapped training loader is replaced, and its batch_sampler is a "
-            f"{type(loader.batch_sampler).__name__}. Give the loader a 'batch_size' in its place."
+            f"The batch_sampler of the wrapped training loader is a {type(loader.batch_sampler).__name__}, which would "
+            f"be lost when its sampler is replaced. Give the loader a 'batch_size' instead."
         )
     if not isinstance(loader.sampler, SequentialSampler | RandomSampler | WeightedRandomSampler):
-        # A SubsetRandomSampler, for one, says which images are trained on; replaced, it would let in all others.
+        # For example, a SubsetRandomSampler selects images; without it, training would use all of them.
         raise ValueError(
-            f"The sampler of the wrapped training loader is replaced, and a {type(loader.sampler).__name__} may do "
-            f"more than shuffle. Use shuffle=True; choose images with Subset(dataset, indices), and leave "
+            f"The sampler of the wrapped training loader is a {type(loader.sampler).__name__}, which may do more than "
+            f"shuffle and would be replaced. Use shuffle=True; select images with Subset(dataset, indices), and leave "
             f"distributed sampling to Lightning."
         )
     return loader
 
 
 def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
-    r"""Returns a loader like another one but for its dataset and sampler."""
+    r"""Returns a copy of a loader with another dataset and sampler.
+
+    Raises:
+        TypeError: If the loader's class cannot be constructed from its attributes.
+    """
     names = set(inspect.signature(type(loader)).parameters) - {"args", "kwargs"}
     names |= set(inspect.signature(DataLoader).parameters)
     names -= {"dataset", "sampler", "shuffle", "batch_sampler"}
@@ -100,6 +114,6 @@ def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) 
         return type(loader)(dataset, sampler=sampler, **settings)
     except (AttributeError, TypeError) as error:
         raise TypeError(
-            f"The wrapped training loader is built again with another dataset and sampler, and this failed for a "
-            f"{type(loader).__name__}: {error}. Use a torch DataLoader."
+            f"The wrapped training loader, a {type(loader).__name__}, could not be copied with another dataset and "
+            f"sampler: {error}. Use a torch DataLoader."
         ) from error

@@ -1,7 +1,7 @@
-r"""Ray: the fits of classes and the making of shards as Ray's tasks, through joblib.
+r"""A joblib backend that runs fits of classes and the writing of shards as Ray tasks.
 
-Ray's own backend for joblib gives all results at the end, and fails as a whole where a worker dies. As tasks, pieces of
-work go to whichever node is free, and Ray does those again whose worker or node is lost.
+Ray's own joblib backend returns all results at the end, and fails as a whole if a worker dies. Tasks go to any free
+node, and Ray retries those whose worker or node is lost.
 """
 
 __all__ = ["RayTasks", "register_ray_tasks"]
@@ -19,13 +19,13 @@ except ModuleNotFoundError as error:
 
 
 class RayTasks(ParallelBackendBase):
-    r"""A backend of joblib's whose calls are Ray's tasks, used inside of ``joblib.parallel_config("ray_tasks")``.
+    r"""A joblib backend whose calls are Ray tasks, for use inside ``joblib.parallel_config("ray_tasks")``.
 
-    Arguments go to Ray's object store, those of a call once, also where it is done again.
+    The arguments of a call go to Ray's object store once, even if the call is retried.
 
     Args:
-        **options: What Ray takes in ``.options`` of a task, such as ``num_cpus``, ``num_gpus`` and ``resources`` of one
-            call, and ``max_retries``, how often it is done again where its worker dies, 3 by default.
+        **options: The ``.options`` of a Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources`` of one call, and
+            ``max_retries``, the number of retries if its worker dies, 3 by default.
 
     Example:
         >>> import joblib, ray  # doctest: +SKIP
@@ -44,7 +44,7 @@ class RayTasks(ParallelBackendBase):
         self._running: dict[Future, ray.ObjectRef] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        r"""Returns how many calls are given to Ray at a time: so many as the cluster has processors for, by default."""
+        r"""Returns the number of calls at a time, by default as many as the cluster has processors for."""
         if n_jobs is not None and n_jobs > 0:
             return n_jobs
         if not ray.is_initialized():
@@ -52,7 +52,7 @@ class RayTasks(ParallelBackendBase):
         return max(1, int(ray.cluster_resources().get("CPU", 1) / (self.options.get("num_cpus") or 1)))
 
     def submit(self, func: Any, callback: Any = None) -> Future:
-        r"""Gives calls to Ray, and returns what will have their results."""
+        r"""Submits a batch of calls to Ray, and returns the future of their results."""
         reference = _call.options(**self.options).remote(func)
         future = reference.future()
         self._running[future] = reference
@@ -61,11 +61,11 @@ class RayTasks(ParallelBackendBase):
         return future
 
     def retrieve_result_callback(self, out: Future) -> Any:
-        r"""Returns the results of calls, or raises what they raised."""
+        r"""Returns the results of a batch of calls, or raises their error."""
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        r"""Takes back what Ray has not done yet."""
+        r"""Cancels all calls that have not finished."""
         for reference in list(self._running.values()):
             ray.cancel(reference, force=True)
 
@@ -78,5 +78,5 @@ _call = ray.remote(_call_batch)
 
 
 def register_ray_tasks() -> None:
-    r"""Makes ``"ray_tasks"`` a name that joblib knows."""
+    r"""Registers the backend in joblib under the name ``"ray_tasks"``."""
     register_parallel_backend("ray_tasks", RayTasks)

@@ -1,4 +1,4 @@
-r"""A Lightning data module that may wrap another one, and shares its attributes and hooks."""
+r"""A Lightning data module that can wrap another one and forwards attributes and hooks to it."""
 
 __all__ = ["WrappingDataModule"]
 
@@ -23,7 +23,7 @@ OPTIONAL_HOOKS = (
 
 
 class _Forwarded:
-    r"""An attribute that a wrapping data module shares with the wrapped one."""
+    r"""An attribute that is read from and written to the wrapped data module, if there is one."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -48,13 +48,13 @@ class WrappingDataModule(LightningDataModule):
     trainer = _Forwarded()
     prepare_data_per_node = _Forwarded()
     allow_zero_length_dataloader_with_multiple_devices = _Forwarded()
-    # Lightning's batch size finder reads and sets it.
+    # Lightning's batch size finder reads and sets this.
     batch_size = _Forwarded()
 
     _inner: LightningDataModule | None = None
 
     def wrap(self, inner: LightningDataModule) -> None:
-        r"""Wraps a data module, with the optional hooks that it overrides: Lightning asks which ones exist."""
+        r"""Wraps a data module and takes over the optional hooks that it overrides: Lightning checks which exist."""
         self._inner = inner
         for name in OPTIONAL_HOOKS:
             if is_overridden(name, inner):
@@ -67,11 +67,11 @@ class WrappingDataModule(LightningDataModule):
         return getattr(inner, name)
 
     def teardown(self, stage: str) -> None:
-        r"""Passes the end of a stage on to the wrapped module."""
+        r"""Tears down the wrapped module."""
         if self._inner is not None:
             self._inner.teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        r"""Passes an exception on to the wrapped module."""
+        r"""Passes an exception to the wrapped module."""
         if self._inner is not None:
             self._inner.on_exception(exception)
