@@ -19,7 +19,7 @@ from gae_augment.integrations.lightning import GAEDataModule
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
-    # TensorBoard's own.
+    # TensorBoard uses deprecated functions.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
 ]
 
@@ -47,41 +47,41 @@ class Pixels:
         return images.flatten(1).double()
 
 
-def events(folder):
-    found = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
-    found.Reload()
-    return found
+def read_log(folder):
+    log = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0})
+    log.Reload()
+    return log
 
 
-def scalar(found, tag):
-    return [event.value for event in found.Scalars(tag)]
+def scalars(log, tag):
+    return [event.value for event in log.Scalars(tag)]
 
 
 def decoded(event):
     return pil_to_tensor(Image.open(io.BytesIO(event.encoded_image_string)))
 
 
-def test_numbers_and_pictures_are_those_of_the_augmenter(make, tmp_path):
+def test_logged_numbers_and_pictures_equal_those_of_the_augmenter(make, tmp_path):
     data = make(refresh=2)
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     make_trainer(4, log_every_n_steps=1, logger=logger, callbacks=[AugmentationLogger(images=5)]).fit(
         Model(), datamodule=data
     )
-    found = events(tmp_path / "run")
+    log = read_log(tmp_path / "run")
     for label, report in data.augmenter_.report_.items():
-        own = f"augmentation/{label}"
-        assert scalar(found, f"{own}/real images") == [report.images] == [{1: 20, 2: 10}[label]]
-        assert scalar(found, f"{own}/synthetic images") == [40 - report.images]
-        assert scalar(found, f"{own}/reconstruction error") == pytest.approx([report.reconstruction_error])
-        assert scalar(found, f"{own}/delta") == [100.0]
-        # One picture of the first images and one of those from the third epoch on.
-        first, second = found.Images(own)
+        tag = f"augmentation/{label}"
+        assert scalars(log, f"{tag}/real images") == [report.images] == [{1: 20, 2: 10}[label]]
+        assert scalars(log, f"{tag}/synthetic images") == [40 - report.images]
+        assert scalars(log, f"{tag}/reconstruction error") == pytest.approx([report.reconstruction_error])
+        assert scalars(log, f"{tag}/delta") == [100.0]
+        # One picture of the first images, and one of those from the third epoch on.
+        first, second = log.Images(tag)
         picture = decoded(first)
         assert picture.shape == (3, 2 * 10 + 2, 5 * 10 + 2)
         assert first.encoded_image_string != second.encoded_image_string
-        real = [image for image, own in zip(Digits().images, Digits().targets, strict=True) if own == label][:5]
-        for place, image in enumerate(real):
-            left = 2 + 10 * place
+        real = [image for image, target in zip(Digits().images, Digits().targets, strict=True) if target == label][:5]
+        for column, image in enumerate(real):
+            left = 2 + 10 * column
             shown = picture[0, 2:10, left : left + 8].float() / 255
             torch.testing.assert_close(shown, image[0], atol=1 / 255, rtol=0)
     data.augmented.set_epoch(1)
@@ -89,28 +89,28 @@ def test_numbers_and_pictures_are_those_of_the_augmenter(make, tmp_path):
     torch.testing.assert_close(shown.float() / 255, data.augmented.synthetic_images(2)[0, 0], atol=1 / 255, rtol=0)
 
 
-def test_fidelity_is_that_of_the_evaluation(make, tmp_path):
+def test_logged_fidelity_equals_that_of_the_evaluation(make, tmp_path):
     held_out = {label: Digits(1, counts={label: 30}).images for label in (1, 2)}
     callback = AugmentationLogger(0, held_out=held_out, extractor=Pixels())
     data, logger = make(), TensorBoardLogger(tmp_path, name=None, version="run")
     make_trainer(1, log_every_n_steps=1, logger=[logger, CSVLogger(tmp_path)], callbacks=[callback]).fit(
         Model(), datamodule=data
     )
-    made = [data.augmented.synthetic_images(label)[:30] for label in (1, 2)]
-    # There are only 20 of class 1.
+    synthetic = [data.augmented.synthetic_images(label)[:30] for label in (1, 2)]
+    # Class 1 has only 20 synthetic images.
     real = torch.cat([held_out[1][:20], held_out[2]])
-    expected = fidelity(real, torch.cat(made), extractor=Pixels())
-    found = events(tmp_path / "run")
-    assert not found.Tags()["images"]
-    assert {f"augmentation/{name}" for name in expected} <= set(found.Tags()["scalars"])
-    assert scalar(found, "augmentation/FID (pixels)") == pytest.approx([expected["FID (pixels)"]], rel=1e-5)
+    expected = fidelity(real, torch.cat(synthetic), extractor=Pixels())
+    log = read_log(tmp_path / "run")
+    assert not log.Tags()["images"]
+    assert {f"augmentation/{name}" for name in expected} <= set(log.Tags()["scalars"])
+    assert scalars(log, "augmentation/FID (pixels)") == pytest.approx([expected["FID (pixels)"]], rel=1e-5)
 
 
-def test_recall_is_scikit_learns(make):
+def test_recall_equals_that_of_scikit_learn(make):
     model, callback, trainer = Model(), ClassRecall(), make_trainer(3)
     trainer.callbacks.append(callback)
     trainer.fit(model, datamodule=make())
-    images, labels = (torch.cat(part) for part in zip(*DataLoader(Digits(1), 7), strict=True))
+    images, labels = (torch.cat(batches) for batches in zip(*DataLoader(Digits(1), 7), strict=True))
     expected = recall_score(
         labels.numpy(), model.layer(images.flatten(1)).argmax(dim=1).numpy(), average=None, labels=[0, 1, 2]
     )
@@ -120,13 +120,13 @@ def test_recall_is_scikit_learns(make):
     trainer = make_trainer(3)
     trainer.callbacks.append(gains)
     trainer.fit(Model(), datamodule=make())
-    found = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("recall gain")}
-    assert found == pytest.approx(
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("recall gain")}
+    assert logged == pytest.approx(
         {"recall gain/0": gains.recall_[0] - 1, "recall gain/2": gains.recall_[2] - 0.25}, abs=1e-6
     )
 
 
-def test_recall_is_told_apart_by_label_and_shown_by_name(make):
+def test_recall_has_labels_as_keys_and_is_logged_by_name(make):
     class Named(Digits):
         classes = ("zero", "one", "two")
 
@@ -146,76 +146,76 @@ def test_recall_is_told_apart_by_label_and_shown_by_name(make):
 @pytest.mark.parametrize(
     ("logits", "labels", "message"),
     [
-        (torch.zeros(16, 1), None, r"at least two classes, and the model gave shape \(16, 1\)"),
-        (None, None, "the model gave a NoneType"),
-        (torch.zeros(16, 2), torch.full((16,), 2), "labels from 0 to 1, .* from 2 to 2"),
+        (torch.zeros(16, 1), None, r"has shape \(16, 1\), but .* at least two classes"),
+        (None, None, "has type NoneType, but ClassRecall needs logits"),
+        (torch.zeros(16, 2), torch.full((16,), 2), "from 2 to 2, but must be integers from 0 to 1 with"),
         (torch.zeros(16, 2), torch.full((16,), -1), "from -1 to -1"),
-        (torch.zeros(16, 2), torch.rand(16, 2), r"have shape \(16, 2\) of torch.float32"),
+        (torch.zeros(16, 2), torch.rand(16, 2), r"have shape \(16, 2\) and dtype torch.float32"),
     ],
     ids=["one column", "none", "label above", "label below", "soft labels"],
 )
-def test_recall_of_other_batches_is_refused(logits, labels, message):
+def test_recall_of_unsuitable_batches_is_an_error(logits, labels, message):
     labels = torch.zeros(16, dtype=torch.long) if labels is None else labels
     with pytest.raises(ValueError, match=message):
         ClassRecall().on_validation_batch_end(None, None, {"logits": logits}, (torch.zeros(16, 3), labels), 0)
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
-def test_pictures_are_of_the_images_that_are_trained_on(make, tmp_path):
+def test_pictures_show_the_images_of_the_epoch(make, tmp_path):
     saving = ModelCheckpoint(tmp_path / "runs", filename="{epoch}", save_top_k=-1)
     settings = {"refresh": 1, "real_last": 0.0}
     make_trainer(3, callbacks=[saving], enable_checkpointing=True).fit(Model(), datamodule=make(**settings))
     shown = []
 
-    class Keeping(AugmentationLogger):
+    class Recorder(AugmentationLogger):
         def _show(self, trainer, augmented):
             shown.append((trainer.current_epoch, augmented.epoch))
 
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
-    trainer = make_trainer(4, log_every_n_steps=1, logger=logger, callbacks=[Keeping()])
+    trainer = make_trainer(4, log_every_n_steps=1, logger=logger, callbacks=[Recorder()])
     trainer.fit(Model(), datamodule=make(**settings), ckpt_path=tmp_path / "runs" / "epoch=1.ckpt")
     assert shown == [(2, 2), (3, 3)]
 
 
-def test_too_few_images_for_fidelity_are_told_and_stop_nothing(make, tmp_path):
+def test_too_few_images_for_fidelity_are_a_warning(make, tmp_path):
     callback = AugmentationLogger(0, held_out={1: Digits(1, counts={1: 5}).images}, extractor=Pixels())
     logger = TensorBoardLogger(tmp_path, name=None, version="run")
     trainer = make_trainer(1, log_every_n_steps=1, logger=logger, callbacks=[callback])
-    with pytest.warns(UserWarning, match=r"of \[1\] there are 5. It is not logged"):
+    with pytest.warns(UserWarning, match=r"Classes \[1\] have 5 pairs .* so it is not logged"):
         trainer.fit(Model(), datamodule=make())
-    assert "augmentation/1/delta" in events(tmp_path / "run").Tags()["scalars"]
+    assert "augmentation/1/delta" in read_log(tmp_path / "run").Tags()["scalars"]
 
 
 @pytest.mark.parametrize("low", [-3.0, 0.5])
-def test_both_lines_of_a_picture_have_one_scale(low):
+def test_both_rows_of_a_picture_have_one_scale(low):
     real = torch.full((2, 1, 3, 3), low + 1)
     real[1] += 1
-    shown = _picture(real, torch.full((1, 1, 3, 3), low), places=2)[0]
-    first, second, made, white = (shown[place].item() for place in ((3, 3), (3, 8), (8, 3), (8, 8)))
-    assert (made, first, second, white) == pytest.approx((0, 0.5, 1, 1))
-    assert _picture(real[:1], real[:1], places=1).isfinite().all()
+    shown = _picture(real, torch.full((1, 1, 3, 3), low), columns=2)[0]
+    first, second, synthetic, white = (shown[pixel].item() for pixel in ((3, 3), (3, 8), (8, 3), (8, 8)))
+    assert (synthetic, first, second, white) == pytest.approx((0, 0.5, 1, 1))
+    assert _picture(real[:1], real[:1], columns=1).isfinite().all()
 
 
-def test_recall_takes_the_logits_that_a_model_returns(make):
-    class Telling(Model):
+def test_recall_uses_logits_from_the_validation_step(make):
+    class WithLogits(Model):
         def validation_step(self, batch, batch_idx):
-            # All right but for class 1.
+            # Wrong for class 1 only.
             return {"logits": torch.nn.functional.one_hot(batch[1] - (batch[1] == 1).long(), 10).float()}
 
     callback, trainer = ClassRecall(), make_trainer(1)
     trainer.callbacks.append(callback)
-    trainer.fit(Telling(), datamodule=make())
+    trainer.fit(WithLogits(), datamodule=make())
     assert callback.recall_ == {0: 1.0, 1: 0.0, 2: 1.0}
 
 
-def test_recall_outside_of_training_and_without_a_data_module():
+def test_recall_without_training_and_data_module():
     callback, trainer = ClassRecall(), make_trainer(1)
     trainer.callbacks.append(callback)
     trainer.validate(Model(), DataLoader(Digits(1), 16), verbose=False)
     assert set(callback.recall_) == {0, 1, 2}
 
 
-def test_mistakes_show_at_once():
+def test_invalid_arguments_are_errors():
     with pytest.raises(ValueError, match="'extractor' is missing"):
         AugmentationLogger(held_out={0: torch.zeros(1, 1, 8, 8)})
     with pytest.raises(ValueError, match="'held_out' is missing"):
@@ -224,5 +224,5 @@ def test_mistakes_show_at_once():
         AugmentationLogger(held_out={3: torch.full((1, 1, 8, 8), -1.0)}, extractor=Pixels())
     trainer = make_trainer(1)
     trainer.callbacks.append(AugmentationLogger())
-    with pytest.raises(TypeError, match="has a NoneType"):
+    with pytest.raises(TypeError, match="is of type NoneType, but AugmentationLogger needs a GAEDataModule"):
         trainer.fit(Model(), DataLoader(Digits()), DataLoader(Digits(1)))

@@ -1,4 +1,4 @@
-"""Fits on real clusters of this machine, whose workers are killed."""
+"""Fits on local clusters of Ray, Dask and joblib, also with killed workers."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gae_augment import GAEAugmenter
+from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.export import write_shards
 from gae_augment.models.objectives import ModelDefinition, Objective
 
@@ -21,9 +21,14 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from gae_augment.integrations.ray import register_ray_tasks  # noqa: E402
 
 COUNTS = {0: 400, 1: 160, 2: 150, 3: 140, 4: 130}
-SETTINGS = {"epochs": 3, "delta": 1.0, "random_state": 0, "progress": False, "device": "cpu"}
+SETTINGS = {"random_state": 0, "progress": False, "device": "cpu"}
 
-# Neither library closes all that it opens, and both speak of what they will change.
+
+def make_augmenter(definition="gae", **options):
+    return GAEAugmenter(GenerativeModel(definition, epochs=3, delta=1.0), **SETTINGS, **options)
+
+
+# Both libraries leave resources open and give warnings about future changes.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:.*:FutureWarning"),
@@ -35,7 +40,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def ray_cluster(isolated_ray):
-    r"""Two nodes of one processor each."""
+    r"""Two nodes with one processor each."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)
@@ -56,36 +61,33 @@ def dask_cluster():
         yield client
 
 
-BACKENDS = [("ray_tasks", "ray_cluster"), ("dask", "dask_cluster"), ("loky", None)]
-
-
 @pytest.fixture(scope="module")
 def images():
-    r"""Noise of five classes; the images of a class take more than 100 KB, from which on Ray's store keeps them."""
+    r"""Noise in five classes of more than 100 KB each, so that Ray keeps the images in its object store."""
     labels = np.repeat(list(COUNTS), list(COUNTS.values()))
     return np.random.default_rng(0).integers(0, 256, (len(labels), 32, 32), dtype=np.uint8), labels
 
 
-def made_by(augmenter):
+def samples_of(augmenter):
     return {label: augmenter.sample(label, 3, seed=0) for label in augmenter.models_}
 
 
-def assert_same_images(augmenter, other):
-    mine, others = made_by(augmenter), made_by(other)
-    assert list(mine) == list(others) == [1, 2, 3, 4]
-    for label, made in mine.items():
-        assert torch.equal(made, others[label])
+def assert_same_images(actual, expected):
+    actual_samples, expected_samples = samples_of(actual), samples_of(expected)
+    assert list(actual_samples) == list(expected_samples) == [1, 2, 3, 4]
+    for label, samples in actual_samples.items():
+        assert torch.equal(samples, expected_samples[label])
 
 
-def noting_model(folder, *, killed=None):
-    r"""Returns a model that notes the process of each fit, and kills it in the middle of the first one of a class.
+def recording_model(folder, *, killed=None):
+    r"""Returns a model that records the process of each fit, and kills it in the middle of a class's first fit.
 
-    A class is known by its number of images. It is sent by value, as the workers of a cluster cannot import the tests,
-    and notes how often this process sends it, in which it is sent with the images of a class.
+    The number of images identifies the class. The model is pickled by value, because the workers of a cluster cannot
+    import the tests. It records how often this process pickles it, which is once per class unless images are resent.
     """
     sender = os.getpid()
 
-    class Noting(Objective):
+    class Recorder(Objective):
         def prepare(self, network, x, *, n_components, generator):
             self.images = len(x)
             with open(folder / "fits", "a") as file:
@@ -99,61 +101,61 @@ def noting_model(folder, *, killed=None):
         def loss(self, network, x, noise):
             return self.likelihood.negative_log_likelihood(network.decode(network.encode(x)), x).mean()
 
-    class Sent(ModelDefinition):
+    class PickledByValue(ModelDefinition):
         def __getstate__(self):
             if os.getpid() == sender:
                 with open(folder / "sent", "a") as file:
                     file.write("1")
             return self.__dict__
 
-    return Sent("noting", Noting, density="mixture", early_stopping=True)
+    return PickledByValue("recorder", Recorder, density="mixture", early_stopping=True)
 
 
 def fits_of(folder):
-    r"""Returns the number of fits of each class, by its images, and the processes that did them."""
+    r"""Returns the number of fits by the number of images of a class, and the processes of the fits."""
     lines = [line.split() for line in (folder / "fits").read_text().splitlines()]
     return Counter(int(images) for images, _ in lines), {int(process) for _, process in lines}
 
 
 @pytest.fixture(params=["ray_tasks", "dask", "loky"])
 def backend(request):
-    r"""A backend of joblib's, on a cluster that is started when it is first asked for."""
+    r"""A joblib backend, whose cluster starts on first use."""
     if request.param != "loky":
         request.getfixturevalue({"ray_tasks": "ray_cluster", "dask": "dask_cluster"}[request.param])
     with joblib.parallel_config(request.param, **({"n_jobs": 2} if request.param == "loky" else {})):
         yield request.param
 
 
-def test_fits_are_those_of_this_process(backend, images, tmp_path):
-    model = noting_model(tmp_path)
-    augmenter = GAEAugmenter(model, **SETTINGS).fit(*images)
+def test_fits_equal_those_of_this_process(backend, images, tmp_path):
+    model = recording_model(tmp_path)
+    augmenter = make_augmenter(model).fit(*images)
     fits, processes = fits_of(tmp_path)
     assert fits == {160: 1, 150: 1, 140: 1, 130: 1}
     assert os.getpid() not in processes
-    if backend != "dask":  # which pickles a task several times to learn its size
+    if backend != "dask":  # Dask pickles a task several times to measure its size.
         assert len((tmp_path / "sent").read_text()) == 4
-    assert_same_images(augmenter, GAEAugmenter(model, n_jobs=1, **SETTINGS).fit(*images))
+    assert_same_images(augmenter, make_augmenter(model, n_jobs=1).fit(*images))
 
 
-def test_a_class_whose_worker_is_killed_is_fitted_again(backend, images, tmp_path, recwarn):
-    model = noting_model(tmp_path, killed=150)
-    augmenter = GAEAugmenter(model, **SETTINGS).fit(*images)
+def test_class_is_fitted_again_after_its_worker_was_killed(backend, images, tmp_path, recwarn):
+    model = recording_model(tmp_path, killed=150)
+    augmenter = make_augmenter(model).fit(*images)
     assert (tmp_path / "killed").exists()
     fits, _ = fits_of(tmp_path)
     assert set(fits) == {160, 150, 140, 130}
     assert fits[150] >= 2
-    if backend != "loky":  # where one dead worker takes the others with it
+    if backend != "loky":  # With loky, a dead worker ends all others.
         assert fits == {160: 1, 150: 2, 140: 1, 130: 1}
     if backend == "ray_tasks":
         assert len((tmp_path / "sent").read_text()) == 4
     assert any("A worker was lost" in str(warning.message) for warning in recwarn) == (backend == "loky")
-    assert_same_images(augmenter, GAEAugmenter(model, n_jobs=1, **SETTINGS).fit(*images))
+    assert_same_images(augmenter, make_augmenter(model, n_jobs=1).fit(*images))
 
 
-def test_shards_are_those_of_this_process(backend, images, tmp_path):
+def test_shards_equal_those_of_this_process(backend, images, tmp_path):
     small = images[0][:, None, :8, :8].copy(), images[1]
     with joblib.parallel_config("sequential"):
-        augmenter = GAEAugmenter(**SETTINGS).fit(*small)
+        augmenter = make_augmenter().fit(*small)
         alone = write_shards(augmenter, tmp_path / "alone", format="parquet", images_per_shard=300)
     together = write_shards(augmenter, tmp_path / "together", format="parquet", images_per_shard=300)
     assert [path.name for path in alone] == [f"shard-{number:05d}-of-00004.parquet" for number in range(4)]

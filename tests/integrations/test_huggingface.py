@@ -21,7 +21,7 @@ FEATURES = datasets.Features(
 
 
 def rows(labels=LABELS, features=FEATURES, images=()):
-    pictures = [*images, *(Image.fromarray(own) for own in PIXELS[len(images) :])]
+    pictures = [*images, *(Image.fromarray(pixels) for pixels in PIXELS[len(images) :])]
     columns = {"picture": pictures, "kind": labels, "note": ["seen"] * len(labels)}
     return datasets.Dataset.from_dict(columns, features=features)
 
@@ -36,7 +36,7 @@ def augmenter(images):
     return GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images)
 
 
-def test_pairs(images):
+def test_items_are_pairs_of_image_and_label(images):
     assert len(images) == 60
     assert images.targets == LABELS
     assert images.class_to_idx == {"cat": 0, "dog": 1}
@@ -46,15 +46,15 @@ def test_pairs(images):
         assert label == LABELS[index]
 
 
-def test_a_format_and_a_transform_of_rows_are_left_aside():
-    def of_rows(batch):
+def test_format_and_transform_of_rows_are_ignored():
+    def transform_rows(batch):
         raise AssertionError("it was called")
 
-    for own in (rows().with_format("torch"), rows().with_transform(of_rows)):
-        assert isinstance(HuggingFaceImages(own)[0][0], Image.Image)
+    for dataset in (rows().with_format("torch"), rows().with_transform(transform_rows)):
+        assert isinstance(HuggingFaceImages(dataset)[0][0], Image.Image)
 
 
-def test_an_augmenter_learns_what_it_learns_from_arrays(images, augmenter):
+def test_fit_equals_that_of_arrays(images, augmenter):
     of_arrays = GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(
         PIXELS[:, None], LABELS
     )
@@ -73,14 +73,14 @@ def test_loader_with_transforms_and_spawned_workers(augmenter):
     assert batch[1].tolist() == LABELS + [1] * 20
 
 
-def test_back_as_a_dataset(images, augmenter):
+def test_to_dataset_appends_synthetic_rows(images, augmenter):
     augmented = augmenter.augment(images)
-    made = to_dataset(augmented)
-    assert made.features == {**FEATURES, "is_synthetic": datasets.Value("bool")}
-    assert made["is_synthetic"][:] == augmented.is_synthetic.tolist()
-    assert made["kind"][:] == augmented.targets
-    assert made["note"][:] == ["seen"] * 60 + [None] * 20
-    pixels = np.stack([np.asarray(image) for image in made["picture"]])
+    result = to_dataset(augmented)
+    assert result.features == {**FEATURES, "is_synthetic": datasets.Value("bool")}
+    assert result["is_synthetic"][:] == augmented.is_synthetic.tolist()
+    assert result["kind"][:] == augmented.targets
+    assert result["note"][:] == ["seen"] * 60 + [None] * 20
+    pixels = np.stack([np.asarray(image) for image in result["picture"]])
     assert np.array_equal(pixels[:60], PIXELS)
     assert np.array_equal(pixels[60:], augmented.synthetic_images(1)[:, 0].numpy())
 
@@ -88,26 +88,26 @@ def test_back_as_a_dataset(images, augmenter):
 @pytest.mark.parametrize("mode", ["RGB", "LA", "CMYK", "I;16"])
 def test_synthetic_images_have_the_mode_of_real_ones(mode):
     pictures = []
-    for own in PIXELS:
-        colour = Image.fromarray(np.stack([own, own.T, own], axis=-1))
-        depth = Image.frombytes("I;16", (8, 8), (own.astype(np.uint16) * 200).tobytes())
+    for pixels in PIXELS:
+        colour = Image.fromarray(np.stack([pixels, pixels.T, pixels], axis=-1))
+        depth = Image.frombytes("I;16", (8, 8), (pixels.astype(np.uint16) * 200).tobytes())
         pictures.append(depth if mode == "I;16" else colour.convert("L" if mode == "LA" else "RGB").convert(mode))
     images = HuggingFaceImages(rows(images=pictures))
     augmented = (
         GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images).augment(images)
     )
-    made = to_dataset(augmented)
-    assert {image.mode for image in made["picture"]} == {mode}
+    result = to_dataset(augmented)
+    assert {image.mode for image in result["picture"]} == {mode}
     for index in (0, 59, 60, 79):
-        assert made[index]["picture"].tobytes() == augmented[index][0].tobytes()
+        assert result[index]["picture"].tobytes() == augmented[index][0].tobytes()
 
 
-def test_nothing_to_add(images):
+def test_to_dataset_without_synthetic_images(images):
     augmenter = GAEAugmenter(sampling_strategy={}, random_state=0, progress=False).fit(images)
     assert to_dataset(augmenter.augment(images))["is_synthetic"][:] == [False] * 60
 
 
-def test_other_columns_of_images_are_not_decoded_with_each_item(monkeypatch):
+def test_item_decodes_no_other_image_column(monkeypatch):
     both = datasets.concatenate_datasets(
         [rows(), rows().select_columns("picture").rename_column("picture", "small")], axis=1
     )
@@ -115,7 +115,7 @@ def test_other_columns_of_images_are_not_decoded_with_each_item(monkeypatch):
     decoded = []
     decode = datasets.Image.decode_example
     monkeypatch.setattr(
-        datasets.Image, "decode_example", lambda *given, **more: decoded.append(1) or decode(*given, **more)
+        datasets.Image, "decode_example", lambda *args, **kwargs: decoded.append(1) or decode(*args, **kwargs)
     )
     images[0]
     assert len(decoded) == 1
@@ -126,7 +126,7 @@ def test_pickled_copy(images):
     assert np.array_equal(np.asarray(copy[3][0]), PIXELS[3])
 
 
-def test_labels_that_are_integers_without_names():
+def test_integer_labels_without_names():
     features = datasets.Features({**FEATURES, "kind": datasets.Value("int64")})
     images = HuggingFaceImages(rows(features=features), label="kind")
     assert images.classes is None
@@ -138,15 +138,19 @@ def test_labels_that_are_integers_without_names():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: HuggingFaceImages(datasets.DatasetDict(train=rows())), TypeError, r"\['train'\]. Choose"),
+        (
+            lambda: HuggingFaceImages(datasets.DatasetDict(train=rows())),
+            TypeError,
+            r"has the splits \['train'\], .*Choose",
+        ),
         (lambda: HuggingFaceImages(rows().to_iterable_dataset()), TypeError, "without streaming"),
-        (lambda: HuggingFaceImages([1, 2]), TypeError, "it is a list"),
-        (lambda: HuggingFaceImages(rows(), image="pixels"), ValueError, "one of .*'picture'.*it is 'pixels'"),
+        (lambda: HuggingFaceImages([1, 2]), TypeError, "'dataset' is of type list, but must be"),
+        (lambda: HuggingFaceImages(rows(), image="pixels"), ValueError, "'image' is 'pixels', .*one of .*'picture'"),
         (lambda: HuggingFaceImages(rows(), image="note"), ValueError, "cast_column"),
-        (lambda: HuggingFaceImages(rows().remove_columns("picture")), ValueError, "Pass image="),
+        (lambda: HuggingFaceImages(rows().remove_columns("picture")), ValueError, "None of the .*Pass image="),
         (lambda: HuggingFaceImages(rows(), label="note"), ValueError, "class_encode_column"),
-        (lambda: HuggingFaceImages(rows([None, *LABELS[1:]])), ValueError, "row 0 has None"),
-        (lambda: HuggingFaceImages(rows([-1, *LABELS[1:]])), ValueError, "row 0 has -1"),
+        (lambda: HuggingFaceImages(rows([None, *LABELS[1:]])), ValueError, "Row 0 has None"),
+        (lambda: HuggingFaceImages(rows([-1, *LABELS[1:]])), ValueError, "Row 0 has -1"),
         (
             lambda: HuggingFaceImages(rows().cast_column("picture", datasets.Image(decode=False))),
             ValueError,
@@ -155,17 +159,17 @@ def test_labels_that_are_integers_without_names():
         (
             lambda: GAEAugmenter().fit(HuggingFaceImages(rows(images=[None]))),
             ValueError,
-            "Item 0 .* no image in this row",
+            "Item 0 .* this row has no image",
         ),
         (lambda: GAEAugmenter().fit(rows()), ValueError, "HuggingFaceImages"),
     ],
 )
-def test_bad_input(make, error, message):
+def test_invalid_input_is_an_error(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_what_cannot_be_had_back(augmenter):
+def test_to_dataset_errors(augmenter):
     tensors = TensorDataset(torch.from_numpy(PIXELS)[:, None], torch.tensor(LABELS))
     with pytest.raises(TypeError, match="write_shards"):
         to_dataset(augmenter.augment(tensors))
