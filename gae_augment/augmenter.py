@@ -5,7 +5,6 @@ __all__ = ["GAEAugmenter"]
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -173,11 +172,9 @@ class GAEAugmenter(BaseEstimator):
 
         self.classes_ = np.array(list(counts))
         self.counts_, self.class_names_ = counts, class_names_
-        self.sampling_strategy_ = strategy
-        self.seed_ = seed
+        self.sampling_strategy_, self.seed_ = strategy, seed
         for name in ("n_features_in_", "cache_key_"):
-            if hasattr(self, name):
-                delattr(self, name)
+            vars(self).pop(name, None)
         if y is not None:
             self.n_features_in_ = np.shape(X)[1]
         self._samplings = 0
@@ -186,13 +183,16 @@ class GAEAugmenter(BaseEstimator):
         with nullcontext() if cache is None else cache.open(fits.values()) as cache_key:
             if cache is not None:
                 self.cache_key_ = cache_key
-            for label, result in fit_with_progress(
+            results = fit_with_progress(
                 fits, class_names_, self.progress, n_jobs=self.n_jobs, cache=cache, scratch_dir=self.cache_dir
-            ):
-                if isinstance(result, Failure):
-                    self.failures_[label] = result.reason
-                else:
-                    self.models_[label] = result
+            )
+            # Closed now: the traceback of an interruption would keep the fits, and their threads, alive.
+            with closing(results):
+                for label, result in results:
+                    if isinstance(result, Failure):
+                        self.failures_[label] = result.reason
+                    else:
+                        self.models_[label] = result
             # Classes come in the order in which they are ready.
             self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
@@ -201,30 +201,6 @@ class GAEAugmenter(BaseEstimator):
                 cache.save_failure(fits[label], reason)
         warn_of_training(self.report_)
         return self
-
-    def _fit_all(self, fits: Mapping[Label, ClassFit], cache: FitCache | None, paths: Mapping[Label, Path]) -> None:
-        with tqdm(total=len(fits), unit="class", disable=not self.progress) as bar:
-
-            def show(label: Label, error: float, delta: float | None) -> None:
-                # There is no boundary yet if it is the point at which the error stops falling.
-                boundary = "" if delta is None else f", delta {delta:.4f}"
-                bar.set_description(f"class {self.class_names_[label]}: error {error:.4f}{boundary}")
-
-            results = fit_classes(
-                fits, n_jobs=self.n_jobs, cache=cache, paths=paths, scratch_dir=self.cache_dir, show=show
-            )
-            # Closed now, because the traceback of an interruption would keep it, and its threads, alive.
-            with closing(results):
-                for label, result in results:
-                    if isinstance(result, Failure):
-                        bar.set_description(f"class {self.class_names_[label]}: failed")
-                        self.failures_[label] = result.reason
-                    else:
-                        if result.plan.keeps_images:
-                            result.anchors = fits[label].images
-                        self.models_[label] = result
-                        show(label, result.report.reconstruction_error, result.report.delta)
-                    bar.update()
 
     def _check_parameters(self) -> None:
         check_device(self.device)

@@ -624,13 +624,16 @@ BAD_DATA = {
     "one class": (lambda X, y: (X, y * 0), r"more than 1 class\. Got 1 class"),
     "one class, dataset": (lambda X, y: (Pairs(X, y * 0), None), r"more than 1 class\. Got 1 class"),
     "no labels": (lambda X, y: (X, None), r"'y' is missing: fit\(X, y\)"),
-    "too few labels": (lambda X, y: (X, y[:5]), r"shape \(12,\), and it has shape \(5,\)"),
+    "too few labels": (lambda X, y: (X, y[:5]), r"has shape \(5,\), but .* with shape \(12,\)"),
     "float labels": (lambda X, y: (X, y + 0.5), r"integers or strings.*LabelEncoder"),
-    "float labels, dataset": (lambda X, y: (Pairs(X, y + 0.5), None), r"integers, and that of item 0 .*0\.5.*Number"),
-    "missing labels, dataset": (lambda X, y: (Pairs(X, [None] * 12), None), r"that of item 0 is None.*Number"),
-    "text labels, dataset": (lambda X, y: (Pairs(X, ["a"] * 12), None), r"that of item 0 is 'a', a str.*Number"),
-    "sizes": (lambda X, y: ([*X[:11], X[11, 1:]], y), r"all images of one size"),
-    "sizes, dataset": (lambda X, y: (Pairs([*X[:11], X[11, 1:]], y), None), r"item 11 has shape \(3, 4\).*Resize"),
+    "float labels, dataset": (
+        lambda X, y: (Pairs(X, y + 0.5), None),
+        r"label of item 0 is .*0\.5.*, but must be .*Number",
+    ),
+    "missing labels, dataset": (lambda X, y: (Pairs(X, [None] * 12), None), r"label of item 0 is None.*Number"),
+    "text labels, dataset": (lambda X, y: (Pairs(X, ["a"] * 12), None), r"label of item 0 is 'a', a str.*Number"),
+    "sizes": (lambda X, y: ([*X[:11], X[11, 1:]], y), r"Resize all images to one size"),
+    "sizes, dataset": (lambda X, y: (Pairs([*X[:11], X[11, 1:]], y), None), r"Item 11 has shape \(3, 4\).*Resize"),
     "NaN": (lambda X, y: (with_value(X, np.nan), y), r"image 3 of X holds NaN or infinity\. Remove it"),
     "infinity": (lambda X, y: (with_value(X, np.inf), y), r"image 3 of X holds NaN or infinity"),
     "NaN, dataset": (lambda X, y: (Pairs(with_value(X, np.nan)[::-1], y), None), r"item 8 holds NaN .*Remove it"),
@@ -639,7 +642,7 @@ BAD_DATA = {
     "stream": (lambda X, y: (Stream(), None), r"IterableDataset.*TensorDataset"),
     "channels last": (lambda X, y: (np.zeros((12, 8, 8, 3)), y), r"channels seem to be last.*transpose"),
     "labels beside a dataset": (lambda X, y: (Pairs(X, y), y), r"Use fit\(dataset\)"),
-    "one-hot": (lambda X, y: (X, np.eye(3)[y]), r"One-hot labels become such by y\.argmax\(1\)"),
+    "one-hot": (lambda X, y: (X, np.eye(3)[y]), r"Convert one-hot labels with y\.argmax\(1\)"),
 }
 
 
@@ -712,7 +715,7 @@ def test_all_images_are_checked_not_only_those_that_are_learned(no_training, mak
 
 
 def test_integers_and_strings_as_labels_of_one_set_are_refused(no_training, make_augmenter):
-    with pytest.raises(ValueError, match="all integers or all strings"):
+    with pytest.raises(ValueError, match="Make all labels integers, or all labels strings"):
         make_augmenter().fit(np.zeros((3, 4)), [0, 0, "a"])
 
 

@@ -231,12 +231,13 @@ class FitCache:
             RuntimeWarning: If it cannot be written. The fit can go on without.
         """
         header, tensors = fitted.state_dict()
-        self._write(path, header, {name: tensor for name, tensor in tensors.items() if name != "anchors.images"})
+        tensors.pop("anchors.images", None)
+        self._write(self.path(fit), header, tensors)
 
-    def save_failures(self, failures: Mapping[Path, str]) -> None:
-        r"""Remembers why classes failed, if the cache keeps failures; warns as :meth:`save`."""
-        for path, reason in failures.items() if self.keep_failures else ():
-            self._write(path, {"failure": reason}, {})
+    def save_failure(self, fit: ClassFit, reason: str) -> None:
+        r"""Remembers why a class failed, if the cache keeps failures; warns as :meth:`save`."""
+        if self.keep_failures and not self.path(fit).exists():
+            self._write(self.path(fit), {"failure": reason}, {})
 
     def _write(self, path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:

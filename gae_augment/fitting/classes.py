@@ -4,12 +4,14 @@ __all__ = ["fit_classes", "fit_with_progress"]
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from threading import BoundedSemaphore, Event
 from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
 from .._utils.threads import interrupted_by
@@ -90,6 +92,41 @@ def fit_classes(
     # Workers map images in mode "c" (copy on write), because torch warns of read-only memory.
     for label, result in run_jobs(_fit, jobs, n_jobs, temp_folder=scratch_dir, mmap_mode="c"):
         yield label, keep(label, result)
+
+
+def fit_with_progress(
+    fits: Mapping[Label, ClassFit], names: Mapping[Label, str], progress: bool, **options: Any
+) -> Generator[tuple[Label, FittedModel | Failure], None, None]:
+    r"""Yields as :func:`fit_classes` with the same options, and moves a progress bar.
+
+    Args:
+        fits: The fit of each class.
+        names: The name of each class.
+        progress: Whether to show the bar.
+        **options: More arguments of :func:`fit_classes`.
+    """
+    with tqdm(total=len(fits), unit="class", disable=not progress) as bar:
+
+        def show(label: Label, error: float, delta: float | None) -> None:
+            # There is no boundary yet if it is the point at which the error stops falling.
+            boundary = "" if delta is None else f", delta {delta:.4f}"
+            bar.set_description(f"class {names[label]}: error {error:.4f}{boundary}")
+
+        with closing(fit_classes(fits, show=show, **options)) as results:
+            for label, result in results:
+                if isinstance(result, Failure):
+                    bar.set_description(f"class {names[label]}: failed")
+                else:
+                    show(label, result.report.reconstruction_error, result.report.delta)
+                yield label, result
+                bar.update()
+
+
+def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
+    r"""Returns a fitted model with the training images that its samples need, which neither workers nor files hold."""
+    if isinstance(result, FittedModel) and result.plan.keeps_images:
+        result.anchors = fit.images
+    return result
 
 
 def _parallel_fits(plans: Sequence[Plan]) -> int:

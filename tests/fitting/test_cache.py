@@ -10,6 +10,7 @@ import sys
 import time
 from errno import ENOSPC
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,7 +256,7 @@ def test_full_disk_warns_if_a_failure_cannot_be_remembered(tmp_path, monkeypatch
 
     monkeypatch.setattr(gae_augment.fitting.cache, "write_file", write_to_full_disk)
     with pytest.warns(RuntimeWarning, match=r"could not be cached: .*No space left"):
-        FitCache(tmp_path, keep_failures=True).save_failures({tmp_path / "class.safetensors": "a reason"})
+        FitCache(tmp_path, keep_failures=True).save_failure(SimpleNamespace(digest="class"), "a reason")
 
 
 def test_cache_object_and_its_folder_are_the_same(data, tmp_path, class_fits):

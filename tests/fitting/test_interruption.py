@@ -12,12 +12,11 @@ import processes
 import pytest
 import torch
 
-import gae_augment.augmenter
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import check_interruption, interrupted_by
 from gae_augment.data import ValueScale
-from gae_augment.fitting import FitCache, fit_classes, plan_fits
+from gae_augment.fitting import FitCache, classes, fit_classes, plan_fits
 
 SIZES = {0: 60, 1: 20, 2: 24, 3: 28, 4: 32}
 ENDLESS = GenerativeModel(epochs=10**6, delta=1e-9)
@@ -109,23 +108,22 @@ def test_ctrl_c_ends_the_fit_and_its_threads(tmp_path):
 
 def test_closed_iteration_ends_its_threads_and_keeps_finished_classes(tmp_path, three_threads):
     cache, fits = FitCache(tmp_path), make_fits()
-    paths = {label: cache.path(fit) for label, fit in fits.items()}
-    fitted = fit_classes(fits, cache=cache, paths=paths)
+    fitted = fit_classes(fits, cache=cache)
     label, model = next(fitted)
     assert (label, model.report.images) == (1, 20)
     assert threading.active_count() > 1
     fitted.close()
     assert running_fits() == []
     assert (torch.get_num_threads(), threads_of_new_thread()) == (3, 3)
-    assert list(tmp_path.glob("*.safetensors")) == [paths[1]]
+    assert list(tmp_path.glob("*.safetensors")) == [cache.path(fits[1])]
 
 
 def test_error_while_the_classes_are_collected_ends_all_threads(tmp_path, three_threads, monkeypatch):
-    class Bar(gae_augment.augmenter.tqdm):
+    class Bar(classes.tqdm):
         def update(self, n=1):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(gae_augment.augmenter, "tqdm", Bar)
+    monkeypatch.setattr(classes, "tqdm", Bar)
     augmenter = GAEAugmenter(MODELS_OF_CLASSES, random_state=0, progress=False)
     # The exception keeps its traceback, and with it all frames.
     with pytest.raises(KeyboardInterrupt) as caught:

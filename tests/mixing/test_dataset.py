@@ -518,7 +518,7 @@ def test_soft_labels_of_negative_labels_are_refused(fitted_to, make_dataset):
 
 def test_dataset_with_soft_labels_cannot_be_augmented_again(make_dataset, fitted_to):
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).with_soft_labels(Pixels())
-    with pytest.raises(ValueError, match=r"item 0 is a vector of 3 numbers\. Pass the dataset from before"):
+    with pytest.raises(ValueError, match=r"label of item 0 is a vector of 3 numbers, .*Pass the dataset without soft"):
         AugmentedDataset(augmented, fitted_to("tensor"))
 
 
@@ -619,7 +619,7 @@ def test_unsuitable_datasets_and_counts_are_refused(make_dataset, fitted_to):
 
 
 def test_object_other_than_a_map_style_dataset_is_refused(fitted_to):
-    with pytest.raises(TypeError, match=r"map-style torch dataset, and it is a int"):
+    with pytest.raises(TypeError, match=r"is a int, but must be a map-style torch dataset"):
         AugmentedDataset(5, fitted_to("PIL"))
 
 
