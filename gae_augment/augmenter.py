@@ -160,7 +160,7 @@ class GAEAugmenter(BaseEstimator):
         labels, read = load_source(X, y)
         strategy = resolve_strategy(self.sampling_strategy, labels)
         counts = count_labels(labels)
-        names = (isinstance(X, Dataset) and class_names(X)) or {}
+        names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
         class_names_ = {label: names.get(label, str(label)) for label in counts}
         scarce = [label for label, number in strategy.items() if number]
         check_classes(models, counts, scarce, class_names_)
@@ -174,7 +174,7 @@ class GAEAugmenter(BaseEstimator):
         self.counts_, self.class_names_ = counts, class_names_
         self.sampling_strategy_, self.seed_ = strategy, seed
         for name in ("n_features_in_", "cache_key_"):
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
         if y is not None:
             self.n_features_in_ = np.shape(X)[1]
         self._samplings = 0
@@ -197,8 +197,8 @@ class GAEAugmenter(BaseEstimator):
             self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
             report_failures(self.failures_, list(self.models_), raises=self.on_error == "raise")
-            for label, reason in self.failures_.items() if cache is not None else ():
-                cache.save_failure(fits[label], reason)
+            if cache is not None:
+                cache.save_failures({fits[label]: reason for label, reason in self.failures_.items()})
         warn_of_training(self.report_)
         return self
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
 
-from gae_augment.evaluation import Difference
+from gae_augment.evaluation import PairedDifference
 
 from .runs import CellKey, Run
 from .sources import NOTHING
@@ -59,9 +59,9 @@ def _points_by_row(pairs: Iterable[Gain]) -> dict[Row, PointsBySeed]:
     return rows
 
 
-def _over_seeds(points: PointsBySeed, seeds: Iterable[int], cells: Iterable[CellKey]) -> Difference:
+def _over_seeds(points: PointsBySeed, seeds: Iterable[int], cells: Iterable[CellKey]) -> PairedDifference:
     cells = list(cells)
-    return Difference.of([fmean(points[seed][cell] for cell in cells) for seed in seeds])
+    return PairedDifference.of([fmean(points[seed][cell] for cell in cells) for seed in seeds])
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class AddedByImages:
 
     strategy: str
     source: str
-    difference: Difference
+    difference: PairedDifference
     cells: int
     seeds: int
 
@@ -99,7 +99,7 @@ class StrategyGains:
         seeds: The seeds that all rows share.
     """
 
-    rows: Mapping[Row, Difference]
+    rows: Mapping[Row, PairedDifference]
     cells: tuple[CellKey, ...]
     seeds: tuple[int, ...]
 

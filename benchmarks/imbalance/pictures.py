@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gae_augment.evaluation import Difference
+from gae_augment.evaluation import PairedDifference
 
 from .choices import CHOSEN
 from .gains import BALANCED, WITH_IMAGES, StrategyGains
@@ -38,7 +38,13 @@ def points_label(value: float, position: float = 0) -> str:
 
 
 def dots(
-    axes: "Axes", differences: Sequence[Difference], heights: Sequence[float], *, colour: str, label: str, filled: bool
+    axes: "Axes",
+    differences: Sequence[PairedDifference],
+    heights: Sequence[float],
+    *,
+    colour: str,
+    label: str,
+    filled: bool,
 ) -> None:
     r"""Draws means as dots, and their 95 % intervals as horizontal lines."""
     for difference, height in zip(differences, heights, strict=True):

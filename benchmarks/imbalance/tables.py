@@ -12,7 +12,7 @@ from itertools import product
 from statistics import fmean
 
 from gae_augment import MODELS
-from gae_augment.evaluation import Difference
+from gae_augment.evaluation import PairedDifference
 
 from ..tables import markdown, signed
 from .choices import CHOSEN
@@ -43,12 +43,12 @@ def _common_seeds(runs: dict[int, Run], base: dict[int, Run]) -> list[int]:
     return sorted(seed for seed in runs.keys() & base.keys() if runs[seed].device == base[seed].device)
 
 
-def differences(runs: dict[int, Run], base: dict[int, Run], *, at_least: int = 1) -> Difference | None:
+def differences(runs: dict[int, Run], base: dict[int, Run], *, at_least: int = 1) -> PairedDifference | None:
     r"""Returns the difference in balanced accuracy, in points, paired by seed, or ``None`` for too few common seeds."""
     common = _common_seeds(runs, base)
     if len(common) < at_least:
         return None
-    return Difference.of([runs[seed].balanced_accuracy - base[seed].balanced_accuracy for seed in common])
+    return PairedDifference.of([runs[seed].balanced_accuracy - base[seed].balanced_accuracy for seed in common])
 
 
 def _name(row: Row) -> str:
@@ -78,7 +78,7 @@ def is_usual(row: Row) -> bool:
 
 def to_best_baseline(
     rows: dict[Row, dict[int, Run]], ours: Row, counts: Callable[[Row], bool] = is_baseline
-) -> Difference | None:
+) -> PairedDifference | None:
     r"""Returns the difference between one of our rows and the best baseline of its cell.
 
     A baseline needs enough seeds in common with the row. Otherwise one measured on easy seeds alone could win.
@@ -158,7 +158,7 @@ def overview(cells: Sequence[Sequence[Run]], counts: Callable[[Row], bool] = is_
     A cell counts for a row if a baseline has at least three seeds in common with it; another budget is another cell.
     "Surely" means that the 95 % interval excludes 0.
     """
-    verdicts: dict[Row, list[Difference]] = {}
+    verdicts: dict[Row, list[PairedDifference]] = {}
     gained: dict[Row, dict[str, list[float]]] = {}
     for runs in cells:
         rows = by_row(runs)
@@ -229,7 +229,9 @@ def fid_and_gain(runs: Iterable[Run]) -> str:
         if len(models) < ENOUGH_MODELS or not common:
             continue
         fids = {model: fmean(by_place[place].run.fid for place in common) for model, by_place in models.items()}
-        points = {model: Difference.of([by_place[k].points for k in common]) for model, by_place in models.items()}
+        points = {
+            model: PairedDifference.of([by_place[k].points for k in common]) for model, by_place in models.items()
+        }
         order = sorted(models, key=fids.__getitem__)
         lines = [[model, f"{fids[model]:.2f}", signed(points[model])] for model in order]
         rank = spearmanr([fids[model] for model in order], [points[model].mean for model in order]).statistic

@@ -234,10 +234,11 @@ class FitCache:
         tensors.pop("anchors.images", None)
         self._write(self.path(fit), header, tensors)
 
-    def save_failure(self, fit: ClassFit, reason: str) -> None:
-        r"""Remembers why a class failed, if the cache keeps failures; warns as :meth:`save`."""
-        if self.keep_failures and not self.path(fit).exists():
-            self._write(self.path(fit), {"failure": reason}, {})
+    def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
+        r"""Remembers why classes failed, if the cache keeps failures; warns as :meth:`save`."""
+        for fit, reason in failures.items() if self.keep_failures else ():
+            if not self.path(fit).exists():
+                self._write(self.path(fit), {"failure": reason}, {})
 
     def _write(self, path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:

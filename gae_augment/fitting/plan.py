@@ -259,9 +259,8 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
     latent_dim = min(values, 10 if values <= 1024 else 32) if model.latent_dim == "auto" else model.latent_dim
     stopping = _stopping_rule(model, definition.early_stopping, is_vector, images)
     held_out = images // 10 if stopping == "held-out" else 0
-    epochs = model.epochs
-    if epochs == "auto":
-        epochs = math.ceil(STEPS / math.ceil((images - held_out) / model.batch_size))
+    steps_per_epoch = math.ceil((images - held_out) / model.batch_size)
+    epochs = math.ceil(STEPS / steps_per_epoch) if model.epochs == "auto" else model.epochs
     n_init = model.n_init
     if n_init == "auto":
         n_init = VECTOR_INITS if is_vector and latent_dim < values else 1

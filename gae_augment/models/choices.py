@@ -19,6 +19,7 @@ ModelChoice = str | GenerativeModel
 """The name of a model for its defaults, or a model with hyper-parameters."""
 
 Choices = ModelChoice | Mapping[Any, ModelChoice]
+"""One choice for all classes, or one for each label."""
 
 
 def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
@@ -64,9 +65,11 @@ def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) ->
         KeyError, TypeError, ValueError: If the values are malformed, or a custom definition is missing.
     """
     if isinstance(plain, list):
-        choices = {label: choice_from_plain(model, definitions) for label, model in plain}
-        choose_models(choices)
-        return choices
+        return {label: _model_from_plain(model, definitions) for label, model in plain}
+    return _model_from_plain(plain, definitions)
+
+
+def _model_from_plain(plain: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> ModelChoice:
     name = plain["definition"]
     if name not in MODELS and name not in definitions:
         raise ValueError(f"it was fitted with the custom model {name!r}; pass its definition to load: definition=…")

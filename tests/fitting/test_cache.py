@@ -10,7 +10,7 @@ import sys
 import time
 from errno import ENOSPC
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -250,13 +250,17 @@ def test_full_disk_warns_and_the_fit_goes_on(data, tmp_path, monkeypatch, n_jobs
     assert digest(fitted) == digest(augmenter().fit(*data))
 
 
+class FakeFit(NamedTuple):
+    digest: str
+
+
 def test_full_disk_warns_if_a_failure_cannot_be_remembered(tmp_path, monkeypatch):
     def write_to_full_disk(*_):
         raise OSError(ENOSPC, "No space left on device", "file")
 
     monkeypatch.setattr(gae_augment.fitting.cache, "write_file", write_to_full_disk)
     with pytest.warns(RuntimeWarning, match=r"could not be cached: .*No space left"):
-        FitCache(tmp_path, keep_failures=True).save_failure(SimpleNamespace(digest="class"), "a reason")
+        FitCache(tmp_path, keep_failures=True).save_failures({FakeFit("class"): "a reason"})
 
 
 def test_cache_object_and_its_folder_are_the_same(data, tmp_path, class_fits):

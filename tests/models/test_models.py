@@ -375,7 +375,7 @@ def test_pickled_definitions_are_recognised():
 def test_tensors_of_the_wrong_size_are_refused(model, name, tensor, images):
     header, tensors = fitted(model, images).state_dict()
     with pytest.raises((ValueError, RuntimeError)):
-        Generator.from_state_dict(header, {**tensors, name: tensor})
+        FittedModel.from_state_dict(header, {**tensors, name: tensor})
 
 
 def test_decay_applies_only_to_the_decoder(images):
