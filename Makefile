@@ -4,18 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?=
 TEST ?= -m "not slow"
-# What has to do with other packages; all of it with LOWEST=tests.
-LOWEST ?= $(addprefix tests/test_,augmenter.py callbacks.py cli.py datasets.py densities.py evaluation_gain.py \
-	generator.py imblearn.py lightning.py persistence.py reading.py report.py)
+# Tests that depend most on other packages; all tests with LOWEST=tests.
+LOWEST ?= $(addprefix tests/,cli data/test_source.py data/test_images.py data/test_formats.py evaluation/test_gain.py \
+	fitting integrations mixing models/test_densities.py report test_augmenter.py _utils/test_files.py)
 # Two at a time, with a thread each: tests with several threads ask for them.
-# Tests with Ray form one group, for a single worker. They also pass side by side: pytest-xdist 3.8 ignores groups with
-# pytest 9.2.
 WORKERS ?= 2
-PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadgroup
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
 BENCH ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lowest lint format docs audit bench clean
+.PHONY: help demo test lowest lint format graph docs audit bench clean
 
 help:
 	@echo "make demo    long-tailed digits, a classifier with and without synthetic images (DEMO='--dataset ...' for others)"
@@ -23,6 +21,7 @@ help:
 	@echo "             WORKERS=4 for more at a time)"
 	@echo "make lowest  tests with the lowest versions of other packages that pyproject.toml allows (LOWEST=tests for all)"
 	@echo "make lint    ruff and mypy"
+	@echo "make graph   the import graph of the package, room by room"
 	@echo "make docs    the documentation, in docs/_build"
 	@echo "make audit   known vulnerabilities of what is installed in .venv, which needs the network"
 	@echo "make bench   speed, beside references (BENCH='-k sample' for some of it, BENCH='-m slow' for what takes minutes)"
@@ -57,6 +56,9 @@ lint: .venv/installed
 format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+graph: .venv/installed
+	$(BIN)/python tests/imports.py
 
 docs: .venv/installed
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env docs docs/_build

@@ -1,12 +1,15 @@
 r"""What several test files share: long-tailed digits, tiny augmenters, and a watch over the global random numbers."""
 
+import os
 import random
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from sklearn.datasets import load_digits
 
 from gae_augment import GAEAugmenter, GenerativeModel
@@ -75,9 +78,11 @@ def plant_a_fault(monkeypatch):
 def isolated_ray():
     r"""Hides Ray clusters of the user from the tests, and those of the tests from the user.
 
-    Ray notes the address of the newest cluster in its temporary folder. The paths of its sockets must be short.
+    Ray notes the address of the newest cluster in its temporary folder. The paths of its sockets must be short. One
+    cluster runs at a time, whichever test process needs it.
     """
     with (
+        FileLock(Path(tempfile.gettempdir()) / f"gae-augment-tests-ray-{os.getuid()}.lock"),
         tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):

@@ -21,7 +21,7 @@ NOISY = [
     for warning in (".*:ResourceWarning", ".*:FutureWarning", ".*:DeprecationWarning")
 ]
 NOISY.append(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
-MARKS = {"tutorials/cluster.md": [*NOISY, pytest.mark.xdist_group("ray")]}
+MARKS = {"tutorials/cluster.md": NOISY}
 
 pytestmark = pytest.mark.usefixtures("isolated_ray")
 
