@@ -2,6 +2,7 @@ import importlib
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
@@ -38,28 +40,29 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from gae_augment import AugmentedDataset
 from gae_augment.evaluation import choose_synthetic_fraction
-from gae_augment.fitting.generator import Generator
-from gae_augment.integrations.cache import AugmenterCache, cache_key
+from gae_augment.fitting import classes
 from gae_augment.integrations.lightning import GAEDataModule
-from gae_augment.models.objectives import ModelDefinition, Reconstruction
+from gae_augment.models import ModelDefinition, Reconstruction, choose_models
 
 pytestmark = [
-    # Lightning's advice on speed; the tests are small on purpose.
+    # Advice on speed, which small tests do not need.
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # Lightning 2.6 uses what torch 2.14 wants named otherwise.
+    # Lightning 2.6 uses names that torch 2.14 deprecates.
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
 ]
 
 COUNTS = {0: 40, 1: 20, 2: 10}
 
+QUICK = GenerativeModel(epochs=1, delta=100.0, latent_dim=2)
+
 
 class Digits(Dataset):
-    """Long-tailed digits, whose images hold their own position, so that a batch tells where it comes from."""
+    """Long-tailed digits; the two halves of the data are disjoint."""
 
-    def __init__(self, part=0, transform=None, counts=COUNTS):
+    def __init__(self, half=0, transform=None, counts=COUNTS):
         digits = load_digits()
-        chosen = [np.flatnonzero(digits.target == label)[part::2][:n] for label, n in counts.items()]
-        self.images = torch.tensor(digits.images[np.concatenate(chosen)] / 16, dtype=torch.float32)[:, None]
+        rows = [np.flatnonzero(digits.target == label)[half::2][:n] for label, n in counts.items()]
+        self.images = torch.tensor(digits.images[np.concatenate(rows)] / 16, dtype=torch.float32)[:, None]
         self.targets = np.repeat(list(counts), list(counts.values())).tolist()
         self.transform = transform
 
@@ -79,7 +82,7 @@ class Unreadable(Digits):
 
 
 class Classifier(LightningModule):
-    """Keeps the batches that it was given."""
+    """Records its batches."""
 
     def __init__(self):
         super().__init__()
@@ -106,7 +109,7 @@ class Classifier(LightningModule):
 
 
 class Recording(LightningDataModule):
-    """Keeps the names of the hooks that were called."""
+    """Records the names of the hooks that were called."""
 
     def __init__(self, **settings):
         super().__init__()
@@ -158,23 +161,12 @@ class Recording(LightningDataModule):
 
 @pytest.fixture
 def augmenter():
-    return GAEAugmenter(GenerativeModel(epochs=1, delta=100.0, latent_dim=2), device="cpu", progress=False)
-
-
-@pytest.fixture
-def fits(monkeypatch):
-    """One entry for each fit."""
-    entries = []
-    fit = GAEAugmenter.fit
-    monkeypatch.setattr(
-        GAEAugmenter, "fit", lambda self, *args, **options: (entries.append(self), fit(self, *args, **options))[1]
-    )
-    return entries
+    return GAEAugmenter(clone(QUICK), device="cpu", progress=False)
 
 
 @pytest.fixture
 def make(augmenter, tmp_path):
-    """Returns a data module with a cache of this test's own."""
+    """Returns a data module with an empty cache for this test."""
 
     def make(data=None, **parameters):
         parameters = {"augmenter": augmenter, "cache_dir": tmp_path / "cache"} | parameters
@@ -199,6 +191,16 @@ def make_trainer(max_epochs=2, **parameters):
     return Trainer(max_epochs=max_epochs, **defaults | {"enable_checkpointing": False} | parameters)
 
 
+def run_script(script, *arguments, folder):
+    r"""Runs a script that can import this file in another process."""
+    path = folder / "script.py"
+    path.write_text(textwrap.dedent(script))
+    paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, path, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
 def test_fill_trains_on_every_image_once(make):
     model, module = Classifier(), make(mode="fill", val_set=Digits(1))
     make_trainer().fit(model, datamodule=module)
@@ -209,7 +211,7 @@ def test_fill_trains_on_every_image_once(make):
 
 
 @pytest.mark.parametrize("balance", [1.0, 0.5, 0.0])
-def test_mix_trains_on_the_samplers_draw(make, balance):
+def test_mix_trains_on_the_draw_of_the_sampler(make, balance):
     settings = {"real_last": 0.5, "seed": 3, "balance": balance}
     model, module = Classifier(), make(val_set=Digits(1), synthetic_fraction=0.7, **settings)
     make_trainer().fit(model, datamodule=module)
@@ -223,13 +225,13 @@ def test_mix_trains_on_the_samplers_draw(make, balance):
         assert module.augmented.is_synthetic[indices.numpy()].any() == (epoch == 0)
 
 
-def test_fraction_is_chosen_once_and_drawn_with(make, fits, tmp_path, monkeypatch):
+def test_fraction_is_chosen_once_and_used(make, augmenter, class_fits, tmp_path, monkeypatch):
     monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
     module = make(synthetic_fraction="auto", seed=3, val_set=Digits(1))
     make_trainer(1).fit(Classifier(), datamodule=module)
     choice = module.fraction_choice_
-    # For the images themselves, and for each of five splits.
-    assert len(fits) == 6
+    # Two classes of the training set, and of each of five splits.
+    assert len(class_fits) == 2 * (1 + 5)
     assert module.hparams["synthetic_fraction"] == "auto"
     assert module.train_dataloader().sampler.synthetic_fraction == choice.fraction in (0, 0.25, 0.5)
     images, labels = Digits().images, torch.tensor(Digits().targets)
@@ -241,44 +243,57 @@ def test_fraction_is_chosen_once_and_drawn_with(make, fits, tmp_path, monkeypatc
     expected = choose_synthetic_fraction((images, labels), synthesise, seed=3, epochs=4)
     assert choice == expected
 
-    fits.clear()
-    again = ready(make(synthetic_fraction="auto", seed=3))
-    assert again.fraction_choice_ == choice
-    assert not fits
-    (path,) = (tmp_path / "cache").glob("*-fraction-3.safetensors")
+    class_fits.clear()
+    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
+    assert not class_fits
+    (path,) = (tmp_path / "cache").glob("fraction-*.safetensors")
     path.write_bytes(b"damaged")
     assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
-    assert len(fits) == 5
+    assert len(class_fits) == 2 * 5
+    # This leaves the plans of the training set as they are; those of the splits are made of the hyper-parameters.
+    explicit = clone(augmenter).set_params(model__n_init=1)
+    class_fits.clear()
+    ready(make(synthetic_fraction="auto", seed=3, augmenter=explicit))
+    assert len(class_fits) == 2 * 5
 
 
-def test_fraction_is_not_chosen_for_what_no_classifier_sees(make):
+def test_two_modules_at_the_same_time_choose_the_fraction_once(make, class_fits, monkeypatch):
+    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
+    modules = [make(synthetic_fraction="auto"), make(synthetic_fraction="auto")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(GAEDataModule.prepare_data, modules))
+    assert len(class_fits) == 2 * (1 + 5)
+    assert modules[0].fraction_choice_ == modules[1].fraction_choice_
+
+
+def test_automatic_fraction_of_vectors_is_an_error(make):
     vectors = torch.utils.data.TensorDataset(torch.randn(30, 4), torch.tensor([0] * 20 + [1] * 10))
-    with pytest.raises(ValueError, match=r"synthetic_fraction='auto' tries .* shape \(N, C, H, W\)"):
+    with pytest.raises(ValueError, match=r"synthetic_fraction='auto' tests .* shape \(N, C, H, W\)"):
         make(vectors, synthetic_fraction="auto").prepare_data()
 
 
-def test_teacher_labels_what_is_trained_on(make):
+def test_labels_of_synthetic_images_are_mixed_with_those_of_the_teacher(make):
     teacher = Linear(64).requires_grad_(False)
     model, module = Classifier(), make(teacher=teacher, teacher_weight=0.3, real_last=0.0, val_set=Digits(1))
     make_trainer().fit(model, datamodule=module)
     images, labels = model.epoch(0)
-    rows = {
+    label_of = {
         tuple(image.flatten().tolist()): label for image, label in zip(Digits().images, Digits().targets, strict=True)
     }
-    own = [rows.get(tuple(image.flatten().tolist())) for image in images]
-    synthetic = torch.tensor([label is None for label in own])
+    real_labels = [label_of.get(tuple(image.flatten().tolist())) for image in images]
+    synthetic = torch.tensor([label is None for label in real_labels])
     assert 5 < synthetic.sum() < 65
-    real = torch.nn.functional.one_hot(torch.tensor([label for label in own if label is not None]), 10)
+    real = torch.nn.functional.one_hot(torch.tensor([label for label in real_labels if label is not None]), 10)
     torch.testing.assert_close(labels[~synthetic], real.float())
-    # All but the label itself is the teacher's.
-    told = 0.3 * teacher(images[synthetic]).softmax(dim=1)
-    difference = labels[synthetic] - told
-    torch.testing.assert_close(difference.max(dim=1).values, torch.full((len(told),), 0.7))
-    torch.testing.assert_close(difference.sum(dim=1), torch.full((len(told),), 0.7))
+    # The rest of a label, 0.7, is on its class.
+    predictions = 0.3 * teacher(images[synthetic]).softmax(dim=1)
+    difference = labels[synthetic] - predictions
+    torch.testing.assert_close(difference.max(dim=1).values, torch.full((len(predictions),), 0.7))
+    torch.testing.assert_close(difference.sum(dim=1), torch.full((len(predictions),), 0.7))
     assert set(difference.argmax(dim=1).tolist()) == {1, 2}
 
 
-def test_transforms_are_the_users(make):
+def test_transform_replaces_that_of_the_training_set(make):
     module = ready(make(Digits(transform=torch.neg)))
     images, _ = next(iter(module.train_dataloader()))
     assert images.min() < 0
@@ -287,53 +302,53 @@ def test_transforms_are_the_users(make):
     assert images.min() >= 0
 
 
-def test_fits_once_over_two_runs_and_a_resumed_one(make, fits, tmp_path):
+def test_second_and_resumed_run_train_no_model_again(make, class_fits, tmp_path):
     for _ in range(2):
         trainer = make_trainer()
         trainer.fit(Classifier(), datamodule=make(Recording()))
     trainer.save_checkpoint(tmp_path / "end.ckpt")
     make_trainer(max_epochs=3).fit(Classifier(), datamodule=make(Recording()), ckpt_path=tmp_path / "end.ckpt")
-    assert len(fits) == 1
+    assert sorted(class_fits) == [10, 20]
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # The resumed run saves nothing.
 @pytest.mark.parametrize("saved", ["after training", "after validation"])
 @pytest.mark.parametrize("settings", [{}, {"mode": "fill"}, {"num_workers": 1}, {"refresh": 1}], ids=str)
-def test_resumed_run_goes_on_as_an_undisturbed_one(make, tmp_path, settings, saved):
+def test_resumed_run_equals_an_uninterrupted_one(make, tmp_path, settings, saved):
     settings = {"val_set": Digits(1), "real_last": 0.3, **settings}
-    undisturbed, resumed = Classifier(), Classifier()
+    uninterrupted, resumed = Classifier(), Classifier()
     saving = ModelCheckpoint(
         tmp_path / "runs", filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=saved == "after training"
     )
-    make_trainer(3, callbacks=[saving], enable_checkpointing=True).fit(undisturbed, datamodule=make(**settings))
+    make_trainer(3, callbacks=[saving], enable_checkpointing=True).fit(uninterrupted, datamodule=make(**settings))
     make_trainer(3).fit(resumed, datamodule=make(**settings), ckpt_path=tmp_path / "runs" / "epoch=0.ckpt")
     assert {epoch for epoch, *_ in resumed.trained} == {1, 2}
     for epoch in (1, 2):
-        for ours, theirs in zip(resumed.epoch(epoch), undisturbed.epoch(epoch), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
-    torch.testing.assert_close(resumed.layer.weight, undisturbed.layer.weight, rtol=0, atol=0)
+        for actual, expected in zip(resumed.epoch(epoch), uninterrupted.epoch(epoch), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    torch.testing.assert_close(resumed.layer.weight, uninterrupted.layer.weight, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
     "settings",
     [{}, {"num_workers": 2, "loader_settings": {"persistent_workers": True}}, {"teacher": Linear(64)}],
-    ids=["in this process", "in workers that stay", "with soft labels"],
+    ids=["in this process", "in persistent workers", "with soft labels"],
 )
-def test_images_are_fresh_every_so_many_epochs(make, settings):
+def test_images_are_fresh_every_second_epoch(make, settings):
     model, module = Classifier(), make(mode="fill", refresh=2, val_set=Digits(1), **settings)
     make_trainer(5).fit(model, datamodule=module)
-    once, real = ready(make()), {tuple(image.flatten().tolist()) for image in Digits().images}
+    reference, real = ready(make()), {tuple(image.flatten().tolist()) for image in Digits().images}
     drawn = []
     for epoch in range(5):
         images, _ = model.epoch(epoch)
         drawn.append({tuple(image.flatten().tolist()) for image in images} - real)
     assert drawn[0] == drawn[1] != drawn[2] == drawn[3] != drawn[4]
-    for epochs, number in ((drawn[0], 0), (drawn[2], 1), (drawn[4], 2)):
-        once.augmented.set_epoch(number)
-        assert epochs == {tuple(image.flatten().tolist()) for image in once.augmented._synthetic} - real
+    for images, number in ((drawn[0], 0), (drawn[2], 1), (drawn[4], 2)):
+        reference.augmented.set_epoch(number)
+        assert images == {tuple(image.flatten().tolist()) for image in reference.augmented._synthetic} - real
 
 
-def test_no_images_are_drawn_for_epochs_of_real_ones(make, monkeypatch):
+def test_no_images_are_drawn_for_epochs_of_real_images(make, monkeypatch):
     module, drawn = make(refresh=1, real_last=0.5, val_set=Digits(1)), []
     draw = AugmentedDataset._draw
     monkeypatch.setattr(AugmentedDataset, "_draw", lambda self, epoch: (drawn.append(epoch), draw(self, epoch))[1])
@@ -341,29 +356,29 @@ def test_no_images_are_drawn_for_epochs_of_real_ones(make, monkeypatch):
     assert drawn == [0, 1]
 
 
-def test_workers_that_would_not_see_fresh_images_are_refused(make, monkeypatch):
+def test_workers_without_enough_shared_memory_are_an_error(make, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=0))
     assert ready(make(num_workers=1)).train_dataloader().num_workers == 1
     assert ready(make(refresh=1)).train_dataloader().num_workers == 0
-    with pytest.raises(ValueError, match=r"/dev/shm, is too small.*take num_workers=0, or refresh=0"):
+    with pytest.raises(ValueError, match=r"/dev/shm, is too small.*set num_workers=0 or refresh=0"):
         ready(make(refresh=1, num_workers=1)).train_dataloader()
 
 
-def test_reloaded_loader_goes_on_with_the_draw(make):
+def test_reloaded_loader_continues_the_draw(make):
     once, often = Classifier(), Classifier()
     make_trainer(3).fit(once, datamodule=make(val_set=Digits(1)))
     make_trainer(3, reload_dataloaders_every_n_epochs=1).fit(often, datamodule=make(val_set=Digits(1)))
-    for (_, ours, _), (_, theirs, _) in zip(often.trained, once.trained, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    for (_, actual, _), (_, expected, _) in zip(often.trained, once.trained, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
 
 
-def test_validation_is_that_of_the_wrapped_module(make):
+def test_validation_equals_that_of_the_wrapped_module(make):
     plain, wrapped = Classifier(), Classifier()
     make_trainer().fit(plain, datamodule=Recording())
     make_trainer().fit(wrapped, datamodule=make(Recording()))
     assert len(wrapped.validated) == len(plain.validated) > 0
-    for ours, theirs in zip(wrapped.validated, plain.validated, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    for actual, expected in zip(wrapped.validated, plain.validated, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
 def test_hooks_are_called_as_without_wrapping(make, tmp_path):
@@ -408,7 +423,7 @@ def test_wrapped_loader_keeps_its_settings(make):
     assert len(loader.sampler) == len(Digits())
 
 
-def test_wrapped_loader_of_an_own_class_is_built_again(make):
+def test_wrapped_loader_of_a_custom_class_is_copied(make):
     class Loader(DataLoader):
         def __init__(self, *args, comment, **kwargs):
             super().__init__(*args, **kwargs)
@@ -423,30 +438,34 @@ def test_wrapped_loader_of_an_own_class_is_built_again(make):
     loader = ready(make(inner)).train_dataloader()
     assert (type(loader), loader.comment, loader.batch_size) == (Loader, "kept", 4)
     inner.train_dataloader = lambda: Forgetful(Digits(), comment="lost")
-    with pytest.raises(TypeError, match=r"Forgetful: .*comment.*Use a torch DataLoader"):
+    with pytest.raises(TypeError, match=r"a Forgetful, could not be copied .*comment.*Use a torch DataLoader"):
         ready(make(inner)).train_dataloader()
 
 
 @pytest.mark.parametrize(
     ("loader", "error", "message"),
     [
-        ([DataLoader(Digits()), DataLoader(Digits())], TypeError, r"a list\. Join several sets"),
+        ([DataLoader(Digits()), DataLoader(Digits())], TypeError, r"returned a list, .*Join several training sets"),
         (
             DataLoader(
                 Digits(), batch_sampler=type("Pairs", (BatchSampler,), {})(SequentialSampler(Digits()), 2, False)
             ),
             ValueError,
-            "its batch_sampler is a Pairs",
+            "The batch_sampler of the wrapped training loader is a Pairs",
         ),
-        (DataLoader(Digits(), sampler=SubsetRandomSampler([0, 1])), ValueError, "SubsetRandomSampler may do more"),
+        (
+            DataLoader(Digits(), sampler=SubsetRandomSampler([0, 1])),
+            ValueError,
+            "is a SubsetRandomSampler, which may do more",
+        ),
     ],
 )
-def test_wrapped_loaders_that_cannot_be_replaced(make, fits, loader, error, message):
+def test_wrapped_loader_that_cannot_be_copied_is_an_error(make, class_fits, loader, error, message):
     inner = Recording()
     inner.train_dataloader = lambda: loader
     with pytest.raises(error, match=message):
         make(inner).prepare_data()
-    assert not fits
+    assert not class_fits
 
 
 class Endless(IterableDataset):
@@ -457,18 +476,28 @@ class Endless(IterableDataset):
 @pytest.mark.parametrize(
     ("data", "parameters", "error", "message"),
     [
-        (Recording(), {"val_set": Digits()}, ValueError, r"'val_set' was passed beside one.*Set it in the Recording"),
-        (Recording(), {"batch_size": 32}, ValueError, "'batch_size' was passed beside one: 32"),
-        (Recording(), {"num_workers": 0}, ValueError, "'num_workers' was passed"),
-        (DataLoader(Digits()), {}, TypeError, "is a DataLoader. Pass the 'dataset'"),
-        (Endless(), {}, TypeError, "it is a Endless"),
-        (torch.zeros(3, 1, 2, 2), {}, TypeError, "it is a Tensor"),
-        (Digits(), {"mode": "mixed"}, ValueError, "'mode' is one of 'mix', 'fill', and it is 'mixed'"),
-        (Digits(), {"augmenter": "gae"}, TypeError, "'augmenter' is a GAEAugmenter, and it is a str"),
+        (
+            Recording(),
+            {"val_set": Digits()},
+            ValueError,
+            r"'val_set' is .*, but the Recording has sets and loaders of its own\. Set it there",
+        ),
+        (Recording(), {"batch_size": 32}, ValueError, "'batch_size' is 32, but the Recording"),
+        (Recording(), {"num_workers": 0}, ValueError, "'num_workers' is 0, but the Recording"),
+        (DataLoader(Digits()), {}, TypeError, "is of type DataLoader, .*Pass the 'dataset'"),
+        (Endless(), {}, TypeError, "'data' is of type Endless"),
+        (torch.zeros(3, 1, 2, 2), {}, TypeError, "'data' is of type Tensor"),
+        (Digits(), {"mode": "mixed"}, ValueError, "'mode' is 'mixed', but must be one of 'mix', 'fill'"),
+        (Digits(), {"augmenter": "gae"}, TypeError, "'augmenter' is of type str, but must be a GAEAugmenter"),
         (Digits(), {"synthetic_fraction": 1.5}, ValueError, "'synthetic_fraction' is 1.5, but must be"),
-        (Digits(), {"synthetic_fraction": "most"}, ValueError, "between 0 and 1, or 'auto', and it is 'most'"),
-        (Digits(), {"synthetic_fraction": "auto", "mode": "fill"}, ValueError, "is for mode='mix'"),
-        (Digits(), {"loader_settings": {"shuffle": True}}, ValueError, r"\['shuffle'\] is not for it"),
+        (Digits(), {"synthetic_fraction": "most"}, ValueError, "'synthetic_fraction' is 'most', but must be"),
+        (
+            Digits(),
+            {"synthetic_fraction": "auto", "mode": "fill"},
+            ValueError,
+            "needs mode='mix', but the mode is 'fill'",
+        ),
+        (Digits(), {"loader_settings": {"shuffle": True}}, ValueError, r"'loader_settings' has \['shuffle'\]"),
         (Digits(), {"real_last": -1}, ValueError, "'real_last' is -1, but must be"),
         (Digits(), {"teacher": 3}, TypeError, "'teacher' is a int, but must be a module or function"),
         (
@@ -477,18 +506,18 @@ class Endless(IterableDataset):
             ValueError,
             "'teacher_weight' is 2, but the weight of the teacher must be a number between 0 and 1",
         ),
-        (Digits(), {"refresh": -1}, ValueError, "'refresh' is a number of epochs.*and it is -1"),
-        (Digits(), {"refresh": 1.5}, ValueError, "and it is 1.5"),
-        (Digits(), {"refresh": True}, ValueError, "and it is True"),
+        (Digits(), {"refresh": -1}, ValueError, "'refresh' is -1, but must be a number of epochs"),
+        (Digits(), {"refresh": 1.5}, ValueError, "'refresh' is 1.5, but must be"),
+        (Digits(), {"refresh": True}, ValueError, "'refresh' is True, but must be"),
         (Digits(), {"balance": "no"}, ValueError, "'balance' is 'no', but must be a number between 0 and 1"),
     ],
 )
-def test_mistakes_show_at_once(make, data, parameters, error, message):
+def test_invalid_arguments_are_errors(data, parameters, error, message):
     with pytest.raises(error, match=message):
         GAEDataModule(data, **parameters)
 
 
-def test_nothing_is_read_or_fitted_before_prepare_data(make, fits):
+def test_nothing_is_read_or_fitted_before_prepare_data(make, class_fits):
     module = make(Unreadable(), val_set=Digits(1))
     assert "Train dataloader: None" in str(module)
     assert "Validation dataloader: size=70" in str(module)
@@ -496,25 +525,25 @@ def test_nothing_is_read_or_fitted_before_prepare_data(make, fits):
     for use in (module.train_dataloader, lambda: module.augmented, lambda: module.augmenter_):
         with pytest.raises(RuntimeError, match=r"prepare_data\(\) and setup\('fit'\)"):
             use()
-    assert not fits
+    assert not class_fits
 
 
-def test_str_after_setup_does_not_fit(make, fits):
+def test_str_after_setup_does_not_fit(make, class_fits):
     module = ready(make(Recording()))
     assert "Train dataloader: size=120" in str(module)
-    assert len(fits) == 1
+    assert len(class_fits) == 2
 
 
-def test_only_training_fits(make, fits):
+def test_validation_and_test_fit_nothing(make, class_fits):
     module = make(Recording())
     make_trainer().validate(Classifier(), datamodule=module, verbose=False)
     make_trainer().test(Classifier(), datamodule=module, verbose=False)
-    assert not fits
+    assert not class_fits
     ready(module)
-    assert len(fits) == 1
+    assert len(class_fits) == 2
 
 
-def test_the_augmenter_stays_as_it_is(make, augmenter):
+def test_given_augmenter_is_not_changed(make, augmenter):
     module = ready(make(augmenter=augmenter, seed=5))
     assert augmenter.random_state is None
     assert not hasattr(augmenter, "models_")
@@ -524,161 +553,270 @@ def test_the_augmenter_stays_as_it_is(make, augmenter):
     assert generator.random() == np.random.default_rng(1).random()
 
 
-def test_the_key_changes_with_what_changes_the_fit(augmenter):
-    base = clone(augmenter).set_params(random_state=0)
-    key = cache_key(base, Digits())
+@pytest.mark.parametrize(
+    ("parameters", "trained"),
+    [
+        ({}, []),
+        ({"n_jobs": 2, "progress": True}, []),
+        ({"sampling_strategy": {1: 30, 2: 40}}, []),
+        ({"model__latent_dim": 3}, [10, 20]),
+        ({"model__definition": "rae_l2", "model__delta": "auto"}, [10, 20]),
+        ({"random_state": 1}, [10, 20]),
+        ({"model": {1: QUICK, 2: QUICK}}, []),
+        ({"model": {1: QUICK, 2: clone(QUICK).set_params(latent_dim=3)}}, [10]),
+    ],
+    ids=str,
+)
+def test_changed_parameter_trains_the_classes_that_it_affects(make, augmenter, class_fits, parameters, trained):
+    ready(make())
+    class_fits.clear()
+    ready(make(augmenter=clone(augmenter).set_params(**{"random_state": 0, **parameters})))
+    assert sorted(class_fits) == trained
 
-    def key_with(**parameters):
-        return cache_key(clone(base).set_params(**parameters), Digits())
 
-    assert key == cache_key(base, Digits())
-    assert key == cache_key(base, Digits(transform=torch.neg))
-    assert key == key_with(n_jobs=2) == key_with(progress=True)
-    assert key == key_with(sampling_strategy={2: 40, 1: 40}) == key_with(sampling_strategy="not majority")
-    others = [
-        key_with(epochs=2),
-        key_with(model="vae"),
-        key_with(random_state=1),
-        key_with(device="auto"),
-        key_with(sampling_strategy="minority"),
-        cache_key(base, Digits(part=1)),
-        cache_key(base, Digits(counts={0: 40, 1: 20, 2: 11})),
-    ]
+@pytest.mark.parametrize(
+    ("label", "trained"),
+    # Class 0 has no model, and its images do not change the value scale, which is that of [0, 1].
+    [(0, []), (1, [20]), (2, [10])],
+)
+def test_changed_image_trains_its_class_again(make, class_fits, label, trained):
+    ready(make())
+    class_fits.clear()
     changed = Digits()
-    changed.images[-1, 0, 0, 0] = 0.5
-    others.append(cache_key(base, changed))
-    changed = Digits()
-    changed.targets[0] = 1
-    others.append(cache_key(base, changed))
-    assert len({key, *others}) == 1 + len(others)
-    # The scale of the values comes from all images, those of the largest class among them.
-    changed = Digits()
-    changed.images[0, 0, 0, 0] = 0.5
-    assert cache_key(base, changed) not in {key, *others}
+    changed.images[changed.targets.index(label), 0, 0, 0] = 0.5
+    module = ready(make(changed))
+    assert class_fits == trained
+    assert module.augmented.images_to_add == {1: 20, 2: 30}
 
 
-def own_model():
-    r"""Returns a model whose objective is made anew, at another address, as in another process."""
+def test_image_that_changes_the_value_scale_trains_all_classes_again(make, class_fits):
+    standardised = Digits()
+    standardised.images -= 1
+    ready(make(standardised))
+    class_fits.clear()
+    standardised.images[0, 0, 0, 0] = -0.5
+    ready(make(standardised))
+    assert sorted(class_fits) == [10, 20]
+
+
+def test_changed_label_trains_both_classes_again(make, class_fits):
+    ready(make())
+    class_fits.clear()
+    changed = Digits()
+    changed.targets[changed.targets.index(2)] = 1
+    ready(make(changed))
+    assert sorted(class_fits) == [9, 21]
+
+
+def test_transforms_train_nothing_again(make, class_fits):
+    ready(make())
+    class_fits.clear()
+    ready(make(Digits(transform=torch.neg), transform=None))
+    assert not class_fits
+
+
+def custom_model():
+    r"""Returns a model whose objective is a new function with each call, as in another process."""
 
     def objective(likelihood):
         return Reconstruction(likelihood)
 
-    return ModelDefinition("own", partial(objective), early_stopping=True)
+    return ModelDefinition("custom", partial(objective), early_stopping=True)
 
 
-def other_model():
-    return ModelDefinition("own", lambda likelihood: Reconstruction(likelihood), early_stopping=True)
-
-
-class Maker:
+class ObjectiveFactory:
     def __call__(self, likelihood):
         return Reconstruction(likelihood)
 
 
-def test_an_objective_may_be_made_by_an_object(augmenter):
-    key, again = (
-        cache_key(clone(augmenter).set_params(model=ModelDefinition("own", Maker(), early_stopping=True)), Digits())
-        for _ in range(2)
-    )
-    assert key == again
+def factory_model():
+    return ModelDefinition("custom", ObjectiveFactory(), early_stopping=True)
 
 
-def test_generators_of_an_own_model_are_fitted_once(make, augmenter, fits):
+@pytest.mark.parametrize("define", [custom_model, factory_model])
+def test_custom_model_is_fitted_once(make, augmenter, class_fits, define):
     images = [
-        ready(make(augmenter=clone(augmenter).set_params(model=model))).augmented.synthetic_images(2)
-        for model in (own_model(), own_model())
+        ready(make(augmenter=clone(augmenter).set_params(model__definition=define()))).augmented.synthetic_images(2)
+        for _ in range(2)
     ]
-    assert len(fits) == 1
+    assert sorted(class_fits) == [10, 20]
     assert torch.equal(*images)
-    ready(make(augmenter=clone(augmenter).set_params(model=other_model())))
-    assert len(fits) == 2
 
 
-def test_a_damaged_file_is_fitted_again(make, fits, tmp_path):
-    images = ready(make()).augmented.synthetic_images(2)
-    (file,) = (tmp_path / "cache").glob("*.safetensors")
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.warns(UserWarning, match=r"damaged, and are fitted again\..*truncated"):
-        again = ready(make())
-    assert len(fits) == 2
-    assert torch.equal(again.augmented.synthetic_images(2), images)
+def test_changed_source_of_an_objective_trains_again(make, augmenter, class_fits, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from gae_augment.models import Reconstruction\n\n\nclass Custom(Reconstruction):\n    slope = 1\n"
+    for text, fits in ((source, 2), (source, 0), (source.replace("1", "0.5"), 2)):
+        (tmp_path / "custom_objective.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "custom_objective", raising=False)
+        importlib.invalidate_caches()
+        objective = importlib.import_module("custom_objective").Custom
+        definition = ModelDefinition("custom", objective, early_stopping=True)
+        class_fits.clear()
+        ready(make(augmenter=clone(augmenter).set_params(model__definition=definition)))
+        assert len(class_fits) == fits
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b""], ids=["truncated", "empty"])
+def test_class_with_a_damaged_file_is_fitted_again(make, class_fits, tmp_path, damage):
+    images = ready(make()).augmented.synthetic_images
+    class_fits.clear()
+    path = min((tmp_path / "cache").glob("*.safetensors"))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match="damaged and will be fitted again") as record:
+        again = ready(make()).augmented.synthetic_images
+    assert len(record) == len(class_fits) == 1
+    assert all(torch.equal(again(label), images(label)) for label in (1, 2))
     ready(make())
-    assert len(fits) == 2
+    assert len(class_fits) == 1
 
 
-def test_a_class_that_failed_is_told_until_it_is_tried_again(make, tmp_path, monkeypatch, plant_a_fault):
+def test_failure_is_remembered_until_its_file_is_removed(make, tmp_path, monkeypatch, class_fits, plant_a_fault):
     plant_a_fault(10)
-    with pytest.warns(RuntimeWarning, match="The fit failed for 1 of 2 classes"):
-        make().prepare_data()
+    with pytest.warns(RuntimeWarning, match="The fit failed for 1 of 2 classes: class 2: .*a planted fault") as record:
+        ready(make())
+    assert len(record) == 1
     monkeypatch.undo()
-    with pytest.warns(UserWarning, match=r"Classes \[2\] have no generators.* Remove '(.*)' to have it") as told:
-        data = ready(make())
-    assert set(data.augmented.images_to_add) == {1}
-    (file,) = (tmp_path / "cache").glob("*.safetensors")
-    assert str(file) in str(told[0].message)
-    file.unlink()
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match=r"class 2: .*a planted fault\. Remove '(.*)' to try again\.") as record:
+            module = ready(make())
+        assert len(record) == 1
+        message = str(record[0].message)
+        assert message.count("Remove") == 1
+        assert set(module.augmented.images_to_add) == {1}
+    other_rank = make()
+    other_rank.trainer = SimpleNamespace(global_rank=1)
+    # The first rank has warned of the failure.
+    other_rank.setup("fit")
+    assert other_rank.augmented.targets == module.augmented.targets
+    (path,) = (path for path in (tmp_path / "cache").glob("*.safetensors") if f"'{path}'" in message)
+    path.unlink()
     assert set(ready(make()).augmented.images_to_add) == {1, 2}
 
 
-def test_a_fit_that_is_broken_off_goes_on_with_what_is_left(make, augmenter, tmp_path, monkeypatch):
-    classes, fit = [], Generator.fit
+def test_failure_of_all_classes_is_an_error_and_not_remembered(make, tmp_path, monkeypatch):
+    def fail(*_):
+        raise FloatingPointError("a planted fault")
 
-    def broken_off(self, images, **options):
-        classes.append(len(images))
-        if len(classes) == 2:
+    with monkeypatch.context() as patch:
+        patch.setattr("gae_augment.fitting.classes.fit_class", fail)
+        with pytest.raises(RuntimeError, match="The fit failed for 2 of 2 classes"):
+            make().prepare_data()
+    assert set(ready(make()).augmented.images_to_add) == {1, 2}
+
+
+def test_only_the_first_rank_warns_of_the_fits(make, augmenter):
+    hard = clone(augmenter).set_params(model__delta=1e-6)
+    with pytest.warns(ConvergenceWarning, match="did not fall below delta") as record:
+        ready(make(augmenter=hard))
+    assert len(record) == 1
+    other_rank = make(augmenter=hard)
+    other_rank.trainer = SimpleNamespace(global_rank=1)
+    other_rank.setup("fit")
+    other_rank.trainer = None
+    with pytest.warns(ConvergenceWarning):
+        other_rank.setup("fit")
+
+
+def test_interrupted_fit_resumes_with_the_remaining_classes(make, augmenter, tmp_path, monkeypatch):
+    entries, fit_class = [], classes.fit_class
+
+    def interrupt(images, *arguments):
+        entries.append(len(images))
+        if len(entries) == 2:
             raise KeyboardInterrupt
-        return fit(self, images, **options)
+        return fit_class(images, *arguments)
 
-    monkeypatch.setattr(Generator, "fit", broken_off)
-    with pytest.raises(KeyboardInterrupt):
-        make(augmenter=clone(augmenter).set_params(n_jobs=1)).prepare_data()
-    again = ready(make(augmenter=clone(augmenter).set_params(n_jobs=1)))
-    assert classes == [20, 10, 10]
-    monkeypatch.undo()
-    assert not list((tmp_path / "cache").glob("*-classes"))
-    whole = ready(make(cache_dir=tmp_path / "whole"))
-    assert torch.equal(again.augmented.synthetic_images(1), whole.augmented.synthetic_images(1))
+    sequential = clone(augmenter).set_params(n_jobs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(classes, "fit_class", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make(augmenter=sequential).prepare_data()
+        resumed = ready(make(augmenter=sequential))
+        assert entries == [20, 10, 10]
+    uninterrupted = ready(make(cache_dir=tmp_path / "uninterrupted"))
+    for label in (1, 2):
+        assert torch.equal(resumed.augmented.synthetic_images(label), uninterrupted.augmented.synthetic_images(label))
 
 
-def test_of_two_that_fit_at_the_same_time_one_does(make, fits):
+def test_killed_process_leaves_its_classes_to_other_processes(make, augmenter, class_fits, tmp_path):
+    script = """
+        import json, os, pathlib, signal, sys
+        from test_lightning import Digits, QUICK, custom_model, ready
+        from gae_augment import GAEAugmenter
+        from gae_augment.fitting import classes
+        from gae_augment.integrations.lightning import GAEDataModule
+
+        entries, fit_class, kill_at = [], classes.fit_class, int(sys.argv[1])
+
+        def recorded(images, *arguments):
+            entries.append(len(images))
+            if len(entries) == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return fit_class(images, *arguments)
+
+        classes.fit_class = recorded
+        augmenter = GAEAugmenter(
+            QUICK.set_params(definition=custom_model()), device="cpu", progress=False, n_jobs=1
+        )
+        data = ready(GAEDataModule(Digits(), augmenter=augmenter, cache_dir="cache"))
+        sums = [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)]
+        pathlib.Path("result.json").write_text(json.dumps([entries, sums]))
+    """
+    killed = run_script(script, "2", folder=tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = run_script(script, "0", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    entries, sums = json.loads((tmp_path / "result.json").read_text())
+    assert entries == [10]
+    module = ready(make(augmenter=clone(augmenter).set_params(model__definition=custom_model())))
+    assert not class_fits
+    assert [module.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)] == sums
+
+
+def test_two_modules_at_the_same_time_fit_each_class_once(make, class_fits):
     modules = [make(), make()]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(GAEDataModule.prepare_data, modules))
-    assert len(fits) == 1
+    assert sorted(class_fits) == [10, 20]
 
 
-def test_a_folder_that_cannot_be_written_to_shows_before_the_fit(make, fits, tmp_path):
+def test_unwritable_folder_is_an_error_before_the_fit(make, class_fits, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="'cache_dir'"):
+    with pytest.raises(OSError, match="Fitted classes cannot be written here; pass another 'cache_dir'"):
         make(cache_dir=tmp_path / "file").prepare_data()
-    assert not fits
+    assert not class_fits
 
 
-def test_the_default_folder_honours_xdg(monkeypatch, tmp_path):
+def test_default_folder_follows_xdg(augmenter, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert AugmenterCache().folder == tmp_path / "gae-augment"
+    ready(GAEDataModule(Digits(), augmenter=augmenter))
+    assert len(list((tmp_path / "gae-augment").glob("*.safetensors"))) == 2
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert AugmenterCache().folder == tmp_path / ".cache" / "gae-augment"
+    ready(GAEDataModule(Digits(), augmenter=augmenter))
+    assert len(list((tmp_path / ".cache" / "gae-augment").glob("*.safetensors"))) == 2
 
 
-def test_a_training_set_that_setup_finds_changed_is_fitted_with_a_warning(make, fits):
+def test_training_set_that_differs_in_setup_is_fitted_with_a_warning(make, class_fits):
     class Split(Recording):
         def setup(self, stage):
             self.train_set, _ = random_split(Digits(), [50, 20])
 
     module, elsewhere = make(Split()), make(Split())
     module.prepare_data()
-    with pytest.warns(UserWarning, match=r"unseeded split: random_split\(…, generator="):
+    with pytest.warns(
+        UserWarning, match=r"The models of classes \[1, 2\] .*unseeded split\. Split with random_split\(…, generator="
+    ):
         elsewhere.setup("fit")
     module.setup("fit")
-    assert len(fits) == 2
+    assert len(class_fits) == 4
     assert Counter(elsewhere.augmented.targets) != Counter(Digits().targets)
-    with pytest.warns(UserWarning, match="another training set or with other parameters"):
+    with pytest.warns(UserWarning, match="had models of another training set or with other hyper-parameters"):
         module.load_state_dict(elsewhere.state_dict())
 
 
-def test_a_model_that_validates_is_not_validated_without_a_set(make):
+def test_hooks_exist_only_with_their_data(make):
     module = make()
     hooks = ["val_dataloader", "test_dataloader", "predict_dataloader", "on_after_batch_transfer"]
     assert not any(is_overridden(hook, module) for hook in hooks)
@@ -687,7 +825,7 @@ def test_a_model_that_validates_is_not_validated_without_a_set(make):
     assert [is_overridden(hook, wrapping) for hook in hooks] == [True, True, False, True]
 
 
-def test_attributes_are_the_wrapped_modules(make):
+def test_attributes_are_those_of_the_wrapped_module(make):
     inner = Recording()
     module = make(inner)
     assert module.num_classes == 3
@@ -705,13 +843,13 @@ def test_attributes_are_the_wrapped_modules(make):
     assert inner.batch_size == 24
 
 
-def test_settings_beside_a_training_set(make):
+def test_loader_settings_of_a_training_set(make):
     module = make(val_set=Digits(1), loader_settings={"drop_last": True, "pin_memory": False}, batch_size=16)
     assert len(ready(module).train_dataloader()) == 70 // 16
     assert len(module.val_dataloader()) == 70 // 16 + 1
 
 
-def test_checkpoint_is_plain(make, tmp_path):
+def test_checkpoint_holds_plain_values(make, tmp_path):
     module = make(val_set=Digits(1), seed=np.int64(4), synthetic_fraction=np.float64(0.5), mode="fill")
     trainer = make_trainer()
     trainer.fit(Classifier(), datamodule=module)
@@ -733,14 +871,14 @@ def test_checkpoint_is_plain(make, tmp_path):
     assert loaded.hparams == module.hparams
 
 
-def test_global_random_numbers_are_left_alone(make, global_rngs_unmoved):
+def test_global_random_numbers_are_not_used(make, global_rngs_unmoved):
     for mode in ("mix", "fill"):
         module = ready(make(mode=mode, val_set=Digits(1)))
         for loader in (module.train_dataloader(), module.val_dataloader()):
             assert sum(len(labels) for _, labels in loader) == len(loader.sampler)
 
 
-def test_a_pickled_module_is_ready_to_be_fitted(make):
+def test_pickled_module_can_be_fitted(make):
     for module in (make(Recording()), make(val_set=Digits(1))):
         copy = ready(pickle.loads(pickle.dumps(module)))
         assert copy.augmented.images_to_add == {1: 20, 2: 30}
@@ -755,16 +893,16 @@ def test_batch_size_finder_reaches_the_wrapped_loader(make, tmp_path):
             return DataLoader(self.train_set, batch_size=self.batch_size)
 
     for module in (make(Sized()), make(val_set=Digits(1))):
-        trainer = make_trainer(default_root_dir=tmp_path)  # It saves the model there meanwhile.
-        found = Tuner(trainer).scale_batch_size(
+        trainer = make_trainer(default_root_dir=tmp_path)  # The tuner saves the model there.
+        batch_size = Tuner(trainer).scale_batch_size(
             Classifier(), datamodule=module, mode="power", init_val=4, max_trials=2, steps_per_trial=1
         )
-        assert found == module.batch_size == module.train_dataloader().batch_size > 4
+        assert batch_size == module.batch_size == module.train_dataloader().batch_size > 4
 
 
-def test_joined_and_chosen_training_sets(make):
-    chosen = Subset(ConcatDataset([Digits(0), Digits(1)]), range(0, 140, 2))
-    assert ready(make(chosen, mode="fill")).augmented.images_to_add == {1: 20, 2: 30}
+def test_subset_of_joined_training_sets(make):
+    subset = Subset(ConcatDataset([Digits(0), Digits(1)]), range(0, 140, 2))
+    assert ready(make(subset, mode="fill")).augmented.images_to_add == {1: 20, 2: 30}
 
 
 def test_needs_lightning(monkeypatch):
@@ -775,92 +913,131 @@ def test_needs_lightning(monkeypatch):
 
 
 def test_ranks_share_one_plan(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import json, os, pathlib
-            from itertools import product
-            from test_lightning import Classifier, Digits, make_trainer
-            from gae_augment import AugmentedDataset, GAEAugmenter
-            from gae_augment.integrations.lightning import GAEDataModule
+    run = run_script(
+        """
+        import json, os, pathlib
+        from itertools import product
+        from test_lightning import Classifier, Digits, make_trainer
+        from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel
+        from gae_augment.fitting import classes
+        from gae_augment.integrations.lightning import GAEDataModule
 
-            seen, fits = [], []
-            get, fit = AugmentedDataset.__getitems__, GAEAugmenter.fit
-            AugmentedDataset.__getitems__ = lambda self, chosen: (seen.extend(chosen), get(self, chosen))[1]
-            GAEAugmenter.fit = lambda self, *args, **options: (fits.append(1), fit(self, *args, **options))[1]
+        seen, fits = [], []
+        get, fit = AugmentedDataset.__getitems__, classes.fit_class
+        AugmentedDataset.__getitems__ = lambda self, indices: (seen.extend(indices), get(self, indices))[1]
+        classes.fit_class = lambda *arguments: (fits.append(1), fit(*arguments))[1]
 
-            augmenter = GAEAugmenter(epochs=1, delta=100.0, latent_dim=2, device="cpu", progress=False)
-            result = {}
-            for mode, own_sampler in product(("mix", "fill"), (True, False)):
-                seen.clear()
-                data = GAEDataModule(
-                    Digits(), mode=mode, refresh=1, real_last=0.0, augmenter=augmenter, cache_dir="cache", batch_size=10
-                )
-                trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=own_sampler)
-                trainer.fit(Classifier(), datamodule=data)
-                sampler = data.train_dataloader().sampler.dataset._sampler.sampler
-                result[f"{mode} {own_sampler}"] = {
-                    "seen": list(seen),
-                    "plan": sampler.draw(0).tolist() if mode == "mix" else list(range(120)),
-                    "fits": len(fits),
-                    "images": [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)],
-                    "epoch": data.augmented.epoch,
-                }
-            pathlib.Path(f"rank{os.environ.get('LOCAL_RANK', '0')}.json").write_text(json.dumps(result))
-            """
-        )
-    )
-    paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        # The fit ends above delta, and only the first rank may warn of it.
+        model = GenerativeModel(epochs=1, delta=1e-6, latent_dim=2)
+        augmenter = GAEAugmenter(model, device="cpu", progress=False)
+        result = {}
+        for mode, lightning_distributes in product(("mix", "fill"), (True, False)):
+            seen.clear()
+            data = GAEDataModule(
+                Digits(), mode=mode, refresh=1, real_last=0.0, augmenter=augmenter, cache_dir="cache", batch_size=10
+            )
+            trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=lightning_distributes)
+            trainer.fit(Classifier(), datamodule=data)
+            sampler = data.train_dataloader().sampler.dataset._sampler.sampler
+            result[f"{mode} {lightning_distributes}"] = {
+                "seen": list(seen),
+                "plan": sampler.draw(0).tolist() if mode == "mix" else list(range(120)),
+                "fits": len(fits),
+                "images": [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)],
+                "epoch": data.augmented.epoch,
+            }
+        pathlib.Path(f"rank{os.environ.get('LOCAL_RANK', '0')}.json").write_text(json.dumps(result))
+        """,
+        folder=tmp_path,
     )
     assert run.returncode == 0, run.stderr
+    # One warning for each of the four runs.
+    assert run.stderr.count("did not fall below delta") == 4
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert list(ranks[0]) == ["mix True", "mix False", "fill True", "fill False"]
     for first, second in zip(ranks[0].values(), ranks[1].values(), strict=True):
-        assert (first["fits"], second["fits"]) == (1, 0)
+        assert (first["fits"], second["fits"]) == (2, 0)
         assert first["plan"] == second["plan"]
         assert first["images"] == second["images"]
         assert first["epoch"] == second["epoch"] == 1
         half = len(first["plan"]) // 2
         assert len(first["seen"]) == len(second["seen"]) == 2 * half
-        # Each index of the plan went to one rank, as often as it is in the plan.
+        # Each index of the plan went to exactly one rank.
         assert Counter(first["seen"][:half]) + Counter(second["seen"][:half]) == Counter(first["plan"])
         assert first["seen"][:half] != first["seen"][half:]
 
 
-def test_command_line_reads_it_from_yaml(monkeypatch, tmp_path):
+@pytest.fixture
+def cli(monkeypatch, tmp_path):
+    """Returns LightningCLI for a YAML configuration of the data."""
     pytest.importorskip("jsonargparse")
     from lightning.pytorch.cli import LightningCLI
 
-    (tmp_path / "config.yaml").write_text(
-        f"""
-        trainer:
-          accelerator: cpu
-          max_epochs: 1
-          logger: false
-          enable_progress_bar: false
-          enable_checkpointing: false
-          enable_model_summary: false
-        data:
-          data: {{class_path: {__name__}.Recording}}
-          augmenter:
-            class_path: gae_augment.GAEAugmenter
-            init_args: {{epochs: 1, delta: 100.0, latent_dim: 2, device: cpu, progress: false}}
-          mode: fill
-          teacher:
-            class_path: {__name__}.Linear
-            init_args: {{pixels: 64}}
-          cache_dir: {tmp_path}
-        """
-    )
     # Lightning 2.6 still calls jsonargparse by its old names.
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config", str(tmp_path / "config.yaml")])
-    cli = LightningCLI(Classifier, GAEDataModule, seed_everything_default=False, save_config_callback=None)
-    assert isinstance(cli.datamodule.data, Recording)
-    assert isinstance(cli.datamodule.augmented[0][1], torch.Tensor)
-    # The teacher has half of the say, and never all of it.
-    assert Counter(cli.model.epoch(0)[1].argmax(dim=1).tolist()) == {0: 40, 1: 40, 2: 40}
+    # Lightning warns of arguments in both places.
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+    def make(data, *command):
+        trainer = {"accelerator": "cpu", "max_epochs": 1, "logger": False, "enable_progress_bar": False}
+        trainer |= {"enable_checkpointing": False, "enable_model_summary": False}
+        lines = [f"  {name}: {json.dumps(value)}" for name, value in trainer.items()]
+        (tmp_path / "config.yaml").write_text("\n".join(["trainer:", *lines, "data:", textwrap.indent(data, "  ")]))
+        options = {"seed_everything_default": False, "save_config_callback": None, "run": bool(command)}
+        return LightningCLI(
+            Classifier, GAEDataModule, args=[*command, "--config", str(tmp_path / "config.yaml")], **options
+        )
+
+    return make
+
+
+def test_command_line_trains_from_yaml(cli, tmp_path):
+    data = textwrap.dedent(
+        f"""
+        data: {{class_path: {__name__}.Recording}}
+        augmenter:
+          class_path: gae_augment.GAEAugmenter
+          init_args:
+            model:
+              class_path: gae_augment.GenerativeModel
+              init_args: {{epochs: 1, delta: 100.0, latent_dim: 2}}
+            device: cpu
+            progress: false
+        mode: fill
+        teacher:
+          class_path: {__name__}.Linear
+          init_args: {{pixels: 64}}
+        cache_dir: {tmp_path}
+        """
+    )
+    trained = cli(data, "fit")
+    assert isinstance(trained.datamodule.data, Recording)
+    assert trained.datamodule.augmenter_.report_[1].plan.latent_dim == 2
+    assert isinstance(trained.datamodule.augmented[0][1], torch.Tensor)
+    # The teacher has half of the weight, so the class of a label remains the most probable one.
+    assert Counter(trained.model.epoch(0)[1].argmax(dim=1).tolist()) == {0: 40, 1: 40, 2: 40}
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("vae", "vae"),
+        ("{class_path: gae_augment.GenerativeModel}", GenerativeModel()),
+        (
+            "{class_path: gae_augment.GenerativeModel, init_args: "
+            "{definition: vae, latent_dim: 3, architecture: [30, 20], n_components: [2, 5]}}",
+            GenerativeModel("vae", latent_dim=3, architecture=(30, 20), n_components=(2, 5)),
+        ),
+        (
+            "{1: rae_l2, 2: {class_path: gae_augment.GenerativeModel, init_args: {latent_dim: 3}}}",
+            {1: "rae_l2", 2: GenerativeModel(latent_dim=3)},
+        ),
+    ],
+)
+def test_command_line_reads_models_from_yaml(cli, model, expected):
+    data = f"data: {{class_path: {__name__}.Recording}}\n" + (
+        f"augmenter: {{class_path: gae_augment.GAEAugmenter, init_args: {{model: {model}}}}}"
+    )
+    chosen = cli(data).datamodule.augmenter.model
+    assert type(chosen) is type(expected)
+    assert repr(choose_models(chosen)) == repr(choose_models(expected))
