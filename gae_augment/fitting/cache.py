@@ -214,8 +214,8 @@ class FitCache:
         try:
             header, tensors = read_file(path)
             if "failure" in header:
-                remedy = f"Remove {str(path)!r} to try again"
-                return Failure(f"{str(header['failure']).rstrip('.')}. {remedy}") if self.keep_failures else None
+                reason = f"{str(header['failure']).rstrip('.')}. {self._remedy(fit)}"
+                return Failure(reason) if self.keep_failures else None
             definitions = {fit.definition.name: fit.definition}
             return FittedModel.from_state_dict(header, tensors, definitions, fit.plan.device)
         except FileNotFoundError:
@@ -237,8 +237,12 @@ class FitCache:
     def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
         r"""Remembers why classes failed, if the cache keeps failures; warns as :meth:`save`."""
         for fit, reason in failures.items() if self.keep_failures else ():
-            if not self.path(fit).exists():
+            # A failure that came from the cache stands there already.
+            if not reason.endswith(self._remedy(fit)):
                 self._write(self.path(fit), {"failure": reason}, {})
+
+    def _remedy(self, fit: ClassFit) -> str:
+        return f"Remove {str(self.path(fit))!r} to try again"
 
     def _write(self, path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from .._utils.seeding import make_generator
-from .._utils.threads import SharedContext, single_threaded_libraries
+from .._utils.threads import SharedContext, check_interruption, single_threaded_libraries
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 
 CODES_PER_COMPONENT = 20
@@ -176,6 +176,7 @@ class GaussianMixture:
         best, best_bic, without_improvement = None, math.inf, 0
         most = supported_components(len(z), self.max_components, self.codes_per_component)
         for n_components in _numbers(min(self.min_components, most), most):
+            check_interruption()
             try:
                 mixture = fit_mixture(searched, n_components, "full", self.regularisation, seed)
                 # The criterion is that of all codes, since more codes support more components.
