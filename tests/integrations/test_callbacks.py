@@ -4,10 +4,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning_examples import Classifier, Digits, make_trainer
 from PIL import Image
 from sklearn.metrics import recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_lightning import Classifier, Digits, make_trainer
 from torch.utils.data import DataLoader
 from torchvision.transforms.functional import pil_to_tensor
 

@@ -47,21 +47,21 @@ def sampler(**options):
 
 @pytest.mark.parametrize("sampling_strategy", ["auto", "all", "minority", 0.75, {0: 90, 1: 50}])
 def test_counts_equal_those_of_smote(table, sampling_strategy):
-    ours, theirs = sampler(sampling_strategy=sampling_strategy), SMOTE(sampling_strategy=sampling_strategy)
-    _, y = ours.fit_resample(*table)
-    _, y_expected = theirs.fit_resample(*table)
+    resampler, smote = sampler(sampling_strategy=sampling_strategy), SMOTE(sampling_strategy=sampling_strategy)
+    _, y = resampler.fit_resample(*table)
+    _, y_expected = smote.fit_resample(*table)
     assert np.array_equal(np.bincount(y), np.bincount(y_expected))
-    assert ours.sampling_strategy_ == theirs.sampling_strategy_
+    assert resampler.sampling_strategy_ == smote.sampling_strategy_
 
 
 def test_originals_come_first_and_synthetic_rows_are_marked(table):
     X, y = table
-    ours = sampler()
-    X_resampled, y_resampled = ours.fit_resample(X, y)
-    assert np.array_equal(X_resampled[~ours.is_synthetic_], X)
-    assert np.array_equal(y_resampled[~ours.is_synthetic_], y)
-    assert set(y_resampled[ours.is_synthetic_]) == {1}
-    assert len(ours.augmenter_.sample(1, 3)) == 3
+    resampler = sampler()
+    X_resampled, y_resampled = resampler.fit_resample(X, y)
+    assert np.array_equal(X_resampled[~resampler.is_synthetic_], X)
+    assert np.array_equal(y_resampled[~resampler.is_synthetic_], y)
+    assert set(y_resampled[resampler.is_synthetic_]) == {1}
+    assert len(resampler.augmenter_.sample(1, 3)) == 3
 
 
 def test_given_augmenter_is_not_changed(table):
@@ -89,13 +89,13 @@ def test_data_frames_keep_their_columns_and_types(table):
         short=lambda table: table.c.astype("float32"),
     )
     labels = pd.Series(np.where(y, "rare", "common"), name="kind")
-    ours = sampler()
-    X_resampled, y_resampled = ours.fit_resample(frame, labels)
+    resampler = sampler()
+    X_resampled, y_resampled = resampler.fit_resample(frame, labels)
     assert X_resampled.dtypes.equals(frame.dtypes)
     assert X_resampled.iloc[: len(frame)].equals(frame)
     assert (y_resampled.name, y_resampled.value_counts().nunique()) == ("kind", 1)
     # Truncated values would be biased towards zero by half a unit.
-    synthetic = ours.augmenter_.fit_resample(frame.to_numpy(dtype=float), labels.to_numpy())[0][len(frame) :]
+    synthetic = resampler.augmenter_.fit_resample(frame.to_numpy(dtype=float), labels.to_numpy())[0][len(frame) :]
     assert np.array_equal(X_resampled["count"].to_numpy()[len(frame) :], synthetic[:, 6].round())
     assert set(X_resampled["flag"][len(frame) :]) == {True, False}
 
@@ -157,9 +157,9 @@ def test_grid_search_over_hyper_parameters_without_a_model(table, augmenter):
 def test_default_augmenter_learns_a_table(table):
     X, y = table
     X = StandardScaler().fit_transform(X)
-    ours = GAESampler(random_state=0)
-    X_resampled, _ = ours.fit_resample(X, y)
-    synthetic, real = X_resampled[ours.is_synthetic_], X[y == 1]
+    resampler = GAESampler(random_state=0)
+    X_resampled, _ = resampler.fit_resample(X, y)
+    synthetic, real = X_resampled[resampler.is_synthetic_], X[y == 1]
     # Half a standard deviation is four standard errors of these means.
     assert np.abs(synthetic.mean(axis=0) - real.mean(axis=0)).max() < 0.5
     assert np.abs(np.corrcoef(synthetic.T) - np.corrcoef(real.T)).max() < 0.5
@@ -196,15 +196,15 @@ def test_models_of_other_classes_survive_a_failure(table, plant_a_fault):
     X, y = table
     y[:10] = 2
     plant_a_fault(10, "training diverged")
-    ours = sampler()
+    resampler = sampler()
     with pytest.warns(RuntimeWarning, match=r"class 2: FloatingPointError: training diverged\. These classes get no"):
-        _, resampled = ours.fit_resample(X, y)
-    assert list(ours.augmenter_.models_) == [1]
+        _, resampled = resampler.fit_resample(X, y)
+    assert list(resampler.augmenter_.models_) == [1]
     assert np.bincount(resampled)[2] == 10
-    ours = GAESampler(augmenter=clone(QUICK).set_params(on_error="raise"))
+    resampler = GAESampler(augmenter=clone(QUICK).set_params(on_error="raise"))
     with pytest.raises(RuntimeError, match=r"The models of the other classes, \[1\], are kept"):
-        ours.fit_resample(X, y)
-    assert list(ours.augmenter_.models_) == [1]
+        resampler.fit_resample(X, y)
+    assert list(resampler.augmenter_.models_) == [1]
 
 
 def test_class_of_one_row_is_an_error(table):

@@ -1,48 +1,35 @@
 import importlib
 import json
-import os
 import pickle
-import signal
-import subprocess
 import sys
 import textwrap
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
 from torch.utils.data import (
     BatchSampler,
     ConcatDataset,
     DataLoader,
-    Dataset,
     IterableDataset,
     SequentialSampler,
     Subset,
     SubsetRandomSampler,
-    random_split,
 )
-
-from gae_augment import GAEAugmenter, GenerativeModel, MixedSampler
 
 pytest.importorskip("lightning")
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning_examples import Classifier, Digits, Recording, make_trainer, ready, run_script
 
-from gae_augment import AugmentedDataset
-from gae_augment.evaluation import choose_synthetic_fraction
-from gae_augment.fitting import classes
+from gae_augment import AugmentedDataset, GenerativeModel, MixedSampler
 from gae_augment.integrations.lightning import GAEDataModule
-from gae_augment.models import ModelDefinition, Reconstruction, choose_models
+from gae_augment.models import choose_models
 
 pytestmark = [
     # Advice on speed, which small tests do not need.
@@ -50,28 +37,6 @@ pytestmark = [
     # Lightning 2.6 uses names that torch 2.14 deprecates.
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
 ]
-
-COUNTS = {0: 40, 1: 20, 2: 10}
-
-QUICK = GenerativeModel(epochs=1, delta=100.0, latent_dim=2)
-
-
-class Digits(Dataset):
-    """Long-tailed digits; the two halves of the data are disjoint."""
-
-    def __init__(self, half=0, transform=None, counts=COUNTS):
-        digits = load_digits()
-        rows = [np.flatnonzero(digits.target == label)[half::2][:n] for label, n in counts.items()]
-        self.images = torch.tensor(digits.images[np.concatenate(rows)] / 16, dtype=torch.float32)[:, None]
-        self.targets = np.repeat(list(counts), list(counts.values())).tolist()
-        self.transform = transform
-
-    def __getitem__(self, index):
-        image = self.images[index]
-        return (image if self.transform is None else self.transform(image)), self.targets[index]
-
-    def __len__(self):
-        return len(self.targets)
 
 
 class Unreadable(Digits):
@@ -81,124 +46,9 @@ class Unreadable(Digits):
     __len__ = __getitem__
 
 
-class Classifier(LightningModule):
-    """Records its batches."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(64, 10)
-        self.trained, self.validated = [], []
-
-    def training_step(self, batch, batch_idx):
-        images, labels = batch
-        self.trained.append((self.current_epoch, images.clone(), labels.clone()))
-        return torch.nn.functional.cross_entropy(self.layer(images.flatten(1)), labels)
-
-    def validation_step(self, batch, batch_idx):
-        self.validated.append(batch)
-
-    def test_step(self, batch, batch_idx):
-        pass
-
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-    def epoch(self, number):
-        images, labels = zip(*[(i, y) for epoch, i, y in self.trained if epoch == number], strict=True)
-        return torch.cat(images), torch.cat(labels)
-
-
-class Recording(LightningDataModule):
-    """Records the names of the hooks that were called."""
-
-    def __init__(self, **settings):
-        super().__init__()
-        self.calls = []
-        self.settings = {"batch_size": 8, "shuffle": True} | settings
-        self.num_classes = 3
-        self.prepare_data_per_node = False
-
-    def prepare_data(self):
-        self.calls.append("prepare_data")
-
-    def setup(self, stage):
-        self.calls.append("setup fit" if stage == "fit" else "setup other")
-        self.train_set, self.val_set = Digits(0), Digits(1)
-
-    def train_dataloader(self):
-        return DataLoader(self.train_set, **self.settings)
-
-    def val_dataloader(self):
-        return DataLoader(self.val_set, batch_size=16)
-
-    def test_dataloader(self):
-        return DataLoader(self.val_set, batch_size=16)
-
-    def teardown(self, stage):
-        self.calls.append("teardown fit" if stage == "fit" else "teardown other")
-
-    def on_exception(self, exception):
-        self.calls.append(f"on_exception {type(exception).__name__}")
-
-    def on_before_batch_transfer(self, batch, dataloader_idx):
-        self.calls.append(f"on_before_batch_transfer {self.trainer.global_rank}")
-        return batch
-
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):
-        self.calls.append("transfer_batch_to_device")
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch, dataloader_idx):
-        self.calls.append("on_after_batch_transfer")
-        return batch
-
-    def state_dict(self):
-        return {"calls": len(self.calls)}
-
-    def load_state_dict(self, state_dict):
-        self.calls.append(f"load_state_dict {sorted(state_dict)}")
-
-
-@pytest.fixture
-def augmenter():
-    return GAEAugmenter(clone(QUICK), device="cpu", progress=False)
-
-
-@pytest.fixture
-def make(augmenter, tmp_path):
-    """Returns a data module with an empty cache for this test."""
-
-    def make(data=None, **parameters):
-        parameters = {"augmenter": augmenter, "cache_dir": tmp_path / "cache"} | parameters
-        return GAEDataModule(Digits() if data is None else data, **parameters)
-
-    return make
-
-
 class Linear(torch.nn.Sequential):
     def __init__(self, pixels):
         super().__init__(torch.nn.Flatten(), torch.nn.Linear(pixels, 10))
-
-
-def ready(module):
-    module.prepare_data()
-    module.setup("fit")
-    return module
-
-
-def make_trainer(max_epochs=2, **parameters):
-    defaults = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return Trainer(max_epochs=max_epochs, **defaults | {"enable_checkpointing": False} | parameters)
-
-
-def run_script(script, *arguments, folder):
-    r"""Runs a script that can import this file in another process."""
-    path = folder / "script.py"
-    path.write_text(textwrap.dedent(script))
-    paths = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, path, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_fill_trains_on_every_image_once(make):
@@ -223,53 +73,6 @@ def test_mix_trains_on_the_draw_of_the_sampler(make, balance):
         expected = torch.stack([module.augmented[index][0] for index in indices.tolist()])
         torch.testing.assert_close(model.epoch(epoch)[0], expected)
         assert module.augmented.is_synthetic[indices.numpy()].any() == (epoch == 0)
-
-
-def test_fraction_is_chosen_once_and_used(make, augmenter, class_fits, tmp_path, monkeypatch):
-    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
-    module = make(synthetic_fraction="auto", seed=3, val_set=Digits(1))
-    make_trainer(1).fit(Classifier(), datamodule=module)
-    choice = module.fraction_choice_
-    # Two classes of the training set, and of each of five splits.
-    assert len(class_fits) == 2 * (1 + 5)
-    assert module.hparams["synthetic_fraction"] == "auto"
-    assert module.train_dataloader().sampler.synthetic_fraction == choice.fraction in (0, 0.25, 0.5)
-    images, labels = Digits().images, torch.tensor(Digits().targets)
-
-    def synthesise(real, seed):
-        X, y = clone(module.augmenter).set_params(random_state=seed).fit_resample(*real)
-        return X[len(real[1]) :], y[len(real[1]) :]
-
-    expected = choose_synthetic_fraction((images, labels), synthesise, seed=3, epochs=4)
-    assert choice == expected
-
-    class_fits.clear()
-    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
-    assert not class_fits
-    (path,) = (tmp_path / "cache").glob("fraction-*.safetensors")
-    path.write_bytes(b"damaged")
-    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
-    assert len(class_fits) == 2 * 5
-    # This leaves the plans of the training set as they are; those of the splits are made of the hyper-parameters.
-    explicit = clone(augmenter).set_params(model__n_init=1)
-    class_fits.clear()
-    ready(make(synthetic_fraction="auto", seed=3, augmenter=explicit))
-    assert len(class_fits) == 2 * 5
-
-
-def test_two_modules_at_the_same_time_choose_the_fraction_once(make, class_fits, monkeypatch):
-    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
-    modules = [make(synthetic_fraction="auto"), make(synthetic_fraction="auto")]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(GAEDataModule.prepare_data, modules))
-    assert len(class_fits) == 2 * (1 + 5)
-    assert modules[0].fraction_choice_ == modules[1].fraction_choice_
-
-
-def test_automatic_fraction_of_vectors_is_an_error(make):
-    vectors = torch.utils.data.TensorDataset(torch.randn(30, 4), torch.tensor([0] * 20 + [1] * 10))
-    with pytest.raises(ValueError, match=r"synthetic_fraction='auto' tests .* shape \(N, C, H, W\)"):
-        make(vectors, synthetic_fraction="auto").prepare_data()
 
 
 def test_labels_of_synthetic_images_are_mixed_with_those_of_the_teacher(make):
@@ -300,15 +103,6 @@ def test_transform_replaces_that_of_the_training_set(make):
     assert images.max() <= 0
     images, _ = next(iter(ready(make(Digits(transform=torch.neg), transform=None)).train_dataloader()))
     assert images.min() >= 0
-
-
-def test_second_and_resumed_run_train_no_model_again(make, class_fits, tmp_path):
-    for _ in range(2):
-        trainer = make_trainer()
-        trainer.fit(Classifier(), datamodule=make(Recording()))
-    trainer.save_checkpoint(tmp_path / "end.ckpt")
-    make_trainer(max_epochs=3).fit(Classifier(), datamodule=make(Recording()), ckpt_path=tmp_path / "end.ckpt")
-    assert sorted(class_fits) == [10, 20]
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # The resumed run saves nothing.
@@ -553,269 +347,6 @@ def test_given_augmenter_is_not_changed(make, augmenter):
     assert generator.random() == np.random.default_rng(1).random()
 
 
-@pytest.mark.parametrize(
-    ("parameters", "trained"),
-    [
-        ({}, []),
-        ({"n_jobs": 2, "progress": True}, []),
-        ({"sampling_strategy": {1: 30, 2: 40}}, []),
-        ({"model__latent_dim": 3}, [10, 20]),
-        ({"model__definition": "rae_l2", "model__delta": "auto"}, [10, 20]),
-        ({"random_state": 1}, [10, 20]),
-        ({"model": {1: QUICK, 2: QUICK}}, []),
-        ({"model": {1: QUICK, 2: clone(QUICK).set_params(latent_dim=3)}}, [10]),
-    ],
-    ids=str,
-)
-def test_changed_parameter_trains_the_classes_that_it_affects(make, augmenter, class_fits, parameters, trained):
-    ready(make())
-    class_fits.clear()
-    ready(make(augmenter=clone(augmenter).set_params(**{"random_state": 0, **parameters})))
-    assert sorted(class_fits) == trained
-
-
-@pytest.mark.parametrize(
-    ("label", "trained"),
-    # Class 0 has no model, and its images do not change the value scale, which is that of [0, 1].
-    [(0, []), (1, [20]), (2, [10])],
-)
-def test_changed_image_trains_its_class_again(make, class_fits, label, trained):
-    ready(make())
-    class_fits.clear()
-    changed = Digits()
-    changed.images[changed.targets.index(label), 0, 0, 0] = 0.5
-    module = ready(make(changed))
-    assert class_fits == trained
-    assert module.augmented.images_to_add == {1: 20, 2: 30}
-
-
-def test_image_that_changes_the_value_scale_trains_all_classes_again(make, class_fits):
-    standardised = Digits()
-    standardised.images -= 1
-    ready(make(standardised))
-    class_fits.clear()
-    standardised.images[0, 0, 0, 0] = -0.5
-    ready(make(standardised))
-    assert sorted(class_fits) == [10, 20]
-
-
-def test_changed_label_trains_both_classes_again(make, class_fits):
-    ready(make())
-    class_fits.clear()
-    changed = Digits()
-    changed.targets[changed.targets.index(2)] = 1
-    ready(make(changed))
-    assert sorted(class_fits) == [9, 21]
-
-
-def test_transforms_train_nothing_again(make, class_fits):
-    ready(make())
-    class_fits.clear()
-    ready(make(Digits(transform=torch.neg), transform=None))
-    assert not class_fits
-
-
-def custom_model():
-    r"""Returns a model whose objective is a new function with each call, as in another process."""
-
-    def objective(likelihood):
-        return Reconstruction(likelihood)
-
-    return ModelDefinition("custom", partial(objective), early_stopping=True)
-
-
-class ObjectiveFactory:
-    def __call__(self, likelihood):
-        return Reconstruction(likelihood)
-
-
-def factory_model():
-    return ModelDefinition("custom", ObjectiveFactory(), early_stopping=True)
-
-
-@pytest.mark.parametrize("define", [custom_model, factory_model])
-def test_custom_model_is_fitted_once(make, augmenter, class_fits, define):
-    images = [
-        ready(make(augmenter=clone(augmenter).set_params(model__definition=define()))).augmented.synthetic_images(2)
-        for _ in range(2)
-    ]
-    assert sorted(class_fits) == [10, 20]
-    assert torch.equal(*images)
-
-
-def test_changed_source_of_an_objective_trains_again(make, augmenter, class_fits, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    source = "from gae_augment.models import Reconstruction\n\n\nclass Custom(Reconstruction):\n    slope = 1\n"
-    for text, fits in ((source, 2), (source, 0), (source.replace("1", "0.5"), 2)):
-        (tmp_path / "custom_objective.py").write_text(text)
-        monkeypatch.delitem(sys.modules, "custom_objective", raising=False)
-        importlib.invalidate_caches()
-        objective = importlib.import_module("custom_objective").Custom
-        definition = ModelDefinition("custom", objective, early_stopping=True)
-        class_fits.clear()
-        ready(make(augmenter=clone(augmenter).set_params(model__definition=definition)))
-        assert len(class_fits) == fits
-
-
-@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b""], ids=["truncated", "empty"])
-def test_class_with_a_damaged_file_is_fitted_again(make, class_fits, tmp_path, damage):
-    images = ready(make()).augmented.synthetic_images
-    class_fits.clear()
-    path = min((tmp_path / "cache").glob("*.safetensors"))
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(UserWarning, match="damaged and will be fitted again") as record:
-        again = ready(make()).augmented.synthetic_images
-    assert len(record) == len(class_fits) == 1
-    assert all(torch.equal(again(label), images(label)) for label in (1, 2))
-    ready(make())
-    assert len(class_fits) == 1
-
-
-def test_failure_is_remembered_until_its_file_is_removed(make, tmp_path, monkeypatch, class_fits, plant_a_fault):
-    plant_a_fault(10)
-    with pytest.warns(RuntimeWarning, match="The fit failed for 1 of 2 classes: class 2: .*a planted fault") as record:
-        ready(make())
-    assert len(record) == 1
-    monkeypatch.undo()
-    for _ in range(2):
-        with pytest.warns(RuntimeWarning, match=r"class 2: .*a planted fault\. Remove '(.*)' to try again\.") as record:
-            module = ready(make())
-        assert len(record) == 1
-        message = str(record[0].message)
-        assert message.count("Remove") == 1
-        assert set(module.augmented.images_to_add) == {1}
-    other_rank = make()
-    other_rank.trainer = SimpleNamespace(global_rank=1)
-    # The first rank has warned of the failure.
-    other_rank.setup("fit")
-    assert other_rank.augmented.targets == module.augmented.targets
-    (path,) = (path for path in (tmp_path / "cache").glob("*.safetensors") if f"'{path}'" in message)
-    path.unlink()
-    assert set(ready(make()).augmented.images_to_add) == {1, 2}
-
-
-def test_failure_of_all_classes_is_an_error_and_not_remembered(make, tmp_path, monkeypatch):
-    def fail(*_):
-        raise FloatingPointError("a planted fault")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("gae_augment.fitting.classes.fit_class", fail)
-        with pytest.raises(RuntimeError, match="The fit failed for 2 of 2 classes"):
-            make().prepare_data()
-    assert set(ready(make()).augmented.images_to_add) == {1, 2}
-
-
-def test_only_the_first_rank_warns_of_the_fits(make, augmenter):
-    hard = clone(augmenter).set_params(model__delta=1e-6)
-    with pytest.warns(ConvergenceWarning, match="did not fall below delta") as record:
-        ready(make(augmenter=hard))
-    assert len(record) == 1
-    other_rank = make(augmenter=hard)
-    other_rank.trainer = SimpleNamespace(global_rank=1)
-    other_rank.setup("fit")
-    other_rank.trainer = None
-    with pytest.warns(ConvergenceWarning):
-        other_rank.setup("fit")
-
-
-def test_interrupted_fit_resumes_with_the_remaining_classes(make, augmenter, tmp_path, monkeypatch):
-    entries, fit_class = [], classes.fit_class
-
-    def interrupt(images, *arguments):
-        entries.append(len(images))
-        if len(entries) == 2:
-            raise KeyboardInterrupt
-        return fit_class(images, *arguments)
-
-    sequential = clone(augmenter).set_params(n_jobs=1)
-    with monkeypatch.context() as patch:
-        patch.setattr(classes, "fit_class", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            make(augmenter=sequential).prepare_data()
-        resumed = ready(make(augmenter=sequential))
-        assert entries == [20, 10, 10]
-    uninterrupted = ready(make(cache_dir=tmp_path / "uninterrupted"))
-    for label in (1, 2):
-        assert torch.equal(resumed.augmented.synthetic_images(label), uninterrupted.augmented.synthetic_images(label))
-
-
-def test_killed_process_leaves_its_classes_to_other_processes(make, augmenter, class_fits, tmp_path):
-    script = """
-        import json, os, pathlib, signal, sys
-        from test_lightning import Digits, QUICK, custom_model, ready
-        from gae_augment import GAEAugmenter
-        from gae_augment.fitting import classes
-        from gae_augment.integrations.lightning import GAEDataModule
-
-        entries, fit_class, kill_at = [], classes.fit_class, int(sys.argv[1])
-
-        def recorded(images, *arguments):
-            entries.append(len(images))
-            if len(entries) == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return fit_class(images, *arguments)
-
-        classes.fit_class = recorded
-        augmenter = GAEAugmenter(
-            QUICK.set_params(definition=custom_model()), device="cpu", progress=False, n_jobs=1
-        )
-        data = ready(GAEDataModule(Digits(), augmenter=augmenter, cache_dir="cache"))
-        sums = [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)]
-        pathlib.Path("result.json").write_text(json.dumps([entries, sums]))
-    """
-    killed = run_script(script, "2", folder=tmp_path)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = run_script(script, "0", folder=tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
-    entries, sums = json.loads((tmp_path / "result.json").read_text())
-    assert entries == [10]
-    module = ready(make(augmenter=clone(augmenter).set_params(model__definition=custom_model())))
-    assert not class_fits
-    assert [module.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)] == sums
-
-
-def test_two_modules_at_the_same_time_fit_each_class_once(make, class_fits):
-    modules = [make(), make()]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(GAEDataModule.prepare_data, modules))
-    assert sorted(class_fits) == [10, 20]
-
-
-def test_unwritable_folder_is_an_error_before_the_fit(make, class_fits, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Fitted classes cannot be written here; pass another 'cache_dir'"):
-        make(cache_dir=tmp_path / "file").prepare_data()
-    assert not class_fits
-
-
-def test_default_folder_follows_xdg(augmenter, monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    ready(GAEDataModule(Digits(), augmenter=augmenter))
-    assert len(list((tmp_path / "gae-augment").glob("*.safetensors"))) == 2
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    ready(GAEDataModule(Digits(), augmenter=augmenter))
-    assert len(list((tmp_path / ".cache" / "gae-augment").glob("*.safetensors"))) == 2
-
-
-def test_training_set_that_differs_in_setup_is_fitted_with_a_warning(make, class_fits):
-    class Split(Recording):
-        def setup(self, stage):
-            self.train_set, _ = random_split(Digits(), [50, 20])
-
-    module, elsewhere = make(Split()), make(Split())
-    module.prepare_data()
-    with pytest.warns(
-        UserWarning, match=r"The models of classes \[1, 2\] .*unseeded split\. Split with random_split\(…, generator="
-    ):
-        elsewhere.setup("fit")
-    module.setup("fit")
-    assert len(class_fits) == 4
-    assert Counter(elsewhere.augmented.targets) != Counter(Digits().targets)
-    with pytest.warns(UserWarning, match="had models of another training set or with other hyper-parameters"):
-        module.load_state_dict(elsewhere.state_dict())
-
-
 def test_hooks_exist_only_with_their_data(make):
     module = make()
     hooks = ["val_dataloader", "test_dataloader", "predict_dataloader", "on_after_batch_transfer"]
@@ -917,7 +448,7 @@ def test_ranks_share_one_plan(tmp_path):
         """
         import json, os, pathlib
         from itertools import product
-        from test_lightning import Classifier, Digits, make_trainer
+        from lightning_examples import Classifier, Digits, make_trainer
         from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel
         from gae_augment.fitting import classes
         from gae_augment.integrations.lightning import GAEDataModule
@@ -994,7 +525,7 @@ def cli(monkeypatch, tmp_path):
 def test_command_line_trains_from_yaml(cli, tmp_path):
     data = textwrap.dedent(
         f"""
-        data: {{class_path: {__name__}.Recording}}
+        data: {{class_path: lightning_examples.Recording}}
         augmenter:
           class_path: gae_augment.GAEAugmenter
           init_args:
@@ -1035,7 +566,7 @@ def test_command_line_trains_from_yaml(cli, tmp_path):
     ],
 )
 def test_command_line_reads_models_from_yaml(cli, model, expected):
-    data = f"data: {{class_path: {__name__}.Recording}}\n" + (
+    data = "data: {class_path: lightning_examples.Recording}\n" + (
         f"augmenter: {{class_path: gae_augment.GAEAugmenter, init_args: {{model: {model}}}}}"
     )
     chosen = cli(data).datamodule.augmenter.model

@@ -1,0 +1,350 @@
+import importlib
+import json
+import signal
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from torch.utils.data import TensorDataset, random_split
+
+pytest.importorskip("lightning")
+
+from lightning_examples import QUICK, Classifier, Digits, Recording, make_trainer, ready, run_script
+
+from gae_augment.evaluation import choose_synthetic_fraction
+from gae_augment.fitting import classes
+from gae_augment.integrations.lightning import GAEDataModule
+from gae_augment.models import ModelDefinition, Reconstruction
+
+pytestmark = [
+    # Advice on speed, which small tests do not need.
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    # Lightning 2.6 uses names that torch 2.14 deprecates.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
+]
+
+
+def test_second_and_resumed_run_train_no_model_again(make, class_fits, tmp_path):
+    for _ in range(2):
+        trainer = make_trainer()
+        trainer.fit(Classifier(), datamodule=make(Recording()))
+    trainer.save_checkpoint(tmp_path / "end.ckpt")
+    make_trainer(max_epochs=3).fit(Classifier(), datamodule=make(Recording()), ckpt_path=tmp_path / "end.ckpt")
+    assert sorted(class_fits) == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "trained"),
+    [
+        ({}, []),
+        ({"n_jobs": 2, "progress": True}, []),
+        ({"sampling_strategy": {1: 30, 2: 40}}, []),
+        ({"model__latent_dim": 3}, [10, 20]),
+        ({"model__definition": "rae_l2", "model__delta": "auto"}, [10, 20]),
+        ({"random_state": 1}, [10, 20]),
+        ({"model": {1: QUICK, 2: QUICK}}, []),
+        ({"model": {1: QUICK, 2: clone(QUICK).set_params(latent_dim=3)}}, [10]),
+    ],
+    ids=str,
+)
+def test_changed_parameter_trains_the_classes_that_it_affects(make, augmenter, class_fits, parameters, trained):
+    ready(make())
+    class_fits.clear()
+    ready(make(augmenter=clone(augmenter).set_params(**{"random_state": 0, **parameters})))
+    assert sorted(class_fits) == trained
+
+
+@pytest.mark.parametrize(
+    ("label", "trained"),
+    # Class 0 has no model, and its images do not change the value scale, which is that of [0, 1].
+    [(0, []), (1, [20]), (2, [10])],
+)
+def test_changed_image_trains_its_class_again(make, class_fits, label, trained):
+    ready(make())
+    class_fits.clear()
+    changed = Digits()
+    changed.images[changed.targets.index(label), 0, 0, 0] = 0.5
+    module = ready(make(changed))
+    assert class_fits == trained
+    assert module.augmented.images_to_add == {1: 20, 2: 30}
+
+
+def test_image_that_changes_the_value_scale_trains_all_classes_again(make, class_fits):
+    standardised = Digits()
+    standardised.images -= 1
+    ready(make(standardised))
+    class_fits.clear()
+    standardised.images[0, 0, 0, 0] = -0.5
+    ready(make(standardised))
+    assert sorted(class_fits) == [10, 20]
+
+
+def test_changed_label_trains_both_classes_again(make, class_fits):
+    ready(make())
+    class_fits.clear()
+    changed = Digits()
+    changed.targets[changed.targets.index(2)] = 1
+    ready(make(changed))
+    assert sorted(class_fits) == [9, 21]
+
+
+def test_transforms_train_nothing_again(make, class_fits):
+    ready(make())
+    class_fits.clear()
+    ready(make(Digits(transform=torch.neg), transform=None))
+    assert not class_fits
+
+
+def custom_model():
+    r"""Returns a model whose objective is a new function with each call, as in another process."""
+
+    def objective(likelihood):
+        return Reconstruction(likelihood)
+
+    return ModelDefinition("custom", partial(objective), early_stopping=True)
+
+
+class ObjectiveFactory:
+    def __call__(self, likelihood):
+        return Reconstruction(likelihood)
+
+
+def factory_model():
+    return ModelDefinition("custom", ObjectiveFactory(), early_stopping=True)
+
+
+@pytest.mark.parametrize("define", [custom_model, factory_model])
+def test_custom_model_is_fitted_once(make, augmenter, class_fits, define):
+    images = [
+        ready(make(augmenter=clone(augmenter).set_params(model__definition=define()))).augmented.synthetic_images(2)
+        for _ in range(2)
+    ]
+    assert sorted(class_fits) == [10, 20]
+    assert torch.equal(*images)
+
+
+def test_changed_source_of_an_objective_trains_again(make, augmenter, class_fits, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from gae_augment.models import Reconstruction\n\n\nclass Custom(Reconstruction):\n    slope = 1\n"
+    for text, fits in ((source, 2), (source, 0), (source.replace("1", "0.5"), 2)):
+        (tmp_path / "custom_objective.py").write_text(text)
+        monkeypatch.delitem(sys.modules, "custom_objective", raising=False)
+        importlib.invalidate_caches()
+        objective = importlib.import_module("custom_objective").Custom
+        definition = ModelDefinition("custom", objective, early_stopping=True)
+        class_fits.clear()
+        ready(make(augmenter=clone(augmenter).set_params(model__definition=definition)))
+        assert len(class_fits) == fits
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b""], ids=["truncated", "empty"])
+def test_class_with_a_damaged_file_is_fitted_again(make, class_fits, tmp_path, damage):
+    images = ready(make()).augmented.synthetic_images
+    class_fits.clear()
+    path = min((tmp_path / "cache").glob("*.safetensors"))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match="damaged and will be fitted again") as record:
+        again = ready(make()).augmented.synthetic_images
+    assert len(record) == len(class_fits) == 1
+    assert all(torch.equal(again(label), images(label)) for label in (1, 2))
+    ready(make())
+    assert len(class_fits) == 1
+
+
+def test_failure_is_remembered_until_its_file_is_removed(make, tmp_path, monkeypatch, class_fits, plant_a_fault):
+    plant_a_fault(10)
+    with pytest.warns(RuntimeWarning, match="The fit failed for 1 of 2 classes: class 2: .*a planted fault") as record:
+        ready(make())
+    assert len(record) == 1
+    monkeypatch.undo()
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match=r"class 2: .*a planted fault\. Remove '(.*)' to try again\.") as record:
+            module = ready(make())
+        assert len(record) == 1
+        message = str(record[0].message)
+        assert message.count("Remove") == 1
+        assert set(module.augmented.images_to_add) == {1}
+    other_rank = make()
+    other_rank.trainer = SimpleNamespace(global_rank=1)
+    # The first rank has warned of the failure.
+    other_rank.setup("fit")
+    assert other_rank.augmented.targets == module.augmented.targets
+    (path,) = (path for path in (tmp_path / "cache").glob("*.safetensors") if f"'{path}'" in message)
+    path.unlink()
+    assert set(ready(make()).augmented.images_to_add) == {1, 2}
+
+
+def test_failure_of_all_classes_is_an_error_and_not_remembered(make, tmp_path, monkeypatch):
+    def fail(*_):
+        raise FloatingPointError("a planted fault")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gae_augment.fitting.classes.fit_class", fail)
+        with pytest.raises(RuntimeError, match="The fit failed for 2 of 2 classes"):
+            make().prepare_data()
+    assert set(ready(make()).augmented.images_to_add) == {1, 2}
+
+
+def test_only_the_first_rank_warns_of_the_fits(make, augmenter):
+    hard = clone(augmenter).set_params(model__delta=1e-6)
+    with pytest.warns(ConvergenceWarning, match="did not fall below delta") as record:
+        ready(make(augmenter=hard))
+    assert len(record) == 1
+    other_rank = make(augmenter=hard)
+    other_rank.trainer = SimpleNamespace(global_rank=1)
+    other_rank.setup("fit")
+    other_rank.trainer = None
+    with pytest.warns(ConvergenceWarning):
+        other_rank.setup("fit")
+
+
+def test_interrupted_fit_resumes_with_the_remaining_classes(make, augmenter, tmp_path, monkeypatch):
+    entries, fit_class = [], classes.fit_class
+
+    def interrupt(images, *arguments):
+        entries.append(len(images))
+        if len(entries) == 2:
+            raise KeyboardInterrupt
+        return fit_class(images, *arguments)
+
+    sequential = clone(augmenter).set_params(n_jobs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(classes, "fit_class", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make(augmenter=sequential).prepare_data()
+        resumed = ready(make(augmenter=sequential))
+        assert entries == [20, 10, 10]
+    uninterrupted = ready(make(cache_dir=tmp_path / "uninterrupted"))
+    for label in (1, 2):
+        assert torch.equal(resumed.augmented.synthetic_images(label), uninterrupted.augmented.synthetic_images(label))
+
+
+def test_killed_process_leaves_its_classes_to_other_processes(make, augmenter, class_fits, tmp_path):
+    script = """
+        import json, os, pathlib, signal, sys
+        from lightning_examples import Digits, QUICK, ready
+        from test_lightning_cache import custom_model
+        from gae_augment import GAEAugmenter
+        from gae_augment.fitting import classes
+        from gae_augment.integrations.lightning import GAEDataModule
+
+        entries, fit_class, kill_at = [], classes.fit_class, int(sys.argv[1])
+
+        def recorded(images, *arguments):
+            entries.append(len(images))
+            if len(entries) == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return fit_class(images, *arguments)
+
+        classes.fit_class = recorded
+        augmenter = GAEAugmenter(
+            QUICK.set_params(definition=custom_model()), device="cpu", progress=False, n_jobs=1
+        )
+        data = ready(GAEDataModule(Digits(), augmenter=augmenter, cache_dir="cache"))
+        sums = [data.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)]
+        pathlib.Path("result.json").write_text(json.dumps([entries, sums]))
+    """
+    killed = run_script(script, "2", folder=tmp_path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = run_script(script, "0", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    entries, sums = json.loads((tmp_path / "result.json").read_text())
+    assert entries == [10]
+    module = ready(make(augmenter=clone(augmenter).set_params(model__definition=custom_model())))
+    assert not class_fits
+    assert [module.augmented.synthetic_images(label).double().sum().item() for label in (1, 2)] == sums
+
+
+def test_two_modules_at_the_same_time_fit_each_class_once(make, class_fits):
+    modules = [make(), make()]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(GAEDataModule.prepare_data, modules))
+    assert sorted(class_fits) == [10, 20]
+
+
+def test_unwritable_folder_is_an_error_before_the_fit(make, class_fits, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Fitted classes cannot be written here; pass another 'cache_dir'"):
+        make(cache_dir=tmp_path / "file").prepare_data()
+    assert not class_fits
+
+
+def test_default_folder_follows_xdg(augmenter, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ready(GAEDataModule(Digits(), augmenter=augmenter))
+    assert len(list((tmp_path / "gae-augment").glob("*.safetensors"))) == 2
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    ready(GAEDataModule(Digits(), augmenter=augmenter))
+    assert len(list((tmp_path / ".cache" / "gae-augment").glob("*.safetensors"))) == 2
+
+
+def test_training_set_that_differs_in_setup_is_fitted_with_a_warning(make, class_fits):
+    class Split(Recording):
+        def setup(self, stage):
+            self.train_set, _ = random_split(Digits(), [50, 20])
+
+    module, elsewhere = make(Split()), make(Split())
+    module.prepare_data()
+    with pytest.warns(
+        UserWarning, match=r"The models of classes \[1, 2\] .*unseeded split\. Split with random_split\(…, generator="
+    ):
+        elsewhere.setup("fit")
+    module.setup("fit")
+    assert len(class_fits) == 4
+    assert Counter(elsewhere.augmented.targets) != Counter(Digits().targets)
+    with pytest.warns(UserWarning, match="had models of another training set or with other hyper-parameters"):
+        module.load_state_dict(elsewhere.state_dict())
+
+
+def test_fraction_is_chosen_once_and_used(make, augmenter, class_fits, tmp_path, monkeypatch):
+    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
+    module = make(synthetic_fraction="auto", seed=3, val_set=Digits(1))
+    make_trainer(1).fit(Classifier(), datamodule=module)
+    choice = module.fraction_choice_
+    # Two classes of the training set, and of each of five splits.
+    assert len(class_fits) == 2 * (1 + 5)
+    assert module.hparams["synthetic_fraction"] == "auto"
+    assert module.train_dataloader().sampler.synthetic_fraction == choice.fraction in (0, 0.25, 0.5)
+    images, labels = Digits().images, torch.tensor(Digits().targets)
+
+    def synthesise(real, seed):
+        X, y = clone(module.augmenter).set_params(random_state=seed).fit_resample(*real)
+        return X[len(real[1]) :], y[len(real[1]) :]
+
+    expected = choose_synthetic_fraction((images, labels), synthesise, seed=3, epochs=4)
+    assert choice == expected
+
+    class_fits.clear()
+    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
+    assert not class_fits
+    (path,) = (tmp_path / "cache").glob("fraction-*.safetensors")
+    path.write_bytes(b"damaged")
+    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
+    assert len(class_fits) == 2 * 5
+    # The plans stay the same with this value, but the choice depends on the hyper-parameters themselves.
+    explicit = clone(augmenter).set_params(model__n_init=1)
+    class_fits.clear()
+    ready(make(synthetic_fraction="auto", seed=3, augmenter=explicit))
+    assert len(class_fits) == 2 * 5
+
+
+def test_two_modules_at_the_same_time_choose_the_fraction_once(make, class_fits, monkeypatch):
+    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
+    modules = [make(synthetic_fraction="auto"), make(synthetic_fraction="auto")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(GAEDataModule.prepare_data, modules))
+    assert len(class_fits) == 2 * (1 + 5)
+    assert modules[0].fraction_choice_ == modules[1].fraction_choice_
+
+
+def test_automatic_fraction_of_vectors_is_an_error(make):
+    vectors = TensorDataset(torch.randn(30, 4), torch.tensor([0] * 20 + [1] * 10))
+    with pytest.raises(ValueError, match=r"synthetic_fraction='auto' tests .* shape \(N, C, H, W\)"):
+        make(vectors, synthetic_fraction="auto").prepare_data()
