@@ -1,7 +1,7 @@
-r"""``python -m benchmarks.cluster``: what it costs to have fits done on a cluster.
+r"""``python -m benchmarks.cluster``: the overhead of fits on a cluster.
 
-A cluster of two nodes of one processor each stands on the machine whose two processors the other fits use, so that the
-difference is what the cluster costs: workers that start and import, and images and models that travel.
+The cluster has two nodes of one processor each, on the same machine and processors as the other fits. The difference is
+the overhead of the cluster: the start and imports of workers, and the transfer of images and models.
 """
 
 import argparse
@@ -36,12 +36,12 @@ SIZES: dict[str, tuple[int, int, tuple[int, ...], int]] = {
     "40 of 100 images, 1x28x28": (40, 100, (1, 28, 28), 5),
     "10 of 200 images, 3x64x64": (10, 200, (3, 64, 64), 1),
 }
-"""Scarce classes, the images of each, their shape, and the epochs: what a cluster adds does not depend on these."""
+"""Scarce classes, images per class, their shape, and epochs, which the overhead of a cluster does not depend on."""
 
 
 @dataclass(frozen=True)
 class Run:
-    r"""One fit: ``first`` is the first one of a cluster that has just been started, whose workers have to import."""
+    r"""One fit; ``first`` is 1 for the first fit of a new cluster, whose workers still have to import."""
 
     size: str
     place: str
@@ -110,14 +110,14 @@ def measure(size: str, repetition: int) -> list[Run]:
     X = rng.integers(0, 256, ((classes + 1) * images + 1, *shape), dtype=np.uint8)
     # The last class is the largest, which needs no images.
     y = np.minimum(np.arange(len(X)) // images, classes)
-    # Noise comes below this boundary after the last epoch, if ever.
+    # Noise never reaches this boundary, so that all epochs are trained.
     augmenter = GAEAugmenter(GenerativeModel(delta=1e-9, epochs=epochs), random_state=0, progress=False)
     device = f"{device_name(torch.device('cpu'))}, {PROCESSORS} cores"
     libraries = versions("torch", "joblib", "ray", "distributed")
     runs = []
     torch.set_num_threads(PROCESSORS)
     places = list(PLACES.items())
-    # Each is the first in its turn, for the machine may be busier at one time than at another.
+    # The order rotates, since the load of the machine changes over time.
     for place, context in places[repetition % len(places) :] + places[: repetition % len(places)]:
         with context():
             for first in (1, 0):
@@ -131,14 +131,14 @@ def measure(size: str, repetition: int) -> list[Run]:
 
 
 def report(runs: Sequence[Run]) -> str:
-    r"""Returns a table: the seconds of a fit in this process, and what each other place adds to them."""
+    r"""Returns a table: the seconds of a fit in this process, and the overhead of each other place."""
     lines = []
     for size in dict.fromkeys(run.size for run in runs):
         seconds = {
-            (place, first): fmean(found)
+            (place, first): fmean(measured)
             for place in PLACES
             for first in (1, 0)
-            if (found := [run.seconds for run in runs if (run.size, run.place, run.first) == (size, place, first)])
+            if (measured := [run.seconds for run in runs if (run.size, run.place, run.first) == (size, place, first)])
         }
         here = seconds[HERE, 0]
         cells = [
@@ -152,7 +152,7 @@ def report(runs: Sequence[Run]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    r"""Measures every size; what stands in the results is not done again."""
+    r"""Measures every size; fits that are in the results are not repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--repetitions", type=int, default=3)

@@ -1,7 +1,7 @@
-r"""``python -m benchmarks.copies``: how many planted copies are found, and how many honest images are accused.
+r"""``python -m benchmarks.copies``: detected copies of training images, and false alarms.
 
-The images of each class fall into three parts: those that were trained on, those that the threshold comes from, and
-those of an honest generator, which has never seen the first. Copies are planted from the first.
+The images of each class are divided into three groups: training images, held-out images for the threshold, and images
+for an honest model, which has never seen the training images. Planted copies are made of training images.
 """
 
 import argparse
@@ -33,10 +33,10 @@ RESULTS = Path(__file__).resolve().parent / "results" / "copies"
 DATASETS = ("mnist", "fashion_mnist", "cifar10", "bccd")
 
 EACH = 500
-"""The most images of a part."""
+"""The maximum number of images in a group."""
 
 PLANTED = 200
-"""The copies of a kind."""
+"""The number of copies of each kind."""
 
 EXACT, MOVED, NOISY, BRIGHTER = (
     "exact copies",
@@ -51,7 +51,7 @@ DISTANCES: tuple[Distance, ...] = get_args(Distance)
 
 @dataclass(frozen=True)
 class Rate:
-    r"""The part of some images of a class that was flagged; ``images`` are those of each part of the class."""
+    r"""The fraction of a class's images that was flagged; ``images`` is the number of images in a group."""
 
     dataset: str
     label: str
@@ -65,11 +65,11 @@ class Rate:
 
 
 def copies(images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    r"""Returns copies of images in [0, 1], of shape :math:`(N, C, H, W)`, by what was done to them."""
+    r"""Returns copies of images in [0, 1], with shape :math:`(N, C, H, W)`, by kind of change."""
     height, width = images.shape[-2:]
     padded = functional.pad(images, (2, 2, 2, 2), mode="replicate")
-    places = torch.randint(0, 5, (len(images), 2), generator=generator).tolist()
-    moved = [own[:, y : y + height, x : x + width] for own, (y, x) in zip(padded, places, strict=True)]
+    offsets = torch.randint(0, 5, (len(images), 2), generator=generator).tolist()
+    moved = [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, offsets, strict=True)]
     strength, contrast, brightness = torch.rand(3, len(images), 1, 1, 1, generator=generator)
     noise = torch.randn(images.shape, generator=generator)
     return {
@@ -83,13 +83,13 @@ def copies(images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
 def measure(dataset: str, label: int, seed: int, data_root: Path, cache: Path) -> list[Rate]:
     r"""Returns the rates of a class."""
     data = load_images(dataset, data_root, cache)
-    own = data.train[0][data.train[1] == label]
-    own = own[torch.randperm(len(own), generator=make_generator(seed, "parts", label))]
-    each = min(EACH, len(own) // 3)
-    train, held_out, others = own[: 3 * each].split(each)
+    class_images = data.train[0][data.train[1] == label]
+    order = torch.randperm(len(class_images), generator=make_generator(seed, "parts", label))
+    each = min(EACH, len(class_images) // 3)
+    train, held_out, others = class_images[order[: 3 * each]].split(each)
     honest = fit_model(others, GenerativeModel(), seed=derive_seed(seed, label))
     generator = make_generator(seed, "planted", label)
-    looked_at = {
+    tested = {
         **copies(train[torch.randint(each, (PLANTED,), generator=generator)].float() / 255, generator),
         IMAGES: others,
         SAMPLES: sample(honest, EACH, seed=seed),
@@ -107,36 +107,36 @@ def measure(dataset: str, label: int, seed: int, data_root: Path, cache: Path) -
             *machine,
         )
         for distance in DISTANCES
-        for kind, images in looked_at.items()
+        for kind, images in tested.items()
     ]
 
 
 def report(rates: Sequence[Rate]) -> str:
-    r"""Returns a table: the part that was flagged, as the mean over classes and the worst of them, in percent."""
+    r"""Returns a table: the flagged fraction, as the mean over classes and the worst class, in percent."""
     head, lines = ("data set", "distance", EXACT, MOVED, NOISY, BRIGHTER, IMAGES, SAMPLES), []
     for dataset in [*dict.fromkeys(rate.dataset for rate in rates), "all"]:
         for distance in DISTANCES:
             cells = []
             for kind in head[2:]:
-                found = [
+                flagged = [
                     100 * rate.flagged
                     for rate in rates
                     if (rate.distance, rate.kind) == (distance, kind) and dataset in ("all", rate.dataset)
                 ]
-                worst = max(found) if kind in (IMAGES, SAMPLES) else min(found)
-                cells.append(f"{fmean(found):.1f} ({worst:.1f})")
+                worst = max(flagged) if kind in (IMAGES, SAMPLES) else min(flagged)
+                cells.append(f"{fmean(flagged):.1f} ({worst:.1f})")
             lines.append([dataset, distance, *cells])
     machines = dict.fromkeys(f"{rate.device}, {rate.versions}" for rate in rates)
     return "\n".join([markdown(head, lines), *(f"- {machine}" for machine in machines), ""])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    r"""Measures every class; what stands in the results is not done again."""
+    r"""Measures every class; classes that are in the results are not repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.copies", description=__doc__)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--data-root", type=Path, required=True, help="where torchvision's data sets and bccd lie")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded images are kept")
+    parser.add_argument("--data-root", type=Path, required=True, help="folder of torchvision's data sets and bccd")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="the folder of decoded images")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     options.cache.mkdir(parents=True, exist_ok=True)

@@ -16,21 +16,21 @@ from gae_augment.demo import LabelledSet, load_data
 from .kept import Content, kept
 
 JPEG_ARCHIVE = "cifar10-jpeg.tar.gz"
-"""CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. It is lossy: figures compare only with each other."""
+"""CIFAR-10 as JPEG files, ``{train,test}/<class>/*.jpg``. JPEG is lossy: compare figures only with each other."""
 
 
-# Many runs in a row are of one data set.
+# Consecutive runs mostly use the same data set.
 @lru_cache(maxsize=1)
 def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
-    r"""Returns a data set, its training images in an order that is mixed and always the same.
+    r"""Returns a data set with its training images in a random order, which is always the same.
 
     Args:
         name: ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"``, ``"svhn"``, ``"bccd"`` or ``"digits"``.
-        data_root: Where torchvision's data sets lie, and the folder ``bccd``.
-        cache: Where the images of an archive are kept, decoded.
+        data_root: The folder of torchvision's data sets and of ``bccd``.
+        cache: The folder of the decoded images of an archive.
 
     Raises:
-        ValueError: If the data set is not there.
+        ValueError: If the data set is missing.
     """
     if name == "svhn":
         data = _svhn(data_root)
@@ -45,7 +45,7 @@ def load_images(name: str, data_root: Path, cache: Path) -> LabelledSet:
 
 
 def _decoded(archive: Path, cache: Path) -> LabelledSet:
-    r"""Returns the images of an archive, which are unpacked and decoded once."""
+    r"""Returns the images of an archive, which is unpacked and decoded only once."""
 
     def make() -> Content:
         with tempfile.TemporaryDirectory(dir=cache) as folder:
@@ -72,7 +72,7 @@ def _svhn(data_root: Path) -> LabelledSet:
         return LabelledSet("svhn", read("train"), read("test"), tuple("0123456789"))
     except RuntimeError as error:
         raise ValueError(
-            f"'--data-root' is the folder that torchvision keeps SVHN in, and {str(data_root)!r} does not hold it. "
-            f"Download it in Python: torchvision.datasets.SVHN({str(data_root)!r}, split='train', download=True), and "
+            f"'--data-root' is {str(data_root)!r}, but this folder does not hold torchvision's SVHN. Download it in "
+            f"Python: torchvision.datasets.SVHN({str(data_root)!r}, split='train', download=True), and "
             f"split='test'."
         ) from error

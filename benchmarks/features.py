@@ -1,4 +1,4 @@
-r"""The features that FID is measured by, of a classifier that is trained once for all runs."""
+r"""The features for FID, from a classifier that is trained once for all runs."""
 
 __all__ = ["classifier_features"]
 
@@ -12,7 +12,7 @@ from .kept import Content, kept
 
 
 def classifier_features(name: str, train: Labelled, cache: Path, *, epochs: int) -> ClassifierFeatures:
-    r"""Returns the features of a classifier trained on a whole, balanced training set, which ``cache`` keeps.
+    r"""Returns the features of a classifier that was trained on a whole, balanced training set, from a cache.
 
     Args:
         name: The name of the data set.

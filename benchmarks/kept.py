@@ -1,4 +1,4 @@
-r"""Files that are made once, and read by every run after."""
+r"""Files that are computed once, and read by all later runs."""
 
 __all__ = ["Content", "kept"]
 
@@ -16,7 +16,7 @@ Content = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def kept(path: Path, make: Callable[[], Content]) -> Content:
-    r"""Returns the content of a file, which is made first if it is not there, by one process alone."""
+    r"""Returns the content of a file; one process computes it if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():

@@ -1,4 +1,4 @@
-r"""``python -m benchmarks.long_use``: what a process that fits and draws for long holds: memory, files, threads."""
+r"""``python -m benchmarks.long_use``: memory, open files and threads of a process after many fits and samples."""
 
 import argparse
 import csv
@@ -22,7 +22,7 @@ FITS, EPOCHS = 50, 1000
 
 
 def held() -> dict[str, int]:
-    r"""Returns what the process holds: its own resident memory in kB, without mapped files, its files and threads."""
+    r"""Returns the process's resident memory in kB, without mapped files, and its numbers of open files and threads."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "memory": int(status["RssAnon"].split()[0]) + int(status["RssShmem"].split()[0]),
@@ -32,7 +32,7 @@ def held() -> dict[str, int]:
 
 
 def measure() -> list[dict[str, int | str]]:
-    r"""Fits anew, images in memory and in files by turns, then draws fresh images for every epoch."""
+    r"""Repeats a fit, with images in memory and in files in turn, then draws new images for every epoch."""
     labels = torch.tensor([0] * 400 + [1] * 100 + [2] * 50)
     images = torch.randint(0, 256, (len(labels), 1, 28, 28), dtype=torch.uint8, generator=make_generator(0))
     dataset = TensorDataset(images, labels)
@@ -59,8 +59,8 @@ def picture(rows: list[dict[str, int | str]], path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
     for axis, what in zip(axes, ("fit", "epoch"), strict=True):
-        own = [row for row in rows if row["what"] == what]
-        axis.plot([int(row["number"]) for row in own], [int(row["memory"]) / 1024 for row in own])
+        selected = [row for row in rows if row["what"] == what]
+        axis.plot([int(row["number"]) for row in selected], [int(row["memory"]) / 1024 for row in selected])
         axis.set_xlabel(f"{what}s")
         axis.set_ylim(0, 1.2 * max(int(row["memory"]) for row in rows) / 1024)
         axis.grid(alpha=0.3)
@@ -69,7 +69,7 @@ def picture(rows: list[dict[str, int | str]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    r"""Measures in this process, which begins anew with every call."""
+    r"""Measures this process, so that each call needs a new one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.long_use", description=__doc__)
     parser.parse_args(arguments)
     RESULTS.mkdir(parents=True, exist_ok=True)

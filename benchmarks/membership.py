@@ -1,4 +1,4 @@
-r"""``python -m benchmarks.membership``: what synthetic images tell of who was trained on, by model and class size."""
+r"""``python -m benchmarks.membership``: attacks that tell training images from others, by model and class size."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -28,17 +28,17 @@ DATASETS = ("mnist", "fashion_mnist")
 SIZES = (10, 30, 100, 300, 1000)
 
 OTHERS = 1000
-"""The images that were not trained on."""
+"""The number of images that are not training images."""
 
 SYNTHETIC = 1000
-"""The synthetic images that get out."""
+"""The number of synthetic images that the attacker sees."""
 
 CLASSES = 10
 
 
 @dataclass(frozen=True)
 class Attack:
-    r"""What an attack on one generator came to; the class is the seed's."""
+    r"""The result of an attack on one fitted model; the class is the seed modulo 10."""
 
     dataset: str
     model: str
@@ -53,23 +53,23 @@ class Attack:
 
 
 def measure(dataset: str, model: str, anchored: str, images: int, seed: int, data_root: Path, cache: Path) -> Attack:
-    r"""Trains a generator, and attacks it."""
+    r"""Fits a model, and attacks it."""
     data = load_images(dataset, data_root, cache)
-    own = data.train[0][data.train[1] == seed % CLASSES]
-    own = own[torch.randperm(len(own), generator=make_generator(seed, "parts"))]
-    members, others = own[:images], own[images : images + OTHERS]
-    settings = GenerativeModel(definition=model, anchored="auto" if anchored == "yes" else False)
-    synthetic = sample(fit_model(members, settings, seed=derive_seed(seed, model)), SYNTHETIC, seed=seed)
-    found = membership(members, others, synthetic)
+    class_images = data.train[0][data.train[1] == seed % CLASSES]
+    class_images = class_images[torch.randperm(len(class_images), generator=make_generator(seed, "parts"))]
+    members, others = class_images[:images], class_images[images : images + OTHERS]
+    generative_model = GenerativeModel(definition=model, anchored="auto" if anchored == "yes" else False)
+    synthetic = sample(fit_model(members, generative_model, seed=derive_seed(seed, model)), SYNTHETIC, seed=seed)
+    attack = membership(members, others, synthetic)
     return Attack(
         dataset,
         model,
         anchored,
         images,
         seed,
-        advantage=round(found.advantage, 4),
-        area=round(found.area, 4),
-        distance_ratio=round(found.distance_ratio, 4),
+        advantage=round(attack.advantage, 4),
+        area=round(attack.area, 4),
+        distance_ratio=round(attack.distance_ratio, 4),
         device=device_name(torch.device("cpu")),
         versions=versions("torch", "scikit-learn"),
     )
@@ -82,11 +82,10 @@ def _table(attacks: Sequence[Attack], figure: Callable[[Attack], float], digits:
         for anchored in ("yes", "no"):
             cells = []
             for images in SIZES:
-                found = [
-                    figure(one) for one in attacks if (one.model, one.anchored, one.images) == (model, anchored, images)
-                ]
-                error = f" ± {stdev(found) / len(found) ** 0.5:.{digits}f}" if len(found) > 1 else ""
-                cells.append(f"{fmean(found):.{digits}f}{error}" if found else "")
+                key = (model, anchored, images)
+                values = [figure(run) for run in attacks if (run.model, run.anchored, run.images) == key]
+                error = f" ± {stdev(values) / len(values) ** 0.5:.{digits}f}" if len(values) > 1 else ""
+                cells.append(f"{fmean(values):.{digits}f}{error}" if values else "")
             if any(cells):
                 lines.append([f"`{model}`", anchored, *cells])
     return markdown(("model", "anchored", *(f"{images} images" for images in SIZES)), lines)
@@ -94,13 +93,13 @@ def _table(attacks: Sequence[Attack], figure: Callable[[Attack], float], digits:
 
 def report(attacks: Sequence[Attack]) -> str:
     r"""Returns the tables: the attack's advantage in percent, and the ratio of distances."""
-    machines = dict.fromkeys(f"{one.device}, {one.versions}" for one in attacks)
+    machines = dict.fromkeys(f"{run.device}, {run.versions}" for run in attacks)
     return "\n".join(
         [
             "## Advantage, in percent\n",
-            _table(attacks, lambda one: 100 * one.advantage, 0),
+            _table(attacks, lambda run: 100 * run.advantage, 0),
             "## Distance to the nearest synthetic image: members, as a part of others\n",
-            _table(attacks, lambda one: one.distance_ratio, 2),
+            _table(attacks, lambda run: run.distance_ratio, 2),
             *(f"- {machine}" for machine in machines),
             "",
         ]
@@ -108,15 +107,15 @@ def report(attacks: Sequence[Attack]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    r"""Attacks every generator; what stands in the results is not done again."""
+    r"""Attacks every model; attacks that are in the results are not repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.membership", description=__doc__)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=list(SIZES))
     parser.add_argument("--anchored", nargs="+", choices=("yes", "no"), default=["no", "yes"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--data-root", type=Path, required=True, help="where torchvision's data sets lie")
-    parser.add_argument("--cache", type=Path, default=Path("cache"), help="where decoded images are kept")
+    parser.add_argument("--data-root", type=Path, required=True, help="the folder of torchvision's data sets")
+    parser.add_argument("--cache", type=Path, default=Path("cache"), help="the folder of decoded images")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     table = RecordTable(options.output / "attacks.csv", Attack, ("dataset", "model", "anchored", "images", "seed"))

@@ -1,4 +1,4 @@
-r"""What was measured, one line a record, in a CSV file: nothing is measured twice."""
+r"""Measurements in a CSV file, one record per line, so that nothing is measured twice."""
 
 __all__ = ["RecordTable"]
 
@@ -17,12 +17,12 @@ Record = TypeVar("Record", bound="DataclassInstance")
 
 
 class RecordTable(Generic[Record]):
-    r"""Records of one kind, in a file that is replaced as a whole whenever one is added.
+    r"""Records of one kind, in a file that is rewritten for each addition.
 
-    Several processes may add to one file: each keeps what the others have added.
+    Several processes may add to the same file, and all additions are kept.
 
     Args:
-        path: The file; it need not be there.
+        path: The file, which may be missing.
         kind: The data class of the records, with fields of ``str``, ``int`` and ``float``.
         key: The names of the fields that identify a record.
     """
@@ -42,11 +42,11 @@ class RecordTable(Generic[Record]):
                 self.records[self.key_of(record)] = record
 
     def key_of(self, record: Record) -> tuple[str, ...]:
-        r"""Returns what identifies a record."""
+        r"""Returns the key of a record."""
         return tuple(str(getattr(record, name)) for name in self.key)
 
     def add(self, *records: Record) -> None:
-        r"""Adds records, in the place of older ones of the same key."""
+        r"""Adds records, and replaces older ones with the same key."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")):
             self._read()

@@ -1,4 +1,4 @@
-r"""Silence for libraries that talk much."""
+r"""Silence for verbose libraries."""
 
 __all__ = ["silence"]
 
@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    r"""Lets pythae train without its bars and the lines that it logs for each epoch."""
+    r"""Silences pythae's progress bars and its log lines of each epoch."""
     before = logging.root.manager.disable
-    # Each of its loggers has a level and a handler of its own.
+    # Each of its loggers has its own level and handler.
     logging.disable(logging.WARNING)
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

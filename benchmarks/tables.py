@@ -9,7 +9,7 @@ from gae_augment.evaluation import PairedDifference
 
 
 def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    r"""Returns a table; all columns but the first are figures."""
+    r"""Returns a table; all columns except the first hold figures."""
     rule = ["---", *("---:" for _ in head[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"
 

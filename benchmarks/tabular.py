@@ -36,7 +36,7 @@ DATASETS = ("mammography", "ecoli", "yeast")
 FOLDS = 5
 
 LEAST_ROWS = 10
-"""Smaller classes are left out: two folds would have none of them, or one row."""
+"""The minimum number of rows of a class; a fold of a smaller one would have at most one row."""
 
 CLASSIFIERS: dict[str, Callable[..., BaseEstimator]] = {
     "logistic regression": lambda **options: LogisticRegression(max_iter=2000, **options),
@@ -73,9 +73,9 @@ class Run:
 
 
 def load_table(name: str, data_root: Path) -> tuple[np.ndarray, np.ndarray]:
-    r"""Returns the rows of a table, each once, with shape :math:`(N, F)`, and their classes from 0 on.
+    r"""Returns the distinct rows of a table, with shape :math:`(N, F)`, and their classes from 0 on.
 
-    Classes of fewer than ten rows are left out.
+    Classes with fewer than ten rows are left out.
     """
     lines = np.loadtxt(data_root / "tabular" / f"{name}.csv", delimiter=",", dtype=str)
     lines = np.unique(lines, axis=0)
@@ -85,7 +85,7 @@ def load_table(name: str, data_root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(dataset: str, X: np.ndarray, y: np.ndarray, sampler: str, seed: int) -> list[Run]:
-    r"""Trains and tests every classifier in every fold; the sampler sees the training rows alone, standardised."""
+    r"""Trains and tests every classifier in every fold; the sampler sees only the standardised training rows."""
     accuracies: dict[str, list[float]] = {name: [] for name in CLASSIFIERS}
     scores: dict[str, list[float]] = {name: [] for name in CLASSIFIERS}
     seconds = 0.0
@@ -125,7 +125,7 @@ def _difference(ours: dict[int, Run], others: dict[int, Run], metric: str) -> st
 
 
 def report(runs: Sequence[Run]) -> str:
-    r"""Returns a table for each data set, with the differences of ours to every other sampler."""
+    r"""Returns a table for each data set, with the difference of GAESampler to every other sampler."""
     parts = []
     for dataset in dict.fromkeys(run.dataset for run in runs):
         own = [run for run in runs if run.dataset == dataset]
@@ -158,7 +158,7 @@ def report(runs: Sequence[Run]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    r"""Measures every sampler with every classifier on every table; what stands in the results is not done again."""
+    r"""Measures every sampler with every classifier on every table; runs that are in the results are not repeated."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tabular", description=__doc__)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
@@ -174,12 +174,12 @@ def main(arguments: list[str] | None = None) -> None:
     tables = {dataset: load_table(dataset, options.data_root) for dataset in options.datasets}
     for dataset, sampler, seed in tqdm(missing, unit="run"):
         with warnings.catch_warnings():
-            # Ours tells of small classes whose error was still falling; the figures show what that comes to.
+            # GAESampler warns of small classes whose error was still falling; the figures show the effect.
             warnings.simplefilter("ignore")
             try:
                 table.add(*measure(dataset, *tables[dataset], sampler, seed))
             except ValueError as error:
-                # ADASYN cannot do without neighbours of other classes.
+                # ADASYN needs neighbours of other classes.
                 tqdm.write(f"{dataset}, {sampler}, seed {seed}: {error}")
     write_report(options.output, "Tables", report(list(table.records.values())))
     print(report([run for run in table.records.values() if run.dataset in options.datasets]))

@@ -1,4 +1,4 @@
-r"""The cells of the experiment: a data set, made long-tailed by a profile."""
+r"""The cells of the experiment: a data set with a long-tailed profile and a regime of image transforms."""
 
 __all__ = ["BUDGETS", "MEASURED_ON", "PROFILES", "REGIMES", "Budget", "Cell", "choose_training", "split", "thirds"]
 
@@ -15,7 +15,7 @@ from gae_augment.evaluation.images import Labelled
 PROFILES = ("natural", "lt-10", "lt-20", "lt-100", "deepsmote")
 
 REGIMES = ("plain", "affine", "strong")
-"""What is done to every training image, real and synthetic: nothing, a random affine map, or that of TrivialAugment."""
+"""The transform of every training image, real and synthetic: none, a random affine map, or TrivialAugment."""
 
 
 GREY = ("digits", "mnist", "fashion_mnist")
@@ -37,23 +37,23 @@ class Cell:
     def __post_init__(self) -> None:
         if self.regime == "strong" and self.dataset in GREY:
             raise ValueError(
-                f"The regime 'strong' mirrors images and moves their colours, and {self.dataset!r} is of grey ones, "
-                f"which it would spoil. Use 'affine'."
+                f"The regime 'strong' mirrors images and shifts their colours, but {self.dataset!r} has grey images. "
+                f"Use 'affine'."
             )
 
 
 @dataclass(frozen=True)
 class Budget:
-    r"""How long a classifier is trained: the same for all strategies, with and without synthetic images.
+    r"""The training budget of a classifier, equal for all strategies, with and without synthetic images.
 
-    Soft labels double it, for their teacher is trained as long.
+    Soft labels double it, since their teacher is trained for as long.
 
     Attributes:
-        steps: The optimiser's steps.
+        steps: The optimiser steps.
         batch_size: The images in a batch.
         learning_rate: The peak of the learning rate.
-        weight_decay: That of AdamW.
-        precision: As Lightning calls it.
+        weight_decay: The weight decay of AdamW.
+        precision: The precision, in Lightning's terms.
     """
 
     steps: int
@@ -68,24 +68,24 @@ BUDGETS = {
     "bccd": Budget(1000, 64, 5e-3, 0.01),
     "mnist": Budget(1500, 128, 0.04, 0.1),
     "fashion_mnist": Budget(1500, 128, 0.04, 0.1),
-    # The residual network takes half the time in bfloat16, on processors that have instructions for it.
+    # In bfloat16 the residual network takes half the time, on processors with instructions for it.
     "cifar10": Budget(1500, 128, 0.02, 0.1, "bf16-mixed"),
 }
-"""Those of MNIST and Fashion-MNIST are tuned for class-balanced sampling alone; ``tuning/REPORT.md`` has figures."""
+"""Budgets; MNIST's and Fashion-MNIST's are tuned for class-balanced sampling, see ``tuning/REPORT.md``."""
 
 MEASURED_ON = ("test", "development", "validation")
-"""What runs are measured on.
+"""The images that runs are measured on.
 
-Choices are made on one of the other two. ``"development"`` is a tenth of every class, cut off before the profile takes
-its images, so that scarce classes have many; no user has it, but it is large enough to tell methods apart.
-``"validation"`` is a fifth of the images that the profile leaves, as a user would hold out.
+Choices are made on the last two. ``"development"`` is a tenth of every class, held out before the profile is applied,
+so that scarce classes have many images. No user has such images, but they are enough to tell methods apart.
+``"validation"`` is a fifth of the images after the profile, as a user would hold out.
 """
 
 DEVELOPMENT = 0.1
 
 
 def choose_training(data: LabelledSet, profile: str, seed: int) -> Labelled:
-    r"""Returns the training images that a profile leaves; which ones depends on the seed alone.
+    r"""Returns the training images after a profile; the choice depends on the seed alone.
 
     Raises:
         ValueError: If the profile does not suit the data set.
@@ -97,7 +97,7 @@ def choose_training(data: LabelledSet, profile: str, seed: int) -> Labelled:
 
 
 def split(data: LabelledSet, profile: str, seed: int, on: str) -> tuple[Labelled, Labelled]:
-    r"""Returns the training images of a run, and those that it is measured on.
+    r"""Returns the training images of a run, and the images to measure on.
 
     Raises:
         ValueError: If the profile does not suit the data set.
@@ -108,8 +108,8 @@ def split(data: LabelledSet, profile: str, seed: int, on: str) -> tuple[Labelled
         real, held_out = hold_out(choose_training(data, profile, seed), HELD_OUT, seed)
         if bare := sorted(set(range(len(data.classes))) - set(held_out[1].tolist())):
             raise ValueError(
-                f"A fifth of each class is held out, and after the profile {profile!r} class {bare[0]} of "
-                f"{data.name!r} has fewer than three images. Choose on 'development' images, or another profile."
+                f"After the profile {profile!r} class {bare[0]} of {data.name!r} has fewer than three images, but a "
+                f"fifth of each class must be held out. Measure on 'development' images, or use another profile."
             )
         return real, held_out
     rest, development = hold_out(data.train, DEVELOPMENT, seed)
@@ -119,5 +119,5 @@ def split(data: LabelledSet, profile: str, seed: int, on: str) -> tuple[Labelled
 def thirds(counts: list[int]) -> tuple[list[int], list[int], list[int]]:
     r"""Returns the classes with the most images, the middle ones and the scarcest, a third each."""
     order = sorted(range(len(counts)), key=lambda label: (-counts[label], label))
-    part = max(1, round(len(order) / 3))
-    return order[:part], order[part : len(order) - part], order[len(order) - part :]
+    size = max(1, round(len(order) / 3))
+    return order[:size], order[size : len(order) - size], order[len(order) - size :]

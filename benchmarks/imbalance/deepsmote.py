@@ -17,18 +17,17 @@ from gae_augment.models import Bernoulli, build_autoencoder
 
 
 class DeepSMOTE:
-    r"""Makes images between those of a class.
+    r"""Interpolates between the images of a class.
 
-    The autoencoder is trained to reconstruct, and at the same time to decode the code of one image of a class to
-    another of it: a batch of one class is encoded, its codes are mixed up, and the penalty is the error against the
-    images as they stood.
+    The autoencoder is trained to reconstruct, and to decode the code of an image as another image of its class: the
+    codes of a batch of one class are shuffled, and the penalty is the error against the images in their original order.
 
     Args:
-        latent_dim: The dimension of a code; the authors' is 300.
-        steps: The optimiser's steps; the authors train for 200 epochs on a GPU.
-        batch_size: The images in a batch, the authors' 100.
-        step_size: Adam's learning rate; the authors' is 2e-4.
-        neighbours: The nearest codes of the class, one of which is interpolated with.
+        latent_dim: The dimension of a code; the authors use 300.
+        steps: The optimiser steps; the authors train for 200 epochs on a GPU.
+        batch_size: The images in a batch; the authors use 100.
+        step_size: Adam's learning rate; the authors use 2e-4.
+        neighbours: The number of nearest codes of the class; a random one is interpolated with.
 
     References:
         | DeepSMOTE: fusing deep learning and SMOTE for imbalanced data (Dablain et al., 2021)
@@ -67,10 +66,10 @@ class DeepSMOTE:
             chosen = torch.randint(len(images), (self.batch_size,), generator=generator)
             x = to_unit(images[chosen].to(self.device))
             error = functional.mse_loss(self.network.decode(self.network.encode(x)).sigmoid(), x)
-            own = of_class[int(torch.randint(len(of_class), (1,), generator=generator))]
-            x = to_unit(images[own[torch.randperm(len(own), generator=generator)[: self.batch_size]]].to(self.device))
-            mixed = self.network.encode(x)[torch.randperm(len(x), generator=generator).to(self.device)]
-            penalty = functional.mse_loss(self.network.decode(mixed).sigmoid(), x)
+            rows = of_class[int(torch.randint(len(of_class), (1,), generator=generator))]
+            x = to_unit(images[rows[torch.randperm(len(rows), generator=generator)[: self.batch_size]]].to(self.device))
+            shuffled = self.network.encode(x)[torch.randperm(len(x), generator=generator).to(self.device)]
+            penalty = functional.mse_loss(self.network.decode(shuffled).sigmoid(), x)
             optimiser.zero_grad(set_to_none=True)
             (error + penalty).backward()
             optimiser.step()
@@ -80,14 +79,16 @@ class DeepSMOTE:
     def sample(self, label: int, n: int, seed: int) -> Tensor:
         r"""Returns :math:`n` new images of a class, uint8 with shape :math:`(n, C, H, W)`."""
         with single_threaded_libraries():
-            own = self.images[self.labels == label]
-            codes = torch.cat([self.network.encode(to_unit(batch.to(self.device))).cpu() for batch in own.split(1000)])
-            nearest = NearestNeighbors(n_neighbors=min(self.neighbours, len(own) - 1)).fit(codes.numpy())
+            images = self.images[self.labels == label]
+            codes = torch.cat(
+                [self.network.encode(to_unit(batch.to(self.device))).cpu() for batch in images.split(1000)]
+            )
+            nearest = NearestNeighbors(n_neighbors=min(self.neighbours, len(images) - 1)).fit(codes.numpy())
             neighbours = torch.from_numpy(nearest.kneighbors(return_distance=False))
             generator = make_generator(seed, "deepsmote", label)
-            first = torch.randint(len(own), (n,), generator=generator)
+            first = torch.randint(len(images), (n,), generator=generator)
             place = torch.randint(neighbours.shape[1], (n,), generator=generator)
-            part = torch.rand(n, 1, generator=generator)
-            z = codes[first] + part * (codes[neighbours[first, place]] - codes[first])
+            weight = torch.rand(n, 1, generator=generator)
+            z = codes[first] + weight * (codes[neighbours[first, place]] - codes[first])
             decoded = (self.network.decode(batch.to(self.device)).sigmoid() for batch in z.split(1000))
             return torch.cat([batch.mul(255).round().byte().cpu() for batch in decoded])

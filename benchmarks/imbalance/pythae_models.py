@@ -15,16 +15,16 @@ from ..silence import silence
 LATENT_DIM = 10
 
 STEPS = 600
-"""The optimiser's steps for each class, as our own models have them."""
+"""The optimiser steps for each class, the same as for our models."""
 
 
 def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str) -> dict[int, Tensor]:
-    r"""Returns new images of each class, from a model that was trained on it alone.
+    r"""Returns new images of each class, from a model of that class alone.
 
     Args:
         train: The training images, uint8 with shape :math:`(N, C, H, W)`, and their labels.
         missing: The number of images to make of each class.
-        seed: What everything random depends on.
+        seed: The seed of everything random.
         kind: ``"vae"``, sampled from N(0, I), or ``"rhvae"``, sampled from its metric.
 
     Raises:
@@ -42,20 +42,20 @@ def fit_pythae(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
     made = {}
     for label, number in missing.items():
         with global_seed(seed), tempfile.TemporaryDirectory() as folder:
-            own = to_unit(images[labels == label])
-            batch_size = min(64, len(own))
-            shape = {"input_dim": tuple(own.shape[1:]), "latent_dim": LATENT_DIM, "reconstruction_loss": "bce"}
+            x = to_unit(images[labels == label])
+            batch_size = min(64, len(x))
+            shape = {"input_dim": tuple(x.shape[1:]), "latent_dim": LATENT_DIM, "reconstruction_loss": "bce"}
             model = VAE(VAEConfig(**shape)) if kind == "vae" else RHVAE(RHVAEConfig(**shape))
             settings = BaseTrainerConfig(
                 output_dir=folder,
-                num_epochs=max(1, STEPS // -(-len(own) // batch_size)),
+                num_epochs=max(1, STEPS // -(-len(x) // batch_size)),
                 per_device_train_batch_size=batch_size,
                 learning_rate=1e-3,
                 no_cuda=not torch.cuda.is_available(),
                 seed=seed,
             )
             with silence():
-                TrainingPipeline(model=model, training_config=settings)(train_data=own)
+                TrainingPipeline(model=model, training_config=settings)(train_data=x)
             sampler = (
                 NormalSampler(model)
                 if kind == "vae"

@@ -1,4 +1,4 @@
-r"""Runs: a classifier trained in one way on one cell, and measured. Each is done once, and kept in a table."""
+r"""Runs: a classifier is trained on one cell and measured. Each run is done once, and kept in a table."""
 
 __all__ = ["CellKey", "Plan", "Run", "do_runs", "run_table"]
 
@@ -35,16 +35,16 @@ from .strategies import STRATEGIES
 from .training import logits_of, train
 
 LEAST_FOR_FID = 50
-"""Fewer images, real or synthetic, have no FID worth the name."""
+"""The minimum number of images for FID."""
 
 COMPARED = 1000
-"""Memorisation is that of so many synthetic images, beside as many images that are measured on."""
+"""The maximum number of synthetic images, and of held-out images, for memorisation."""
 
 SPLITS = 3
-"""The splits that a synthetic fraction is chosen on, where it is."""
+"""The number of splits for the choice of a synthetic fraction."""
 
 FEATURES_LEARNED_FROM = 128_000
-"""The classifier whose features FID is measured by sees so many images, each of a small set several times."""
+"""The number of images in the training of the classifier for FID features, repetitions included."""
 
 
 CellKey = tuple[str, str, str, str]
@@ -53,7 +53,7 @@ CellKey = tuple[str, str, str, str]
 
 @dataclass(frozen=True)
 class Run:
-    r"""One line of the table: what was done, and what came out.
+    r"""One line of the table: a run and its figures.
 
     Scores are in percent; those of the head, the middle and the tail are the mean recall of the third of the classes
     with the most images, and so on; ``recall`` has all classes, the first first. ``fid`` is that of the synthetic
@@ -96,7 +96,7 @@ class Run:
 KEY = ("dataset", "profile", "regime", "strategy", "source", "seed", "on", "settings")
 
 REVISION = 2
-"""Raised when the same names come to mean other images or other classifiers, so that runs are done again."""
+"""Raise it when the same names give other images or classifiers, so that all runs are repeated."""
 
 
 def run_table(path: Path) -> RecordTable[Run]:
@@ -106,11 +106,11 @@ def run_table(path: Path) -> RecordTable[Run]:
 
 @dataclass(frozen=True)
 class Plan:
-    r"""A run that is to be done.
+    r"""A run to do.
 
     Attributes:
-        on: What the run is measured on, one of ``MEASURED_ON``.
-        budget: How long is trained.
+        on: The images to measure on, one of ``MEASURED_ON``.
+        budget: The training budget.
     """
 
     cell: Cell
@@ -124,7 +124,7 @@ class Plan:
 
     @property
     def settings(self) -> str:
-        r"""The budget in words, so that runs of other ones are not taken for these."""
+        r"""The budget in words, by which runs with other budgets are told apart."""
         budget = self.budget
         return (
             f"{budget.steps} steps of {budget.batch_size} images, learning rate {budget.learning_rate:g}, "
@@ -134,7 +134,7 @@ class Plan:
 
     @property
     def key(self) -> tuple[str, ...]:
-        r"""What identifies the run."""
+        r"""The key of the run in the table."""
         cell = self.cell
         named = (cell.dataset, cell.profile, cell.regime, self.strategy, self.source, self.seed, self.on, self.settings)
         return tuple(map(str, named))
@@ -142,7 +142,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Made:
-    r"""What a source made for one training set; it is kept in a file, for every strategy and regime has the same."""
+    r"""The synthetic images of a source for one training set, in a file that all strategies and regimes share."""
 
     pair: Labelled
     seconds: float
@@ -180,7 +180,7 @@ def _memorised(real: Labelled, held_out: Labelled, made: Labelled, seed: int) ->
 
 
 def _images_file(plan: Plan, source: Source, split: str = "") -> Path:
-    r"""Returns where the images of a source are kept; neither how they are mixed in nor the regime changes them."""
+    r"""Returns the file of a source's images, which depend neither on the mixing nor on the regime."""
     name, _, arguments = plan.source.partition(":")
     making = ",".join(part for part in arguments.split(",") if part.split("=")[0] not in source.mixing)
     parts = (plan.cell.dataset, plan.cell.profile, name, making, plan.seed, f"{plan.on}{split}", REVISION)
@@ -188,7 +188,7 @@ def _images_file(plan: Plan, source: Source, split: str = "") -> Path:
 
 
 def _make(plan: Plan, source: Source, data: LabelledSet, real: Labelled, held_out: Labelled) -> Made:
-    r"""Returns what the source makes, from its file if it is there."""
+    r"""Returns the images of a source, from their file if it exists."""
     empty = Made(_none_of(real), 0.0, float("nan"), float("nan"))
     if source.name == NOTHING:
         return empty
@@ -222,9 +222,9 @@ def _train(plan: Plan, real: Labelled, synthetic: Labelled, seed: int, classes: 
 
 
 def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module, float]:
-    r"""Returns the classifier trained on real images alone, and the seconds it took, from its file if it is there.
+    r"""Returns the classifier of real images alone, and its training seconds, from its file if it exists.
 
-    It is a row of its own, and the teacher of every source with soft labels.
+    It is a row of the table, and the teacher of every source with soft labels.
     """
     key = replace(plan, source=NOTHING).key
     path = plan.cache / "classifiers" / f"{'-'.join(key).replace(' ', '_')}.safetensors"
@@ -243,12 +243,12 @@ def _without_images(plan: Plan, real: Labelled, classes: int) -> tuple[nn.Module
 def _classifier(
     plan: Plan, source: Source, real: Labelled, synthetic: Labelled, classes: int
 ) -> tuple[nn.Module, float, float]:
-    r"""Returns the classifier of a run, the synthetic fraction it was trained with, and the seconds of all training."""
+    r"""Returns the classifier of a run, its synthetic fraction, and the seconds of all training."""
     soft = source.mixing.get("soft_labels", 0) > 0
     alone: dict[int, nn.Module] = {}
 
     def train_on(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
-        # The one without images comes first of each split, and is the teacher of the others.
+        # Each split trains first without synthetic images; that classifier teaches the others.
         teacher = alone.get(seed) if soft else None
         mixing = {**source.mixing, "synthetic_fraction": fraction, "teacher": teacher}
         network = _train(plan, real, synthetic, seed, classes, **mixing)
@@ -283,8 +283,8 @@ def _classifier(
 
 
 def do_run(plan: Plan) -> Run:
-    r"""Makes the cell's training set and its synthetic images, trains a classifier and measures it."""
-    # One thread for everything: figures depend neither on the machine's cores nor on the jobs beside.
+    r"""Builds the cell's training set and its synthetic images, trains a classifier and measures it."""
+    # With one thread, figures depend neither on the number of cores nor on parallel jobs.
     with single_threaded_libraries():
         cell, source = plan.cell, parse_source(plan.source)
         data = load_images(cell.dataset, plan.data_root, plan.cache)
@@ -324,9 +324,9 @@ def do_run(plan: Plan) -> Run:
 
 
 def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> list[Run]:
-    r"""Does the runs that the table does not hold yet, and returns all.
+    r"""Does the runs that are missing in the table, and returns all runs.
 
-    A run that is cut off is done again from its beginning; those that ended are kept, and so are synthetic images.
+    An interrupted run starts again from the beginning; finished runs and synthetic images are kept.
     """
     missing = [plan for plan in plans if plan.key not in table.records]
     with tqdm(total=len(missing), unit="run", disable=not missing) as bar:

@@ -1,4 +1,4 @@
-r"""Where synthetic images come from: our models, and the peers'."""
+r"""The sources of synthetic images: our models and other methods."""
 
 __all__ = ["AUTO", "NOTHING", "SOURCES", "Source", "parse_source"]
 
@@ -23,7 +23,7 @@ NOTHING = "nothing"
 """The source of no images."""
 
 AUTO = "auto"
-"""The synthetic fraction that is chosen on held-out training images."""
+"""The value of a synthetic fraction that is chosen on held-out training images."""
 
 Make = Callable[[Labelled, dict[int, int], int], dict[int, Tensor]]
 """From training images, the number to make of each class and a seed, the new images of each class."""
@@ -31,11 +31,11 @@ Make = Callable[[Labelled, dict[int, int], int], dict[int, Tensor]]
 
 @dataclass(frozen=True)
 class Source:
-    r"""A source of synthetic images, and how they are mixed in.
+    r"""A source of synthetic images, and how they are mixed with real ones.
 
     Attributes:
-        name: As it was asked for.
-        make: Makes the images.
+        name: Its text on the command line.
+        make: The function that returns the images.
         mixing: Arguments of :class:`gae_augment.MixedSampler`.
     """
 
@@ -44,13 +44,15 @@ class Source:
     mixing: dict[str, Any] = field(default_factory=dict)
 
     def images(self, train: Labelled, seed: int) -> Labelled:
-        r"""Returns as many new images of each class as it lacks to the largest, and their labels."""
+        r"""Returns new images that fill every class up to the largest one, and their labels."""
         missing = resolve_strategy("auto", train[1].numpy())
-        made = self.make(train, {int(label): number for label, number in missing.items() if number}, seed)
-        if not made:
+        samples = self.make(train, {int(label): number for label, number in missing.items() if number}, seed)
+        if not samples:
             return train[0][:0], train[1][:0]
-        labels = torch.tensor(list(made)).repeat_interleave(torch.tensor([len(images) for images in made.values()]))
-        return torch.cat(list(made.values())), labels
+        labels = torch.tensor(list(samples)).repeat_interleave(
+            torch.tensor([len(images) for images in samples.values()])
+        )
+        return torch.cat(list(samples.values())), labels
 
 
 def by_augmenter(train: Labelled, missing: dict[int, int], seed: int, **hyper_parameters: Any) -> dict[int, Tensor]:
@@ -60,14 +62,14 @@ def by_augmenter(train: Labelled, missing: dict[int, int], seed: int, **hyper_pa
 
 
 def by_sampler(train: Labelled, missing: dict[int, int], seed: int, *, kind: str) -> dict[int, Tensor]:
-    r"""Makes images by interpolation of pixels: SMOTE, ADASYN."""
+    r"""Interpolates pixels: SMOTE, ADASYN."""
     from imblearn import over_sampling
 
     images, labels = train
     pixels, y = images.flatten(1).float().numpy(), labels.numpy()
     argument = {"SMOTE": "k_neighbors", "ADASYN": "n_neighbors"}[kind]
     counts = labels.bincount().tolist()
-    made = {}
+    samples = {}
     for label, number in missing.items():
         sampler = getattr(over_sampling, kind)(
             sampling_strategy={label: counts[label] + number},
@@ -77,23 +79,23 @@ def by_sampler(train: Labelled, missing: dict[int, int], seed: int, *, kind: str
         try:
             new = sampler.fit_resample(pixels, y)[0][len(y) :]
         except (ValueError, RuntimeError) as error:
-            # It makes images where a class borders on others, and none of one whose neighbours are its own.
-            if kind != "ADASYN" or not any(part in str(error) for part in ("neigbours", "samples will be generated")):
+            # ADASYN makes no images of a class whose neighbours all belong to the same class.
+            if kind != "ADASYN" or not any(words in str(error) for words in ("neigbours", "samples will be generated")):
                 raise
             continue
         values = np.clip(np.rint(new), 0, 255).astype(np.uint8)
-        made[label] = torch.from_numpy(values).view(-1, *images.shape[1:])
-    return made
+        samples[label] = torch.from_numpy(values).view(-1, *images.shape[1:])
+    return samples
 
 
 def by_deepsmote(train: Labelled, missing: dict[int, int], seed: int, **settings: Any) -> dict[int, Tensor]:
-    r"""Makes images by interpolation of codes."""
+    r"""Interpolates codes."""
     model = DeepSMOTE(**settings).fit(train, seed)
     return {label: model.sample(label, number, seed) for label, number in missing.items()}
 
 
 def nothing(train: Labelled, missing: dict[int, int], seed: int) -> dict[int, Tensor]:
-    r"""Makes no images."""
+    r"""Returns no images."""
     return {}
 
 
@@ -117,31 +119,31 @@ def parse_source(text: str) -> Source:
     Arguments are those of :class:`gae_augment.MixedSampler` or of the source, numbers or text.
 
     Raises:
-        ValueError: If there is no such source, or it has no such argument.
+        ValueError: If the source or the argument does not exist.
     """
     name, _, arguments = text.partition(":")
     if name not in SOURCES:
-        raise ValueError(f"Sources are {', '.join(map(repr, SOURCES))}, and there is {name!r}.")
+        raise ValueError(f"{name!r} is not a source. Use one of {', '.join(map(repr, SOURCES))}.")
     pairs = [pair.partition("=") for pair in arguments.split(",") if pair]
     if not all(equals and value for _, equals, value in pairs):
-        raise ValueError(f"Arguments of a source have values, as in 'gae:synthetic_fraction=0.3', and it is {text!r}.")
+        raise ValueError(f"The source is {text!r}, but its arguments need values, as in 'gae:synthetic_fraction=0.3'.")
     chosen: dict[str, Any] = {key: _value(value) for key, _, value in pairs}
     mixing = {key: chosen.pop(key) for key in MIXING if key in chosen}
     if unknown := sorted(set(chosen) - _arguments(name)):
-        raise ValueError(f"{name!r} has no argument {unknown[0]!r}; it is {text!r}.")
-    # The sampler's own checks, before any work.
+        raise ValueError(f"The source is {text!r}, but {name!r} has no argument {unknown[0]!r}.")
+    # The sampler checks the values before any training.
     try:
         MixedSampler(_Pair(), **{key: value for key, value in mixing.items() if key != "soft_labels" and value != AUTO})
     except TypeError as error:
-        raise ValueError(f"Arguments of the sampler are numbers, and there is {text!r}: {error}.") from error
+        raise ValueError(f"The source is {text!r}, but arguments of the sampler must be numbers: {error}.") from error
     weight = mixing.get("soft_labels", 0)
     if isinstance(weight, str) or not 0 <= weight <= 1:
-        raise ValueError(f"'soft_labels' is a weight between 0 and 1, and it is {weight}.")
+        raise ValueError(f"'soft_labels' is {weight!r}, but must be a weight between 0 and 1.")
     return Source(text, partial(SOURCES[name], **chosen) if chosen else SOURCES[name], mixing)
 
 
 def _arguments(name: str) -> set[str]:
-    r"""Returns the names of a source's own arguments."""
+    r"""Returns the names of a source's arguments, without those of the sampler."""
     if name in MODELS:
         return GenerativeModel().get_params().keys() - {"definition"}
     return set(inspect.signature(DeepSMOTE).parameters) if name == "deepsmote" else set()

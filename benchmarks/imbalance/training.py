@@ -27,17 +27,17 @@ from .networks import build_classifier
 from .strategies import Strategy
 
 MIXUP, CUTMIX = 0.2, 1.0
-"""The parameters of the Beta distributions that the papers' weights come from (1710.09412, 1905.04899)."""
+"""The parameters of the papers' Beta distributions of mixing weights (1710.09412, 1905.04899)."""
 
 AT_ONCE = 1000
-"""The images that pass through a network together where nothing is learned."""
+"""The number of images that pass through a network together outside training."""
 
 SIDE, PADDING = 32, 4
-"""The side of the images in colour, and the pixels about one that a crop may move into."""
+"""The side of a colour image, and the padding for random crops, in pixels."""
 
 
 class Batches(Dataset[Labelled]):
-    r"""Whole batches of images and their labels, or the probabilities in place of labels, by a list of indices."""
+    r"""Batches of images with labels, or with probabilities in place of labels, by a list of indices."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
@@ -51,11 +51,11 @@ class Training(LightningModule):
 
     Args:
         network: The classifier, from images in [0, 1] to logits.
-        strategy: What is done about imbalance.
-        counts: The real images of each class.
-        regime: What is done to every image.
-        budget: How long is trained.
-        seed: What random maps of images depend on.
+        strategy: The remedy for imbalance.
+        counts: The number of real images of each class.
+        regime: The transform of every image.
+        budget: The training budget.
+        seed: The seed of random transforms of images.
     """
 
     counts: Tensor
@@ -88,9 +88,9 @@ class Training(LightningModule):
         }[strategy.mix]
 
     def on_before_batch_transfer(self, batch: Labelled, _: int) -> Labelled:
-        r"""Returns a batch whose images went through the strong transforms, each through its own, if they are to.
+        r"""Returns a batch, in the strong regime with a random transform of each image.
 
-        torchvision draws one map for a whole batch; one image at a time is faster on the CPU than on a GPU.
+        torchvision draws one transform for a whole batch; single images are faster on the CPU than on a GPU.
         """
         images, labels = batch
         return (torch.stack([self.strong(image) for image in images]) if self.regime == "strong" else images), labels
@@ -144,20 +144,20 @@ def train(
 ) -> nn.Module:
     r"""Returns a trained classifier, in evaluation mode, on the CPU.
 
-    Everything random depends on the seed, and no global generator is moved.
+    Everything random depends on the seed, and global random generators keep their state.
 
     Args:
         real: The real images, uint8 with shape :math:`(N, C, H, W)`, and their labels.
-        synthetic: Synthetic ones, or none.
+        synthetic: Synthetic images and their labels; may be empty.
         classes: The number of classes.
-        strategy: What is done about imbalance.
-        regime: What is done to every image: ``"plain"``, ``"affine"`` or ``"strong"``.
-        budget: How long to train.
+        strategy: The remedy for imbalance.
+        regime: The transform of every image: ``"plain"``, ``"affine"`` or ``"strong"``.
+        budget: The training budget.
         seed: The seed.
-        synthetic_fraction: As for :class:`gae_augment.MixedSampler`.
-        real_last: Likewise.
-        soft_labels: The say of the teacher in the labels of the synthetic images.
-        teacher: A classifier that was trained on the real images alone.
+        synthetic_fraction: As in :class:`gae_augment.MixedSampler`.
+        real_last: As in :class:`gae_augment.MixedSampler`.
+        soft_labels: The weight of the teacher in the labels of synthetic images.
+        teacher: A classifier of the real images alone.
     """
     images, labels = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
     is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
@@ -185,9 +185,9 @@ def train(
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # torchvision's random transforms draw from the global generator.
     with warnings.catch_warnings(), global_seed(derive_seed(seed, "transforms")):
-        # The images are in memory; workers would only copy them.
+        # The images are in memory, and workers would only copy them.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        # Lightning's own.
+        # Lightning causes it itself.
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         trainer = Trainer(
             max_steps=budget.steps,

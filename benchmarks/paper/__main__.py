@@ -1,6 +1,6 @@
-r"""``python -m benchmarks.paper {cosine|fid|time|figures|delta}``: the paper's experiments, done again.
+r"""``python -m benchmarks.paper {cosine|fid|time|figures|delta}``: the paper's experiments, reproduced.
 
-``delta`` is what the paper leaves open: FID and a classifier's gain against the boundary of the error.
+``delta`` goes beyond the paper: FID and a classifier's gain against the boundary of the error.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["mnist", "fashion_mnist"])
     parser.add_argument("--models", nargs="+", default=list(ROWS), help="rows, such as vae or beta_vae:beta=2")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--train-size", type=int, default=None, help="use so many training images (default: all)")
+    parser.add_argument("--train-size", type=int, default=None, help="number of training images (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--validation", action="store_true", help="hold out 10 000 training images and measure on them")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
@@ -83,8 +83,8 @@ def _draw(options: argparse.Namespace, dataset: str, paths: dict[str, Path]) -> 
     missing = [str(path) for path in paths.values() if not path.is_file()]
     if missing:
         raise SystemExit(
-            f"The figures need the fitted models, which '--cache' keeps, and {', '.join(missing)} is not there. "
-            f"Run 'fid' with another '--output' to fit them again."
+            f"The fitted models {', '.join(missing)} are missing in '--cache', but the figures need them. Run 'fid' "
+            f"with another '--output' to fit them again."
         )
     models = {}
     for row, path in paths.items():

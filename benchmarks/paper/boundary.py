@@ -1,4 +1,4 @@
-r"""What a sufficiently small reconstruction error is: FID and a classifier's gain against the boundary delta."""
+r"""FID and a classifier's gain against the boundary delta of the reconstruction error."""
 
 __all__ = ["Point", "draw_figure", "measure", "point_table"]
 
@@ -21,19 +21,19 @@ DELTAS = ("auto", "0.2", "0.1", "0.07", "0.05", "0.035", "0.025", "0.01")
 """Boundaries, in nats per pixel."""
 
 STEPS, BATCH = 500, 128
-"""Of each classifier."""
+"""The training steps and the batch size of each classifier."""
 
 
 @dataclass(frozen=True)
 class Point:
-    r"""What one boundary came to, on average over the scarce classes of a long-tailed set.
+    r"""The figures of one boundary, averaged over the scarce classes of a long-tailed set.
 
     Attributes:
         delta: ``"auto"``, or the boundary in nats per pixel.
-        reached: The part of the classes whose error came below it, or stopped falling with ``"auto"``.
-        reconstruction_error: Of the training images, in nats per pixel.
-        fid: Between as many synthetic as test images of each scarce class, by classifier features.
-        gain: Of a classifier's balanced accuracy over class-balanced sampling of real images, in points.
+        reached: The fraction of classes whose error fell below it, or stopped falling with ``"auto"``.
+        reconstruction_error: That of the training images, in nats per pixel.
+        fid: FID of as many synthetic as test images of each scarce class, with classifier features.
+        gain: The gain in balanced accuracy over class-balanced sampling of real images, in percentage points.
     """
 
     dataset: str
@@ -53,11 +53,11 @@ def point_table(path: Path) -> RecordTable[Point]:
 
 
 def measure(data: LabelledSet, seeds: list[int], path: Path) -> list[Point]:
-    r"""Measures every boundary with every seed that the table at ``path`` does not hold yet, and adds them to it."""
+    r"""Measures every boundary with each seed that is missing in the table at ``path``, and adds it to the table."""
     table = point_table(path)
     images, labels = data.train
-    there = {(point.dataset, point.seed) for point in table.records.values()}
-    missing = [seed for seed in seeds if (data.name, seed) not in there]
+    finished = {(point.dataset, point.seed) for point in table.records.values()}
+    missing = [seed for seed in seeds if (data.name, seed) not in finished]
     if missing:
         epochs = max(3, 128_000 // len(images))
         features = ClassifierFeatures.train(images, labels, dataset_name=data.name, epochs=epochs)
@@ -73,7 +73,7 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
     )
     chosen = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
     train = images[chosen], labels[chosen]
-    # Not anchored: images show what the autoencoder cannot reproduce.
+    # With anchors, images would hide what the autoencoder cannot reproduce.
     augmenters = {
         delta: GAEAugmenter(
             GenerativeModel(delta="auto" if delta == "auto" else float(delta), anchored=False),
@@ -84,14 +84,14 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
         for delta in DELTAS
     }
 
-    def made(augmenter: GAEAugmenter, numbers: dict[int, int]) -> tuple[Tensor, Tensor]:
-        parts = [augmenter.sample(label, number, seed=seed) for label, number in numbers.items()]
-        return torch.cat(parts), torch.tensor(list(numbers)).repeat_interleave(torch.tensor(list(numbers.values())))
+    def synthesise(augmenter: GAEAugmenter, numbers: dict[int, int]) -> tuple[Tensor, Tensor]:
+        samples = [augmenter.sample(label, number, seed=seed) for label, number in numbers.items()]
+        return torch.cat(samples), torch.tensor(list(numbers)).repeat_interleave(torch.tensor(list(numbers.values())))
 
     added = {int(label): number for label, number in augmenters["auto"].sampling_strategy_.items() if number}
     gain = classifier_gain(
         train,
-        {delta: made(augmenter, added) for delta, augmenter in augmenters.items()},
+        {delta: synthesise(augmenter, added) for delta, augmenter in augmenters.items()},
         data.test,
         seeds=[seed],
         epochs=max(7, round(STEPS * BATCH / len(chosen))),
@@ -102,11 +102,11 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
     arms = dict(zip(augmenters, list(gain.scores)[2:], strict=True))
     test_images, test_labels = data.test
     held_out = test_images[torch.isin(test_labels, torch.tensor(list(added)))]
-    alike = {label: int((test_labels == label).sum()) for label in added}
+    test_counts = {label: int((test_labels == label).sum()) for label in added}
 
     points = []
     for delta, augmenter in augmenters.items():
-        figures = fidelity(held_out, made(augmenter, alike)[0], extractor=features)
+        figures = fidelity(held_out, synthesise(augmenter, test_counts)[0], extractor=features)
         reports = augmenter.report_.values()
         points.append(
             Point(
@@ -125,7 +125,7 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
 
 
 def draw_figure(points: list[Point], path: Path) -> None:
-    r"""Draws FID and gain, mean and standard error over the seeds, against the error that each boundary came to."""
+    r"""Draws FID and gain, mean and standard error over the seeds, against the error at each boundary."""
     from matplotlib.figure import Figure
 
     datasets = sorted({point.dataset for point in points})
@@ -134,11 +134,11 @@ def draw_figure(points: list[Point], path: Path) -> None:
     for line, dataset in zip(axes, datasets, strict=True):
         for axis, figure_name, label in zip(line, ("fid", "gain"), ("FID", "gain, points"), strict=True):
             for delta in DELTAS:
-                own = [point for point in points if (point.dataset, point.delta) == (dataset, delta)]
-                values = torch.tensor([getattr(point, figure_name) for point in own])
-                spread = values.std().item() / len(own) ** 0.5 if len(own) > 1 else 0.0
+                selected = [point for point in points if (point.dataset, point.delta) == (dataset, delta)]
+                values = torch.tensor([getattr(point, figure_name) for point in selected])
+                spread = values.std().item() / len(selected) ** 0.5 if len(selected) > 1 else 0.0
                 colour = "C3" if delta == "auto" else "C0"
-                error = fmean(point.reconstruction_error for point in own)
+                error = fmean(point.reconstruction_error for point in selected)
                 axis.errorbar(error, values.mean().item(), spread, fmt="o", color=colour)
                 axis.annotate(delta, (error, values.mean().item()), textcoords="offset points", xytext=(5, 5))
             axis.set(xlabel="reconstruction error, nats per pixel", ylabel=label, title=dataset)

@@ -1,4 +1,4 @@
-r"""Table 2 and Figure 4: points of a cosine curve, and a code of one dimension."""
+r"""Table 2 and Figure 4: a cosine curve, and codes of one dimension."""
 
 __all__ = ["ROWS", "Trial", "do_trials", "draw_figure"]
 
@@ -21,7 +21,7 @@ from gae_augment.synthesis import draw_codes
 POINTS, SAMPLES, TRIALS, NEAR = 50, 10_000, 5, 0.1
 
 SETTINGS = GenerativeModel(architecture=(256,), latent_dim=1, epochs=2000, batch_size=POINTS)
-"""The paper's: one hidden layer of 256 units, 2000 epochs, here of one batch."""
+"""The paper's settings: one hidden layer of 256 units and 2000 epochs, here of one batch each."""
 
 PAPERS = clone(SETTINGS).set_params(density="normal", delta=1e-12, lr_schedule="constant", n_init=1, truncated=False)
 
@@ -31,9 +31,9 @@ ROWS = {
     "vae": clone(SETTINGS).set_params(definition="vae", n_init=1),
     "gae (paper), rate 0.003": clone(PAPERS).set_params(learning_rate=0.003),
 }
-"""The generative autoencoder with our defaults and as the paper has it, and the variational one.
+"""The generative autoencoder with our defaults and as in the paper, and the variational one.
 
-The paper names no learning rate; that of all rows but the last is Adam's default, 0.001.
+The paper gives no learning rate; all rows except the last use Adam's default, 0.001.
 """
 
 PUBLISHED = {"gae (paper)": (0.0101, 0.0106), "vae": (0.5131, 0.0041)}
@@ -42,12 +42,12 @@ PUBLISHED = {"gae (paper)": (0.0101, 0.0106), "vae": (0.5131, 0.0041)}
 
 @dataclass(frozen=True)
 class Trial:
-    r"""What one fit came to.
+    r"""The figures of one fit.
 
     Attributes:
         reconstruction_error: The mean squared error of a coordinate.
-        regularisation_error: The variational one's divergence, in nats.
-        near: The part of the samples within 0.1 of the curve.
+        regularisation_error: The divergence of the variational autoencoder, in nats.
+        near: The fraction of samples within 0.1 of the curve.
     """
 
     model: str
@@ -60,18 +60,18 @@ class Trial:
 
 
 def curve(points: int, beyond: float = 0.0) -> Tensor:
-    r"""Returns equally spaced points of one period of the cosine, with shape :math:`(N, 2)`."""
+    r"""Returns equally spaced points of one period of the cosine, with shape :math:`(N, 2)`; ``beyond`` extends it."""
     x = torch.linspace(-beyond, 2 * math.pi + beyond, points, dtype=torch.float64)
     return torch.stack([x, x.cos()], dim=1)
 
 
 def do_trial(row: str, seed: int) -> tuple[Trial, Tensor, Tensor]:
-    r"""Returns what a fit came to, the reconstructed points and the samples."""
+    r"""Returns the figures of a fit, the reconstructed points and the samples."""
     points = curve(POINTS)
     fitted = fit_model(points, ROWS[row], seed=seed)
-    rebuilt = fitted.reconstruct(points)
-    # As the decoder gives them: kept within the range of each feature, what goes astray would end in the corners of
-    # that range, two of which lie on the curve.
+    reconstructed = fitted.reconstruct(points)
+    # Raw outputs of the decoder: clipping to the range of each feature would move stray samples to the corners of that
+    # range, two of which lie on the curve.
     with torch.no_grad():
         outputs = fitted.network.decode(draw_codes(fitted, SAMPLES, make_generator(seed, "samples")).float())
     samples = outputs.double() * points.std(dim=0, correction=0) + points.mean(dim=0)
@@ -79,22 +79,22 @@ def do_trial(row: str, seed: int) -> tuple[Trial, Tensor, Tensor]:
     if fitted.definition.stochastic:
         with torch.no_grad():
             divergence = gaussian_kl(*fitted.network.posterior(fitted.values.to_network(points))).mean().item()
-    # The curve goes on a little beyond the points, for a sample there is on it too.
+    # Samples slightly beyond the end points count as near too.
     near = (torch.cdist(samples, curve(20_001, beyond=NEAR)).amin(dim=1) < NEAR).double().mean().item()
     report = fitted.report
-    error = (rebuilt - points).square().mean().item()
+    error = (reconstructed - points).square().mean().item()
     trial = Trial(row, seed, error, divergence, near, report.n_components, round(report.seconds, 2))
-    return trial, rebuilt, samples
+    return trial, reconstructed, samples
 
 
 def do_trials(output: Path) -> list[Trial]:
-    r"""Does five trials of each row, and writes ``cosine.csv`` and ``cosine.png``."""
+    r"""Runs five trials of each row, and writes ``cosine.csv`` and ``cosine.png``."""
     trials, pictures = [], {}
     for row in ROWS:
         for seed in tqdm(range(TRIALS), desc=f"cosine, {row}", unit="trial"):
-            trial, rebuilt, samples = do_trial(row, seed)
+            trial, reconstructed, samples = do_trial(row, seed)
             trials.append(trial)
-            pictures[row, seed] = rebuilt, samples
+            pictures[row, seed] = reconstructed, samples
     output.mkdir(parents=True, exist_ok=True)
     with (output / "cosine.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Trial)], lineterminator="\n")

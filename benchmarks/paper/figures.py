@@ -1,4 +1,4 @@
-r"""Figures 5, 6 and 7: reconstructions, and samples of each model."""
+r"""Figures 5, 6 and 7: reconstructions and samples of each model."""
 
 __all__ = ["draw_reconstructions", "draw_samples", "file_name"]
 
@@ -17,14 +17,14 @@ SIDE = 10
 
 
 def file_name(row: str) -> str:
-    r"""Returns the name of a row without what is awkward in the name of a file."""
+    r"""Returns the name of a row with only the characters that suit a file name."""
     return re.sub(r"[^\w.=]+", "-", row).strip("-")
 
 
 def codes_by_component(fitted: FittedModel) -> Tensor:
-    r"""Returns a hundred codes, with shape :math:`(100, d)`: ten of each of the ten heaviest components of a mixture.
+    r"""Returns a hundred codes, with shape :math:`(100, d)`: ten from each of the ten heaviest components of a mixture.
 
-    A density without components gives just a hundred, and one of fewer than ten the same ones again.
+    With fewer than ten components these repeat; a density without components gives a hundred plain samples.
     """
     random = make_generator("figures")
     density = fitted.density

@@ -15,7 +15,7 @@ FID = _rows(
     svhn=(123.32, 106.33, 176.99, 117.09, 268.01, 100.89, 474.25, 1603.11, 100.8, 77.53),
     cifar10=(493.47, 441.65, 601.74, 443.27, 1003.24, 470.33, 891.39, 655.38, 516.38, 478.08),
 )
-"""FID by data set and model; of what features the paper does not say."""
+"""FID by data set and model; the paper does not name the features."""
 
 SECONDS = _rows(
     mnist=(135.04, 132.99, 147.85, 138.65, 1122.81, 270.07, 661.64, 1154.87, 133.22, 125.22),

@@ -189,16 +189,19 @@ def test_arguments_of_sources():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gan", "Sources are 'nothing', 'gae', .*, and there is 'gan'"),
-        ("gae:epochs", "have values, as in"),
+        ("gan", "'gan' is not a source. Use one of 'nothing', 'gae', "),
+        ("gae:epochs", "The source is 'gae:epochs', but its arguments need values, as in"),
         ("gae:epoch=3", "'gae' has no argument 'epoch'"),
         ("gae:steps=300", "'gae' has no argument 'steps'"),
         ("gae:model=vae", "'gae' has no argument 'model'"),
         ("smote:anchored=1", "'smote' has no argument 'anchored'"),
-        ("gae:synthetic_fraction=abc", "numbers, and there is 'gae:synthetic_fraction=abc'"),
+        (
+            "gae:synthetic_fraction=abc",
+            "'gae:synthetic_fraction=abc', but arguments of the sampler must be numbers",
+        ),
         ("gae:synthetic_fraction=2", "'synthetic_fraction' is 2, but must be a number between 0 and 1"),
-        ("gae:soft_labels=2", "'soft_labels' is a weight between 0 and 1, and it is 2"),
-        ("gae:soft_labels=auto", "'soft_labels' is a weight between 0 and 1, and it is auto"),
+        ("gae:soft_labels=2", "'soft_labels' is 2, but must be a weight between 0 and 1"),
+        ("gae:soft_labels=auto", "'soft_labels' is 'auto', but must be a weight between 0 and 1"),
     ],
 )
 def test_other_sources_are_refused(text, message, capsys):
@@ -212,7 +215,7 @@ def test_other_sources_are_refused(text, message, capsys):
 def test_regime_that_does_not_suit_a_data_set_is_refused(capsys):
     with pytest.raises(SystemExit):
         main(["--datasets", "cifar10", "digits", "--regimes", "strong"])
-    assert "'digits' is of grey ones" in capsys.readouterr().err
+    assert "'digits' has grey images" in capsys.readouterr().err
 
 
 def test_validation_needs_an_image_of_each_class(tmp_path):

@@ -75,7 +75,7 @@ def test_finished_runs_are_not_repeated(tmp_path, capsys, monkeypatch):
     assert size_of(folder / "samples-vae.png") == (10 * 9 + 1, 10 * 9 + 1)
     assert size_of(folder / "reconstructions.png") == (20 * 9 + 1, 3 * 9 + 1)
     (tmp_path / "cache" / "fits").rename(tmp_path / "elsewhere")
-    with pytest.raises(SystemExit, match="figures need the fitted models, which '--cache' keeps"):
+    with pytest.raises(SystemExit, match="are missing in '--cache', but the figures need them"):
         run_paper(tmp_path, "figures", *QUICK, "--models", "vae")
 
 
@@ -194,7 +194,7 @@ def test_svhn_is_read_from_its_own_format(tmp_path):
     assert data.train[0].dtype == torch.uint8
     np.testing.assert_array_equal(data.test[0], images["test"].transpose(3, 2, 0, 1))
     assert sorted(data.train[1].tolist()) == sorted((np.arange(12) + 1) % 10)
-    with pytest.raises(ValueError, match=r"folder that torchvision keeps SVHN in.*split='test'"):
+    with pytest.raises(ValueError, match=r"does not hold torchvision's SVHN.*split='test'"):
         load_images("svhn", tmp_path / "nowhere", tmp_path)
 
 
