@@ -200,10 +200,10 @@ class AugmentedDataset(VisionDataset):
                 are not finite.
 
         Example:
-            >>> from gae_augment import GAEAugmenter
+            >>> from gae_augment import GAEAugmenter, GenerativeModel
             >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
             >>> training_set = torch.utils.data.TensorDataset(X, torch.tensor([0] * 40 + [1] * 20))
-            >>> augmenter = GAEAugmenter(epochs=2, delta=1.0, random_state=0, progress=False).fit(training_set)
+            >>> augmenter = GAEAugmenter(GenerativeModel(epochs=20), random_state=0, progress=False).fit(training_set)
             >>> augmented = augmenter.augment(training_set)
             >>> augmented = augmented.with_soft_labels(lambda images: images.flatten(1)[:, :2], weight=0.5)
             >>> augmented[0][1]

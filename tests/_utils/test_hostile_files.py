@@ -265,7 +265,7 @@ NONSENSE = {
     "latent_dim": [None, 0, -1, 1.5, "10", "auto", True, [10]],
     "architecture": [None, "auto", "resnet", [], [0], [16, -8], [16.0], ["fc"], 16, True, {}],
     "density": [None, "auto", "normal ", 1, ["normal"], {}],
-    "uses_prior": [None, 0, 1, "true", []],
+    "learned_prior": [None, 0, 1, "true", []],
     "min_components": [None, 0, -1, 1.0, "auto", True, 81],
     "max_components": [None, 0, -1, 1.0, "auto", True],
     "learned_components": [None, 0, -1, 1.0, "auto", True],
