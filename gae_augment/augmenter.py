@@ -124,10 +124,20 @@ class GAEAugmenter(BaseEstimator):
         self.cache_dir = cache_dir
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters, those of the model as ``model__latent_dim=8``, also where ``model`` is a name."""
+        r"""Sets parameters, those of the model as ``model__latent_dim=8``, also where ``model`` is a name.
+
+        Raises:
+            ValueError: If there is no such parameter, or ``model`` is a mapping and a parameter is that of a model.
+        """
         model = params.get("model", self.model)
-        if isinstance(model, str) and any(name.startswith("model__") for name in params):
-            self.model = GenerativeModel(params.pop("model", model))
+        of_model = [name for name in params if name.startswith("model__")]
+        if of_model and isinstance(model, Mapping):
+            raise ValueError(
+                f"'model' is a mapping, and {of_model[0]!r} could be that of any of its models. Use "
+                f"set_params(model={{label: GenerativeModel(...)}})."
+            )
+        if of_model and isinstance(model, str | ModelDefinition):
+            params["model"] = GenerativeModel(model)
         return super().set_params(**params)
 
     def fit(self, X: Any, y: Any = None, *, checkpoint_dir: str | os.PathLike[str] | FitCache | None = None) -> Self:

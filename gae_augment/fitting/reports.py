@@ -26,10 +26,11 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
         return
     total = len(failures) + len(fitted)
     summary = f"The fit failed for {len(failures)} of {total} classes: " + "; ".join(
-        f"class {label!r}: {reason}" for label, reason in failures.items()
+        f"class {label!r}: {reason.rstrip('.')}" for label, reason in failures.items()
     )
     if raises or not fitted:
-        raise RuntimeError(f"{summary}. The models of the other classes, {list(fitted)}, are kept and can be used.")
+        remaining = f" The models of the other classes, {list(fitted)}, are kept and can be used." if fitted else ""
+        raise RuntimeError(f"{summary}.{remaining}")
     warnings.warn(
         f"{summary}. These classes get no synthetic images; on_error='raise' makes this an error.",
         RuntimeWarning,
@@ -51,7 +52,7 @@ def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
     missed = {label: report for label, report in reports.items() if report.delta_reached is False}
     if missed:
         errors = ", ".join(
-            f"class {label!r}: {report.reconstruction_error:.4f}, delta {report.delta:.4f}"
+            f"class {label!r}: {report.reconstruction_error:.4f}, delta {report.delta:.4g}"
             for label, report in missed.items()
         )
         warnings.warn(

@@ -26,11 +26,22 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
     r"""Returns the validated model of each label that has one of its own, and that of all others under ``None``.
 
     Raises:
-        TypeError, ValueError: If a choice is not a model, or a hyper-parameter is not valid.
+        TypeError, ValueError: If a choice is not a model, a hyper-parameter is not valid, or two custom definitions
+            have the same name.
     """
-    if isinstance(choice, Mapping):
-        return {None: GenerativeModel(), **{label: _validated(model) for label, model in choice.items()}}
-    return {None: _validated(choice)}
+    if not isinstance(choice, Mapping):
+        return {None: _validated(choice)}
+    models = {None: GenerativeModel(), **{label: _validated(model) for label, model in choice.items()}}
+    definitions: dict[str, ModelDefinition] = {}
+    for model in models.values():
+        definition = model.resolved_definition
+        # A file holds names alone, and could not tell the definitions apart. Copies of partial functions are equal only
+        # in their representation.
+        if repr(definitions.setdefault(definition.name, definition)) != repr(definition):
+            raise ValueError(
+                f"'model' has two different definitions with the name {definition.name!r}. Give each a name of its own."
+            )
+    return models
 
 
 def _validated(model: Any) -> GenerativeModel:
