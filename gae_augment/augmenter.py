@@ -45,13 +45,13 @@ from .fitting import (
 )
 from .mixing import AugmentedDataset
 from .models import (
-    GenerativeModel,
     ModelChoice,
     ModelDefinition,
     choice_from_plain,
     choice_to_plain,
     choose_models,
     definition_names,
+    settable_choice,
 )
 from .synthesis import sample
 
@@ -129,15 +129,8 @@ class GAEAugmenter(BaseEstimator):
         Raises:
             ValueError: If there is no such parameter, or ``model`` is a mapping and a parameter is that of a model.
         """
-        model = params.get("model", self.model)
-        of_model = [name for name in params if name.startswith("model__")]
-        if of_model and isinstance(model, Mapping):
-            raise ValueError(
-                f"'model' is a mapping, and {of_model[0]!r} could be that of any of its models. Use "
-                f"set_params(model={{label: GenerativeModel(...)}})."
-            )
-        if of_model and isinstance(model, str | ModelDefinition):
-            params["model"] = GenerativeModel(model)
+        if any(name.startswith("model__") for name in params):
+            params["model"] = settable_choice(params.get("model", self.model))
         return super().set_params(**params)
 
     def fit(self, X: Any, y: Any = None, *, checkpoint_dir: str | os.PathLike[str] | FitCache | None = None) -> Self:
@@ -327,10 +320,9 @@ class GAEAugmenter(BaseEstimator):
             OSError: If the file cannot be written.
         """
         self._check_fitted()
-        parameters = self.get_params(deep=False)
-        parameters["model"] = choice_to_plain(self.model)
+        parameters = {**self.get_params(deep=False), "model": choice_to_plain(self.model)}
         # A folder of this machine.
-        parameters.pop("cache_dir", None)
+        del parameters["cache_dir"]
         if not isinstance(self.sampling_strategy, str | float | int):
             parameters["sampling_strategy"] = None
         if not isinstance(self.random_state, int):
@@ -384,8 +376,6 @@ class GAEAugmenter(BaseEstimator):
     ) -> Self:
         header = upgrade_header(header, definitions)
         parameters = dict(header["parameters"])
-        # A folder of another machine, in files of the first versions.
-        parameters.pop("cache_dir", None)
         parameters["model"] = choice_from_plain(parameters["model"], definitions)
         counts = {checked_label(label): int(number) for label, number in header["counts"]}
         strategy = {checked_label(label): int(number) for label, number in header["strategy"]}

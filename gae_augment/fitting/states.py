@@ -76,6 +76,8 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
     names = set(GenerativeModel().get_params()) - {"definition"}
     model = _renamed({name: parameters.pop(name) for name in list(parameters) if RENAMED.get(name, name) in names})
     parameters["on_error"] = parameters.pop("errors", "warn")
+    # A folder of another machine, in the first files.
+    parameters.pop("cache_dir", None)
     parameters["model"] = {"definition": parameters["model"], **model}
     return {
         **{name: value for name, value in header.items() if name not in ("generators", "parameters")},

@@ -11,6 +11,7 @@ from .choices import (
     choose_models,
     custom_definitions,
     definition_names,
+    settable_choice,
 )
 from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
 from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
@@ -58,4 +59,5 @@ __all__ = [
     "excess_error",
     "resolve_architecture",
     "resolve_definition",
+    "settable_choice",
 ]

@@ -7,6 +7,7 @@ __all__ = [
     "choose_models",
     "custom_definitions",
     "definition_names",
+    "settable_choice",
 ]
 
 from collections.abc import Mapping
@@ -98,3 +99,17 @@ def custom_definitions(choice: Choices) -> tuple[ModelDefinition, ...]:
     r"""Returns the custom definitions in a choice, which a file does not hold."""
     definitions = (custom_definition(model.definition) for model in choose_models(choice).values())
     return tuple(definition for definition in definitions if definition is not None)
+
+
+def settable_choice(choice: Choices) -> GenerativeModel:
+    r"""Returns a choice as a model whose hyper-parameters can be set.
+
+    Raises:
+        ValueError: If it is a mapping.
+    """
+    if isinstance(choice, Mapping):
+        raise ValueError(
+            "'model' is a mapping, but a parameter such as 'model__latent_dim' needs a single model. Use "
+            "set_params(model={label: GenerativeModel(...)})."
+        )
+    return choice if isinstance(choice, GenerativeModel) else GenerativeModel(choice)

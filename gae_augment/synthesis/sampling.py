@@ -70,8 +70,8 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
 def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
     if tuple(out.shape[1:]) != fitted.shape or out.dtype != fitted.values.dtype:
         raise ValueError(
-            f"'out' holds images of shape {tuple(out.shape[1:])} of {out.dtype}, but the model was fitted to "
-            f"{fitted.shape} of {fitted.values.dtype}. Fit the augmenter to data like these."
+            f"Images of shape {tuple(out.shape[1:])} of {out.dtype} are needed, but the model was fitted to images of "
+            f"shape {fitted.shape} of {fitted.values.dtype}. Fit the augmenter to data like these."
         )
     if len(out) != n or out.device.type != "cpu":
         raise ValueError(f"'out' holds {len(out)} images on {out.device}, but must hold {n} on the CPU.")

@@ -128,7 +128,7 @@ def test_set_params_sets_a_model_and_its_parameters_together():
     [
         ("gae", {"latent_dim": 8}, r"Invalid parameter 'latent_dim' for estimator GAEAugmenter"),
         ("gae", {"model__width": 8}, r"Invalid parameter 'width' for estimator GenerativeModel"),
-        ({1: "vae"}, {"model__epochs": 8}, r"'model' is a mapping, and 'model__epochs' .* Use set_params\(model="),
+        ({1: "vae"}, {"model__epochs": 8}, r"'model' is a mapping, but a parameter such as .* Use set_params\(model="),
     ],
     ids=["not the augmenter's", "unknown", "mapping"],
 )

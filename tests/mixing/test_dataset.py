@@ -605,14 +605,15 @@ def test_augmented_dataset_can_be_augmented_again(augmented, fitted_to):
 
 def test_unsuitable_datasets_and_counts_are_refused(make_dataset, fitted_to):
     with pytest.raises(
-        ValueError, match=r"of shape \(3, 8, 8\) of torch\.uint8, .*fitted to \(1, 8, 8\).*Fit the augmenter to"
+        ValueError,
+        match=r"\(3, 8, 8\) of torch\.uint8 are needed, .* of shape \(1, 8, 8\) .*Fit the augmenter to",
     ):
         AugmentedDataset(make_dataset("RGB"), fitted_to("PIL"))
     images, labels = make_dataset("array").images, make_dataset().targets
     floats = TensorDataset(torch.tensor(images / 255)[:, None], torch.tensor(labels))
-    with pytest.raises(ValueError, match=r"of torch\.float64, but the model was fitted to .*of torch\.uint8"):
+    with pytest.raises(ValueError, match=r"of torch\.float64 are needed, but the model was .*of torch\.uint8"):
         AugmentedDataset(floats, fitted_to("PIL"))
-    with pytest.raises(ValueError, match=r"generators for the classes \[1, 2\], and class 0 has 40 images"):
+    with pytest.raises(ValueError, match=r"Class 0 has 40 images and needs no more"):
         AugmentedDataset(make_dataset(), fitted_to("PIL"), images_to_add={0: 5})
     with pytest.raises(ValueError, match=r"'images_to_add' is \{1: -5\}, but .* must not be negative.*Subset"):
         AugmentedDataset(make_dataset(), fitted_to("PIL"), images_to_add={1: -5})
