@@ -1,4 +1,4 @@
-r"""What several test files share: long-tailed digits, tiny augmenters, and a watch over the global random numbers."""
+r"""Fixtures of several test files: long-tailed digits, small augmenters, planted faults, global random numbers."""
 
 import os
 import random
@@ -20,7 +20,7 @@ COUNTS = {0: 40, 1: 25, 2: 12}
 
 @pytest.fixture(scope="session")
 def digits():
-    r"""Handwritten digits of three classes, 40, 25 and 12 of them, uint8 with shape (77, 8, 8), and their labels."""
+    r"""Returns 40, 25 and 12 handwritten digits of three classes, uint8 with shape (77, 8, 8), and their labels."""
     data = load_digits()
     chosen = np.sort(np.concatenate([np.flatnonzero(data.target == label)[:n] for label, n in COUNTS.items()]))
     images = (data.images[chosen] * 255 / 16).round().astype(np.uint8)
@@ -33,40 +33,43 @@ HYPER_PARAMETERS = set(GenerativeModel().get_params()) - {"definition"}
 
 @pytest.fixture(scope="session")
 def make_augmenter():
-    r"""Augmenters that train for two epochs at most, with a boundary that is reached at once."""
+    r"""Builds augmenters that train for at most two epochs, with a boundary that the first epoch reaches.
+
+    Hyper-parameters of the model and parameters of the augmenter are passed together.
+    """
 
     def make(model="gae", **parameters):
-        quick = {"epochs": 2} if model != "gae" else {"epochs": 2, "delta": 100.0}
-        hyper = {name: parameters.pop(name) for name in HYPER_PARAMETERS & parameters.keys()}
-        model = GenerativeModel(model, **quick | hyper)
-        return GAEAugmenter(model, **{"random_state": 0, "progress": False, **parameters})
+        defaults = {"epochs": 2, "delta": 100.0} if model == "gae" else {"epochs": 2}
+        hyper_parameters = {name: parameters.pop(name) for name in HYPER_PARAMETERS & parameters.keys()}
+        generative_model = GenerativeModel(model, **defaults | hyper_parameters)
+        return GAEAugmenter(generative_model, **{"random_state": 0, "progress": False, **parameters})
 
     return make
 
 
 @pytest.fixture
 def class_fits(monkeypatch):
-    r"""The number of images of each class whose fit has begun in this process."""
-    entries = []
+    r"""Records the number of images of each class whose fit starts in this process."""
+    sizes = []
     fit_class = classes.fit_class
 
     def recorded(images, *arguments):
-        entries.append(len(images))
+        sizes.append(len(images))
         return fit_class(images, *arguments)
 
     monkeypatch.setattr(classes, "fit_class", recorded)
-    return entries
+    return sizes
 
 
 @pytest.fixture
 def plant_a_fault(monkeypatch):
-    r"""Makes the fits of classes with a certain number of images fail."""
+    r"""Makes the fit of every class with a given number of images fail."""
     fit_class = classes.fit_class
 
-    def plant(number, words="a planted fault"):
+    def plant(number, message="a planted fault"):
         def failing(images, *arguments):
             if len(images) == number:
-                raise FloatingPointError(words)
+                raise FloatingPointError(message)
             return fit_class(images, *arguments)
 
         monkeypatch.setattr(classes, "fit_class", failing)
@@ -89,30 +92,30 @@ def isolated_ray():
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_TMPDIR", folder)
         yield
-        # A test that fails midway leaves its cluster to the next one.
+        # A test that fails does not stop its cluster.
         if "ray" in sys.modules:
             sys.modules["ray"].shutdown()
 
 
 @pytest.fixture(scope="session")
 def fitted(digits, make_augmenter):
-    r"""An augmenter that is fitted to the digits. Its next ``sample`` without a seed is for no test to rely on."""
+    r"""Returns an augmenter fitted to the digits. Sample with a seed: other tests sample without one."""
     return make_augmenter().fit(*digits)
 
 
 @pytest.fixture
 def global_rngs_unmoved():
-    r"""Fails a test that moved the global random numbers of torch, NumPy or Python."""
+    r"""Fails a test that changes the global random state of torch, NumPy or Python."""
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
     yield
-    assert torch.equal(torch.get_rng_state(), torch_state), "torch's global random numbers were moved"
-    np.testing.assert_equal(np.random.get_state(), numpy_state, "NumPy's global random numbers were moved")  # noqa: NPY002
-    assert random.getstate() == python_state, "Python's global random numbers were moved"
+    assert torch.equal(torch.get_rng_state(), torch_state), "the global random state of torch has changed"
+    np.testing.assert_equal(np.random.get_state(), numpy_state, "the global random state of NumPy has changed")  # noqa: NPY002
+    assert random.getstate() == python_state, "the global random state of Python has changed"
 
 
 @pytest.fixture
 def no_training(monkeypatch):
-    r"""Fails a test in which a training starts in this process."""
+    r"""Fails a test that starts a training in this process."""
 
     def train(*_):
         pytest.fail("a training started")

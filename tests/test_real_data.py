@@ -1,4 +1,4 @@
-"""Real images, where ``GAE_DATA_ROOT`` names a folder with MNIST and with the blood cells of BCCD."""
+r"""Tests with real images: MNIST and the blood cells of BCCD, in the folder ``GAE_DATA_ROOT``."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,14 @@ from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data.long_tail import choose_images
 from gae_augment.evaluation import train_classifier
 
-ROOT = Path(os.environ.get("GAE_DATA_ROOT", "nowhere"))
+ROOT = Path(os.environ.get("GAE_DATA_ROOT", "missing"))
 
 
 @pytest.mark.skipif(not (ROOT / "MNIST").is_dir(), reason="GAE_DATA_ROOT does not name a folder with MNIST")
 def test_synthetic_digits_are_recognised():
     data = MNIST(str(ROOT))
-    kept = choose_images(data.targets.numpy(), dict.fromkeys(range(10), 400), seed=0)
-    classifier = train_classifier(data.data[kept].unsqueeze(1), data.targets[kept], classes=10, epochs=4)
+    chosen = choose_images(data.targets.numpy(), dict.fromkeys(range(10), 400), seed=0)
+    classifier = train_classifier(data.data[chosen].unsqueeze(1), data.targets[chosen], classes=10, epochs=4)
 
     scarce = {3: 300, 7: 100, 8: 40}
     train = torch.utils.data.Subset(data, choose_images(data.targets.numpy(), {0: 400, **scarce}, seed=1).tolist())
@@ -27,9 +27,9 @@ def test_synthetic_digits_are_recognised():
     for label in scarce:
         images = augmenter.sample(label, 200)
         assert images.shape == (200, 1, 28, 28)
-        share = (classifier.predict(images) == label).float().mean().item()
-        # By chance it would be a tenth.
-        assert share > 0.7, f"only {share:.0%} of the synthetic images of {label} are recognised"
+        accuracy = (classifier.predict(images) == label).float().mean().item()
+        # Chance gives a tenth.
+        assert accuracy > 0.7, f"only {accuracy:.0%} of the synthetic images of {label} are recognised"
 
 
 @pytest.mark.skipif(not (ROOT / "bccd").is_dir(), reason="GAE_DATA_ROOT does not name a folder with bccd")
@@ -45,12 +45,12 @@ def test_lightning_trains_on_blood_cells(tmp_path):
         def __init__(self) -> None:
             super().__init__()
             self.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 3))
-            self.seen = torch.zeros(3)
+            self.labels_seen = torch.zeros(3)
 
         def training_step(self, batch, _):
             images, labels = batch
             assert images.dtype == torch.float32
-            self.seen += labels.bincount(minlength=3)
+            self.labels_seen += labels.bincount(minlength=3)
             return torch.nn.functional.cross_entropy(self.network(images), labels)
 
         def configure_optimizers(self):
@@ -73,5 +73,5 @@ def test_lightning_trains_on_blood_cells(tmp_path):
     assert np.bincount(train.targets).tolist() == [209, 2381, 214]
     assert data.augmented.images_to_add == {0: 2172, 2: 2167}
     # A third of each class, within four standard deviations.
-    share = model.seen / model.seen.sum()
-    assert ((share - 1 / 3).abs() < 4 * (2 / 9 / model.seen.sum()) ** 0.5).all()
+    fractions = model.labels_seen / model.labels_seen.sum()
+    assert ((fractions - 1 / 3).abs() < 4 * (2 / 9 / model.labels_seen.sum()) ** 0.5).all()

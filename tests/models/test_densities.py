@@ -6,8 +6,8 @@ import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from gae_augment import densities
 from gae_augment._utils.seeding import make_generator
+from gae_augment.models import densities
 from gae_augment.models.densities import (
     DENSITIES,
     AncestralMixture,

@@ -1,24 +1,26 @@
-r"""The same tests for every model in the table."""
+r"""The same tests for every model in MODELS."""
 
 import copy
-import dataclasses
 import inspect
 import math
 import pickle
 
 import pytest
 import torch
+from sklearn.base import clone
 
 from gae_augment import MODELS, GAEAugmenter
 from gae_augment._utils.seeding import make_generator
-from gae_augment.data.values import ValueScale
-from gae_augment.fitting.generator import fit_model
+from gae_augment.data import ValueScale
+from gae_augment.fitting import FittedModel, fit_model, make_plan
+from gae_augment.fitting.plan import RESOLUTION
 from gae_augment.fitting.training import likelihood_for, train
 from gae_augment.models.generative_model import GenerativeModel
 from gae_augment.models.likelihoods import Bernoulli
 from gae_augment.models.networks import build_autoencoder
 from gae_augment.models.objectives import ModelDefinition, Objective, Reconstruction, resolve_definition
 from gae_augment.models.objectives.reconstruction import RegularisedReconstruction
+from gae_augment.synthesis import draw_codes, sample
 
 TEN = ["gae", "vae", "beta_vae", "info_vae", "wae", "vae_gan", "vade", "gmvae", "vamp_vae", "rae_l2"]
 
@@ -45,9 +47,9 @@ def images(digits):
     return torch.from_numpy(digits[0][digits[1] == 0].copy())
 
 
-def fitted(model, images, seed=0, **settings):
-    settings = {"epochs": 3, "batch_size": 16, "latent_dim": 3, **settings}
-    return fit_model(images, GenerativeModel(definition=model, **settings), seed=seed)
+def fit(definition, images, seed=0, device="auto", **parameters):
+    parameters = {"epochs": 3, "batch_size": 16, "latent_dim": 3, **parameters}
+    return fit_model(images, GenerativeModel(definition, **parameters), seed=seed, device=device)
 
 
 def untrained(model, architecture, images):
@@ -90,7 +92,7 @@ def test_every_parameter_is_trained(model, architecture, images):
     objective.prepare, objective.advance = prepared, advanced
     train(
         network, objective, images, values, epochs=8, batch_size=16, learning_rate=1e-2, delta=0.0,
-        n_components=2, generator=make_generator("order"),
+        n_components=2, resolution=RESOLUTION, generator=make_generator("order"),
     )  # fmt: skip
     after = {f"network.{name}": value for name, value in network.named_parameters()}
     after |= {f"objective.{name}": value for name, value in objective.named_parameters()}
@@ -115,7 +117,14 @@ def test_precision_applies_only_to_products_in_layers(model, architecture, image
 
     objective.losses = recording
     twin = copy.deepcopy(network)
-    options = {"epochs": 8, "batch_size": 16, "learning_rate": 1e-3, "delta": 0.0, "n_components": 2}
+    options = {
+        "epochs": 8,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "delta": 0.0,
+        "n_components": 2,
+        "resolution": RESOLUTION,
+    }
     log = train(
         network, objective, images, values, precision=torch.bfloat16, generator=make_generator("order"), **options
     )
@@ -158,7 +167,7 @@ def test_loss_falls(model, architecture, images):
             setattr(objective, name, off)
     train(
         network, objective, images, values, epochs=50, batch_size=20, learning_rate=2e-3, delta=0.0,
-        n_components=2, generator=make_generator("order"), progress=record,
+        n_components=2, resolution=RESOLUTION, generator=make_generator("order"), progress=record,
     )  # fmt: skip
     assert losses[-1] < losses[0]
 
@@ -167,7 +176,7 @@ def test_loss_falls(model, architecture, images):
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_same_seed_same_images(model, images):
     def samples(fit_seed, seed):
-        return fitted(model, images, fit_seed).sample(6, seed=seed)
+        return sample(fit(model, images, fit_seed), 6, seed=seed)
 
     assert torch.equal(samples(0, 0), samples(0, 0))
     assert not torch.equal(samples(0, 0), samples(1, 0))
@@ -180,19 +189,19 @@ def test_same_seed_same_images(model, images):
 def test_samples_and_reconstructions_have_shape_type_and_range_of_the_data(model, architecture, kind, images):
     data = {"levels": images, "unit": images / 255, "standardised": images.double() * 3 - 100}[kind]
     data = data[:, None].expand(-1, 3, -1, -1)
-    generator = fitted(model, data, architecture=architecture, epochs=2)
-    for batch in (generator.sample(7, seed=0), generator.reconstruct(data[:7])):
+    fitted = fit(model, data, architecture=architecture, epochs=2)
+    for batch in (sample(fitted, 7, seed=0), fitted.reconstruct(data[:7])):
         assert (batch.shape, batch.dtype) == ((7, 3, 8, 8), data.dtype)
         assert data.min() <= batch.min() <= batch.max() <= data.max()
     if kind == "levels":
-        assert generator.sample(1, seed=0).shape == (1, 3, 8, 8)
+        assert sample(fitted, 1, seed=0).shape == (1, 3, 8, 8)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_samples_of_vectors_vary_within_the_range_of_each_feature(model):
     x = torch.randn(60, 5, generator=make_generator("vectors"), dtype=torch.float64) * torch.tensor([1, 10, 100, 0, 1])
-    generator = fitted(model, x, epochs=6)
-    samples = generator.sample(50, seed=0)
+    fitted = fit(model, x, epochs=6)
+    samples = sample(fitted, 50, seed=0)
     assert (samples.shape, samples.dtype) == ((50, 5), torch.float64)
     assert (samples >= x.amin(dim=0)).all()
     assert (samples <= x.amax(dim=0)).all()
@@ -202,41 +211,41 @@ def test_samples_of_vectors_vary_within_the_range_of_each_feature(model):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("architecture", ["fc", "conv"])
 def test_two_images_are_enough(model, architecture, images):
-    generator = fitted(model, images[:2], architecture=architecture, epochs=20)
-    assert generator.sample(5, seed=0).shape == (5, 8, 8)
-    assert math.isfinite(generator.report.reconstruction_error)
+    fitted = fit(model, images[:2], architecture=architecture, epochs=20)
+    assert sample(fitted, 5, seed=0).shape == (5, 8, 8)
+    assert math.isfinite(fitted.report.reconstruction_error)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_last_batch_may_have_one_image(model, images):
-    assert fitted(model, images[:17], epochs=4).sample(2, seed=0).shape == (2, 8, 8)
+    assert sample(fit(model, images[:17], epochs=4), 2, seed=0).shape == (2, 8, 8)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_loaded_model_gives_the_same_samples(model, digits, make_augmenter, tmp_path):
     delta = 100.0 if MODELS[model].early_stopping else "auto"
-    augmenter = make_augmenter(model=model, delta=delta, components=2, latent_dim=2).fit(*digits)
+    augmenter = make_augmenter(model=model, delta=delta, n_components=2, latent_dim=2).fit(*digits)
     augmenter.save(tmp_path / "augmenter.safetensors")
     loaded = GAEAugmenter.load(tmp_path / "augmenter.safetensors")
-    assert loaded.get_params()["model"] == model
+    assert loaded.get_params()["model__definition"] == model
     assert loaded.report_ == augmenter.report_
     for label in augmenter.models_:
         assert torch.equal(loaded.sample(label, 9, seed=4), augmenter.sample(label, 9, seed=4))
-        assert loaded.models_[label].density.n_components == augmenter.report_[label].components
+        assert loaded.models_[label].density.n_components == augmenter.report_[label].n_components
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_number_of_components_is_that_of_the_settings(model, images):
+def test_number_of_components_is_the_one_asked_for(model, images):
     learned = {"vade", "gmvae", "vamp_vae"}
-    components = fitted(model, images.repeat(2, 1, 1), components=(2, 2), epochs=4).report.components
-    assert components == (2 if model in {*learned, "gae", "rae_l2"} else 1)
+    n_components = fit(model, images.repeat(2, 1, 1), n_components=(2, 2), epochs=4).report.n_components
+    assert n_components == (2 if model in {*learned, "gae", "rae_l2"} else 1)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_density_of_the_settings_replaces_the_default(model, images):
-    generator = fitted(model, images, density="normal")
-    codes = generator.encode(images).double()
-    torch.testing.assert_close(generator.density.means[0], codes.mean(dim=0), rtol=1e-4, atol=1e-5)
+def test_given_density_replaces_the_default(model, images):
+    fitted = fit(model, images, density="normal")
+    codes = fitted.encode(images).double()
+    torch.testing.assert_close(fitted.density.means[0], codes.mean(dim=0), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("model", "argument", "weight"), EXTREME)
@@ -248,18 +257,18 @@ def test_extreme_weights_give_finite_results(model, argument, weight, images):
         definition.density,
         stochastic=definition.stochastic,
     )
-    generator = fitted(extreme, images, epochs=30)
-    assert math.isfinite(generator.report.reconstruction_error)
-    assert generator.density.sample(20, make_generator("codes")).isfinite().all()
-    assert generator.encode(images).isfinite().all()
+    fitted = fit(extreme, images, epochs=30)
+    assert math.isfinite(fitted.report.reconstruction_error)
+    assert fitted.density.sample(20, make_generator("codes")).isfinite().all()
+    assert fitted.encode(images).isfinite().all()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("model", MODELS)
 def test_fit_on_cuda_leaves_the_network_on_the_cpu(model, images):
-    generator = fitted(model, images, device="cuda")
-    assert generator.sample(5, seed=0).shape == (5, 8, 8)
-    assert next(generator.network.parameters()).device.type == "cpu"
+    fitted = fit(model, images, device="cuda")
+    assert sample(fitted, 5, seed=0).shape == (5, 8, 8)
+    assert next(fitted.network.parameters()).device.type == "cpu"
 
 
 class Denoising(Objective):
@@ -270,16 +279,16 @@ class Denoising(Objective):
 
 def test_custom_model_is_fitted_saved_and_loaded(digits, make_augmenter, tmp_path):
     definition = ModelDefinition("denoising", Denoising, early_stopping=True)
-    augmenter = make_augmenter(model=definition, n_jobs=2).fit(*digits)
+    augmenter = make_augmenter(model=definition, delta=100.0, n_jobs=2).fit(*digits)
     assert not torch.equal(augmenter.sample(1, 3, seed=0), make_augmenter().fit(*digits).sample(1, 3, seed=0))
     path = tmp_path / "custom.safetensors"
     augmenter.save(path)
-    loaded = GAEAugmenter.load(path, model=definition)
-    assert loaded.model == definition
+    loaded = GAEAugmenter.load(path, definition=definition)
+    assert loaded.model.definition == definition
     assert torch.equal(loaded.sample(1, 3, seed=0), augmenter.sample(1, 3, seed=0))
-    for wrong in (None, ModelDefinition("other", Denoising)):
-        with pytest.raises(ValueError, match="fitted with the model 'denoising', and 'model' is"):
-            GAEAugmenter.load(path, model=wrong)
+    for definitions in ((), ModelDefinition("unrelated", Denoising)):
+        with pytest.raises(ValueError, match=r"fitted with the custom model 'denoising'; pass its definition to load"):
+            GAEAugmenter.load(path, definition=definitions)
 
 
 def test_custom_model_needs_a_new_name():
@@ -307,51 +316,51 @@ def test_training_continues_from_the_best_initial_weights(monkeypatch):
         errors.append(log.errors[-1])
         return log
 
-    monkeypatch.setattr("gae_augment.fitting.generator.train", recording)
-    settings = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, n_init=4)
-    generator = fit_model(x, settings, seed=0)
+    monkeypatch.setattr("gae_augment.fitting.fit.train", recording)
+    model = GenerativeModel(architecture=(16,), latent_dim=1, epochs=40, batch_size=50, n_init=4)
+    fitted = fit_model(x, model, seed=0)
     assert epochs == [5, 5, 5, 5, 20]
     assert len({id(network) for network in networks[:4]}) == 4
-    assert generator.network is networks[4] is networks[errors[:4].index(min(errors[:4]))]
-    assert generator.report.epochs == 40
-    assert copy.copy(settings).starts_for((2,)) == 4
-    assert [GenerativeModel().starts_for(shape) for shape in ((11,), (10,), (1, 8, 8))] == [8, 1, 1]
+    assert fitted.network is networks[4] is networks[errors[:4].index(min(errors[:4]))]
+    assert fitted.report.epochs == 40
+    assert fitted.plan.n_init == 4
+    assert [make_plan(GenerativeModel(), shape, 50).n_init for shape in ((11,), (10,), (1, 8, 8))] == [8, 1, 1]
 
 
 def test_new_codes_stay_within_the_range_of_training_codes():
     x = torch.randn(400, 2, generator=make_generator("tails"))
-    settings = GenerativeModel(architecture=(16,), latent_dim=2, epochs=3)
-    generator = fit_model(x, settings, seed=0)
-    codes = generator.encode(x).double()
+    model = GenerativeModel(architecture=(16,), latent_dim=2, epochs=3)
+    fitted = fit_model(x, model, seed=0)
+    codes = fitted.encode(x).double()
 
     def outside(z):
         return ((z < codes.amin(dim=0)) | (z > codes.amax(dim=0))).any(dim=1).sum().item()
 
-    assert outside(generator.density.sample(3000, make_generator(0))) > 0
-    assert outside(generator.draw_codes(3000, make_generator(0))) == 0
-    generator.fit(x[:39], seed=0)
-    assert generator.limits is None
-    for changed in ({"truncated": False}, {"density": "standard_normal"}, {"model": "vae"}):
-        assert fit_model(x, dataclasses.replace(settings, **changed), seed=0).limits is None
+    assert outside(fitted.density.sample(3000, make_generator(0))) > 0
+    assert outside(draw_codes(fitted, 3000, make_generator(0))) == 0
+    assert fit_model(x[:40], model, seed=0).limits is not None
+    assert fit_model(x[:39], model, seed=0).limits is None
+    for changed in ({"truncated": False}, {"density": "standard_normal"}, {"definition": "vae"}):
+        assert fit_model(x, clone(model).set_params(**changed), seed=0).limits is None
 
 
 @pytest.mark.parametrize("model", ["vade", "vamp_vae"])
 def test_single_epoch_reaches_the_last_phase(model, images):
-    generator = fitted(model, images, epochs=1, components=2)
-    codes = generator.encode(images)
+    fitted = fit(model, images, epochs=1, n_components=2)
+    codes = fitted.encode(images)
     if model == "vade":
         # The mean of the fitted mixture is the mean of the codes.
-        mean = (generator.density.weights @ generator.density.means).float()
+        mean = (fitted.density.weights @ fitted.density.means).float()
         torch.testing.assert_close(mean, codes.mean(dim=0), rtol=1e-2, atol=1e-2)
-    assert generator.sample(3, seed=0).shape == (3, 8, 8)
+    assert sample(fitted, 3, seed=0).shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_default_type_of_torch_does_not_change_samples(model, images):
-    expected = fitted(model, images).sample(4, seed=0)
+    expected = sample(fit(model, images), 4, seed=0)
     torch.set_default_dtype(torch.float64)
     try:
-        assert torch.equal(fitted(model, images).sample(4, seed=0), expected)
+        assert torch.equal(sample(fit(model, images), 4, seed=0), expected)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -359,7 +368,7 @@ def test_default_type_of_torch_does_not_change_samples(model, images):
 def test_pickled_definitions_are_recognised():
     definition = pickle.loads(pickle.dumps(MODELS["beta_vae"]))
     assert resolve_definition(definition) is definition
-    assert GenerativeModel(definition=definition).model.name == "beta_vae"
+    assert GenerativeModel(definition).resolved_definition.name == "beta_vae"
 
 
 @pytest.mark.parametrize(
@@ -373,7 +382,7 @@ def test_pickled_definitions_are_recognised():
     ],
 )
 def test_tensors_of_the_wrong_size_are_refused(model, name, tensor, images):
-    header, tensors = fitted(model, images).state_dict()
+    header, tensors = fit(model, images).state_dict()
     with pytest.raises((ValueError, RuntimeError)):
         FittedModel.from_state_dict(header, {**tensors, name: tensor})
 
