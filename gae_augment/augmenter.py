@@ -95,7 +95,7 @@ class GAEAugmenter(BaseEstimator):
     Example:
         >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> y = torch.tensor([0] * 40 + [1] * 20)
-        >>> augmenter = GAEAugmenter(GenerativeModel(epochs=20), random_state=0, progress=False).fit(X, y)
+        >>> augmenter = GAEAugmenter(random_state=0, progress=False).fit(X, y)
         >>> augmenter.sampling_strategy_
         {1: 20}
         >>> augmenter.sample(1, 5).shape

@@ -1,15 +1,10 @@
 r"""Fixtures of several test files: long-tailed digits, small augmenters, planted faults, global random numbers."""
 
-import os
 import random
-import sys
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from sklearn.datasets import load_digits
 
 from gae_augment import GAEAugmenter, GenerativeModel
@@ -75,26 +70,6 @@ def plant_a_fault(monkeypatch):
         monkeypatch.setattr(classes, "fit_class", failing)
 
     return plant
-
-
-@pytest.fixture(scope="module")
-def isolated_ray():
-    r"""Hides Ray clusters of the user from the tests, and those of the tests from the user.
-
-    Ray notes the address of the newest cluster in its temporary folder. The paths of its sockets must be short. One
-    cluster runs at a time, whichever test process needs it.
-    """
-    with (
-        FileLock(Path(tempfile.gettempdir()) / f"gae-augment-tests-ray-{os.getuid()}.lock"),
-        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.delenv("RAY_ADDRESS", raising=False)
-        patch.setenv("RAY_TMPDIR", folder)
-        yield
-        # A test that fails does not stop its cluster.
-        if "ray" in sys.modules:
-            sys.modules["ray"].shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ r"""The import graph of the package. ``python tests/imports.py`` draws it, room 
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -44,11 +45,17 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    r"""Returns the syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports_of(importer: str) -> Iterator[Import]:
     r"""Yields what a module imports from the package, at its top, in functions and for type checkers."""
     path = MODULES[importer]
     package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (Import(importer, alias.name, "") for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom):
@@ -64,7 +71,7 @@ def imports_of(importer: str) -> Iterator[Import]:
 
 def surface(module: str) -> set[str]:
     r"""Returns the names in ``__all__`` of a module."""
-    for node in ast.parse(MODULES[module].read_text(encoding="utf-8")).body:
+    for node in parse(MODULES[module]).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if getattr(target, "id", None) == "__all__":
             return set(ast.literal_eval(node.value))

@@ -3,10 +3,12 @@
 import pkgutil
 import re
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import examples
 import pytest
+from processes import isolated_ray
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = {page.relative_to(DOCS).as_posix(): page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts}
@@ -22,8 +24,6 @@ NOISY = [
 ]
 NOISY.append(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 MARKS = {"tutorials/cluster.md": NOISY}
-
-pytestmark = pytest.mark.usefixtures("isolated_ray")
 
 
 # Lightning recommends workers and more batches; the examples are too small for them.
@@ -41,7 +41,8 @@ def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     try:
-        examples.run(PAGES[name].read_text(), name, {"__name__": "__main__"})
+        with isolated_ray() if name == "tutorials/cluster.md" else nullcontext():
+            examples.run(PAGES[name].read_text(), name, {"__name__": "__main__"})
     finally:
         for file in tmp_path.glob("*.py"):
             if file.stem not in before:

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from processes import isolated_ray
 
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.export import write_shards
@@ -38,17 +39,18 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def ray_cluster(isolated_ray):
+def ray_cluster():
     r"""Two nodes with one processor each."""
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    try:
-        cluster.add_node(num_cpus=1)
-        ray.init(address=cluster.address, log_to_driver=False)
-        register_ray_tasks()
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
+    with isolated_ray():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        try:
+            cluster.add_node(num_cpus=1)
+            ray.init(address=cluster.address, log_to_driver=False)
+            register_ray_tasks()
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
