@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from gae_augment import GAEAugmenter, GenerativeModel
-from gae_augment.fitting import classes
+from gae_augment.fitting import parallel_fits
 
 COUNTS = {0: 40, 1: 25, 2: 12}
 
@@ -46,20 +46,20 @@ def make_augmenter():
 def class_fits(monkeypatch):
     r"""Records the number of images of each class whose fit starts in this process."""
     sizes = []
-    fit_class = classes.fit_class
+    fit_class = parallel_fits.fit_class
 
     def recorded(images, *arguments):
         sizes.append(len(images))
         return fit_class(images, *arguments)
 
-    monkeypatch.setattr(classes, "fit_class", recorded)
+    monkeypatch.setattr(parallel_fits, "fit_class", recorded)
     return sizes
 
 
 @pytest.fixture
 def plant_a_fault(monkeypatch):
     r"""Makes the fit of every class with a given number of images fail."""
-    fit_class = classes.fit_class
+    fit_class = parallel_fits.fit_class
 
     def plant(number, message="a planted fault"):
         def failing(images, *arguments):
@@ -67,7 +67,7 @@ def plant_a_fault(monkeypatch):
                 raise FloatingPointError(message)
             return fit_class(images, *arguments)
 
-        monkeypatch.setattr(classes, "fit_class", failing)
+        monkeypatch.setattr(parallel_fits, "fit_class", failing)
 
     return plant
 
@@ -95,4 +95,4 @@ def no_training(monkeypatch):
     def train(*_):
         pytest.fail("a training started")
 
-    monkeypatch.setattr(classes, "fit_class", train)
+    monkeypatch.setattr(parallel_fits, "fit_class", train)

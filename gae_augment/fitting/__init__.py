@@ -6,12 +6,12 @@ codes and back. Imports ``_utils``, ``data`` and ``models``.
 """
 
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits
-from .classes import fit_classes, fit_with_progress
 from .fit import fit_class, fit_model
 from .fitted import FitReport, FittedModel
+from .parallel_fits import fit_classes, fit_with_progress
 from .plan import MIN_IMAGES, Plan, check_classes, make_plan
 from .reports import report_failures, warn_of_training
-from .states import models_from_state, models_to_state, upgrade_header
+from .saved_models import models_from_state, models_to_state, upgrade_header
 
 __all__ = [
     "MIN_IMAGES",

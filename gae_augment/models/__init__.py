@@ -1,10 +1,17 @@
 r"""Generative models: networks, likelihoods, densities and objectives, and the table of the ten that are built in.
 
-In come hyper-parameters, and tensors on the scale of a network's inputs. Out go networks, losses and densities. A new
-model is an objective and one row of :data:`MODELS`. Imports only ``_utils``; knows nothing of the user's data.
+In come hyper-parameters, and tensors on the scale of a network's inputs. Out go networks, losses and densities. To add
+a model, write its loss in ``objectives`` and its row in ``definitions``. Imports only ``_utils``; the user's data are
+unknown here.
 """
 
-from .choices import (
+from .definitions import MODELS, ModelDefinition, custom_definition, resolve_definition
+from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
+from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
+from .likelihoods import Bernoulli, Gaussian, Likelihood
+from .networks import Architecture, Autoencoder, build_autoencoder, resolve_architecture
+from .objectives import Losses, Objective, Reconstruction, excess_error
+from .per_class import (
     ModelChoice,
     choice_from_plain,
     choice_to_plain,
@@ -12,20 +19,6 @@ from .choices import (
     custom_definitions,
     definition_names,
     settable_choice,
-)
-from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
-from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
-from .likelihoods import Bernoulli, Gaussian, Likelihood
-from .networks import Architecture, Autoencoder, build_autoencoder, resolve_architecture
-from .objectives import (
-    MODELS,
-    Losses,
-    ModelDefinition,
-    Objective,
-    Reconstruction,
-    custom_definition,
-    excess_error,
-    resolve_definition,
 )
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any, Literal, Self
 import torch
 from sklearn.base import BaseEstimator
 
+from .definitions import ModelDefinition, resolve_definition
 from .networks import Architecture, resolve_architecture
-from .objectives import ModelDefinition, resolve_definition
 
 LR_SCHEDULES = ("cosine", "constant")
 """How the learning rate changes: along a cosine to 0, or not at all."""

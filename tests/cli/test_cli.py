@@ -14,7 +14,7 @@ from PIL import Image
 from gae_augment import GAEAugmenter
 from gae_augment.cli import main
 from gae_augment.demo import load_data
-from gae_augment.fitting import classes
+from gae_augment.fitting import parallel_fits
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_fit_then_sample(folder, tmp_path, capsys):
 def test_saved_classes_are_not_fitted_again(folder, tmp_path, monkeypatch, command):
     options = [command, str(folder), "--jobs", "1", "--checkpoint-dir", str(tmp_path / "checkpoints")]
     assert main([*options, "--output", str(tmp_path / "first")]) == 0
-    monkeypatch.delattr(classes, "fit_class")
+    monkeypatch.delattr(parallel_fits, "fit_class")
     assert main([*options, "--output", str(tmp_path / "second")]) == 0
     first, second = (tmp_path / name for name in ("first", "second"))
     if command == "balance":
@@ -348,7 +348,7 @@ def test_interruption_names_the_checkpoints(folder, tmp_path, capsys, monkeypatc
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(classes, "fit_class", interrupt)
+    monkeypatch.setattr(parallel_fits, "fit_class", interrupt)
     fit = ["fit", str(folder), "--output", str(tmp_path / "fitted.safetensors"), "--jobs", "1"]
     assert main(fit) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "gae-augment fit: interrupted"

@@ -21,7 +21,7 @@ import gae_augment.fitting.cache
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import read_file
 from gae_augment._utils.seeding import make_generator
-from gae_augment.fitting import FitCache, classes
+from gae_augment.fitting import FitCache, parallel_fits
 from gae_augment.fitting.cache import LEFTOVER_AGE
 from gae_augment.models import ModelDefinition
 
@@ -329,7 +329,7 @@ def test_leftovers_of_killed_writers_are_removed(data, tmp_path):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("n_jobs", [None, 1])
 def test_fit_resumes_after_an_exception(data, tmp_path, class_fits, monkeypatch, error, n_jobs):
-    fit_class = classes.fit_class
+    fit_class = parallel_fits.fit_class
 
     def interrupt(images, *arguments):
         if len(images) == 24:
@@ -340,7 +340,7 @@ def test_fit_resumes_after_an_exception(data, tmp_path, class_fits, monkeypatch,
     torch.set_num_threads(1)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(classes, "fit_class", interrupt)
+            patch.setattr(parallel_fits, "fit_class", interrupt)
             with pytest.raises((KeyboardInterrupt, RuntimeError)):
                 augmenter(n_jobs=n_jobs, on_error="raise").fit(*data, checkpoint_dir=tmp_path)
     finally:

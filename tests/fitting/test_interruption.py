@@ -16,7 +16,7 @@ from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import check_interruption, interrupted_by
 from gae_augment.data import ValueScale
-from gae_augment.fitting import FitCache, classes, fit_classes, plan_fits
+from gae_augment.fitting import FitCache, fit_classes, parallel_fits, plan_fits
 
 SIZES = {0: 60, 1: 20, 2: 24, 3: 28, 4: 32}
 ENDLESS = GenerativeModel(epochs=10**6, delta=1e-9)
@@ -119,11 +119,11 @@ def test_closed_iteration_ends_its_threads_and_keeps_finished_classes(tmp_path, 
 
 
 def test_error_while_the_classes_are_collected_ends_all_threads(tmp_path, three_threads, monkeypatch):
-    class Bar(classes.tqdm):
+    class Bar(parallel_fits.tqdm):
         def update(self, n=1):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(classes, "tqdm", Bar)
+    monkeypatch.setattr(parallel_fits, "tqdm", Bar)
     augmenter = GAEAugmenter(MODELS_OF_CLASSES, random_state=0, progress=False)
     # The exception keeps its traceback, and with it all frames.
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -153,7 +153,7 @@ def test_as_many_fits_run_at_a_time_as_threads_suffice_for(three_threads, monkey
             running[0] -= 1
         raise ValueError("not fitted")
 
-    monkeypatch.setattr("gae_augment.fitting.classes.fit_class", fit_class)
+    monkeypatch.setattr("gae_augment.fitting.parallel_fits.fit_class", fit_class)
     for n_threads, expected in ((1, 3), (2, 1), (5, 1)):
         counts.clear()
         model = GenerativeModel(n_threads=n_threads)

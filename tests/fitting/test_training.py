@@ -8,9 +8,9 @@ from gae_augment._utils.seeding import make_generator
 from gae_augment.data.values import ValueScale
 from gae_augment.fitting.plan import RESOLUTION
 from gae_augment.fitting.training import likelihood_for, mean_excess_error, mean_image_error, stopped_falling, train
+from gae_augment.models import Reconstruction, excess_error
 from gae_augment.models.likelihoods import Bernoulli, Gaussian
 from gae_augment.models.networks import build_autoencoder
-from gae_augment.models.objectives import Reconstruction, excess_error
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from processes import isolated_ray
 
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.export import write_shards
-from gae_augment.models.objectives import ModelDefinition, Objective
+from gae_augment.models import ModelDefinition, Objective
 
 ray = pytest.importorskip("ray")
 distributed = pytest.importorskip("distributed")

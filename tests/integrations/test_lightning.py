@@ -450,13 +450,13 @@ def test_ranks_share_one_plan(tmp_path):
         from itertools import product
         from lightning_examples import Classifier, Digits, make_trainer
         from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel
-        from gae_augment.fitting import classes
+        from gae_augment.fitting import parallel_fits
         from gae_augment.integrations.lightning import GAEDataModule
 
         seen, fits = [], []
-        get, fit = AugmentedDataset.__getitems__, classes.fit_class
+        get, fit = AugmentedDataset.__getitems__, parallel_fits.fit_class
         AugmentedDataset.__getitems__ = lambda self, indices: (seen.extend(indices), get(self, indices))[1]
-        classes.fit_class = lambda *arguments: (fits.append(1), fit(*arguments))[1]
+        parallel_fits.fit_class = lambda *arguments: (fits.append(1), fit(*arguments))[1]
 
         # The fit ends above delta, and only the first rank may warn of it.
         model = GenerativeModel(epochs=1, delta=1e-6, latent_dim=2)

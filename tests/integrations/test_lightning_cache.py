@@ -18,7 +18,7 @@ pytest.importorskip("lightning")
 from lightning_examples import QUICK, Classifier, Digits, Recording, make_trainer, ready, run_script
 
 from gae_augment.evaluation import choose_synthetic_fraction
-from gae_augment.fitting import classes
+from gae_augment.fitting import parallel_fits
 from gae_augment.integrations.lightning import GAEDataModule
 from gae_augment.models import ModelDefinition, Reconstruction
 
@@ -185,7 +185,7 @@ def test_failure_of_all_classes_is_an_error_and_not_remembered(make, tmp_path, m
         raise FloatingPointError("a planted fault")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gae_augment.fitting.classes.fit_class", fail)
+        patch.setattr("gae_augment.fitting.parallel_fits.fit_class", fail)
         with pytest.raises(RuntimeError, match="The fit failed for 2 of 2 classes"):
             make().prepare_data()
     assert set(ready(make()).augmented.images_to_add) == {1, 2}
@@ -205,7 +205,7 @@ def test_only_the_first_rank_warns_of_the_fits(make, augmenter):
 
 
 def test_interrupted_fit_resumes_with_the_remaining_classes(make, augmenter, tmp_path, monkeypatch):
-    entries, fit_class = [], classes.fit_class
+    entries, fit_class = [], parallel_fits.fit_class
 
     def interrupt(images, *arguments):
         entries.append(len(images))
@@ -215,7 +215,7 @@ def test_interrupted_fit_resumes_with_the_remaining_classes(make, augmenter, tmp
 
     sequential = clone(augmenter).set_params(n_jobs=1)
     with monkeypatch.context() as patch:
-        patch.setattr(classes, "fit_class", interrupt)
+        patch.setattr(parallel_fits, "fit_class", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(augmenter=sequential).prepare_data()
         resumed = ready(make(augmenter=sequential))
@@ -231,10 +231,10 @@ def test_killed_process_leaves_its_classes_to_other_processes(make, augmenter, c
         from lightning_examples import Digits, QUICK, ready
         from test_lightning_cache import custom_model
         from gae_augment import GAEAugmenter
-        from gae_augment.fitting import classes
+        from gae_augment.fitting import parallel_fits
         from gae_augment.integrations.lightning import GAEDataModule
 
-        entries, fit_class, kill_at = [], classes.fit_class, int(sys.argv[1])
+        entries, fit_class, kill_at = [], parallel_fits.fit_class, int(sys.argv[1])
 
         def recorded(images, *arguments):
             entries.append(len(images))
@@ -242,7 +242,7 @@ def test_killed_process_leaves_its_classes_to_other_processes(make, augmenter, c
                 os.kill(os.getpid(), signal.SIGKILL)
             return fit_class(images, *arguments)
 
-        classes.fit_class = recorded
+        parallel_fits.fit_class = recorded
         augmenter = GAEAugmenter(
             QUICK.set_params(definition=custom_model()), device="cpu", progress=False, n_jobs=1
         )

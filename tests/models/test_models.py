@@ -15,10 +15,10 @@ from gae_augment.data import ValueScale
 from gae_augment.fitting import FittedModel, fit_model, make_plan
 from gae_augment.fitting.plan import RESOLUTION
 from gae_augment.fitting.training import likelihood_for, train
+from gae_augment.models import ModelDefinition, Objective, Reconstruction, resolve_definition
 from gae_augment.models.generative_model import GenerativeModel
 from gae_augment.models.likelihoods import Bernoulli
 from gae_augment.models.networks import build_autoencoder
-from gae_augment.models.objectives import ModelDefinition, Objective, Reconstruction, resolve_definition
 from gae_augment.models.objectives.reconstruction import RegularisedReconstruction
 from gae_augment.synthesis import draw_codes, sample
 

@@ -8,9 +8,9 @@ from torch.distributions import Categorical, ContinuousBernoulli, Normal, kl_div
 from torch.nn import functional
 
 from gae_augment._utils.seeding import make_generator
+from gae_augment.models import Reconstruction, excess_error
 from gae_augment.models.likelihoods import Bernoulli, Gaussian
 from gae_augment.models.networks import build_autoencoder
-from gae_augment.models.objectives import Reconstruction, excess_error
 
 
 @pytest.fixture

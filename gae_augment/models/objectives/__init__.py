@@ -1,25 +1,5 @@
-r"""Objectives, and the table of models with the objective and latent density of each."""
+r"""Objectives: the losses that networks are trained for, one module for each family."""
 
-__all__ = [
-    "MODELS",
-    "Bernoulli",
-    "Gaussian",
-    "Likelihood",
-    "Losses",
-    "ModelDefinition",
-    "Objective",
-    "Reconstruction",
-    "custom_definition",
-    "excess_error",
-    "resolve_definition",
-]
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
-
-from ..likelihoods import Bernoulli, Gaussian, Likelihood
 from .adversarial import AdversarialVariational
 from .base import Losses, Objective
 from .discrepancy import InfoVariational, Wasserstein
@@ -27,71 +7,17 @@ from .mixtures import GaussianMixtureVariational, VampPrior, VariationalDeepEmbe
 from .reconstruction import Reconstruction, RegularisedReconstruction, excess_error
 from .variational import Variational
 
-
-@dataclass(frozen=True)
-class ModelDefinition:
-    r"""A row of the table of models, or a custom model.
-
-    Attributes:
-        name: The name of the model in files and messages.
-        objective: Returns the objective for a likelihood.
-        density: The default latent density, a key of :data:`gae_augment.models.DENSITIES`. If the objective learns
-            a prior, the density of that prior.
-        stochastic: Whether the encoder outputs means and log-variances of codes.
-        early_stopping: Whether training stops once the reconstruction error is below ``delta``. Otherwise it runs
-            for all epochs.
-    """
-
-    name: str
-    objective: Callable[[Likelihood], Objective]
-    density: str = "mixture"
-    stochastic: bool = False
-    early_stopping: bool = False
-
-
-_variational = partial(ModelDefinition, stochastic=True)
-
-MODELS: Mapping[str, ModelDefinition] = MappingProxyType(
-    {
-        model.name: model
-        for model in (
-            ModelDefinition("gae", Reconstruction, early_stopping=True),
-            _variational("vae", Variational, "standard_normal"),
-            _variational("beta_vae", partial(Variational, beta=4.0), "standard_normal"),
-            _variational("info_vae", InfoVariational, "standard_normal"),
-            ModelDefinition("wae", Wasserstein, "standard_normal"),
-            _variational("vae_gan", AdversarialVariational, "standard_normal"),
-            _variational("vade", VariationalDeepEmbedding, "mixture"),
-            _variational("gmvae", GaussianMixtureVariational, "ancestral"),
-            _variational("vamp_vae", VampPrior, "mixture"),
-            ModelDefinition("rae_l2", RegularisedReconstruction),
-        )
-    }
-)
-"""The generative models by name."""
-
-
-def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | None:
-    r"""Returns a custom definition, which files do not contain, and ``None`` for the name of a model."""
-    return definition if isinstance(definition, ModelDefinition) else None
-
-
-def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
-    r"""Returns the definition with a name, or a custom definition unchanged.
-
-    Raises:
-        ValueError: If the name is unknown, or a custom definition has the name of another model.
-    """
-    # Worker processes receive copies of partial functions, which are equal only in their representation.
-    if isinstance(definition, ModelDefinition):
-        if repr(MODELS.get(definition.name, definition)) == repr(definition):
-            return definition
-        raise ValueError(
-            f"A custom ModelDefinition has the name {definition.name!r}, which is the name of a model in MODELS. "
-            f"Choose another name."
-        )
-    if isinstance(definition, str) and definition in MODELS:
-        return MODELS[definition]
-    raise ValueError(
-        f"'model' is {definition!r}, but must be one of {', '.join(map(repr, MODELS))}, or a ModelDefinition."
-    )
+__all__ = [
+    "AdversarialVariational",
+    "GaussianMixtureVariational",
+    "InfoVariational",
+    "Losses",
+    "Objective",
+    "Reconstruction",
+    "RegularisedReconstruction",
+    "VampPrior",
+    "Variational",
+    "VariationalDeepEmbedding",
+    "Wasserstein",
+    "excess_error",
+]

@@ -13,8 +13,8 @@ __all__ = [
 from collections.abc import Mapping
 from typing import Any
 
+from .definitions import MODELS, ModelDefinition, custom_definition
 from .generative_model import GenerativeModel
-from .objectives import MODELS, ModelDefinition, custom_definition
 
 ModelChoice = str | GenerativeModel
 """The name of a model for its defaults, or a model with hyper-parameters."""
