@@ -1,4 +1,4 @@
-r"""Large tensors in chunks of bounded size, so that memory stays bounded."""
+r"""Processes large tensors in chunks, which bounds the memory."""
 
 __all__ = ["VALUES_PER_CHUNK", "chunk_size", "map_chunks"]
 
@@ -26,8 +26,8 @@ def map_chunks(
 ) -> Iterator[tuple[slice, Result]]:
     r"""Yields the chunks of n items in order, and the results of a function of them.
 
-    On a CPU, chunks are computed side by side, as many as PyTorch has threads. The function must not write to anything
-    that outlives it: after an interruption some calls go on for a while.
+    On a CPU, as many chunks run in parallel as PyTorch has threads. The function must not write to shared data: after
+    an interruption, some calls continue for a while.
     """
     chunks = [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
     results = map(function, chunks) if device.type == "cuda" else map_in_threads(function, chunks)

@@ -1,4 +1,4 @@
-r"""Devices: which one does the work, and which precision is fast on it."""
+r"""Devices: their choice, and the precisions that are fast on them."""
 
 __all__ = ["check_device", "multiplies_bfloat16_fast", "resolve_device", "to_device"]
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 INDEXED_AS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
-"""The types that hold values of types that CUDA cannot index: bytes are its only unsigned integers."""
+"""Wider types for those that CUDA cannot index: uint8 is its only unsigned integer type."""
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -17,7 +17,7 @@ def resolve_device(device: torch.device | str) -> torch.device:
 
 
 def check_device(device: torch.device | str) -> None:
-    r"""Raises a ValueError unless torch can use a device here; ``"auto"`` is always one."""
+    r"""Raises a ValueError unless torch can use a device here; ``"auto"`` is always valid."""
     if device == "auto":
         return
     try:
@@ -34,7 +34,7 @@ def to_device(images: Tensor, device: torch.device) -> Tensor:
 
 
 def multiplies_bfloat16_fast(device: torch.device) -> bool:
-    r"""Returns whether a device has instructions of its own for products of bfloat16 matrices."""
+    r"""Returns whether a device has special instructions for products of bfloat16 matrices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older versions of torch cannot tell. Without such instructions oneDNN is slower than in float32.

@@ -29,7 +29,7 @@ from torch import Tensor
 
 FORMAT = "gae-augment"
 FORMAT_VERSION = 3
-"""Version 1 had no checksum; version 2 had settings in place of plans, and version 0.1 of the package wrote it."""
+"""Version 1 had no checksum; version 2, of package version 0.1, had settings in place of plans."""
 
 MALFORMED = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError)
 """Exceptions that a malformed file can raise."""
@@ -50,18 +50,18 @@ def check_file_place(path: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    r"""Waits until no other process holds the lock of a path, and holds it; a killed process holds it no longer."""
+    r"""Waits for the lock of a path, and holds it against other processes. A killed process releases it."""
     with FileLock(path.with_name(f"{path.name}.lock")):
         yield
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    r"""Yields a temporary file to write to, which then replaces a path in one step: no reader sees half a file.
+    r"""Yields a temporary file, which then replaces a path in one step, so that no reader sees half a file.
 
     Raises:
         OSError: If the path holds something other than a file, or the folder does not exist, cannot be written to, or
-            has no room.
+            has no space.
     """
     check_file_place(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -82,7 +82,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    r"""Writes a file atomically: its name always stands for the whole old file or the whole new one.
+    r"""Writes a file atomically: readers see either the complete old file or the complete new one.
 
     Raises:
         OSError: As :func:`atomic_write`.
@@ -102,7 +102,7 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
     except OSError as error:
         raise type(error)(error.errno, f"{error.strerror}. {REMEDY}. Writing failed for", str(path)) from error
     except SafetensorError as error:
-        # Safetensors has no exception of its own for a full disk.
+        # Safetensors has no special exception for a full disk.
         raise OSError(f"{str(path)!r} could not be written: {error}. {REMEDY}.") from error
 
 
@@ -138,14 +138,14 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 class _ForeignFileError(ValueError):
-    r"""A file that may be intact but is of another program or of a later version."""
+    r"""Raised for a file of another program or of a later version, which may be intact."""
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns the header and the tensors of a file of :func:`write_file`.
 
-    Nothing in the file is executed, and reading takes no more memory than the file has bytes. The checksum detects
-    damage, not deceit: whoever uses the content checks it.
+    Nothing in the file is executed, and reading takes no more memory than the file has bytes. The checksum
+    detects damage, not manipulation, so callers validate the content.
 
     Raises:
         FileNotFoundError: If there is no such file.

@@ -1,7 +1,7 @@
-r"""Parallel jobs, in threads, in processes or on a cluster, by any backend of joblib.
+r"""Parallel jobs in threads, in processes or on a cluster, with any backend of joblib.
 
-A worker that dies, for example of a lack of memory, takes its jobs with it. Jobs here depend on their arguments alone,
-so that a retry gives the same result.
+If a worker dies, for example from lack of memory, its jobs are lost. Jobs depend on their arguments alone, so that a
+retry gives the same result.
 """
 
 __all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "check_n_jobs", "run_jobs", "runs_here"]
@@ -20,12 +20,12 @@ Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 3
-"""How often a job is given to a worker at most."""
+"""The maximum number of attempts at a job."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    r"""The result of a failed job, so that one failure loses no other job.
+    r"""The result of a failed job; the other jobs continue.
 
     Attributes:
         reason: The error, as text.
@@ -48,7 +48,7 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failur
 
 
 def check_n_jobs(n_jobs: int | None) -> None:
-    r"""Raises a ValueError unless a number of jobs is one of joblib's."""
+    r"""Raises a ValueError unless joblib accepts a number of jobs."""
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
         raise ValueError(
             f"'n_jobs' is {n_jobs!r}, but must be a number of jobs at the same time: None or 1, or -1 for one per core."
@@ -57,7 +57,7 @@ def check_n_jobs(n_jobs: int | None) -> None:
 
 def runs_here(n_jobs: int | None) -> bool:
     r"""Returns whether joblib runs the jobs in this process, one after another."""
-    # A backend that takes a whole cluster by default may find a single free processor there, and still runs elsewhere.
+    # A cluster backend runs jobs elsewhere even if the cluster has a single free processor.
     return effective_n_jobs(n_jobs) == 1 and get_active_backend()[0].default_n_jobs == 1
 
 

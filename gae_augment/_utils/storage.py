@@ -1,4 +1,4 @@
-r"""Memory for images: ordinary memory, or files that are mapped into it."""
+r"""Memory for images: ordinary memory, or memory-mapped files."""
 
 __all__ = ["ImageFile", "index_images", "new_images"]
 
@@ -18,8 +18,8 @@ from torch import Tensor
 class ImageFile:
     r"""Images in a memory-mapped file: the operating system keeps the pages in use and frees the others.
 
-    A pickled copy maps the same file, so that worker processes see what one of them writes. A deep copy has a file of
-    its own. The file is removed with the object that created it, or when the interpreter ends. A killed process leaves
+    A pickled copy maps the same file, so that worker processes see each other's writes. A deep copy has a separate
+    file. The file is removed with the object that created it, or when the interpreter ends. A killed process leaves
     its file in the folder.
 
     Args:
@@ -31,7 +31,7 @@ class ImageFile:
         tensor: The images, uninitialised at first.
 
     Raises:
-        OSError: If the folder cannot be written to, or has no room for all images.
+        OSError: If the folder cannot be written to, or has no space for all images.
     """
 
     tensor: Tensor
@@ -44,7 +44,7 @@ class ImageFile:
             handle, name = tempfile.mkstemp(prefix="images-", suffix=".bin", dir=folder)
             self.path = Path(name).absolute()
             try:
-                # Reserve the room now: a disk that is full when a page is written would kill the process.
+                # Reserve the space now: writing a page to a full disk would kill the process.
                 os.posix_fallocate(handle, 0, size) if hasattr(os, "posix_fallocate") else os.truncate(handle, size)
             except BaseException:
                 self.path.unlink()
@@ -62,12 +62,12 @@ class ImageFile:
         self._map()
 
     def _map(self) -> None:
-        # Not torch.from_file: torch pickles such memory by a name of its own, which does not survive the process.
+        # Not torch.from_file: torch pickles such memory by a temporary name, which does not outlive the process.
         images = np.memmap(self.path, np.uint8, "r+")
         self.tensor = torch.from_numpy(images).view(self._dtype).view(self._shape)
 
     def remove(self) -> None:
-        r"""Deletes the file's name; its room is freed when no process maps it any more."""
+        r"""Deletes the file's name; its space is freed when no process maps it any more."""
         self._remove()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _remove(path: Path, process: int) -> None:
 
 
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
-    r"""Returns uninitialised images, in memory or in a nameless file that lives as long as they are referenced.
+    r"""Returns uninitialised images, in memory or in an unnamed file that exists while they are referenced.
 
     Pickling copies them.
 
@@ -115,7 +115,7 @@ def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLi
 
 
 def index_images(images: Tensor, indices: np.ndarray) -> Tensor:
-    r"""Returns a copy of the images at some indices, for every type that NumPy has too.
+    r"""Returns a copy of the images at given indices, for every type that NumPy supports.
 
     Args:
         images: Images on the CPU, with shape :math:`(N, *)`.

@@ -1,4 +1,4 @@
-r"""Threads: the number of threads for each task, and tasks in parallel.
+r"""Threads: a fixed number for each task, and tasks in parallel.
 
 The number of threads of a matrix product changes the order of its sums, and with it the last bits of the result. Each
 task therefore has a fixed number of threads, usually one, and several tasks run in parallel. All cores are used, and
@@ -142,7 +142,7 @@ def map_in_threads(
     try:
         yield from pool.map(call, items)
     except BaseException:
-        # After a failure, nobody needs the results of the other calls.
+        # After a failure, the results of the other calls are not needed.
         pool.shutdown(wait=False, cancel_futures=True)
         raise
     finally:

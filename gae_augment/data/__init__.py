@@ -1,6 +1,6 @@
-r"""From any dataset, array or folder to labels, raw images, their value scale, and the images that each class needs.
+r"""Reads datasets, arrays and folders: labels, raw images, value scales, and the number of images to add.
 
-In come the user's data: a map-style dataset, arrays, a folder of images. Out go labels, raw images as tensors, the
+Input: a map-style dataset, arrays, or a folder of images. Output: labels, raw images as tensors, the
 :class:`ValueScale` between the user's values and a network's, and ``{label: images to add}``. Imports only ``_utils``.
 """
 

@@ -13,7 +13,7 @@ DEEPSMOTE_COUNTS = (4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40)
 """The class counts of the DeepSMOTE paper (2105.02340) for MNIST and Fashion-MNIST."""
 
 MIN_IMAGES = 2
-"""The smallest count of an exponential profile: a generator needs two images."""
+"""The smallest count of an exponential profile: a model needs two images."""
 
 
 def profile_counts(profile: str, available: list[int]) -> list[int]:

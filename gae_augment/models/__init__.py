@@ -1,8 +1,7 @@
-r"""Generative models: networks, likelihoods, densities and objectives, and the table of the ten that are built in.
+r"""Generative models: networks, likelihoods, densities and objectives, and the table of the ten built-in models.
 
-In come hyper-parameters, and tensors on the scale of a network's inputs. Out go networks, losses and densities. To add
-a model, write its loss in ``objectives`` and its row in ``definitions``. Imports only ``_utils``; the user's data are
-unknown here.
+Input: hyper-parameters, and tensors on the scale of a network's inputs. Output: networks, losses and densities. A new
+model is an objective and one row of :data:`MODELS`. Imports only ``_utils``, and does not depend on the user's data.
 """
 
 from .definitions import MODELS, ModelDefinition, custom_definition, resolve_definition

@@ -307,10 +307,10 @@ class AncestralMixture(nn.Module):
             torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
         )
         gaussians = Independent(Normal(mean.flatten(0, 1).double(), (0.5 * log_var).flatten(0, 1).double().exp()), 1)
-        every = MixtureSameFamily(
+        mixture = MixtureSameFamily(
             Categorical(torch.ones(self.DRAWS * self.n_components, dtype=torch.float64)), gaussians
         )
-        return torch.cat([every.log_prob(some) for some in z.double().split(100)])
+        return torch.cat([mixture.log_prob(codes) for codes in z.double().split(100)])
 
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
         r"""Restores the tensors of :meth:`state_dict`, of any size."""
@@ -365,7 +365,7 @@ def fit_mixture(
 
 @contextmanager
 def _no_convergence_warnings() -> Iterator[None]:
-    r"""Ignores ConvergenceWarning: the criterion judges a mixture, also one that still improves after 200 steps."""
+    r"""Ignores ConvergenceWarning: the criterion also judges mixtures that still improve after 200 steps."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

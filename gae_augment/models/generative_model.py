@@ -19,7 +19,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The types that matrix products of a training can be computed in."""
 
 DENSITIES_OF_ANY_MODEL = ("mixture", "normal", "standard_normal")
-"""The latent densities that need nothing of the model and suit every one."""
+"""The latent densities that suit every model."""
 
 MAX_ANCHOR_STEP = 3.0
 """The largest value of ``anchored``."""
@@ -28,9 +28,9 @@ MAX_ANCHOR_STEP = 3.0
 class GenerativeModel(BaseEstimator):
     r"""A generative model and its hyper-parameters, for :class:`gae_augment.GAEAugmenter`.
 
-    It is a scikit-learn estimator without a ``fit`` of its own: ``clone``, ``get_params`` and ``set_params`` work, and
-    so do searches over ``model__latent_dim`` and its like. Whatever is ``"auto"`` is resolved at the fit of a class,
-    and ``augmenter.report_[label].plan`` shows the result.
+    It is a scikit-learn estimator without a ``fit`` method: ``clone``, ``get_params`` and ``set_params`` work, and so
+    do searches over parameters such as ``model__latent_dim``. Each ``"auto"`` is resolved when a class is fitted, and
+    ``augmenter.report_[label].plan`` shows the result.
 
     Args:
         definition: A key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.models.ModelDefinition` of your own.
@@ -40,7 +40,7 @@ class GenerativeModel(BaseEstimator):
             convolutional. ``"auto"`` is ``"fc"`` for vectors and images of up to 1024 values, else ``"conv"``. A tuple
             gives the widths of a fully connected encoder.
         density: The latent density that new codes are drawn from: a ``"mixture"`` of Gaussians or a single
-            ``"normal"``, both fitted to the codes, or ``"standard_normal"``. ``"auto"`` is the model's own.
+            ``"normal"``, both fitted to the codes, or ``"standard_normal"``. ``"auto"`` is the model's default.
         n_components: The maximum number of mixture components, or (minimum, maximum). For a mixture that is fitted to
             the codes, the Bayesian information criterion chooses the number, with at least 20 codes per component.
             ``"auto"`` is at most 80 for these, and 10 for a mixture that is learned with the network.
@@ -115,10 +115,10 @@ class GenerativeModel(BaseEstimator):
 
     @property
     def resolved_definition(self) -> ModelDefinition:
-        r"""The definition itself, where ``definition`` may be its name.
+        r"""The definition itself, even if ``definition`` is its name.
 
         Raises:
-            ValueError: If there is no model of that name, or a custom definition has the name of a built-in one.
+            ValueError: If there is no model of that name, or a custom definition has the name of a built-in model.
         """
         return resolve_definition(self.definition)
 

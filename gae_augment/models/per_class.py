@@ -1,4 +1,4 @@
-r"""The choice of a model for each class: a name, a model with hyper-parameters, or a mapping from labels to such."""
+r"""The choice of a model for each class: a name, a model with hyper-parameters, or a mapping from labels to these."""
 
 __all__ = [
     "ModelChoice",
@@ -24,7 +24,7 @@ Choices = ModelChoice | Mapping[Any, ModelChoice]
 
 
 def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
-    r"""Returns the validated model of each label that has one of its own, and that of all others under ``None``.
+    r"""Returns the validated models by label, with the default for all other labels under ``None``.
 
     Raises:
         TypeError, ValueError: If a choice is not a model, a hyper-parameter is not valid, or two custom definitions
@@ -36,11 +36,11 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
     definitions: dict[str, ModelDefinition] = {}
     for model in models.values():
         definition = model.resolved_definition
-        # A file holds names alone, and could not tell the definitions apart. Copies of partial functions are equal only
-        # in their representation.
+        # A file holds only names, which would not distinguish the definitions. Copies of partial functions are equal
+        # only in their representation.
         if repr(definitions.setdefault(definition.name, definition)) != repr(definition):
             raise ValueError(
-                f"'model' has two different definitions with the name {definition.name!r}. Give each a name of its own."
+                f"'model' has two different definitions with the name {definition.name!r}. Give each a unique name."
             )
     return models
 
@@ -51,7 +51,7 @@ def _validated(model: Any) -> GenerativeModel:
     if not isinstance(model, GenerativeModel):
         raise TypeError(
             f"'model' is {model!r}, but must be a name, one of {', '.join(map(repr, MODELS))}, or a GenerativeModel, "
-            f"or a mapping from labels to such."
+            f"or a mapping from labels to these."
         )
     return model.validated()
 

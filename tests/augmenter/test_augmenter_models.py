@@ -166,7 +166,7 @@ def test_two_custom_definitions_are_saved_and_loaded(digits, tmp_path):
 def test_two_custom_definitions_of_one_name_are_refused(digits, no_training):
     twin = ModelDefinition("denoising", Reconstruction)
     with pytest.raises(
-        ValueError, match=r"two different definitions with the name 'denoising'\. Give each a name of its own"
+        ValueError, match=r"two different definitions with the name 'denoising'\. Give each a unique name"
     ):
         build({1: GenerativeModel(DENOISING), 2: GenerativeModel(twin)}).fit(*digits)
 
