@@ -21,8 +21,8 @@ _HOMES = {
 }
 """The room of each name, imported when the name is first used.
 
-A process that unpickles a training set, such as the worker of a DataLoader, needs no scikit-learn, and importing that
-takes two thirds of the time that torch takes.
+A process that unpickles a training set, such as a DataLoader worker, needs no scikit-learn. Importing scikit-learn
+takes two thirds as long as importing torch.
 """
 
 

@@ -85,7 +85,7 @@ class GAEAugmenter(BaseEstimator):
         models_: The fitted models of the classes that need images.
         failures_: Why classes that need images have no model.
         seed_: The seed of the fit.
-        cache_key_: A hash of all that the fitted models depend on, after a fit with ``checkpoint_dir``.
+        cache_key_: A hash of everything that the fitted models depend on, after a fit with ``checkpoint_dir``.
         n_features_in_: The features of a vector, or the channels or rows of an image, after a fit to an array.
 
     References:
@@ -124,10 +124,10 @@ class GAEAugmenter(BaseEstimator):
         self.cache_dir = cache_dir
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters, those of the model as ``model__latent_dim=8``, also where ``model`` is a name.
+        r"""Sets parameters. ``model__latent_dim=8`` sets a parameter of the model, even if ``model`` is a name.
 
         Raises:
-            ValueError: If there is no such parameter, or ``model`` is a mapping and a parameter is that of a model.
+            ValueError: If there is no such parameter, or a parameter of the model is set and ``model`` is a mapping.
         """
         if any(name.startswith("model__") for name in params):
             params["model"] = settable_choice(params.get("model", self.model))
@@ -145,15 +145,15 @@ class GAEAugmenter(BaseEstimator):
                 is drawn once for the folder. The folder may be emptied while no fit runs, and holds no training images.
 
         Raises:
-            TypeError, ValueError: If data or parameters are not valid; nothing has been trained then.
-            RuntimeError: If no class could be learned, or with ``on_error="raise"`` any could not. The other models are
-                kept.
-            OSError: If ``cache_dir`` cannot be written to or has no room, or ``checkpoint_dir`` cannot be written to.
+            TypeError, ValueError: If data or parameters are invalid; raised before any training.
+            RuntimeError: If no class could be learned, or, with ``on_error="raise"``, if any class failed. The other
+                models are kept.
+            OSError: If ``cache_dir`` cannot be written to or has no space, or ``checkpoint_dir`` cannot be written to.
 
         Warns:
             ConvergenceWarning: If the reconstruction error of a class did not fall below :math:`\delta`, or training
                 diverged and was retried with a smaller learning rate.
-            RuntimeWarning: If a class could not be learned, or ``checkpoint_dir`` has no room for it.
+            RuntimeWarning: If a class could not be learned, or ``checkpoint_dir`` has no space for it.
         """
         self._check_parameters()
         models = choose_models(self.model)
@@ -229,8 +229,8 @@ class GAEAugmenter(BaseEstimator):
         Args:
             label: The class.
             n: The number of images.
-            seed: The images depend on this seed and the fit alone. Without it, each call returns different ones; the
-                first call after a fit or a load returns the same as the first call after another.
+            seed: The images depend on this seed and the fit alone. Without it, each call returns different images,
+                in a sequence that starts again after a fit or a load.
             out: A tensor on the CPU to write the images to; by default new memory.
 
         Raises:
@@ -253,8 +253,8 @@ class GAEAugmenter(BaseEstimator):
         elif label in self.counts_:
             reason = f"has {self.counts_[label]} images and needs no more"
         raise ValueError(
-            f"Class {label!r} {reason}, and has no model. The classes {list(self.models_)} have one. "
-            f"'sampling_strategy' says which classes get one."
+            f"Class {label!r} {reason}, so it has no model. Choose one of {list(self.models_)}, or "
+            f"change 'sampling_strategy'."
         )
 
     def reconstruct(self, label: Label, images: Tensor) -> Tensor:
@@ -353,12 +353,12 @@ class GAEAugmenter(BaseEstimator):
 
         Args:
             path: The file.
-            definition: The custom definitions of its models, one or several: files hold no code.
+            definition: The custom definition or definitions of its models: files hold no code.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If the file is damaged, of another kind or of a later version, or custom definitions are missing
-                or too many.
+                or unused.
         """
         header, tensors = read_file(path)
         definitions = [definition] if isinstance(definition, ModelDefinition) else list(definition)
@@ -386,7 +386,7 @@ class GAEAugmenter(BaseEstimator):
         except ValueError:
             parameters["device"] = "auto"
         self = cls(**parameters)
-        # An invalid parameter would otherwise show when it is used.
+        # An invalid parameter would otherwise fail only at its first use.
         self._check_parameters()
         self.classes_ = np.array(list(counts))
         self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, int(header["seed"])

@@ -1,7 +1,7 @@
-r"""From the images of a class and a model to a fitted model: the plan, the training loop, the fit, and the cache.
+r"""Fits a model to the images of a class: the plan, the training loop, the fit, and the cache.
 
-In come images, a value scale and a :class:`gae_augment.models.GenerativeModel`. The :class:`Plan` resolves every
-``"auto"``, and nothing after it looks at the hyper-parameters again. Out goes a :class:`FittedModel`, from images to
+Input: images, a value scale and a :class:`gae_augment.models.GenerativeModel`. The :class:`Plan` resolves every
+``"auto"``, and replaces the hyper-parameters in all later steps. Output: a :class:`FittedModel`, which maps images to
 codes and back. Imports ``_utils``, ``data`` and ``models``.
 """
 

@@ -1,4 +1,4 @@
-r"""The cache of fitted classes: a folder in which a fit is found again by its content, also after an interruption."""
+r"""The cache of fitted classes: a folder from which any fit with the same content resumes."""
 
 __all__ = ["ClassFit", "FitCache", "default_cache_dir", "plan_fits"]
 
@@ -28,12 +28,12 @@ from .fitted import FittedModel
 from .plan import Plan, make_plan
 
 LEFTOVER_AGE = 600
-"""The age, in seconds, from which a temporary file is that of a process that was killed while it wrote."""
+"""The age, in seconds, from which a temporary file counts as left behind by a killed process."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassFit:
-    r"""All that one class's fit depends on.
+    r"""Everything that the fit of one class depends on.
 
     Attributes:
         images: The images, with shape :math:`(N, *)`.
@@ -82,7 +82,7 @@ def plan_fits(
 
     Args:
         images: The images of each class.
-        models: The model of each label that has one of its own; that of all others under ``None``.
+        models: The models by label, with the default for all other labels under ``None``.
         values: The value scale of all images.
         seed: The seed of all fits.
         device: The device of training and sampling.
@@ -94,14 +94,14 @@ def plan_fits(
     for label, class_images in images.items():
         model = models.get(label, models[None])
         plan = make_plan(model, tuple(class_images.shape[1:]), len(class_images), device)
-        # The seed depends on the label alone, so that a class comes out the same whichever other classes there are.
+        # The seed depends on the label alone, so that a class's model does not depend on the other classes.
         class_seed = derive_seed(seed, "fit", label)
         fits[label] = ClassFit(class_images, plan, model.resolved_definition, values, class_seed)
     return fits
 
 
 def _describe(definition: ModelDefinition) -> Any:
-    r"""Returns the fields of a definition, with the source of its objective; code that this calls does not count."""
+    r"""Returns the fields of a definition, with the source of its objective; code that it calls is left out."""
     return {**vars(definition), "objective": _source(definition.objective)}
 
 
@@ -125,12 +125,12 @@ def default_cache_dir() -> Path:
 class FitCache:
     r"""Fitted classes in a folder, which may be emptied while no fit runs. It holds no training images.
 
-    The name of a file is a hash of all that the fit depends on: images, plan, seed and versions. Any fit with the same
-    settings and data reuses it. An interrupted fit resumes from here and produces the same images.
+    The name of a file is a hash of everything that the fit depends on: images, plan, seed and versions. Any fit with
+    the same settings and data reuses it. An interrupted fit resumes from here and produces the same images.
 
     Args:
         folder: The folder, created if it does not exist.
-        keep_failures: Whether a failed class is remembered, so that other processes do not try it again.
+        keep_failures: Whether failures are saved too, so that other processes do not retry them.
         on_miss: Called with the labels of the classes that are not in the cache, before they are fitted.
         name: The name of the parameter that the folder was passed as, for errors.
 
@@ -156,7 +156,7 @@ class FitCache:
         self._create()
 
     def _create(self) -> None:
-        # Now, and not after a long fit.
+        # A folder without write access fails now, and not after a long fit.
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
@@ -170,7 +170,7 @@ class FitCache:
 
     @contextmanager
     def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
-        r"""Waits for another fit of the same classes, keeps others waiting, and yields the key of all fits together."""
+        r"""Locks these fits against other processes, and yields the key of all fits together."""
         paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
         with file_lock(self.folder / f"fit-{key}"):
@@ -183,7 +183,7 @@ class FitCache:
             yield key
 
     def seed(self, random_state: RandomState) -> int:
-        r"""Returns the seed of a fit; without a ``random_state`` one that is drawn once for the folder.
+        r"""Returns the seed of a fit; without a ``random_state``, a seed that is drawn once for the folder.
 
         Raises:
             ValueError: If ``random_state`` has another type.
@@ -201,11 +201,11 @@ class FitCache:
                 return seed
 
     def path(self, fit: ClassFit) -> Path:
-        r"""Returns the file of a fit, whether it exists or not."""
+        r"""Returns the path of the file of a fit, which may not exist."""
         return self.folder / f"{fit.digest}.safetensors"
 
     def load(self, fit: ClassFit) -> FittedModel | Failure | None:
-        r"""Returns the fitted model of a class, without training images; or a remembered failure; or ``None``.
+        r"""Returns the fitted model of a class, without training images; or a saved failure; or ``None``.
 
         Warns:
             UserWarning: If its file is damaged.
@@ -228,16 +228,16 @@ class FitCache:
         r"""Writes a fitted model, without training images.
 
         Warns:
-            RuntimeWarning: If it cannot be written. The fit can go on without.
+            RuntimeWarning: If it cannot be written; the fit continues.
         """
         header, tensors = fitted.state_dict()
         tensors.pop("anchors.images", None)
         self._write(self.path(fit), header, tensors)
 
     def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
-        r"""Remembers why classes failed, if the cache keeps failures; warns as :meth:`save`."""
+        r"""Saves the reasons of failures, if the cache keeps failures; warns as :meth:`save`."""
         for fit, reason in failures.items() if self.keep_failures else ():
-            # A failure that came from the cache stands there already.
+            # A failure that came from the cache is saved already.
             if not reason.endswith(self._remedy(fit)):
                 self._write(self.path(fit), {"failure": reason}, {})
 
@@ -249,7 +249,7 @@ class FitCache:
             write_file(path, header, tensors)
         except OSError as error:
             warnings.warn(
-                f"The fit of a class could not be cached: {error}. This fit goes on, but the next one will fit that "
+                f"The fit of a class could not be cached: {error}. This fit continues, but the next one will fit that "
                 f"class again.",
                 RuntimeWarning,
                 stacklevel=4,

@@ -38,7 +38,7 @@ NORMALISED_ON = 5000
 """The maximum number of images that the mean image is computed from."""
 
 LIMITS_FROM = 20
-"""From this number of codes per dimension on, new codes keep within the range of the training codes."""
+"""With at least this number of codes per dimension, new codes stay within the range of the training codes."""
 
 DIVERGENCE_FACTOR = 10
 """Training has diverged if the final error exceeds this multiple of the mean image's error."""
@@ -148,7 +148,7 @@ def _train_and_fit_density(
         return log, delta
     codes = fitted.encode(images)
     if not codes.isfinite().all():
-        raise FloatingPointError("Training diverged: codes of training images are not finite.")
+        raise FloatingPointError("Training diverged: codes of training images are not finite. Lower 'learning_rate'.")
     fitted.anchor_codes = codes.cpu() if plan.keeps_images else None
     fitted.density = fitted.build_density().fit(codes, seed=derive_seed(seed, "density"))
     is_fitted_mixture = isinstance(fitted.density, GaussianMixture) and plan.truncated
@@ -175,7 +175,7 @@ def _train(
             delta = None
     if plan.held_out:
         order = torch.randperm(len(images), generator=make_generator(seed, "held out")).to(images.device)
-        # Only some of the held-out images are looked at, and the others are not copied.
+        # Only the held-out images that the error is measured on are copied.
         held_out = images[order[: min(plan.held_out, MAX_CHECKED)]]
         rows = order[plan.held_out :]
     log, objective = _train_best_of(fitted, images, rows, held_out, delta, seed, progress)
@@ -229,7 +229,7 @@ def _train_best_of(
         if plan.trial_epochs:
             error = run(network, start, plan.trial_epochs, delta=0.0, lr_schedule="constant")[0].errors[-1]
         trials.append((error, network))
-    # Without trials, with fewer epochs than two for each initialisation, the last one is trained.
+    # With too few epochs for trials, fewer than two per initialisation, the last network is trained.
     _, fitted.network = min(trials, key=lambda trial: trial[0]) if plan.trial_epochs else trials[-1]
     log, objective = run(
         fitted.network,

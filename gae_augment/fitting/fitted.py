@@ -42,7 +42,7 @@ class FitReport:
         delta: The boundary :math:`\delta`, in nats per pixel: the one that the user gave, or with ``"auto"`` the least
             error of held-out images, and with fewer than 200 images a fraction of the mean image's error. ``None``
             without early stopping.
-        delta_reached: Whether the error fell below the boundary, or stopped falling where that is the rule; ``None``
+        delta_reached: Whether the error fell below the boundary, or stopped falling if that is the rule; ``None``
             without early stopping.
         n_components: The number of components of the latent density.
         seconds: The duration of the fit.
@@ -102,10 +102,10 @@ class FittedModel:
     Attributes:
         network: The autoencoder, on the CPU.
         density: The density of new codes.
-        limits: The range of the training codes in each dimension, with shape :math:`(2, d)`, where new codes keep
-            within it.
+        limits: The range of the training codes in each dimension, with shape :math:`(2, d)`, if new codes
+            must stay within it.
         report: The result in numbers.
-        anchors: The training images, in the user's values, where the plan keeps them.
+        anchors: The training images, in the user's values, if the plan keeps them.
         anchor_codes: Their codes, computed when samples first need them.
     """
 
@@ -184,7 +184,7 @@ class FittedModel:
                 return self.values.from_network(self.likelihood.mean(self.network.decode(z[chunk]))).cpu()
 
             for chunk, decoded in map_chunks(decode_chunk, len(z), chunk_size(IMAGES_PER_CHUNK, self.shape), device):
-                # Torch would share the copy among threads, which then spin beside those that decode.
+                # Torch would split the copy among threads, which then compete with the decoding threads.
                 images.numpy()[chunk] = decoded.numpy()
         return images
 

@@ -1,4 +1,4 @@
-r"""The fits of several classes: from the cache where they are there, and side by side where they are not."""
+r"""The fits of several classes: loaded from the cache, or run in parallel."""
 
 __all__ = ["fit_classes", "fit_with_progress"]
 
@@ -42,8 +42,8 @@ def fit_classes(
         fits: The fit of each class.
         n_jobs: The number of classes that are fitted at the same time. ``None`` is one per thread of PyTorch, in this
             process, unless a joblib context says otherwise; a number is as in joblib.
-        cache: Where fitted classes are looked up and kept.
-        scratch_dir: Where joblib maps images into memory for its workers; by default where joblib decides.
+        cache: The cache of fitted classes.
+        scratch_dir: The folder in which joblib maps images into memory for its workers; by default joblib's choice.
         show: Shows progress of classes that are fitted in this process.
     """
     if cache is not None:
@@ -70,7 +70,7 @@ def fit_classes(
         slots, interrupted = BoundedSemaphore(workers), Event()
 
         def fit_and_keep(label: Label) -> FittedModel | Failure:
-            # Kept by the thread that fitted it: after an interruption nobody waits for the result.
+            # Saved by the thread that fitted it: after an interruption no other thread receives the result.
             with slots, interrupted_by(interrupted):
                 return keep(label, attempt(_fit, *arguments(label, partial(show, label))))
 
@@ -108,7 +108,7 @@ def fit_with_progress(
     with tqdm(total=len(fits), unit="class", disable=not progress) as bar:
 
         def show(label: Label, error: float, delta: float | None) -> None:
-            # There is no boundary yet if it is the point at which the error stops falling.
+            # If training stops when the error stops falling, the boundary is not known yet.
             boundary = "" if delta is None else f", delta {delta:.4f}"
             bar.set_description(f"class {names[label]}: error {error:.4f}{boundary}")
 
@@ -123,7 +123,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns a fitted model with the training images that its samples need, which neither workers nor files hold."""
+    r"""Returns a fitted model with the training images that its samples need; workers and files omit them."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result
@@ -139,7 +139,7 @@ def _parallel_fits(plans: Sequence[Plan]) -> int:
 def _fit(
     images: np.ndarray, plan: Plan, definition: ModelDefinition, values: ValueScale, seed: int, progress: Progress
 ) -> FittedModel:
-    r"""Returns a fitted model without its training images, which the caller has and no process need send back."""
+    r"""Returns a fitted model without its training images, which the caller has already."""
     # Some backends map images read-only, and torch warns of such arrays.
     tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
     fitted = fit_class(tensor, plan, definition, values, seed, progress)

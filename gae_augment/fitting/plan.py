@@ -31,7 +31,7 @@ STEPS = 600
 """The optimiser steps that ``epochs="auto"`` allows for."""
 
 HOLD_OUT_FROM = 200
-"""From this number of images on, a tenth is held out to see when the error stops falling."""
+"""With at least this number of images, a tenth is held out to detect when the error stops falling."""
 
 MAX_COMPONENTS = 80
 """The maximum number of components of a fitted mixture with ``n_components="auto"``, reached by doubling from 10."""
@@ -42,18 +42,20 @@ LEARNED_COMPONENTS = 10
 VECTOR_INITS = 8
 """The number of initialisations for vectors with ``n_init="auto"``.
 
-A code with fewer dimensions than the vector can start out folded, with two parts of the data on the same codes, and no
-training unfolds it. This was not seen with images.
+With fewer code dimensions than features, the initial codes can be folded: two regions of the data share the same codes,
+and training does not separate them. This was not observed with images.
 """
 
 ANCHOR_STEP = 1.5
 """The step of a training image towards a new code with ``anchored="auto"``; 1 reaches the code.
 
-Longer steps make the images of a scarce class more varied. On validation images of the blood cells a classifier gained
-0.39 (1), 0.66 (1.5) and 0.91 points (2) with 40 images of the two scarce classes, and 0.34 (1) and 0.67 (1.5) with 210.
-On training images that the counts of DeepSMOTE leave out it gained, over class-balanced sampling, on Fashion-MNIST 1.6
-(1) and 1.9 points (1.5) without and 0.4 and 0.6 with random affine maps of all images, and on MNIST 0.9 and 1.2, 0.2
-and 0.3. Images without anchors gained 0.0, 0.5, 0.4 and 0.1.
+Longer steps make the images of a scarce class more varied. The gains of a classifier, in points:
+
+- Blood cells, validation images, 40 images of the two scarce classes: 0.39 (step 1), 0.66 (1.5) and 0.91 (2).
+  With 210: 0.34 (1) and 0.67 (1.5).
+- Training images that DeepSMOTE's counts leave out, over class-balanced sampling, steps 1 and 1.5: Fashion-MNIST 1.6
+  and 1.9, with random affine maps of all images 0.4 and 0.6; MNIST 0.9 and 1.2, with affine maps 0.2 and 0.3.
+  Without anchors, in the same order: 0.0, 0.5, 0.4 and 0.1.
 """
 
 RESOLUTION = 1e-3
@@ -69,7 +71,7 @@ STOPPING_RULES = {
     "plateau": "stops when the error of training vectors stops falling",
     "held-out": "stops when the error of held-out images stops falling, and returns to the best weights",
 }
-"""When a training ends."""
+"""When training stops."""
 
 
 HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
@@ -78,7 +80,7 @@ HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    r"""All that decides a fit and its samples, besides the images and the seed; nothing in it is ``"auto"``.
+    r"""All choices that determine a fit and its samples, besides images and seed; none is ``"auto"``.
 
     ``print(plan)`` shows one value per line.
 
@@ -94,12 +96,12 @@ class Plan:
         max_components: Its maximum.
         learned_components: The maximum number of components of a mixture that is learned with the network.
         stopping: The stopping rule, a key of :data:`STOPPING_RULES`.
-        delta: The boundary of the reconstruction error, in nats per pixel, where the user gave one.
+        delta: The boundary of the reconstruction error, in nats per pixel, if the user set it.
         resolution: The excess error below which nothing is left to learn, in nats per pixel.
         held_out: The number of images that are held out from training.
-        epochs: The maximum number of epochs, those of the trials included.
+        epochs: The maximum number of epochs, including the trials.
         n_init: The number of initialisations.
-        trial_epochs: The epochs of each initialisation's trial; 0 with a single one.
+        trial_epochs: The epochs of each initialisation's trial; 0 without trials.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: How the learning rate changes.
@@ -246,7 +248,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
             shape, or torch cannot use the device.
     """
     if images < MIN_IMAGES:
-        raise ValueError(f"There is {images} image, but a model needs at least {MIN_IMAGES}.")
+        raise ValueError(f"There is {images} image, but a model needs at least {MIN_IMAGES}. Add images.")
     model = model.validated()
     definition = model.resolved_definition
     is_vector, values = len(shape) == 1, math.prod(shape)
@@ -266,7 +268,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         n_init = VECTOR_INITS if is_vector and latent_dim < values else 1
     anchored = model.anchored
     if anchored == "auto":
-        # An image has detail that no small code holds. Without it a classifier takes the class for a blurred one.
+        # A small code cannot hold all detail of an image. Without it, a classifier learns that the class is blurred.
         anchored = not is_vector and ANCHOR_STEP
     bounds = model.n_components if isinstance(model.n_components, tuple) else (1, model.n_components)
     return Plan(
@@ -309,7 +311,7 @@ def check_classes(
     r"""Checks that every scarce class has enough images, and every model of a single class has its class.
 
     Args:
-        models: The model of each label that has one of its own; that of all others under ``None``.
+        models: The models by label, with the default for all other labels under ``None``.
         counts: The number of images of each class.
         scarce: The labels of the classes to fit.
         names: The name of each class.
@@ -342,13 +344,13 @@ def _stopping_rule(model: GenerativeModel, early_stopping: bool, is_vector: bool
         return "delta"
     if images >= HOLD_OUT_FROM:
         return "held-out"
-    # A small class can spare no images. Learned by heart, it gives worse samples than a coarse reconstruction does.
+    # A small class has no images to hold out. Memorised images give worse samples than coarse reconstructions.
     return "plateau" if is_vector else "mean image"
 
 
 def _precision(precision: str, is_vector: bool, architecture: Architecture, device: torch.device) -> str:
     if precision != "auto":
         return precision
-    # Three digits are too few for vectors, and convolutions on a CPU are no faster in bfloat16.
+    # The three digits of bfloat16 are too few for vectors, and on a CPU it does not speed up convolutions.
     suits = not is_vector and not (device.type == "cpu" and architecture == "conv")
     return "bfloat16" if suits and multiplies_bfloat16_fast(device) else "float32"

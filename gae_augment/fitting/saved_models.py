@@ -18,13 +18,13 @@ RENAMED = {"components": "n_components", "schedule": "lr_schedule", "starts": "n
 
 
 def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dict[str, Tensor]]:
-    r"""Returns pairs of label and header, and all tensors; a number before their names is the place of their model."""
+    r"""Returns pairs of label and header, and all tensors, whose names begin with the index of their model."""
     headers: list[Any] = []
     tensors: dict[str, Tensor] = {}
-    for place, (label, fitted) in enumerate(models.items()):
+    for index, (label, fitted) in enumerate(models.items()):
         header, model_tensors = fitted.state_dict()
         headers.append([label, header])
-        tensors |= {f"{place}.{name}": tensor for name, tensor in model_tensors.items()}
+        tensors |= {f"{index}.{name}": tensor for name, tensor in model_tensors.items()}
     return headers, tensors
 
 
@@ -48,8 +48,8 @@ def models_from_state(
         KeyError, TypeError, ValueError, RuntimeError: If headers and tensors are not those of fitted models.
     """
     models: dict[Label, FittedModel] = {}
-    for place, (label, header) in enumerate(headers):
-        prefix = f"{place}."
+    for index, (label, header) in enumerate(headers):
+        prefix = f"{index}."
         model_tensors = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
         if checked_label(label) not in labels:
             raise ValueError(f"there is a model of class {label!r}, but no such class")
@@ -76,15 +76,15 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
     names = set(GenerativeModel().get_params()) - {"definition"}
     model = _renamed({name: parameters.pop(name) for name in list(parameters) if RENAMED.get(name, name) in names})
     parameters["on_error"] = parameters.pop("errors", "warn")
-    # A folder of another machine, in the first files.
+    # The first files hold a folder of another machine.
     parameters.pop("cache_dir", None)
     parameters["model"] = {"definition": parameters["model"], **model}
     return {
         **{name: value for name, value in header.items() if name not in ("generators", "parameters")},
         "parameters": parameters,
-        # The first versions had none.
+        # The first files have no failures.
         "failures": header.get("failures", []),
-        "models": [[label, _model(own, definitions)] for label, own in header["generators"]],
+        "models": [[label, _model(model_header, definitions)] for label, model_header in header["generators"]],
     }
 
 
@@ -95,7 +95,7 @@ def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
     settings = _renamed(header["settings"])
     name = settings.pop("model")
-    # The device of the fit may be missing here, and the augmenter's is used.
+    # The device of the fit may be missing here, so the augmenter's is used.
     settings.pop("device", None)
     report = {"retries": 0, "curve": [], **header["report"]}
     report["n_components"] = report.pop("components")

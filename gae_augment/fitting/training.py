@@ -29,7 +29,7 @@ CHECK_EVERY = 25
 """The number of steps between two measurements of the error, or an epoch if that is longer."""
 
 CHECK_DELTA_EVERY = 5
-"""The same if there is a boundary, which a small class crosses within a few dozen steps."""
+"""The same for training with a boundary, which a small class crosses within a few dozen steps."""
 
 EXPLOSION_FACTOR = 10_000
 """The weights have exploded if the error exceeds this multiple of the mean image's error."""
@@ -44,7 +44,7 @@ PREPARED_ON = 5000
 """The maximum number of images that an objective sees at once before training."""
 
 PREPARED_VALUES = 4 * VALUES_PER_CHUNK
-"""The maximum number of image values that are looked at together before training."""
+"""The maximum number of image values that are processed together before training."""
 
 
 @dataclass

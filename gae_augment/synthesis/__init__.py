@@ -1,7 +1,7 @@
-r"""From codes to images: draws new codes, decodes them, keeps the detail of real images, and limits similarity.
+r"""Samples images: draws new codes, decodes them, keeps the detail of real images, and limits similarity.
 
-In comes a :class:`gae_augment.fitting.FittedModel`, a number and a seed. Out go images in the user's values. Imports
-``_utils``, ``data``, ``models`` and ``fitting``. A synthetic image is made in :func:`sample`.
+Input: a :class:`gae_augment.fitting.FittedModel`, a number and a seed. Output: images in the user's values. The entry
+point is :func:`sample`. Imports ``_utils``, ``data``, ``models`` and ``fitting``.
 """
 
 from .sampling import draw_codes, sample

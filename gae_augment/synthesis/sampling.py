@@ -15,7 +15,7 @@ from ..fitting import FittedModel
 from .similarity import aligned_nearest
 
 MAX_REDRAWS = 20
-"""How often codes out of range, and images that are too similar, are drawn again at most."""
+"""The maximum number of redraws of codes out of range, and of images that are too similar."""
 
 IMAGES_PER_CHUNK = 500
 """The maximum number of images that are decoded together."""
@@ -70,8 +70,8 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
 def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
     if tuple(out.shape[1:]) != fitted.shape or out.dtype != fitted.values.dtype:
         raise ValueError(
-            f"Images of shape {tuple(out.shape[1:])} of {out.dtype} are needed, but the model was fitted to images of "
-            f"shape {fitted.shape} of {fitted.values.dtype}. Fit the augmenter to data like these."
+            f"The model was fitted to images of shape {fitted.shape} of {fitted.values.dtype}, but images of shape "
+            f"{tuple(out.shape[1:])} of {out.dtype} are needed. Fit the augmenter to such images."
         )
     if len(out) != n or out.device.type != "cpu":
         raise ValueError(f"'out' holds {len(out)} images on {out.device}, but must hold {n} on the CPU.")
@@ -80,8 +80,8 @@ def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
 def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
     r"""Returns n new codes, with shape :math:`(n, d)`.
 
-    Where the model has limits, codes outside the range of the training codes are drawn again: the decoder was never
-    trained out there.
+    If the model has limits, codes outside the range of the training codes are drawn again, because the decoder was not
+    trained there.
     """
     z = fitted.density.sample(n, generator)
     if fitted.limits is None:
@@ -146,13 +146,13 @@ def _decode_anchored(fitted: FittedModel, z: Tensor, anchors: Tensor, step: floa
             start = codes[nearest[rows]]
             target = start + step * (z[rows] - start)
             decoded = likelihood.mean(fitted.network.decode(torch.cat([target, codes[anchor]])))
-            # The detail that the autoencoder misses of each training image.
+            # The detail of each training image that its reconstruction lacks.
             originals = values.to_network(to_device(index_images(anchors, anchor.cpu().numpy()), device))
             detail = originals - decoded[len(target) :]
             return values.from_network(decoded[: len(target)] + detail[anchor_of_row]).cpu()
 
         rows = order.cpu().numpy()
-        # Each new image may bring a training image of its own with it.
+        # Half the usual size, because each new image may need its own training image decoded with it.
         size = chunk_size(IMAGES_PER_CHUNK, fitted.shape, VALUES_PER_CHUNK // 2)
         for chunk, samples in map_chunks(decode_chunk, len(z), size, device):
             # NumPy can index every type, and torch cannot.

@@ -54,7 +54,7 @@ def test_pickled_augmenter_gives_the_same_images(fitted):
 @pytest.mark.parametrize(
     ("label", "n", "message"),
     [
-        (7, 3, r"Class 7 is unknown, .* The classes \[1, 2\] have one\. 'sampling_strategy' says"),
+        (7, 3, r"Class 7 is unknown, .*\. Choose one of \[1, 2\], or change 'sampling_strategy'"),
         ("1", 3, r"Class '1' is unknown"),
         (0, 3, r"Class 0 has 40 images and needs no more"),
         (1, 0, r"'n' is 0, but must be an integer of at least 1"),

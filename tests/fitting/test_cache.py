@@ -244,7 +244,7 @@ def test_full_disk_warns_and_the_fit_goes_on(data, tmp_path, monkeypatch, n_jobs
         raise OSError(ENOSPC, "No space left on device", "file")
 
     monkeypatch.setattr(gae_augment.fitting.cache, "write_file", write_to_full_disk)
-    with pytest.warns(RuntimeWarning, match=r"could not be cached: .*No space left.* This fit goes on") as caught:
+    with pytest.warns(RuntimeWarning, match=r"could not be cached: .*No space left.* This fit continues") as caught:
         fitted = augmenter(n_jobs=n_jobs).fit(*data, checkpoint_dir=tmp_path)
     assert len(caught) == 2
     assert digest(fitted) == digest(augmenter().fit(*data))

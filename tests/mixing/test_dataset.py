@@ -611,7 +611,9 @@ def test_unsuitable_datasets_and_counts_are_refused(make_dataset, fitted_to):
         AugmentedDataset(make_dataset("RGB"), fitted_to("PIL"))
     images, labels = make_dataset("array").images, make_dataset().targets
     floats = TensorDataset(torch.tensor(images / 255)[:, None], torch.tensor(labels))
-    with pytest.raises(ValueError, match=r"of torch\.float64 are needed, but the model was .*of torch\.uint8"):
+    with pytest.raises(
+        ValueError, match=r"The model was fitted to .* of torch\.uint8, but .* of torch\.float64 are needed"
+    ):
         AugmentedDataset(floats, fitted_to("PIL"))
     with pytest.raises(ValueError, match=r"Class 0 has 40 images and needs no more"):
         AugmentedDataset(make_dataset(), fitted_to("PIL"), images_to_add={0: 5})
