@@ -2,7 +2,7 @@ r"""Keeps freed memory in the process, so that the next training step reuses it.
 
 glibc returns large freed blocks to the system, which clears every page when they are allocated again. A convolutional
 network on images of 64x64 pixels spends up to two fifths of its training time on that. The setting holds for a whole
-process, so only the command line makes it: a library must not change the process of its user.
+process, so only the command line changes it: a library must not change the process of its user.
 """
 
 __all__ = ["keep_freed_memory"]

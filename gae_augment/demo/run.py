@@ -96,7 +96,7 @@ def run_demo(
         affine: Whether real and synthetic training images are rotated, shifted and scaled at random.
         synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
         inception: Whether fidelity is also measured with Inception's features.
-        device: The device of generators and classifiers.
+        device: The device of generative models and classifiers.
         n_jobs: The number of classes to fit in parallel.
         say: Called with each line of progress.
 
@@ -120,7 +120,7 @@ def run_demo(
             images[train_indices[seed]], labels[train_indices[seed]]
         )
         seconds.append(time.perf_counter() - start)
-        say(f"seed {seed}: generators for {len(augmenters[seed].models_)} classes in {seconds[-1]:.1f} s")
+        say(f"seed {seed}: models for {len(augmenters[seed].models_)} classes in {seconds[-1]:.1f} s")
     # Idle worker processes would keep their memory while the classifiers train.
     get_reusable_executor().shutdown()
 
@@ -188,11 +188,11 @@ def _check(data: LabelledSet) -> None:
             f"The images of {data.name!r} have dtypes {data.train[0].dtype} and {data.test[0].dtype}, but the "
             f"demonstration needs 8 bits. Convert them to uint8, or use GAEAugmenter itself."
         )
-    for name, labels, least in (("training", data.train[1], 2), ("test", data.test[1], MIN_TEST_IMAGES)):
+    for name, labels, minimum in (("training", data.train[1], 2), ("test", data.test[1], MIN_TEST_IMAGES)):
         counts = labels.bincount(minlength=len(data.classes)).tolist()
         for label, count in enumerate(counts):
-            if count < least:
+            if count < minimum:
                 raise ValueError(
                     f"Class {data.classes[label]!r} of {data.name!r} has {count} {name} images, but needs at least "
-                    f"{least}. Add images, or leave the class out."
+                    f"{minimum}. Add images, or leave the class out."
                 )

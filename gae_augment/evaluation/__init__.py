@@ -1,6 +1,6 @@
-r"""How good synthetic images are: faithful, original, and useful to a classifier.
+r"""Evaluates synthetic images: fidelity, memorisation, membership inference, and the gain of a classifier.
 
-In come tensors of real and synthetic images. Out go figures, classifiers, and the choice of a synthetic fraction.
+Input: tensors of real and synthetic images. Output: figures, classifiers, and the choice of a synthetic fraction.
 Imports ``_utils``, ``data``, ``mixing`` and ``synthesis``, and never an augmenter or a generative model.
 """
 

@@ -34,7 +34,7 @@ class Classifier(nn.Module):
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: The generator of the first weights, which follow He's rule (1502.01852).
+        generator: The generator of the initial weights, which follow He's rule (1502.01852).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:
@@ -97,7 +97,7 @@ class Classifier(nn.Module):
 
 
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Returns each image after a random affine map of its own, padded with zeros.
+    r"""Returns the images, each after a separate random affine map, padded with zeros.
 
     torchvision's transforms draw only one map per batch.
 
@@ -141,7 +141,8 @@ def train_classifier(
 ) -> Classifier:
     r"""Returns a classifier trained with AdamW on the cross-entropy, in evaluation mode.
 
-    The seed fixes everything random. The first weights depend on the seed alone, not on the images or the sampler.
+    The seed determines everything random. The initial weights depend on the seed alone, not on the images or the
+    sampler.
 
     Args:
         images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.

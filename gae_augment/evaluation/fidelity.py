@@ -143,7 +143,7 @@ def fidelity(
     number equal. torch-fidelity computes the figures up to recall, from features in double precision.
 
     Args:
-        real: Real images outside the generator's training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
+        real: Real images outside the model's training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
         synthetic: Synthetic images, with shape :math:`(M, C, H, W)`. Their type may differ.
         extractor: The feature extractor.
         seed: The seed of KID's subsets.

@@ -79,8 +79,8 @@ class FractionChoice:
 def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
     r"""Splits labelled images into training images and a held-out fraction of each class.
 
-    At least one image is held out of each class with three or more images. A smaller class stays whole, because a
-    generator needs two images. The split depends on the seed and the labels alone.
+    At least one image is held out of each class with three or more images. A smaller class stays whole, because a model
+    needs two images. The split depends on the seed and the labels alone.
     """
     images, labels = train
     counts = dict(enumerate(labels.bincount().tolist()))
@@ -103,10 +103,10 @@ def choose_synthetic_fraction(
 ) -> FractionChoice:
     r"""Chooses the best ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier, or 0.
 
-    Each split holds out a fifth of each class and makes synthetic images from the rest alone. It trains one classifier
-    per fraction and one without synthetic images, and scores them on the held-out images. A fraction is chosen only if
-    its mean gain over the splits is above 0 with 95 % confidence, by a one-sided t-test. Otherwise the choice is 0.
-    Do not pass test images.
+    Each split holds out a fifth of each class and creates synthetic images from the other images alone. It trains one
+    classifier per fraction and one without synthetic images, and scores them on the held-out images. A fraction is
+    chosen only if its mean gain over the splits is above 0 with 95 % confidence, by a one-sided t-test. Otherwise the
+    choice is 0. Do not pass test images.
 
     Args:
         train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels.

@@ -29,7 +29,7 @@ BALANCED = "class-balanced sampling"
 METRICS = ("balanced accuracy", "macro F1", "G-mean", "accuracy")
 
 Source = Labelled | Callable[[int], Labelled]
-"""Images with labels, or a function that makes them from a seed."""
+"""Images with labels, or a function that creates them from a seed."""
 
 
 def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def classifier_gain(
 ) -> ClassifierGain:
     r"""Returns the test scores of one classifier trained in several ways (the arms), once per seed.
 
-    The arms of a seed share the network, its first weights and the budget of ``epochs`` times the number of real
+    The arms of a seed share the network, its initial weights and the budget of ``epochs`` times the number of real
     images. They differ in the source of a batch:
 
     - ``"plain training"``: every real image once per epoch;

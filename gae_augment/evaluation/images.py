@@ -17,7 +17,7 @@ def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_
             :math:`(N, H, W)` for one channel.
         name: The name in an error.
         like: Checked images with the required shape.
-        at_least: The least number of images.
+        at_least: The minimum number of images.
 
     Raises:
         ValueError: If the images are invalid, too few, or differ in shape from ``like``.

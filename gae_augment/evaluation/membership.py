@@ -1,4 +1,4 @@
-r"""Membership inference: whether synthetic images reveal the training images of their generator."""
+r"""Membership inference: whether synthetic images reveal the training images of their model."""
 
 __all__ = ["Membership", "membership"]
 
@@ -43,7 +43,7 @@ def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: 
     result is the mean of both.
 
     Args:
-        members: The training images of the generator, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
+        members: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
             :math:`N \geq 4`.
         others: Non-members: at least four images of the same kind outside the training set.
         synthetic: The synthetic images. The attack improves with their number.

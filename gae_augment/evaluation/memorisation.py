@@ -120,7 +120,7 @@ def memorisation(
     noisy copies. ``distance="aligned"`` also finds copies that are shifted by a pixel or brightened.
 
     Args:
-        train: The training images of the generator, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
+        train: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
         held_out: Real images of the same kind outside the training set, preferably at least :math:`1 / q`.
         synthetic: The synthetic images.
         worst: The number of closest pairs to list.

@@ -1,8 +1,8 @@
 r"""Exports the images of a fitted augmenter as files, many at a time and in parallel.
 
-A fitted augmenter comes in, and optionally the image folder of its training set. Files go out: an image folder,
-WebDataset tar files or Parquet files. This package imports the augmenter and what lies below it, but neither
-``evaluation`` nor ``report``; ``webdataset`` and ``datasets`` are imported only when their format is written.
+Input: a fitted augmenter, and optionally the image folder of its training set. Output: an image folder, WebDataset tar
+files or Parquet files. Imports the augmenter and the rooms below it, but neither ``evaluation`` nor ``report``.
+``webdataset`` and ``datasets`` are imported only when their format is written.
 """
 
 from .formats import FORMATS

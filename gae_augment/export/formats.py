@@ -24,7 +24,7 @@ class Item:
     Attributes:
         path: The path of its file in an image folder, relative to that folder.
         class_index: The index of its class.
-        source: The file of a real image; for a synthetic one the image, or ``None`` before it is sampled.
+        source: The file of a real image; for a synthetic image the image itself, ``None`` before it is sampled.
     """
 
     path: Path

@@ -41,7 +41,7 @@ def write_shards(
     the number of workers or their machines. A shard whose worker died is written again. On a cluster, inside
     ``joblib.parallel_config``, all workers must see the output folder under the same path.
 
-    - ``"imagefolder"``: files ``CLASS/synthetic_00000.png``, and real files under their own names.
+    - ``"imagefolder"``: files ``CLASS/synthetic_00000.png``, and real files under their original names.
     - ``"webdataset"``: files ``shard-00000-of-00010.tar``. A sample has the image, the index of its class (``.cls``),
       and a ``.json`` with the name of the class, whether the image is synthetic, and its path in an image folder.
     - ``"parquet"``: files ``shard-00000-of-00010.parquet`` with the columns ``image`` (its bytes and its path),
@@ -66,7 +66,7 @@ def write_shards(
 
     Raises:
         NotFittedError: Before ``fit``.
-        ValueError: If an argument is invalid, a class has no generator, the images do not fit into PNG files, or
+        ValueError: If an argument is invalid, a class has no model, the images do not fit into PNG files, or
             the output folder is not empty.
         ModuleNotFoundError: If the library of the format is missing: ``webdataset``, or ``datasets`` for Parquet.
         RuntimeError: If some shards could not be written; the others stay.
@@ -88,7 +88,7 @@ def write_shards(
         if number < 0:
             raise ValueError(f"'images_to_add' is {number} for class {label!r}, but must be 0 or more.")
         if number:
-            # One image shows before any work whether the class and its images can be written.
+            # A test with one image shows whether the class and its images can be written, before any work.
             list(as_pictures(augmenter.sample(label, 1, seed=0)))
     # Workers may have another working directory.
     folder = check_output(output, force=force).resolve()
@@ -130,7 +130,7 @@ def write_shards(
 
 
 def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
-    r"""Returns the name of each class; a name that an earlier class has is followed by the label."""
+    r"""Returns the name of each class; a duplicate name is followed by the label."""
     names: list[str] = []
     for label, name in augmenter.class_names_.items():
         names.append(f"{name}-{label}" if name in names else name)
@@ -146,7 +146,7 @@ def _plan(
         items = [Item(Path(path).relative_to(real.root), index, Path(path).resolve()) for path, index in real.samples]
     real_paths = {item.path for item in items}
     for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
-        # Real images lie in a folder of this very name; any other name may be unfit for a folder, as "T-shirt/top" is.
+        # Real images are in a folder of this name. Other names, such as "T-shirt/top", may be invalid for a folder.
         folder_name = name if real else name.replace("/", "-").replace("..", "--")
         paths = (Path(folder_name) / f"synthetic_{suffix:05d}.png" for suffix in count())
         unused = (path for path in paths if path not in real_paths and not (folder / path).exists())

@@ -1,7 +1,7 @@
-r"""From a dataset and an augmenter to training batches: the augmented dataset, the sampler that mixes, soft labels.
+r"""Mixes real and synthetic images in training batches: the augmented dataset, the sampler, and soft labels.
 
-In come the user's dataset and a source of synthetic images. Out go a dataset of real and synthetic items, and the
-indices of batches: they are mixed in :class:`MixedSampler`. Imports ``_utils`` and ``data``.
+Input: the user's dataset and a source of synthetic images. Output: a dataset of real and synthetic items, and the
+indices of mixed batches, from :class:`MixedSampler`. Imports ``_utils`` and ``data``.
 """
 
 from .dataset import AugmentedDataset, ImageSource

@@ -70,8 +70,8 @@ class AugmentedDataset(VisionDataset):
         class_to_idx: The label of each name.
 
     Raises:
-        TypeError: If the dataset is not a map-style one.
-        ValueError: If the augmenter was fitted to images of another shape or type, or a class has no generator.
+        TypeError: If the dataset is not map-style.
+        ValueError: If the augmenter was fitted to images of another shape or type, or a class has no model.
         OSError: If ``cache_dir`` is not writable or its disk is full.
     """
 
@@ -177,8 +177,8 @@ class AugmentedDataset(VisionDataset):
     def with_soft_labels(self, teacher: Teacher, weight: float = 0.5) -> Self:
         r"""Replaces all labels by probabilities, mixed with a teacher's for synthetic images; returns the dataset.
 
-        A synthetic image can look like a class other than its own. A classifier trained in the same way, but on the
-        real images alone, may recognise that. The label of a synthetic image is then a mixture, see
+        A synthetic image can look like a class other than its own. A classifier with the same training, but on the real
+        images alone, may recognise that. The label of a synthetic image is then a mixture, see
         :func:`gae_augment.mixing.soft_labels`; real images keep their labels, as probabilities of 0 and 1.
         ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix`` accept
         such labels. ``targets`` remains a list of integers.

@@ -29,12 +29,12 @@ class LabelledImages(Protocol):
 class MixedSampler(Sampler[int]):
     r"""Draws class-balanced indices; images of scarce classes are partly synthetic.
 
-    Each index is drawn independently, in three steps. First comes a class, uniformly if ``balance`` is 1. An image of
-    class :math:`c` is then synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`, and real otherwise. Last
-    comes an image of that class and kind, uniformly. Here :math:`f` is the synthetic fraction, :math:`n_c` the number
-    of real images of the class, and :math:`n_{\max}` that of the largest class. The largest class therefore stays real,
-    and the scarcest is synthetic in about a fraction :math:`f` of its draws. A class without synthetic images stays
-    real, and a class without real images is always synthetic.
+    Each index is drawn independently, in three steps. First a class is drawn, uniformly if ``balance`` is 1. An image
+    of class :math:`c` is then synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`, and real otherwise.
+    Last, an image of that class and kind is drawn uniformly. Here :math:`f` is the synthetic fraction, :math:`n_c` the
+    number of real images of the class, and :math:`n_{\max}` that of the largest class. The largest class therefore
+    stays real, and the scarcest is synthetic in about a fraction :math:`f` of its draws. A class without synthetic
+    images stays real, and a class without real images is always synthetic.
 
     In general the frequency of a class is :math:`\pi_c \propto n_c^{1 - b}` with the balance :math:`b`; 0.5 is
     square-root sampling. Below 1, some imbalance remains, and the loss should correct it: add :attr:`log_frequencies`
@@ -42,7 +42,7 @@ class MixedSampler(Sampler[int]):
     in random order, and replaced by a synthetic image of its class with the same probability as above.
 
     The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same ones. Every pass
-    over the sampler moves on to the next epoch; :meth:`set_epoch` sets the epoch explicitly.
+    over the sampler advances to the next epoch; :meth:`set_epoch` sets the epoch explicitly.
 
     Args:
         data: The training set, with ``targets`` and ``is_synthetic``, both of length :math:`N`.

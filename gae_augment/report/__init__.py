@@ -1,8 +1,8 @@
 r"""Assesses a fitted augmenter, and writes the assessment as one HTML page.
 
-A fitted augmenter and its training set come in, optionally with held-out images. Figures, a text table or an HTML file
-that needs no network go out. This package imports the augmenter, ``evaluation`` and what lies below them; only
-``write_report`` imports Jinja and matplotlib.
+Input: a fitted augmenter and its training set, optionally with held-out images. Output: figures, a text table, or an
+HTML file that needs no network. Imports the augmenter, ``evaluation`` and the rooms below them. Only ``write_report``
+imports Jinja and matplotlib.
 """
 
 from .assessment import (

@@ -47,7 +47,7 @@ class Assessment:
     r"""How synthetic images compare with training images and with held-out ones.
 
     Attributes:
-        synthetic: Synthetic images of each class that has a generator, at most 1000.
+        synthetic: Synthetic images of each class that has a model, at most 1000.
         training: Training images of the same classes, at most 1000 of each.
         fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
         memorisation: How close synthetic images are to training images; ``None`` without held-out images.

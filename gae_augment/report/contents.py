@@ -38,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassContents:
-    r"""The contents about one class that has a generator.
+    r"""The contents about one class that has a model.
 
     Attributes:
         name: The name of the class.
@@ -65,7 +65,7 @@ class Contents:
 
     Attributes:
         counts: The name of each class, and the numbers of its real and synthetic images.
-        classes: The classes that have a generator.
+        classes: The classes that have a model.
         fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
         memorisation: How close synthetic images are to training images; ``None`` without held-out images.
         gain: The gain of a classifier, if it was measured.

@@ -1,4 +1,4 @@
-r"""A forecast of the duration of a fit and of its images, measured on a small part of them."""
+r"""A forecast of the duration of a fit and of its sampling, from a short measurement."""
 
 __all__ = ["Forecast", "forecast"]
 
@@ -27,8 +27,8 @@ class Forecast:
 
     Attributes:
         counts: The number of images of each class.
-        added: The number of images to add to each class that needs some.
-        fit_seconds: The maximum duration of the fits; a class whose error is small early ends early.
+        added: The number of images to add to each scarce class.
+        fit_seconds: The maximum duration of the fits; early stopping can shorten it.
         sample_seconds: The duration of sampling the images and writing them as PNG files.
     """
 
@@ -73,7 +73,7 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     def timed(epochs: int) -> tuple[float, FittedModel]:
         short = replace(plan, epochs=epochs, trial_epochs=epochs // (2 * plan.n_init) if plan.n_init > 1 else 0)
 
-        # As many at a time as in the fit: they share the bandwidth of the memory.
+        # As many in parallel as in the fit, because they share the memory bandwidth.
         def fit(_: int) -> FittedModel:
             return fit_class(images[largest], short, definition, values, seed=0)
 
@@ -92,7 +92,7 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
         (class_plan.epochs * per_epoch + overhead) * counts[label] / counts[largest]
         for label, class_plan in plans.items()
     ]
-    # Classes that run side by side end no earlier than the slowest of them.
+    # Parallel fits take at least as long as the slowest of them.
     fit_seconds = max(max(seconds), sum(seconds) / n_jobs)
 
     start = time.perf_counter()

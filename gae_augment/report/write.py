@@ -53,7 +53,7 @@ def write_report(
         ModuleNotFoundError: If matplotlib or Jinja is missing.
         OSError: If the file cannot be written.
     """
-    # Here, because assess and the rest of this package need neither Jinja nor matplotlib.
+    # Imported here, because the rest of this package needs neither Jinja nor matplotlib.
     from .page import render_page
 
     check_is_fitted(augmenter)
