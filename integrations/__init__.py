@@ -1,1 +1,1 @@
-r"""Integrations with other frameworks. Each is imported on its own, so that the package itself needs none of them."""
+r"""Integrations with other frameworks. Import each one separately: the package itself needs none of them."""

@@ -41,7 +41,7 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
         for name, value in loader_arguments.items():
             if value is not None:
                 raise ValueError(
-                    f"{name!r} is {value!r}, but the {type(data).__name__} has sets and loaders of its own. Set it "
+                    f"{name!r} is {value!r}, but the {type(data).__name__} has its own sets and loaders. Set it "
                     f"there, or pass a training set in place of the data module."
                 )
     elif isinstance(data, IterableDataset | Tensor | np.ndarray | list | tuple) or not hasattr(data, "__getitem__"):
@@ -71,7 +71,7 @@ def check_arguments(
     teacher: Any,
     teacher_weight: Any,
 ) -> None:
-    r"""Checks the arguments that say which images are made and how they are drawn.
+    r"""Checks the arguments for the synthetic images and the batches.
 
     Raises:
         TypeError: If the augmenter or the teacher is of another type.
@@ -93,7 +93,7 @@ def check_arguments(
             f"synthetic_fraction='auto' needs mode='mix', but the mode is {mode!r}, which draws every image once. "
             f"Leave 'mode' at 'mix'."
         )
-    # The sampler has the checks of all other numbers. With 'auto' the fraction is not known yet.
+    # The sampler checks all other numbers. With 'auto' the fraction is not known yet.
     labelled = SimpleNamespace(targets=[0], is_synthetic=[False])
     fraction = 0.5 if synthetic_fraction == AUTO else synthetic_fraction
     if isinstance(fraction, str):

@@ -246,5 +246,5 @@ class ClassRecall(Callback):
             numbers[f"recall gain/{tags[label]}"] = recall[label] - self.baseline[label]
         if not trainer.sanity_checking:
             self.recall_ = recall
-        # The numbers are already equal on all ranks; Lightning expects sync_dist all the same.
+        # The numbers are already equal on all ranks; Lightning expects sync_dist anyway.
         pl_module.log_dict(numbers, sync_dist=True)

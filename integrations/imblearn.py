@@ -67,7 +67,7 @@ class GAESampler(BaseOverSampler):
         self.augmenter = augmenter
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters, those of the model as ``augmenter__model__latent_dim=8``; ``augmenter`` may be ``None``."""
+        r"""Sets parameters. ``augmenter__model__latent_dim=8`` works even if ``augmenter`` is ``None``."""
         if params.get("augmenter", self.augmenter) is None and any(name.startswith("augmenter__") for name in params):
             params["augmenter"] = GAEAugmenter(progress=False)
         return super().set_params(**params)

@@ -42,8 +42,8 @@ class GAEDataModule(WrappingDataModule):
 
     ``prepare_data`` fits the models in one process and keeps each class in ``cache_dir``, under a hash of its images
     and hyper-parameters. ``setup`` loads them there. A second run, a resumed run and the other ranks train nothing;
-    after a change, only the classes that it affects are trained. A class that failed is remembered too, so that all
-    ranks have the same classes; a warning names the file to remove for another attempt.
+    after a change, only the classes that it affects are trained. Failures are saved too, so that all ranks have the
+    same classes; a warning names the file to remove for another attempt.
 
     Only training batches change: the loaders for validation, test and prediction are the wrapped module's, and so are
     all other attributes. With several ranks, each trains on its share of one common plan, whatever the trainer's
@@ -54,7 +54,7 @@ class GAEDataModule(WrappingDataModule):
         data: A data module, or a map-style training set. The training loader of a data module keeps all its settings
             except dataset and sampler.
         augmenter: The augmenter; an unfitted copy of it is fitted. Without a ``random_state`` it gets ``seed``, because
-            with a random seed no run would find the models of another. ``GAEAugmenter()`` by default.
+            runs with random seeds cannot reuse each other's models. ``GAEAugmenter()`` by default.
         val_set: The validation set, if ``data`` is a training set.
         test_set: The test set, if ``data`` is a training set.
         synthetic_fraction: For ``"mix"``, the fraction of synthetic images, as in :class:`gae_augment.MixedSampler`.
@@ -80,7 +80,7 @@ class GAEDataModule(WrappingDataModule):
         loader_settings: More arguments of the DataLoaders, such as ``pin_memory``, if ``data`` is a training set.
         cache_dir: The folder of the fitted classes, which may be emptied while no fit runs. By default ``gae-augment``
             in ``$XDG_CACHE_HOME`` or ``~/.cache``.
-        seed: The seed of all draws, and of an augmenter that has none.
+        seed: The seed of all draws, and of an augmenter without a seed.
 
     Raises:
         TypeError: If ``data`` or ``augmenter`` has another type.
@@ -149,7 +149,7 @@ class GAEDataModule(WrappingDataModule):
         )
 
         super().__init__()
-        # A checkpoint with other than plain values could not be loaded with weights_only=True.
+        # Checkpoints must hold plain values only, to be loaded with weights_only=True.
         cache_dir = None if cache_dir is None else os.fspath(cache_dir)
         synthetic_fraction = "auto" if isinstance(synthetic_fraction, str) else float(synthetic_fraction)
         real_last, balance, teacher_weight = float(real_last), float(balance), float(teacher_weight)
@@ -321,7 +321,7 @@ class GAEDataModule(WrappingDataModule):
         """
         if self._key is not None and state_dict.get("key", self._key) != self._key:
             warnings.warn(
-                "The resumed run had models of another training set or with other hyper-parameters, and goes on with "
+                "The resumed run had models of another training set or with other hyper-parameters, and continues with "
                 "different synthetic images. Resume with the same data, augmenter and seed, and with a seeded split.",
                 stacklevel=2,
             )

@@ -51,13 +51,13 @@ class RefreshingSampler(Sampler[int]):
     Args:
         sampler: The sampler of the indices.
         augmented: The dataset with the synthetic images.
-        every: The number of epochs between fresh images.
+        refresh: The number of epochs between fresh images.
     """
 
-    def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, every: int) -> None:
+    def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, refresh: int) -> None:
         self.sampler = sampler
         self.augmented = augmented
-        self.every = every
+        self.refresh = refresh
 
     def set_epoch(self, epoch: int) -> None:
         r"""Sets the epoch of the next pass."""
@@ -66,7 +66,7 @@ class RefreshingSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         epoch = self.sampler.epoch
         if not (isinstance(self.sampler, MixedSampler) and self.sampler.draws_real_only(epoch)):
-            self.augmented.set_epoch(epoch // self.every)
+            self.augmented.set_epoch(epoch // self.refresh)
         return iter(self.sampler)
 
     def __len__(self) -> int:

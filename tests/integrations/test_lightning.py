@@ -274,7 +274,7 @@ class Endless(IterableDataset):
             Recording(),
             {"val_set": Digits()},
             ValueError,
-            r"'val_set' is .*, but the Recording has sets and loaders of its own\. Set it there",
+            r"'val_set' is .*, but the Recording has its own sets and loaders\. Set it there",
         ),
         (Recording(), {"batch_size": 32}, ValueError, "'batch_size' is 32, but the Recording"),
         (Recording(), {"num_workers": 0}, ValueError, "'num_workers' is 0, but the Recording"),
