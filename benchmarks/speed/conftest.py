@@ -22,40 +22,52 @@ GROWTH_ROUNDS = 2
 
 REMARKS = """# Speed
 
-`make bench` writes this table and `comparisons.csv`, and pytest-benchmark's own `latest.json` of that run alone.
-`make bench BENCH="-m slow"` does those that take minutes, `make bench BENCH="-k sample"` those of a name; the others
-stay as they were measured. In each round the reference comes first, then ours; the ratio is the median of the rounds'
-own ratios.
+`make bench` writes this table and `comparisons.csv`; pytest-benchmark writes its own `latest.json` of that run alone.
+`make bench BENCH="-m slow"` runs the benchmarks that take minutes, and `make bench BENCH="-k sample"` those with a
+matching name. The other rows keep their last figures. In each round the reference runs first, then ours; the ratio is
+the median of the rounds' ratios.
 
-The processor without AVX-512 is about three times slower than the other, has no bfloat16, and was shared. MNIST with up
-to 80 components in place of 20 took 91 seconds there and had an FID of 0.68 (0.65 to 0.71). No GPU was measured.
+The processor without AVX-512 is about three times slower than the other one, has no bfloat16, and was shared. On it,
+MNIST with up to 80 components instead of 20 took 91 seconds and had an FID of 0.68 (0.65 to 0.71). No GPU was measured.
 
-**Small classes.** At equal steps forty classes cost what the bare loop costs: products, the casts of weights to
-bfloat16 and Adam's memory traffic, 120 MB a step, are nearly all of it. What makes them cheap is to stop: at three
-tenths of the mean image's error, where samples are best, a class of a hundred has taken 20 to 50 of the 600 steps. A
-bare loop that stopped there too would be as fast. Tried for equal steps, with a loop of nothing but the products, the
-loss and fused Adam, in milliseconds a class and step: one network after another 8.9 to 12.2; two side by side, a thread
-each, which is what fits do, 7.0; weights stacked and products batched 7.1 to 8.2 (2 networks), 7.5 (4) and 6.6 to 7.2
-(10); two stacks of five side by side 5.4. That is 0.6 of the loop at best and no third, for a second kind of network
-and of training, and was not taken. Half the widths take half the time (4.8 to 6.4, 2.6 in stacks), a quarter 0.3 of it;
-with 40 to 500 images of two sets their FID was within noise, so `architecture="fc"` may be wider than it needs to be.
+**Small classes.** With equal steps, forty classes cost as much as the bare loop. Nearly all of it is matrix products,
+casts of weights to bfloat16, and Adam's memory traffic, 120 MB per step. Early stopping makes small classes cheap: at
+three tenths of the mean image's error, where samples are best, a class of a hundred images has taken 20 to 50 of the
+600 steps. A bare loop that stopped there would be as fast.
 
-**Where an aim is missed** by a little, what was tried. *Anchored sampling* decodes the training images too, a tenth
-more, and adds what the decoder misses of them: nearest codes by a product instead of distances, 0.96 to 0.98 (taken);
-sums in place 1.00; parts of 125, 250 or 1000 images instead of 500 1.19, 1.04 and 0.95 to 1.00; keeping memory 0.99 to
-1.02. *Bare tensors* take 0.35 microseconds an image more than the data set alone, 0.1 of which are the pair of image
-and label that it makes: no closure for what has no transform 0.98, torch's indexing in place of NumPy's 1.05, a clone
-of each image 1.00 of the time. *The paper's fit beside pythae*: of 26 ms a step 12 are products, 0.2 of pythae's step;
-weights in bfloat16 with masters in float32, and Adam in pieces that stay in the cache, 0.87 to 0.96 with the same
-weights to the last bit; the C library's thresholds 1.00.
+For equal steps, alternatives were tried in a loop with only the products, the loss and fused Adam. In milliseconds per
+class and step:
 
-**Memory** is what cannot be taken back, the process's own pages without those of mapped files, less what importing
-takes. With `cache_dir` images lie in mapped files, of which as much is in memory as there is room for.
+- one network after another: 8.9 to 12.2;
+- two in parallel, one thread each, as in the fits: 7.0;
+- stacked weights with batched products: 7.1 to 8.2 (2 networks), 7.5 (4) and 6.6 to 7.2 (10);
+- two stacks of five in parallel: 5.4.
 
-**Quality before and after** products in bfloat16, the fused optimiser, and stopping at a boundary: the demonstration
-(digits, five seeds) had an FID of 2.23, 94.29 % balanced accuracy and 3.3 seconds of fits, and has 1.37, 94.51 % and
-0.6 seconds; `gae (paper)` on MNIST, mixtures fitted anew five times, has an FID of 0.63 to 0.75 in float32 and 0.64 to
-0.81 in bfloat16 (`benchmarks/results/paper/REPORT.md`).
+The best of these takes 0.6 of the loop's time, not a third, and needs a second kind of network and of training. It was
+not adopted. Half the widths take half the time (4.8 to 6.4, or 2.6 in stacks), a quarter of the widths 0.3 of it. With
+40 to 500 images of two data sets, the FID of narrower networks was within the noise, so `architecture="fc"` may be
+wider than necessary.
+
+**Where an aim is missed** by a little, these changes were tried; figures are fractions of the previous time.
+
+- *Anchored sampling* also decodes the training images, a tenth more, and adds the detail that the decoder lacks.
+  Nearest codes by a product instead of distances: 0.96 to 0.98 (adopted). Sums in place: 1.00. Chunks of 125, 250 or
+  1000 images instead of 500: 1.19, 1.04 and 0.95 to 1.00. Keeping memory: 0.99 to 1.02.
+- *Bare tensors* take 0.35 microseconds per image more than the data set alone; 0.1 of these are the pair of image and
+  label. No closure for a missing transform: 0.98. Torch's indexing instead of NumPy's: 1.05. A clone of each image:
+  1.00.
+- *The paper's fit beside pythae*: products take 12 of 26 ms per step, 0.2 of pythae's step. Weights in bfloat16 with
+  float32 masters, and Adam in pieces that fit in the cache: 0.87 to 0.96, with bit-identical weights. The C library's
+  thresholds: 1.00.
+
+**Memory** is the process's own pages, which the system cannot reclaim: without mapped files, and less what the imports
+take. With `cache_dir`, images are in mapped files, and the system keeps as much of them in memory as there is space
+for.
+
+**Quality before and after** products in bfloat16, the fused optimiser, and stopping at a boundary. Before, the
+demonstration (digits, five seeds) had an FID of 2.23, a balanced accuracy of 94.29 % and 3.3 seconds of fits. Now it
+has 1.37, 94.51 % and 0.6 seconds. `gae (paper)` on MNIST, with mixtures fitted five times, has an FID of 0.63 to 0.75
+in float32 and 0.64 to 0.81 in bfloat16 (`benchmarks/results/paper/REPORT.md`).
 
 """
 
