@@ -45,7 +45,7 @@ class ShuffledSampler(Sampler[int]):
 class RefreshingSampler(Sampler[int]):
     r"""Draws the indices of another sampler, and fresh synthetic images every few epochs.
 
-    The images are drawn at the start of a pass, when no worker reads those of the previous pass any more. A pass over
+    The images are drawn at the start of a pass, when no worker still reads those of the previous pass. A pass over
     real images only draws none.
 
     Args:

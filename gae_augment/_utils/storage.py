@@ -67,7 +67,7 @@ class ImageFile:
         self.tensor = torch.from_numpy(images).view(self._dtype).view(self._shape)
 
     def remove(self) -> None:
-        r"""Deletes the file's name; its space is freed when no process maps it any more."""
+        r"""Deletes the file's name; its space is freed when no process maps it."""
         self._remove()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _source(function: Any) -> Any:
     r"""Returns the name of a function or class, and its source if it has one."""
     if isinstance(function, partial):
         return _source(function.func), function.args, function.keywords
-    # A callable object has no name of its own.
+    # A callable object has no name.
     name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__qualname__)}"
     try:
         return name, inspect.getsource(function)

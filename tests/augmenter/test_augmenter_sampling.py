@@ -72,7 +72,9 @@ def test_samples_are_written_to_out(fitted):
     out = torch.zeros(5, 8, 8, dtype=torch.uint8)
     assert fitted.sample(1, 5, seed=0, out=out) is out
     assert torch.equal(out, fitted.sample(1, 5, seed=0))
-    with pytest.raises(ValueError, match=r"shape \(8, 7\) of torch\.uint8 are needed, .* \(8, 8\) of torch\.uint8"):
+    with pytest.raises(
+        ValueError, match=r"to images of shape \(8, 8\) of torch\.uint8, .* \(8, 7\) of torch\.uint8 are"
+    ):
         fitted.sample(1, 5, out=torch.zeros(5, 8, 7, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"'out' holds 4 images on cpu, but must hold 5 on the CPU"):
         fitted.sample(1, 5, out=out[:4])
