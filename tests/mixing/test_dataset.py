@@ -606,7 +606,7 @@ def test_augmented_dataset_can_be_augmented_again(augmented, fitted_to):
 def test_unsuitable_datasets_and_counts_are_refused(make_dataset, fitted_to):
     with pytest.raises(
         ValueError,
-        match=r"\(3, 8, 8\) of torch\.uint8 are needed, .* of shape \(1, 8, 8\) .*Fit the augmenter to",
+        match=r"of shape \(1, 8, 8\) of .*, but .* \(3, 8, 8\) of torch\.uint8 are needed\. Fit the augmenter to",
     ):
         AugmentedDataset(make_dataset("RGB"), fitted_to("PIL"))
     images, labels = make_dataset("array").images, make_dataset().targets
