@@ -312,8 +312,8 @@ class GAEAugmenter(BaseEstimator):
         The file holds the mean image of each class, and the training images of classes with anchors; the header's
         entry ``"holds training images"`` says whether there are any.
 
-        A ``sampling_strategy`` that is a mapping or a function is saved as final totals, and a ``random_state`` that
-        is not an integer as the seed that the fit drew from it.
+        A ``sampling_strategy`` that is a mapping or a function is saved as final totals. A ``random_state`` that is not
+        an integer is saved as the seed that the fit drew from it.
 
         Raises:
             NotFittedError: Before ``fit``.

@@ -40,9 +40,9 @@ except ModuleNotFoundError as error:
 class AugmentationLogger(Callback):
     r"""Logs the fit of each class in numbers, and pictures of its images.
 
-    Numbers go to every logger, under ``augmentation/<class>/``: real and synthetic images, the reconstruction error
-    and its boundary in nats per pixel, components and seconds. Pictures go to TensorBoard and to Weights & Biases, with
-    real images in the upper row and synthetic ones in the lower, and again after each draw of fresh images.
+    Numbers go to every logger, under ``augmentation/<class>/``: real and synthetic images, the reconstruction error and
+    its boundary in nats per pixel, components and seconds. Pictures go to TensorBoard and to Weights & Biases, with
+    real images in the upper row and synthetic ones in the lower. They are logged again after each draw of fresh images.
 
     Args:
         images: The number of images in each row of a picture; 0 for no pictures.

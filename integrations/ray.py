@@ -24,8 +24,8 @@ class RayTasks(ParallelBackendBase):
     The arguments of a call go to Ray's object store once, even if the call is retried.
 
     Args:
-        **options: The ``.options`` of a Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources`` of one call, and
-            ``max_retries``, the number of retries if its worker dies, 3 by default.
+        **options: The ``.options`` of a Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources`` of one call.
+            ``max_retries`` is the number of retries if its worker dies, 3 by default.
 
     Example:
         >>> import joblib, ray  # doctest: +SKIP

@@ -82,7 +82,7 @@ def _record(
     name: str, unit: str, ours: Sequence[float], others: Sequence[float], *, what: str, beside: str, aim: float
 ) -> Comparison:
     r"""Adds the figures of some rounds to the table."""
-    ratios = [own / other for own, other in zip(ours, others, strict=True)]
+    ratios = [figure / reference for figure, reference in zip(ours, others, strict=True)]
     comparison = Comparison(
         name=name,
         what=what,

@@ -39,8 +39,8 @@ class FitReport:
         images: The number of real images of the class.
         epochs: The epochs of the training.
         reconstruction_error: The excess reconstruction error of the training images, in nats per pixel.
-        delta: The boundary :math:`\delta`, in nats per pixel: the one that the user gave, or with ``"auto"`` the least
-            error of held-out images, and with fewer than 200 images a fraction of the mean image's error. ``None``
+        delta: The boundary :math:`\delta`, in nats per pixel: the user's, or with ``"auto"`` the least error of
+            held-out images. With fewer than 200 images, ``"auto"`` is a fraction of the mean image's error. ``None``
             without early stopping.
         delta_reached: Whether the error fell below the boundary, or stopped falling if that is the rule; ``None``
             without early stopping.

@@ -244,8 +244,8 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         device: The device of training and sampling; ``"auto"`` is a CUDA GPU if there is one.
 
     Raises:
-        ValueError: If there are too few images, a hyper-parameter has a value that is not allowed, or does not suit the
-            shape, or torch cannot use the device.
+        ValueError: If there are too few images, a hyper-parameter is invalid or does not suit the shape, or torch
+            cannot use the device.
     """
     if images < MIN_IMAGES:
         raise ValueError(f"There is {images} image, but a model needs at least {MIN_IMAGES}. Add images.")

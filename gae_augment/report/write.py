@@ -29,8 +29,8 @@ def write_report(
     r"""Writes one HTML file about a fitted augmenter, which needs no other file and no network.
 
     It shows the number of real and synthetic images of each class, real next to synthetic images, the error of each fit
-    by epoch, the codes, the synthetic images closest to a training image, and the settings. The file contains some
-    training images.
+    by epoch, and the codes. It also shows the synthetic images closest to a training image, and the settings. The file
+    contains some training images.
 
     Args:
         augmenter: A fitted augmenter.
