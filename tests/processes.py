@@ -5,10 +5,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 RESET = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
@@ -29,11 +27,10 @@ def interruptible(command: list[str | os.PathLike]) -> list[str | os.PathLike]:
 def isolated_ray() -> Iterator[None]:
     r"""Hides Ray clusters of the user from the tests, and those of the tests from the user.
 
-    Ray notes the address of the newest cluster in its temporary folder. The paths of its sockets must be short. One
-    cluster runs at a time, whichever test process needs it.
+    Ray notes the address of the newest cluster in its temporary folder. The paths of its sockets must be short. Each
+    test process has a folder of its own, so that several clusters can run side by side.
     """
     with (
-        FileLock(Path(tempfile.gettempdir()) / f"gae-augment-tests-ray-{os.getuid()}.lock"),
         tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):

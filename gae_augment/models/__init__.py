@@ -1,7 +1,8 @@
 r"""Generative models: networks, likelihoods, densities and objectives, and the table of the ten built-in models.
 
-Input: hyper-parameters, and tensors on the scale of a network's inputs. Output: networks, losses and densities. A new
-model is an objective and one row of :data:`MODELS`. Imports only ``_utils``, and does not depend on the user's data.
+Input: hyper-parameters, and tensors on the scale of a network's inputs. Output: networks, losses and densities. To add
+a model, write its loss in ``objectives`` and its row in ``definitions``. Imports only ``_utils``, and does not depend
+on the user's data.
 """
 
 from .definitions import MODELS, ModelDefinition, custom_definition, resolve_definition
