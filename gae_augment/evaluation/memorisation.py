@@ -126,7 +126,7 @@ def memorisation(
         worst: The number of closest pairs to list.
         quantile: The quantile :math:`q`, above 0 and below 1.
         distance: ``"pixels"``, or ``"aligned"`` for 1 less the correlation of aligned images, by
-            :func:`gae_augment.synthesis.similarity.aligned_nearest`. It takes a few seconds for thousands of images.
+            :func:`gae_augment.synthesis.aligned_nearest`. It takes a few seconds for thousands of images.
         features: A function from images to vectors, with shape :math:`(N, D)`, such as
             :class:`gae_augment.evaluation.ClassifierFeatures`. By default the pixels are compared.
 
