@@ -17,7 +17,8 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
     r"""Returns the reconstruction error above that of a perfect reconstruction, in nats per pixel.
 
     A perfect reconstruction has the error
-    :meth:`gae_augment.models.likelihoods.Likelihood.entropy`. For Bernoulli pixels the excess is the divergence :math:`KL(x \| \tilde x)`.
+    :meth:`gae_augment.models.likelihoods.Likelihood.entropy`. For Bernoulli pixels the excess is the divergence
+    :math:`KL(x \| \tilde x)`.
 
     Args:
         outputs: The outputs of the decoder, with shape :math:`(B, *)`.
