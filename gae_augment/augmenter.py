@@ -35,6 +35,7 @@ from .fitting import (
     FitReport,
     FittedModel,
     check_classes,
+    check_definitions,
     fit_with_progress,
     models_from_state,
     models_to_state,
@@ -50,7 +51,6 @@ from .models import (
     choice_from_plain,
     choice_to_plain,
     choose_models,
-    definition_names,
     settable_choice,
 )
 from .synthesis import sample
@@ -199,7 +199,8 @@ class GAEAugmenter(BaseEstimator):
             # Classes come in the order in which they are ready.
             self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
-            report_failures(self.failures_, list(self.models_), raises=self.on_error == "raise")
+            remedy = "" if cache is None else cache.remedy(fits[label] for label in self.failures_)
+            report_failures(self.failures_, list(self.models_), raises=self.on_error == "raise", remedy=remedy)
             if cache is not None:
                 cache.save_failures({fits[label]: reason for label, reason in self.failures_.items()})
         warn_of_training(self.report_)
@@ -361,13 +362,15 @@ class GAEAugmenter(BaseEstimator):
                 or unused.
         """
         header, tensors = read_file(path)
-        definitions = [definition] if isinstance(definition, ModelDefinition) else list(definition)
+        custom = [definition] if isinstance(definition, ModelDefinition) else definition
+        definitions = {model.name: model for model in custom}
+        check_definitions(path, header, definitions)
         try:
-            return cls._from_state(header, tensors, {custom.name: custom for custom in definitions})
+            return cls._from_state(header, tensors, definitions)
         except MALFORMED as error:
             raise ValueError(
-                f"{os.fspath(path)!r} does not hold a complete augmenter: {type(error).__name__}: {error}. "
-                f"Save it again."
+                f"{os.fspath(path)!r} does not hold a complete augmenter: {type(error).__name__}: "
+                f"{str(error).rstrip('.')}. Save it again."
             ) from error
 
     @classmethod
@@ -394,7 +397,4 @@ class GAEAugmenter(BaseEstimator):
         self.failures_ = {checked_label(label): str(reason) for label, reason in header["failures"]}
         self._samplings = 0
         self.models_ = models_from_state(header["models"], tensors, counts, definitions, self.device)
-        used = {fitted.definition.name for fitted in self.models_.values()}
-        if unused := set(definitions) - used - definition_names(self.model):
-            raise ValueError(f"'definition' has {sorted(unused)}, but the file was fitted with {sorted(used)}")
         return self

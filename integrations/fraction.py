@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gae_augment import GAEAugmenter
 from gae_augment._utils.files import file_lock, read_file, write_file
-from gae_augment.data import load_source
+from gae_augment.data import ImageReader, load_source, read_in_batches
 from gae_augment.evaluation import FractionChoice, Labelled, checked_images, choose_synthetic_fraction
 from gae_augment.models import choice_to_plain
 
@@ -35,28 +35,39 @@ def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed:
         ValueError: If a classifier of images cannot use the data: vectors, or values neither uint8 nor in [0, 1].
     """
     labels, read = load_source(training_set)
+    # The key covers the code of custom models, but only the plans of the whole training set; those of splits differ.
+    settings = [fitted.cache_key_, choice_to_plain(fitted.model), sorted(fitted.sampling_strategy_.items()), seed]
+    digest = hashlib.sha256(repr(settings).encode())
+    digest.update(labels.tobytes())
+    for _, batch in read_in_batches(read, len(labels)):
+        digest.update(f"{batch.dtype} {tuple(batch.shape[1:])}".encode())
+        digest.update(batch.contiguous().flatten().view(torch.uint8).numpy().data)
+    path = folder / f"fraction-{digest.hexdigest()[:32]}.safetensors"
+    # Of several processes one chooses, and the others wait for its file.
+    with file_lock(path):
+        choice = _load(path)
+        if choice is None:
+            choice = _choose(fitted, labels, _read_all(read, len(labels)), seed)
+            write_file(path, {"choice": choice.as_dict()}, {})
+    return choice
+
+
+def _load(path: Path) -> FractionChoice | None:
     try:
-        images = checked_images(read(range(len(labels))), "training")
+        return FractionChoice.from_dict(read_file(path)[0]["choice"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        # Missing or damaged.
+        return None
+
+
+def _read_all(read: ImageReader, n: int) -> Tensor:
+    try:
+        return checked_images(read(range(n)), "training")
     except ValueError as error:
         raise ValueError(
             f"synthetic_fraction='auto' tests fractions with a small classifier, which cannot use these images. "
             f"{error} Or set the fraction yourself: 0.5 is a good first choice."
         ) from error
-    # The key covers the code of custom models, but only the plans of the whole training set; those of splits differ.
-    settings = [fitted.cache_key_, choice_to_plain(fitted.model), sorted(fitted.sampling_strategy_.items())]
-    digest = hashlib.sha256(repr([*settings, seed, images.dtype, images.shape]).encode())
-    digest.update(labels.tobytes())
-    digest.update(images.contiguous().flatten().view(torch.uint8).numpy().data)
-    path = folder / f"fraction-{digest.hexdigest()[:32]}.safetensors"
-    # Of several processes one chooses, and the others wait for its file.
-    with file_lock(path):
-        try:
-            return FractionChoice.from_dict(read_file(path)[0]["choice"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            # Missing or damaged.
-            choice = _choose(fitted, labels, images, seed)
-        write_file(path, {"choice": choice.as_dict()}, {})
-    return choice
 
 
 def _choose(fitted: GAEAugmenter, labels: np.ndarray, images: Tensor, seed: int) -> FractionChoice:

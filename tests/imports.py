@@ -87,7 +87,7 @@ def row(name: str) -> float:
     r"""Returns the number of a room's row, from the bottom; the public names stand right above the augmenter."""
     if name == "gae_augment":
         return row("augmenter") + 0.5
-    (number,) = [number for number, row in enumerate(ROWS) if name in row]
+    (number,) = [number for number, rooms in enumerate(ROWS) if name in rooms]
     return number
 
 
@@ -98,7 +98,7 @@ def circle_free_order() -> list[str]:
         graphlib.CycleError: If there is a circle.
     """
     return list(
-        TopologicalSorter({name: {found.module for found in imports_of(name)} for name in MODULES}).static_order()
+        TopologicalSorter({name: {imported.module for imported in imports_of(name)} for name in MODULES}).static_order()
     )
 
 
@@ -106,7 +106,7 @@ def draw() -> str:
     r"""Returns the rooms from the top down, each with the rooms that it imports from."""
     rooms: dict[str, set[str]] = {}
     for name in MODULES:
-        rooms.setdefault(room(name), set()).update(room(found.module) for found in imports_of(name))
+        rooms.setdefault(room(name), set()).update(room(imported.module) for imported in imports_of(name))
     lines = []
     for row_of_rooms in reversed(ROWS):
         for name in row_of_rooms:

@@ -17,8 +17,8 @@ from gae_augment import GAEAugmenter, GenerativeModel
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
-# Versions that mended known vulnerabilities of what we depend on, in what we use of it.
-MENDED = {
+# The first versions of our dependencies without a known vulnerability that affects this package.
+FIRST_SAFE = {
     "filelock": ("3.20.3", "CVE-2025-68146 and CVE-2026-22701: locks follow a link that somebody else makes"),
     "jinja2": ("3.1.6", "CVE-2025-27516: out of the sandbox by a filter"),
     "pillow": ("10.3", "CVE-2023-4863 and CVE-2024-28219: memory is written to by image files"),
@@ -71,9 +71,9 @@ def test_module_opens_with_a_sentence_and_its_surface(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_go_down_only(name):
-    for found in imports.imports_of(name):
-        assert room(found.module) == room(name) or row(room(found.module)) < row(room(name)), (
-            f"{name} imports {found.module}, which stands above or beside it"
+    for imported in imports.imports_of(name):
+        assert room(imported.module) == room(name) or row(room(imported.module)) < row(room(name)), (
+            f"{name} imports {imported.module}, which stands above or beside it"
         )
 
 
@@ -108,7 +108,7 @@ def test_other_rooms_are_entered_by_their_front_door(name):
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("gae_augment.evaluation")])
 def test_evaluation_never_sees_an_augmenter(name):
-    assert not {"augmenter", "fitting", "models"} & {room(found.module) for found in imports.imports_of(name)}
+    assert not {"augmenter", "fitting", "models"} & {room(imported.module) for imported in imports.imports_of(name)}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -164,8 +164,8 @@ def test_every_dependency_has_a_lowest_version_and_no_highest():
     ]
 
 
-@pytest.mark.parametrize("name", MENDED)
+@pytest.mark.parametrize("name", FIRST_SAFE)
 def test_no_version_with_a_known_vulnerability_is_allowed(name):
-    mended, what = MENDED[name]
+    mended, what = FIRST_SAFE[name]
     (lowest,) = {part.version for one in declared() if one.name == name for part in one.specifier}
     assert Version(lowest) >= Version(mended), what

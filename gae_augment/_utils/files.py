@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from torch import Tensor
 FORMAT = "gae-augment"
 FORMAT_VERSION = 3
 """Version 1 had no checksum; version 2, of package version 0.1, had settings in place of plans."""
+
+_UMASK_LOCK = Lock()
 
 MALFORMED = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError)
 """Exceptions that a malformed file can raise."""
@@ -55,6 +58,14 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
+def _umask() -> int:
+    r"""Returns the permissions that new files of this process lack, which can be read only by setting them."""
+    with _UMASK_LOCK:
+        mask = os.umask(0)
+        os.umask(mask)
+    return mask
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     r"""Yields a temporary file, which then replaces a path in one step, so that no reader sees half a file.
@@ -72,9 +83,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         # Temporary files are private to their owner; saved ones get the usual permissions.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

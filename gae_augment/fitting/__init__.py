@@ -8,10 +8,10 @@ codes and back. Imports ``_utils``, ``data`` and ``models``.
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits
 from .fit import fit_class, fit_model
 from .fitted import FitReport, FittedModel
-from .parallel_fits import fit_classes, fit_with_progress
+from .parallel_fits import fit_classes, fit_with_progress, fits_at_a_time
 from .plan import MIN_IMAGES, Plan, check_classes, make_plan
 from .reports import report_failures, warn_of_training
-from .saved_models import models_from_state, models_to_state, upgrade_header
+from .saved_models import check_definitions, models_from_state, models_to_state, upgrade_header
 
 __all__ = [
     "MIN_IMAGES",
@@ -21,11 +21,13 @@ __all__ = [
     "FittedModel",
     "Plan",
     "check_classes",
+    "check_definitions",
     "default_cache_dir",
     "fit_class",
     "fit_classes",
     "fit_model",
     "fit_with_progress",
+    "fits_at_a_time",
     "make_plan",
     "models_from_state",
     "models_to_state",

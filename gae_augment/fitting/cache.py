@@ -214,8 +214,7 @@ class FitCache:
         try:
             header, tensors = read_file(path)
             if "failure" in header:
-                reason = f"{str(header['failure']).rstrip('.')}. {self._remedy(fit)}"
-                return Failure(reason) if self.keep_failures else None
+                return Failure(str(header["failure"])) if self.keep_failures else None
             definitions = {fit.definition.name: fit.definition}
             return FittedModel.from_state_dict(header, tensors, definitions, fit.plan.device)
         except FileNotFoundError:
@@ -237,12 +236,12 @@ class FitCache:
     def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
         r"""Saves the reasons of failures, if the cache keeps failures; warns as :meth:`save`."""
         for fit, reason in failures.items() if self.keep_failures else ():
-            # A failure that came from the cache is saved already.
-            if not reason.endswith(self._remedy(fit)):
-                self._write(self.path(fit), {"failure": reason}, {})
+            self._write(self.path(fit), {"failure": reason}, {})
 
-    def _remedy(self, fit: ClassFit) -> str:
-        return f"Remove {str(self.path(fit))!r} to try again"
+    def remedy(self, failed: Iterable[ClassFit]) -> str:
+        r"""Returns a sentence on how to try failed classes again; an empty text if failures are not kept."""
+        files = [str(self.path(fit)) for fit in failed]
+        return f" To try again, remove {', '.join(map(repr, files))}." if files and self.keep_failures else ""
 
     def _write(self, path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         try:

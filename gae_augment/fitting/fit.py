@@ -15,9 +15,9 @@ from .._utils.devices import to_device
 from .._utils.seeding import derive_seed, make_generator
 from .._utils.threads import use_threads
 from ..data import ValueScale
-from ..models import PRECISIONS, Autoencoder, GaussianMixture, GenerativeModel, ModelDefinition, Objective
+from ..models import PRECISIONS, Autoencoder, GenerativeModel, ModelDefinition, Objective
 from .fitted import FitReport, FittedModel
-from .plan import Plan, make_plan
+from .plan import MEAN_IMAGE_FRACTION, Plan, make_plan
 from .training import (
     MAX_CHECKED,
     MIN_IMAGE_ERROR,
@@ -31,14 +31,8 @@ from .training import (
 Progress = Callable[[float, float | None], None]
 """Called with the reconstruction error and the boundary, in nats per pixel; the latter is None while it is unknown."""
 
-MEAN_IMAGE_FRACTION = 0.3
-"""The boundary of a small class, as a fraction of the mean image's error."""
-
 NORMALISED_ON = 5000
 """The maximum number of images that the mean image is computed from."""
-
-LIMITS_FROM = 20
-"""With at least this number of codes per dimension, new codes stay within the range of the training codes."""
 
 DIVERGENCE_FACTOR = 10
 """Training has diverged if the final error exceeds this multiple of the mean image's error."""
@@ -151,8 +145,7 @@ def _train_and_fit_density(
         raise FloatingPointError("Training diverged: codes of training images are not finite. Lower 'learning_rate'.")
     fitted.anchor_codes = codes.cpu() if plan.keeps_images else None
     fitted.density = fitted.build_density().fit(codes, seed=derive_seed(seed, "density"))
-    is_fitted_mixture = isinstance(fitted.density, GaussianMixture) and plan.truncated
-    if is_fitted_mixture and len(codes) >= LIMITS_FROM * codes.shape[1]:
+    if plan.truncated:
         fitted.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
     return log, delta
 

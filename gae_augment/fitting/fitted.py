@@ -59,9 +59,9 @@ class FitReport:
     delta_reached: bool | None
     n_components: int
     seconds: float
+    plan: Plan = field(repr=False)
     retries: int = 0
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
-    plan: Plan | None = field(default=None, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         r"""Returns plain values for JSON."""

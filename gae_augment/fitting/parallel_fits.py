@@ -1,6 +1,6 @@
 r"""The fits of several classes: loaded from the cache, or run in parallel."""
 
-__all__ = ["fit_classes", "fit_with_progress"]
+__all__ = ["fit_classes", "fit_with_progress", "fits_at_a_time"]
 
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from tqdm.auto import tqdm
 
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
-from .._utils.threads import interrupted_by
+from .._utils.threads import interrupted_by, use_threads
 from ..data import Label, ValueScale
 from ..models import ModelDefinition
 from .cache import ClassFit, FitCache
@@ -65,13 +66,13 @@ def fit_classes(
         # As an array, which joblib maps into its workers' memory, and which clusters keep in their object store.
         return fit.images.numpy(), fit.plan, fit.definition, fit.values, fit.seed, progress
 
-    if n_jobs is None and runs_here(None):
-        threads, workers = torch.get_num_threads(), _parallel_fits([fit.plan for fit in fits.values()])
+    if _uses_threads(n_jobs):
+        threads, workers = torch.get_num_threads(), fits_at_a_time([fit.plan for fit in fits.values()], None)
         slots, interrupted = BoundedSemaphore(workers), Event()
 
         def fit_and_keep(label: Label) -> FittedModel | Failure:
             # Saved by the thread that fitted it: after an interruption no other thread receives the result.
-            with slots, interrupted_by(interrupted):
+            with slots, interrupted_by(interrupted), use_threads(fits[label].plan.n_threads):
                 return keep(label, attempt(_fit, *arguments(label, partial(show, label))))
 
         try:
@@ -129,8 +130,22 @@ def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel |
     return result
 
 
-def _parallel_fits(plans: Sequence[Plan]) -> int:
-    r"""Returns how many fits run at a time: one on a GPU, and as many as PyTorch has threads for on a CPU."""
+def _uses_threads(n_jobs: int | None) -> bool:
+    # A joblib context takes over if the user gives no number.
+    return n_jobs is None and runs_here(None)
+
+
+def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
+    r"""Returns how many classes are fitted at the same time.
+
+    Threads of this process fit one class at a time on a GPU. On a CPU they fit as many as PyTorch has threads for.
+
+    Args:
+        plans: The plans of the classes.
+        n_jobs: As in :func:`fit_classes`.
+    """
+    if not _uses_threads(n_jobs):
+        return effective_n_jobs(n_jobs)
     if any(torch.device(plan.device).type != "cpu" for plan in plans):
         return 1
     return max(1, torch.get_num_threads() // max((plan.n_threads for plan in plans), default=1))

@@ -1,6 +1,6 @@
 r"""The plan of one class's fit: every ``"auto"`` of a model is resolved here, once."""
 
-__all__ = ["MIN_IMAGES", "STOPPING_RULES", "Plan", "check_classes", "make_plan"]
+__all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "Plan", "check_classes", "make_plan"]
 
 import math
 from collections.abc import Iterable, Mapping
@@ -21,11 +21,20 @@ from ..models import (
     GenerativeModel,
     ModelDefinition,
     Objective,
-    resolve_architecture,
+    check_architecture,
 )
 
 MIN_IMAGES = 2
 """The minimum number of images that a model learns from."""
+
+SMALL_IMAGE = 1024
+"""Images of up to this number of values get a fully connected network, and a code of 10 dimensions, with ``"auto"``."""
+
+MEAN_IMAGE_FRACTION = 0.3
+"""The boundary of a small class, as a fraction of the mean image's error."""
+
+LIMITS_FROM = 20
+"""From this number of images per latent dimension on, new codes keep within the range of the training codes."""
 
 STEPS = 600
 """The optimiser steps that ``epochs="auto"`` allows for."""
@@ -67,7 +76,7 @@ VECTOR_RESOLUTION = 1e-5
 STOPPING_RULES = {
     "all epochs": "trains for all epochs",
     "delta": "stops when the error of training images is below delta",
-    "mean image": "stops when the error of training images is below 30 % of the mean image's error",
+    "mean image": f"stops when the error of training images is below {MEAN_IMAGE_FRACTION:g} of the mean image's",
     "plateau": "stops when the error of training vectors stops falling",
     "held-out": "stops when the error of held-out images stops falling, and returns to the best weights",
 }
@@ -101,7 +110,6 @@ class Plan:
         held_out: The number of images that are held out from training.
         epochs: The maximum number of epochs, including the trials.
         n_init: The number of initialisations.
-        trial_epochs: The epochs of each initialisation's trial; 0 without trials.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: How the learning rate changes.
@@ -129,7 +137,6 @@ class Plan:
     held_out: int
     epochs: int
     n_init: int
-    trial_epochs: int
     batch_size: int
     learning_rate: float
     lr_schedule: str
@@ -145,10 +152,16 @@ class Plan:
         r"""Whether samples need the training images."""
         return self.anchor_step is not None or self.max_similarity is not None
 
+    @property
+    def trial_epochs(self) -> int:
+        r"""The epochs of each initialisation's trial; 0 with a single initialisation."""
+        return self.epochs // (2 * self.n_init) if self.n_init > 1 else 0
+
     def __str__(self) -> str:
-        width = max(len(field.name) for field in fields(self)) + 1
-        lines = [f"{field.name + ':':{width}} {getattr(self, field.name)}" for field in fields(self)]
-        return "\n".join(lines)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["stopping"] = f"{self.stopping} ({STOPPING_RULES[self.stopping]})"
+        width = max(map(len, values)) + 1
+        return "\n".join(f"{name + ':':{width}} {value}" for name, value in values.items())
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
@@ -164,7 +177,7 @@ class Plan:
         plan = cls(**plain)
         for field in fields(cls):
             _check(field.name, getattr(plan, field.name))
-        resolve_architecture(plan.architecture, plan.shape)
+        check_architecture(plan.architecture, plan.shape)
         _check_together(plan)
         return plan
 
@@ -179,8 +192,8 @@ def _check(name: str, value: Any) -> None:
         case "shape":
             allowed = isinstance(value, tuple) and 1 <= len(value) <= 3 and all(map(_is_positive, value))
         case "architecture":
-            resolve_architecture(value, (1, 1, 1))
-            allowed = value != "auto"
+            check_architecture(value, (1, 1, 1))
+            allowed = True
         case "density":
             allowed = value in DENSITIES
         case "stopping":
@@ -191,7 +204,7 @@ def _check(name: str, value: Any) -> None:
             allowed = value in PRECISIONS
         case "truncated" | "learned_prior":
             allowed = value is True or value is False
-        case "held_out" | "trial_epochs":
+        case "held_out":
             allowed = type(value) is int and value >= 0
         case "delta" | "learning_rate" | "resolution":
             allowed = (name == "delta" and value is None) or (_is_number(value) and value < math.inf)
@@ -209,7 +222,6 @@ def _check_together(plan: Plan) -> None:
         f"fewer than {MIN_IMAGES} images": plan.images < MIN_IMAGES,
         "more held-out images than images": plan.held_out >= plan.images,
         "'min_components' above 'max_components'": plan.min_components > plan.max_components,
-        "more epochs of trials than epochs": plan.n_init * plan.trial_epochs > plan.epochs,
         "a stopping rule that does not suit 'delta'": (plan.stopping == "delta") != (plan.delta is not None),
         "a 'max_similarity' of vectors": len(plan.shape) == 1 and plan.max_similarity is not None,
     }
@@ -256,9 +268,12 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         raise ValueError(
             f"'max_similarity' compares images, but the data are vectors of {values} features. Leave it at None."
         )
-    architecture = resolve_architecture(model.architecture, shape)
+    architecture = model.architecture
+    if architecture == "auto":
+        architecture = "fc" if is_vector or values <= SMALL_IMAGE else "conv"
+    check_architecture(architecture, shape)
     torch_device = resolve_device(device)
-    latent_dim = min(values, 10 if values <= 1024 else 32) if model.latent_dim == "auto" else model.latent_dim
+    latent_dim = min(values, 10 if values <= SMALL_IMAGE else 32) if model.latent_dim == "auto" else model.latent_dim
     stopping = _stopping_rule(model, definition.early_stopping, is_vector, images)
     held_out = images // 10 if stopping == "held-out" else 0
     steps_per_epoch = math.ceil((images - held_out) / model.batch_size)
@@ -270,6 +285,8 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
     if anchored == "auto":
         # A small code cannot hold all detail of an image. Without it, a classifier learns that the class is blurred.
         anchored = not is_vector and ANCHOR_STEP
+    density = definition.density if model.density == "auto" else model.density
+    learned_prior = model.density == "auto" and _learns_prior(definition)
     bounds = model.n_components if isinstance(model.n_components, tuple) else (1, model.n_components)
     return Plan(
         model=definition.name,
@@ -277,8 +294,8 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         images=images,
         latent_dim=latent_dim,
         architecture=architecture,
-        density=definition.density if model.density == "auto" else model.density,
-        learned_prior=model.density == "auto" and _learns_prior(definition),
+        density=density,
+        learned_prior=learned_prior,
         min_components=bounds[0],
         max_components=MAX_COMPONENTS if bounds[1] == "auto" else bounds[1],
         learned_components=LEARNED_COMPONENTS if bounds[1] == "auto" else bounds[1],
@@ -288,12 +305,11 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         held_out=held_out,
         epochs=epochs,
         n_init=n_init,
-        trial_epochs=epochs // (2 * n_init) if n_init > 1 else 0,
         batch_size=model.batch_size,
         learning_rate=model.learning_rate,
         lr_schedule=model.lr_schedule,
         precision=_precision(model.precision, is_vector, architecture, torch_device),
-        truncated=bool(model.truncated),
+        truncated=bool(model.truncated) and _can_truncate(density, learned_prior, images, latent_dim),
         # True is a step of 1, and False none.
         anchor_step=float(anchored) or None,
         max_similarity=model.max_similarity,
@@ -331,6 +347,11 @@ def check_classes(
                 f"Class {name} has {counts[label]} image, but a model needs at least {MIN_IMAGES}. Add images, leave "
                 f"the class out of 'sampling_strategy', or merge it with another class."
             )
+
+
+def _can_truncate(density: str, learned_prior: bool, images: int, latent_dim: int) -> bool:
+    # The range of a few codes says little about the density, and learned or fixed densities do not depend on it.
+    return density in ("mixture", "normal") and not learned_prior and images >= LIMITS_FROM * latent_dim
 
 
 def _learns_prior(definition: ModelDefinition) -> bool:

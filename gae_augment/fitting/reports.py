@@ -11,12 +11,13 @@ from ..data import Label
 from .fitted import FitReport
 
 
-def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, raises: bool) -> None:
+def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, raises: bool, remedy: str = "") -> None:
     r"""Raises an error or warns if fits failed.
 
     Args:
         failures: The reason of each failure.
         fitted: The classes that were fitted.
+        remedy: A sentence that the warning ends with.
         raises: Whether a failure is an error even if other classes were fitted.
 
     Raises:
@@ -32,7 +33,7 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
         remaining = f" The models of the other classes, {list(fitted)}, are kept and can be used." if fitted else ""
         raise RuntimeError(f"{summary}.{remaining}")
     warnings.warn(
-        f"{summary}. These classes get no synthetic images; on_error='raise' makes this an error.",
+        f"{summary}. These classes get no synthetic images; on_error='raise' makes this an error.{remedy}",
         RuntimeWarning,
         stacklevel=3,
     )
@@ -40,7 +41,7 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
 
 def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
     r"""Warns of fits that diverged at first, and of fits whose error stayed too large."""
-    rates = {label: report.plan.learning_rate for label, report in reports.items() if report.retries and report.plan}
+    rates = {label: report.plan.learning_rate for label, report in reports.items() if report.retries}
     if rates:
         warnings.warn(
             f"Training diverged for {len(rates)} of {len(reports)} classes, and was retried in float32 with a smaller "

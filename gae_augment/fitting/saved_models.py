@@ -1,7 +1,8 @@
 r"""The fitted models of an augmenter as one header and named tensors, and headers of earlier formats."""
 
-__all__ = ["models_from_state", "models_to_state", "upgrade_header"]
+__all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade_header"]
 
+import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._utils.files import MALFORMED
 from ..data import Label, checked_label
-from ..models import GenerativeModel, ModelDefinition
+from ..models import MODELS, GenerativeModel, ModelDefinition
 from .fitted import FittedModel
 from .plan import make_plan
 
@@ -58,6 +60,47 @@ def models_from_state(
             raise ValueError(f"the training images of class {label!r} are missing")
         models[label] = fitted
     return models
+
+
+def check_definitions(
+    path: str | os.PathLike[str], header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
+) -> None:
+    r"""Checks that the custom definitions of a file are given, and no others.
+
+    Args:
+        path: The file.
+        header: Its header, in any format; a malformed header is left to others.
+        definitions: The given definitions, by name.
+
+    Raises:
+        ValueError: If a custom definition is missing, or the file does not use one.
+    """
+    try:
+        needed = _definition_names(header) - MODELS.keys()
+    except MALFORMED:
+        return
+    if missing := sorted(needed - definitions.keys()):
+        raise ValueError(
+            f"{os.fspath(path)!r} was fitted with the custom model {missing[0]!r}, which files do not hold. Pass its "
+            f"definition: load(path, definition=…)."
+        )
+    if unused := sorted(definitions.keys() - needed - MODELS.keys()):
+        raise ValueError(
+            f"'definition' has {unused[0]!r}, but {os.fspath(path)!r} has no such model. Leave it out. The file's "
+            f"custom models are {sorted(needed)}."
+        )
+
+
+def _definition_names(header: Mapping[str, Any]) -> set[str]:
+    if "generators" in header:
+        return {
+            str(header["parameters"]["model"]),
+            *(str(model["settings"]["model"]) for _, model in header["generators"]),
+        }
+    choice = header["parameters"]["model"]
+    choices = [model for _, model in choice] if isinstance(choice, list) else [choice]
+    fitted = (model["plan"]["model"] for _, model in header["models"])
+    return {*(str(model["definition"]) for model in choices), *map(str, fitted)}
 
 
 def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:

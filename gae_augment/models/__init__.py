@@ -9,7 +9,7 @@ from .definitions import MODELS, ModelDefinition, custom_definition, resolve_def
 from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
 from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
 from .likelihoods import Bernoulli, Gaussian, Likelihood
-from .networks import Architecture, Autoencoder, build_autoencoder, resolve_architecture
+from .networks import Architecture, Autoencoder, build_autoencoder, check_architecture
 from .objectives import Losses, Objective, Reconstruction, excess_error
 from .per_class import (
     ModelChoice,
@@ -17,7 +17,6 @@ from .per_class import (
     choice_to_plain,
     choose_models,
     custom_definitions,
-    definition_names,
     settable_choice,
 )
 
@@ -43,14 +42,13 @@ __all__ = [
     "Reconstruction",
     "StandardNormal",
     "build_autoencoder",
+    "check_architecture",
     "choice_from_plain",
     "choice_to_plain",
     "choose_models",
     "custom_definition",
     "custom_definitions",
-    "definition_names",
     "excess_error",
-    "resolve_architecture",
     "resolve_definition",
     "settable_choice",
 ]

@@ -87,5 +87,5 @@ def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
     if isinstance(definition, str) and definition in MODELS:
         return MODELS[definition]
     raise ValueError(
-        f"'model' is {definition!r}, but must be one of {', '.join(map(repr, MODELS))}, or a ModelDefinition."
+        f"'definition' is {definition!r}, but must be one of {', '.join(map(repr, MODELS))}, or a ModelDefinition."
     )

@@ -10,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator
 
 from .definitions import ModelDefinition, resolve_definition
-from .networks import Architecture, resolve_architecture
+from .networks import Architecture, check_architecture
 
 LR_SCHEDULES = ("cosine", "constant")
 """How the learning rate changes: along a cosine to 0, or not at all."""
@@ -141,7 +141,8 @@ class GenerativeModel(BaseEstimator):
             if isinstance(values[name], list):
                 # JSON and YAML have no tuples.
                 values[name] = tuple(values[name])
-        resolve_architecture(values["architecture"], (1, 1, 1))
+        if values["architecture"] != "auto":
+            check_architecture(values["architecture"], (1, 1, 1))
         if isinstance(values["n_components"], tuple):
             values["n_components"] = _component_range(values["n_components"])
         for name in ("latent_dim", "n_components", "epochs", "batch_size", "n_init", "n_threads"):

@@ -9,7 +9,7 @@ __all__ = [
     "build_autoencoder",
     "build_critic",
     "build_perceptron",
-    "resolve_architecture",
+    "check_architecture",
 ]
 
 import math
@@ -26,10 +26,7 @@ from .likelihoods import Likelihood
 HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
 """The widths of the fully connected encoders; decoders have them in reverse order."""
 
-FULLY_CONNECTED_UP_TO = 1024
-"""The largest number of values per image for which ``"auto"`` chooses a fully connected network."""
-
-ARCHITECTURES = ("auto", "conv", *HIDDEN)
+ARCHITECTURES = ("conv", *HIDDEN)
 
 Architecture = str | tuple[int, ...]
 """One of :data:`ARCHITECTURES`, or the widths of a custom fully connected encoder."""
@@ -236,14 +233,8 @@ def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
         layer.bias[start:].zero_()
 
 
-def resolve_architecture(architecture: Architecture, shape: tuple[int, ...]) -> Architecture:
-    r"""Returns the architecture for images of a shape.
-
-    ``"auto"`` becomes ``"fc"`` for vectors and small images, and ``"conv"`` for larger images.
-
-    Raises:
-        ValueError: If the architecture is unknown, or is convolutional for vectors.
-    """
+def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    r"""Raises a ValueError if an architecture is unknown, or is convolutional for vectors."""
     custom = (
         isinstance(architecture, tuple)
         and len(architecture) > 0
@@ -251,7 +242,7 @@ def resolve_architecture(architecture: Architecture, shape: tuple[int, ...]) -> 
     )
     if not custom and architecture not in ARCHITECTURES:
         raise ValueError(
-            f"'architecture' is {architecture!r}, but must be one of {', '.join(map(repr, ARCHITECTURES))}, "
+            f"'architecture' is {architecture!r}, but must be one of 'auto', {', '.join(map(repr, ARCHITECTURES))}, "
             f"or a tuple of widths such as (1000, 500)."
         )
     if architecture == "conv" and len(shape) == 1:
@@ -259,15 +250,12 @@ def resolve_architecture(architecture: Architecture, shape: tuple[int, ...]) -> 
             f"'architecture' is 'conv', but the data are vectors of {shape[0]} features. "
             f"Use architecture='fc' or 'auto'."
         )
-    if architecture == "auto":
-        return "fc" if len(shape) == 1 or math.prod(shape) <= FULLY_CONNECTED_UP_TO else "conv"
-    return architecture
 
 
 def build_autoencoder(
     shape: tuple[int, ...],
     latent_dim: int,
-    architecture: Architecture = "auto",
+    architecture: Architecture,
     *,
     stochastic: bool = False,
     generator: torch.Generator | None = None,
@@ -279,7 +267,7 @@ def build_autoencoder(
         latent_dim: The latent dimension :math:`d`.
         architecture: ``"paper"``, the paper's fully connected network, 500-500-2000; ``"fc"``, 1000-500, which trains
             three times as fast; ``"conv"``, convolutions of stride 2 down to at most 4x4 pixels and back;
-            ``"auto"``, chosen by the shape; or the widths of a fully connected encoder. Fully connected decoders have
+            or the widths of a fully connected encoder. Fully connected decoders have
             the widths in reverse order.
         stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
         generator: The source of the random weights. Without it, weights are on the meta device and take no memory, for
@@ -288,7 +276,7 @@ def build_autoencoder(
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
     """
-    architecture = resolve_architecture(architecture, shape)
+    check_architecture(architecture, shape)
     outputs = 2 * latent_dim if stochastic else latent_dim
     # The meta device draws and allocates nothing. Torch's default type may be float64, so float() is explicit.
     with torch.device("meta"):
@@ -322,7 +310,7 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
         architecture: As in :func:`build_autoencoder`.
         generator: The source of the random weights.
     """
-    architecture = resolve_architecture(architecture, shape)
+    check_architecture(architecture, shape)
     with torch.device("meta"):
         if architecture == "conv":
             width = 128

@@ -6,7 +6,6 @@ __all__ = [
     "choice_to_plain",
     "choose_models",
     "custom_definitions",
-    "definition_names",
     "settable_choice",
 ]
 
@@ -16,8 +15,8 @@ from typing import Any
 from .definitions import MODELS, ModelDefinition, custom_definition
 from .generative_model import GenerativeModel
 
-ModelChoice = str | GenerativeModel
-"""The name of a model for its defaults, or a model with hyper-parameters."""
+ModelChoice = str | ModelDefinition | GenerativeModel
+"""The name or the definition of a model for its defaults, or a model with hyper-parameters."""
 
 Choices = ModelChoice | Mapping[Any, ModelChoice]
 """One choice for all classes, or one for each label."""
@@ -32,6 +31,8 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
     """
     if not isinstance(choice, Mapping):
         return {None: _validated(choice)}
+    if None in choice:
+        raise ValueError("'model' maps the label None, but labels are integers or text. Leave it out.")
     models = {None: GenerativeModel(), **{label: _validated(model) for label, model in choice.items()}}
     definitions: dict[str, ModelDefinition] = {}
     for model in models.values():
@@ -46,6 +47,10 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
 
 
 def _validated(model: Any) -> GenerativeModel:
+    if isinstance(model, str) and model not in MODELS:
+        raise ValueError(
+            f"'model' is {model!r}, but must be one of {', '.join(map(repr, MODELS))}, or a GenerativeModel."
+        )
     if isinstance(model, str | ModelDefinition):
         model = GenerativeModel(model)
     if not isinstance(model, GenerativeModel):
@@ -88,11 +93,6 @@ def _model_from_plain(plain: Mapping[str, Any], definitions: Mapping[str, ModelD
     if plain.keys() == {"definition"} and name in MODELS:
         return name
     return GenerativeModel(**{**plain, "definition": definitions.get(name, name)}).validated()
-
-
-def definition_names(choice: Choices) -> set[str]:
-    r"""Returns the names of the definitions in a choice."""
-    return {model.resolved_definition.name for model in choose_models(choice).values()}
 
 
 def custom_definitions(choice: Choices) -> tuple[ModelDefinition, ...]:

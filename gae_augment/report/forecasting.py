@@ -7,13 +7,11 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from joblib import effective_n_jobs
 
-from .._utils.parallel import runs_here
 from .._utils.threads import map_in_threads
 from ..augmenter import GAEAugmenter
 from ..data import Label, as_pictures, count_labels, load_source, read_classes, resolve_strategy
-from ..fitting import FittedModel, fit_class, make_plan
+from ..fitting import FittedModel, fit_class, fits_at_a_time, make_plan
 from ..models import choose_models
 from ..synthesis import sample
 
@@ -66,19 +64,18 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     }
     plan, definition = plans[largest], models.get(largest, models[None]).resolved_definition
 
-    threads = torch.get_num_threads()
-    n_jobs = threads if runs_here(augmenter.n_jobs) else effective_n_jobs(augmenter.n_jobs)
-    n_jobs = min(n_jobs, len(added), threads)
+    # Several fits share the bandwidth of the memory. Processes beyond the threads of PyTorch would wait for cores.
+    at_a_time = min(fits_at_a_time(list(plans.values()), augmenter.n_jobs), len(added), torch.get_num_threads())
 
     def timed(epochs: int) -> tuple[float, FittedModel]:
-        short = replace(plan, epochs=epochs, trial_epochs=epochs // (2 * plan.n_init) if plan.n_init > 1 else 0)
+        short = replace(plan, epochs=epochs)
 
         # As many in parallel as in the fit, because they share the memory bandwidth.
         def fit(_: int) -> FittedModel:
             return fit_class(images[largest], short, definition, values, seed=0)
 
         start = time.perf_counter()
-        *_, fitted = map_in_threads(fit, range(n_jobs), plan.n_threads)
+        *_, fitted = map_in_threads(fit, range(at_a_time), plan.n_threads)
         return time.perf_counter() - start, fitted
 
     epochs = max(1, plan.epochs // 50)
@@ -93,7 +90,7 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
         for label, class_plan in plans.items()
     ]
     # Parallel fits take at least as long as the slowest of them.
-    fit_seconds = max(max(seconds), sum(seconds) / n_jobs)
+    fit_seconds = max(max(seconds), sum(seconds) / at_a_time)
 
     start = time.perf_counter()
     samples = sample(fitted, TIMED_IMAGES, seed=0)

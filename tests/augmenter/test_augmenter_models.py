@@ -156,10 +156,10 @@ def test_two_custom_definitions_are_saved_and_loaded(digits, tmp_path):
     assert_same_images(loaded, augmenter)
     assert_same_images(clone(loaded).fit(*digits), augmenter)
     for missing, definitions in {"denoising": PLAIN, "plain": [DENOISING]}.items():
-        with pytest.raises(ValueError, match=rf"custom model '{missing}'; pass its definition to load: definition="):
+        with pytest.raises(ValueError, match=rf"custom model '{missing}', .* Pass its definition: load\("):
             GAEAugmenter.load(path, definition=definitions)
     unused = ModelDefinition("unused", Denoising)
-    with pytest.raises(ValueError, match=r"'definition' has \['unused'\], but the file was fitted with"):
+    with pytest.raises(ValueError, match=r"'definition' has 'unused', but '.*' has no such model"):
         GAEAugmenter.load(path, definition=[PLAIN, DENOISING, unused])
 
 
@@ -230,7 +230,7 @@ def test_printed_plan_shows_every_choice(digits, capsys):
         "latent_dim:": "4",
         "architecture:": "fc",
         "density:": "mixture",
-        "stopping:": "delta",
+        "stopping:": "delta (stops when the error of training images is below delta)",
         "delta:": "100.0",
         "epochs:": "2",
         "batch_size:": "64",

@@ -182,7 +182,7 @@ def test_grid_search_chooses_the_latent_dimension(digits):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"model": "gan"}, r"'model' is 'gan', but must be one of 'gae'"),
+        ({"model": "gan"}, r"'definition' is 'gan', but must be one of 'gae'"),
         ({"sampling_strategy": "most"}, r"is 'most', but must be one of .*'not majority', 'not minority'"),
         ({"sampling_strategy": {2: 1}}, r"Class 2 has 2 .* a total of 1\. The numbers are final totals"),
         ({"sampling_strategy": {9: 5}}, r"\[9\] .* not present in the data\. Its classes are \[0, 1, 2\]"),

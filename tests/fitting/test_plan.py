@@ -25,6 +25,23 @@ def test_latent_dimension_depends_on_the_shape(shape, expected):
 
 
 @pytest.mark.parametrize(
+    ("shape", "expected"), [((1, 32, 32), "fc"), ((3, 32, 32), "conv"), ((1024,), "fc"), ((5000,), "fc")], ids=str
+)
+def test_architecture_depends_on_the_shape(shape, expected):
+    assert make_plan(GenerativeModel(), shape, 10).architecture == expected
+    assert make_plan(GenerativeModel(architecture="paper"), shape, 10).architecture == "paper"
+
+
+def test_codes_are_truncated_only_where_a_fitted_density_has_enough_of_them():
+    assert make_plan(GenerativeModel(latent_dim=2), (8, 8), 40).truncated
+    assert not make_plan(GenerativeModel(latent_dim=2), (8, 8), 39).truncated
+    assert not make_plan(GenerativeModel(latent_dim=2, truncated=False), (8, 8), 40).truncated
+    assert not make_plan(GenerativeModel("vae", latent_dim=2), (8, 8), 40).truncated
+    assert not make_plan(GenerativeModel("vade", latent_dim=2), (8, 8), 40).truncated
+    assert make_plan(GenerativeModel("vade", latent_dim=2, density="mixture"), (8, 8), 40).truncated
+
+
+@pytest.mark.parametrize(
     ("model", "shape", "images", "stopping"),
     [
         (GenerativeModel(), (8, 8), 199, "mean image"),
@@ -110,7 +127,7 @@ def test_a_model_is_cloned_and_searched_over():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"definition": "gan"}, r"'model' is 'gan', but must be one of 'gae'"),
+        ({"definition": "gan"}, r"'definition' is 'gan', but must be one of 'gae'"),
         (
             {"architecture": "resnet"},
             r"'architecture' is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths",

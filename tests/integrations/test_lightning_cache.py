@@ -164,11 +164,11 @@ def test_failure_is_remembered_until_its_file_is_removed(make, tmp_path, monkeyp
     assert len(record) == 1
     monkeypatch.undo()
     for _ in range(2):
-        with pytest.warns(RuntimeWarning, match=r"class 2: .*a planted fault\. Remove '(.*)' to try again\.") as record:
+        with pytest.warns(RuntimeWarning, match=r"a planted fault\. .*To try again, remove '.*'\.") as record:
             module = ready(make())
         assert len(record) == 1
         message = str(record[0].message)
-        assert message.count("Remove") == 1
+        assert message.count("remove") == 1
         assert set(module.augmented.images_to_add) == {1}
     other_rank = make()
     other_rank.trainer = SimpleNamespace(global_rank=1)

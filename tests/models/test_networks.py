@@ -6,7 +6,7 @@ from torch import nn
 
 from gae_augment._utils.seeding import make_generator
 from gae_augment.models.likelihoods import Bernoulli, Gaussian
-from gae_augment.models.networks import build_autoencoder, resolve_architecture
+from gae_augment.models.networks import build_autoencoder
 
 
 @pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
@@ -138,15 +138,6 @@ def test_weights_are_float32_for_any_default_type_of_torch():
     finally:
         torch.set_default_dtype(torch.float32)
     assert {weights.dtype for weights in network.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [((1, 32, 32), "fc"), ((32, 32), "fc"), ((3, 32, 32), "conv"), ((33, 32), "conv"), ((5000,), "fc")],
-    ids=str,
-)
-def test_auto_architecture_depends_on_the_shape(shape, expected):
-    assert resolve_architecture("auto", shape) == expected
 
 
 def test_unknown_architecture_is_refused():
