@@ -1,6 +1,6 @@
 r"""Assesses a fitted augmenter, and writes the assessment as one HTML page.
 
-Input: a fitted augmenter and its training set, optionally with held-out images. Output: figures, a text table, or an
+Input: a fitted augmenter and its training set, optionally with held-out images. Output: metrics, a text table, or an
 HTML file that needs no network. Imports the augmenter, ``evaluation`` and the rooms below them. Only ``write_report``
 imports Jinja and matplotlib.
 """

@@ -1,4 +1,4 @@
-r"""Measures the images of a fitted augmenter: their fidelity, their memorisation, and the gain of a classifier."""
+r"""Measures the synthetic images of a fitted augmenter: fidelity, memorisation, and a classifier's gain in accuracy."""
 
 __all__ = [
     "Assessment",
@@ -36,21 +36,21 @@ from ..evaluation import (
 )
 
 MAX_IMAGES = 1000
-"""The largest number of images of a class that are compared."""
+"""The maximum number of synthetic, and of training, images of each class that are compared."""
 
 Read = Callable[[Iterable[int]], Tensor]
-"""Returns the images at the given indices."""
+"""A function that returns the images at the given indices."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    r"""How synthetic images compare with training images and with held-out ones.
+    r"""The comparison of synthetic images with training images and with held-out real images.
 
     Attributes:
         synthetic: Synthetic images of each class that has a model, at most 1000.
-        training: Training images of the same classes, at most 1000 of each.
-        fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
-        memorisation: How close synthetic images are to training images; ``None`` without held-out images.
+        training: Training images of the same classes, at most 1000 of each class.
+        fidelity: The metrics that :func:`gae_augment.evaluation.fidelity` returned, by name; empty if not measured.
+        memorisation: How close synthetic images are to training images; ``None`` if not measured.
     """
 
     synthetic: dict[Label, Tensor]
@@ -64,7 +64,7 @@ def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, 
 
     Args:
         augmenter: A fitted augmenter.
-        data: Its training set: a dataset, or a pair of images and labels.
+        data: The training set of the augmenter: a dataset, or a pair of images and labels.
 
     Raises:
         ValueError: If the augmenter was fitted to other data.
@@ -86,7 +86,11 @@ def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, 
 
 
 def open_data(data: Any) -> tuple[np.ndarray, Read]:
-    r"""Returns the labels of a dataset, or of a pair of images and labels, and a function that reads its images."""
+    r"""Returns the labels of labelled images, and a function that reads the images.
+
+    Args:
+        data: A dataset, or a pair of images and labels.
+    """
     # A TensorDataset is not a tuple.
     return load_source(*(data if isinstance(data, tuple) else (data, None)))
 
@@ -99,18 +103,19 @@ def assess(
     extractor: FeatureExtractor | None = None,
     seed: int = 0,
 ) -> Assessment:
-    r"""Measures the fidelity and the memorisation of an augmenter's images.
+    r"""Measures the fidelity and the memorisation of an augmenter's synthetic images.
 
     Args:
         augmenter: A fitted augmenter.
-        data: Its training set: a dataset, or a pair of images and labels.
-        held_out: Real images outside the training set, in the same form. Without them nothing is measured.
-        extractor: Turns images into features for the figures of fidelity. Without it these are not measured.
-        seed: The seed of the images that are compared.
+        data: The training set of the augmenter: a dataset, or a pair of images and labels.
+        held_out: Real images outside the training set: a dataset, or a pair of images and labels. Without held-out
+            images, neither fidelity nor memorisation is measured.
+        extractor: Turns images into features for the fidelity metrics. Without an extractor, fidelity is not measured.
+        seed: The seed for choosing real images and sampling synthetic images.
 
     Raises:
         TypeError: If the extractor has no name.
-        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for their values.
+        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for the pixel values.
     """
     if extractor is not None:
         check_extractor(extractor)
@@ -146,18 +151,18 @@ def _real_images(read: Read, labels: np.ndarray, label: Label, generator: torch.
 
 
 def training_budget(images: int, steps: int) -> dict[str, int]:
-    r"""Returns the batch size and the number of epochs, at least 7, of a classifier's training.
+    r"""Returns the training settings of a classifier: ``batch_size``, from 16 to 128, and ``epochs``, at least 7.
 
     Args:
         images: The number of training images.
-        steps: The number of training steps to approximate.
+        steps: The number of training steps that the epochs should amount to.
     """
     batch_size = min(128, max(16, images // 5))
     return {"batch_size": batch_size, "epochs": max(7, round(steps * batch_size / images))}
 
 
 def strategy_images(augmenter: GAEAugmenter, seed: int) -> tuple[Tensor, Tensor]:
-    r"""Returns the synthetic images that an augmenter's strategy asks for, class by class, and their labels."""
+    r"""Samples the images that an augmenter's ``sampling_strategy_`` adds; returns the images, by class, and labels."""
     images_to_add = {label: number for label, number in augmenter.sampling_strategy_.items() if number}
     images = [augmenter.sample(label, number, seed=seed) for label, number in images_to_add.items()]
     return torch.cat(images), torch.from_numpy(np.repeat(list(images_to_add), list(images_to_add.values())))
@@ -174,20 +179,23 @@ def measure_gain(
     device: str = "auto",
     progress: Callable[[str, int, dict[str, Any]], None] = lambda arm, seed, scores: None,
 ) -> ClassifierGain:
-    r"""Measures the gain of a small classifier from the synthetic images that an augmenter's strategy asks for.
+    r"""Measures how much synthetic images improve the test scores of a small classifier.
+
+    The synthetic images are those that the augmenter's ``sampling_strategy_`` adds to the training set. For each seed,
+    :func:`gae_augment.evaluation.classifier_gain` trains the classifier in several ways (the arms).
 
     Args:
-        augmenter: A fitted augmenter, whose labels count from 0.
-        data: Its training set: a dataset, or a pair of images and labels.
-        held_out: Real images of all classes outside the training set, in the same form.
+        augmenter: A fitted augmenter, whose labels are the integers from 0.
+        data: The training set of the augmenter: a dataset, or a pair of images and labels.
+        held_out: Real images of all classes outside the training set: a dataset, or a pair of images and labels.
         seeds: The seeds of the classifiers and of the synthetic images.
-        steps: The number of training steps, with batches of at most 128 images.
-        affine: Whether training images are rotated, shifted and scaled slightly.
-        device: A torch device, or ``"auto"``: a CUDA GPU if there is one.
-        progress: Called after each training with the arm, the seed and the scores.
+        steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
+        affine: Whether training images are rotated, shifted and scaled slightly at random.
+        device: A torch device, or ``"auto"``: a CUDA GPU if available.
+        progress: Called after each training with the name of the arm, the seed and the scores.
 
     Raises:
-        ValueError: If the augmenter was fitted to other data, or a classifier cannot be trained on them.
+        ValueError: If the augmenter was fitted to other data, or a classifier cannot be trained on the data.
     """
     labels, read = open_training_data(augmenter, data)
     test_labels, read_test = open_data(held_out)
@@ -212,15 +220,15 @@ def gain_table(
     figures: Mapping[str, float],
     copied: Memorisation | None,
 ) -> str:
-    r"""Returns counts, recall, balanced accuracy, FID and memorisation as a plain-text table.
+    r"""Returns image counts, recall, balanced accuracy, FID and memorisation as a plain-text table.
 
     Args:
-        classes: The names of the classes, by label.
-        before: The number of real training images of each class.
-        after: The number of real and synthetic training images of each class.
+        classes: The names of the classes, ordered by label.
+        before: The number of real training images of each class, ordered by label.
+        after: The number of real plus synthetic training images of each class, ordered by label.
         gain: A classifier's scores without synthetic images and with those of one model.
-        figures: The figures of fidelity, by name; only FID is shown.
-        copied: The memorisation, if it was measured.
+        figures: The fidelity metrics, by name; the table shows only FID.
+        copied: The memorisation; ``None`` if it was not measured.
     """
     arms = list(gain.scores)
     recall = {arm: np.mean([scores["recall"] for scores in gain.scores[arm]], axis=0) * 100 for arm in arms}

@@ -23,12 +23,12 @@ VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fideli
 
 @dataclass(frozen=True)
 class Pair:
-    r"""A synthetic image and the training image closest to it.
+    r"""A synthetic image and its closest training image.
 
     Attributes:
         synthetic: The synthetic image.
         training: The training image.
-        distance: The root mean squared difference of their pixels, on a value range of 1.
+        distance: The root mean squared difference of their pixel values, in units of the full value range.
     """
 
     synthetic: Tensor
@@ -38,16 +38,18 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassContents:
-    r"""The contents about one class that has a model.
+    r"""The part of a report about one class that has a model.
 
     Attributes:
         name: The name of the class.
-        fit: The report of its fit.
+        fit: The report of the class's fit.
         real: Real images to display, with shape :math:`(n, C, H, W)` in [0, 1]; empty for vectors.
-        synthetic: The same number of synthetic images.
-        nearest: The synthetic images closest to a training image, the closest first.
-        real_codes: The codes of real images along their two principal axes, with shape :math:`(n, 2)`.
-        synthetic_codes: The codes of synthetic images along the same axes, with shape :math:`(m, 2)`.
+        synthetic: Synthetic images to display, with shape :math:`(m, C, H, W)` in [0, 1]; empty for vectors.
+        nearest: The synthetic images that are closest to a training image, by ascending distance.
+        real_codes: The coordinates of real images' codes along the first two principal axes of these codes, with shape
+            :math:`(N, 2)`, or :math:`(N, 1)` if codes have one dimension.
+        synthetic_codes: The coordinates of synthetic images' codes along the same axes, with shape :math:`(M, 2)` or
+            :math:`(M, 1)`.
     """
 
     name: str
@@ -64,11 +66,11 @@ class Contents:
     r"""The contents of a report.
 
     Attributes:
-        counts: The name of each class, and the numbers of its real and synthetic images.
-        classes: The classes that have a model.
-        fidelity: The figures of :func:`gae_augment.evaluation.fidelity`, by name; empty without held-out images.
-        memorisation: How close synthetic images are to training images; ``None`` without held-out images.
-        gain: The gain of a classifier, if it was measured.
+        counts: The name, the number of real images and the number of synthetic images of each class.
+        classes: The contents about each class that has a model.
+        fidelity: The metrics that :func:`gae_augment.evaluation.fidelity` returned, by name; empty if not measured.
+        memorisation: How close synthetic images are to training images; ``None`` if not measured.
+        gain: The classifier's gain in balanced accuracy, or ``None`` if it was not measured.
         settings: The augmenter's parameters.
         versions: The versions of Python and of the main libraries.
     """
@@ -93,7 +95,7 @@ def gather(
     pairs: int = 4,
     seed: int = 0,
 ) -> Contents:
-    r"""Returns the contents of a report; for the arguments see :func:`gae_augment.report.write_report`."""
+    r"""Returns the contents of a report. :func:`gae_augment.report.write_report` describes the arguments."""
     assessment = assess(augmenter, data, held_out=held_out, extractor=extractor, seed=seed)
     generator = make_generator(seed, "report")
     classes = [
@@ -146,7 +148,7 @@ def _class_contents(
 
 
 def _displayable(images: Tensor, values: ValueScale) -> Tensor:
-    r"""Returns images in [0, 1], with shape :math:`(n, C, H, W)` and 1 or 3 channels; an empty tensor for vectors."""
+    r"""Scales images to [0, 1], with shape :math:`(n, C, H, W)` and C 1 or 3. Vectors give an empty tensor."""
     if images.ndim == 2:
         return torch.zeros(0)
     x = images.double()

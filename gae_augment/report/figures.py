@@ -1,4 +1,4 @@
-r"""Figures of a report: images as PNG, charts as SVG in the colours of the page around them."""
+r"""Images of a report as PNG, and its charts as SVG. Charts take their text colour from the page."""
 
 __all__ = ["code_chart", "count_chart", "curve_chart", "png_address"]
 
@@ -20,14 +20,18 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("A report needs matplotlib and Jinja: pip install 'gae-augment[report]'") from error
 
 INK = "#010203"
-"""A placeholder that is replaced by the text colour of the page."""
+"""A placeholder colour; ``_svg`` replaces it by the text colour of the page."""
 
 REAL, SYNTHETIC = "#3b82c4", "#e0822d"
-"""Colours that colour-blind readers can tell apart, on a light and on a dark page."""
+"""The chart colours; colour-blind readers can tell them apart on light and on dark pages."""
 
 
 def png_address(image: Tensor) -> str:
-    r"""Returns an image in [0, 1], with shape :math:`(C, H, W)`, C 1 or 3, as the ``data:`` address of a PNG."""
+    r"""Encodes an image as a PNG, and returns the ``data:`` URL of the PNG.
+
+    Args:
+        image: The image, in [0, 1], with shape :math:`(C, H, W)`, where C is 1 or 3.
+    """
     levels = (image * 255).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
     Image.fromarray(levels[:, :, 0] if levels.shape[2] == 1 else np.ascontiguousarray(levels)).save(file, "PNG")
@@ -56,7 +60,11 @@ def _svg(figure: Figure) -> str:
 
 
 def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
-    r"""Returns a bar chart of the numbers of real and synthetic images of each class."""
+    r"""Returns a bar chart, as SVG, of the numbers of real and synthetic images of each class.
+
+    Args:
+        counts: The name, the number of real images and the number of synthetic images of each class.
+    """
     figure, axes = _axes(7.0, 0.9 + 0.3 * len(counts))
     names, real, synthetic = zip(*counts, strict=True)
     positions = range(len(counts))
@@ -70,7 +78,10 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
 
 
 def curve_chart(fit: FitReport) -> str:
-    r"""Returns a line chart of the error by epoch, with the error boundary delta."""
+    r"""Returns a line chart, as SVG, of the reconstruction error by epoch.
+
+    A dashed line shows the boundary δ, the error at which early stopping ends the training.
+    """
     figure, axes = _axes(3.4, 2.4)
     epochs, errors = zip(*fit.curve, strict=True)
     axes.plot(epochs, errors, color=SYNTHETIC, marker="o", markersize=2.5)
@@ -84,11 +95,11 @@ def curve_chart(fit: FitReport) -> str:
 
 
 def code_chart(real_codes: Tensor, synthetic_codes: Tensor) -> str:
-    r"""Returns a scatter chart of real and synthetic codes.
+    r"""Returns a scatter chart, as SVG, of real and synthetic codes.
 
     Args:
-        real_codes: With shape :math:`(n, 2)`, or :math:`(n, 1)` if codes have one dimension.
-        synthetic_codes: Likewise.
+        real_codes: The codes of real images, with shape :math:`(N, 2)`, or :math:`(N, 1)` if codes have one dimension.
+        synthetic_codes: The codes of synthetic images, with shape :math:`(M, 2)` or :math:`(M, 1)`.
     """
     figure, axes = _axes(3.4, 2.4)
     for codes, colour, name in ((synthetic_codes, SYNTHETIC, "synthetic"), (real_codes, REAL, "real")):

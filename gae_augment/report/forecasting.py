@@ -1,4 +1,4 @@
-r"""A forecast of the duration of a fit and of its sampling, from a short measurement."""
+r"""Forecasts how long fitting and sampling take, from a short measurement."""
 
 __all__ = ["Forecast", "forecast"]
 
@@ -16,18 +16,18 @@ from ..models import choose_models
 from ..synthesis import sample
 
 TIMED_IMAGES = 32
-"""The number of images that are sampled to measure the time of one."""
+"""The number of images that are sampled to measure the mean time per image."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    r"""The extent and the duration of a fit.
+    r"""The numbers of images, and the forecast durations of fitting and sampling.
 
     Attributes:
         counts: The number of images of each class.
-        added: The number of images to add to each scarce class.
-        fit_seconds: The maximum duration of the fits; early stopping can shorten it.
-        sample_seconds: The duration of sampling the images and writing them as PNG files.
+        added: The number of synthetic images to add to each scarce class.
+        fit_seconds: The duration of fitting all scarce classes, in seconds. Early stopping can shorten it.
+        sample_seconds: The duration of sampling the images to add and of encoding them as PNG, in seconds.
     """
 
     counts: dict[Label, int]
@@ -37,18 +37,18 @@ class Forecast:
 
 
 def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
-    r"""Returns the duration of ``augmenter.fit`` and of the images of its strategy on this machine.
+    r"""Forecasts the duration of ``augmenter.fit``, and of sampling the images to add, on this machine.
 
-    It trains a model of the largest scarce class for a fiftieth of its epochs, and for three times as many. The
-    augmenter does not change.
+    The forecast extrapolates from two short trainings of the largest scarce class's model. The first takes a fiftieth
+    of the planned epochs, and the second three times as many. The augmenter does not change.
 
     Args:
         augmenter: The augmenter, fitted or not.
-        X: As in :meth:`gae_augment.GAEAugmenter.fit`.
-        y: Likewise.
+        X: The data, as in :meth:`gae_augment.GAEAugmenter.fit`.
+        y: The labels, as in :meth:`gae_augment.GAEAugmenter.fit`.
 
     Raises:
-        TypeError, ValueError: As ``fit``, which needs the same data.
+        TypeError, ValueError: If ``fit`` would reject the data or the settings.
     """
     models = choose_models(augmenter.model)
     labels, read = load_source(X, y)
@@ -70,7 +70,7 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     def timed(epochs: int) -> tuple[float, FittedModel]:
         short = replace(plan, epochs=epochs)
 
-        # As many in parallel as in the fit, because they share the memory bandwidth.
+        # As many fits run in parallel as in the real fit, because parallel fits share the memory bandwidth.
         def fit(_: int) -> FittedModel:
             return fit_class(images[largest], short, definition, values, seed=0)
 
@@ -79,7 +79,7 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
         return time.perf_counter() - start, fitted
 
     epochs = max(1, plan.epochs // 50)
-    # The first training loads libraries.
+    # Not timed, because the first training also loads libraries.
     timed(1)
     once, _ = timed(epochs)
     thrice, fitted = timed(3 * epochs)
@@ -89,8 +89,8 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
         (class_plan.epochs * per_epoch + overhead) * counts[label] / counts[largest]
         for label, class_plan in plans.items()
     ]
-    # Parallel fits take at least as long as the slowest of them.
-    fit_seconds = max(max(seconds), sum(seconds) / at_a_time)
+    # Parallel fits take at least as long as the slowest fit.
+    fit_seconds = max(max(seconds), sum(seconds) / n_jobs)
 
     start = time.perf_counter()
     samples = sample(fitted, TIMED_IMAGES, seed=0)

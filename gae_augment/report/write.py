@@ -1,4 +1,4 @@
-r"""Writes the HTML page of a fitted augmenter."""
+r"""Writes a report about a fitted augmenter as an HTML page."""
 
 __all__ = ["write_report"]
 
@@ -26,32 +26,33 @@ def write_report(
     pairs: int = 4,
     seed: int = 0,
 ) -> Path:
-    r"""Writes one HTML file about a fitted augmenter, which needs no other file and no network.
+    r"""Writes a report about a fitted augmenter as one HTML file. The page loads no other files and needs no network.
 
-    It shows the number of real and synthetic images of each class, real next to synthetic images, the error of each fit
-    by epoch, and the codes. It also shows the synthetic images closest to a training image, and the settings. The file
-    contains some training images.
+    For each class, the report shows the numbers of real and synthetic images, and examples of both. For each fit, it
+    shows the reconstruction error by epoch, the codes, and the synthetic images that are closest to a training image.
+    It ends with the augmenter's settings. The file contains some training images.
 
     Args:
         augmenter: A fitted augmenter.
-        data: Its training set: a dataset, or a pair of images and labels.
+        data: The training set of the augmenter: a dataset, or a pair of images and labels.
         path: The file to write.
-        held_out: Real images outside the training set, in the same form. With them the report compares how close
-            synthetic and unseen real images are to the training images.
-        extractor: Turns images into features for FID and related figures, which also need held-out images.
-        gain: The result of :func:`gae_augment.evaluation.classifier_gain` with images of the augmenter, for a table.
-        images: How many images of each class are shown.
-        pairs: How many synthetic images are shown next to the closest training image.
-        seed: The seed of the images that are shown.
+        held_out: Real images outside the training set: a dataset, or a pair of images and labels. With held-out images,
+            the report compares how close synthetic images and held-out images are to the training images.
+        extractor: Turns images into features for FID and related metrics. These metrics also need held-out images.
+        gain: The result of :func:`gae_augment.evaluation.classifier_gain` with the augmenter's synthetic images. By
+            default the report has no table of the classifier's scores.
+        images: The maximum number of real, and of synthetic, images shown of each class.
+        pairs: The number of synthetic images of each class shown next to their closest training images.
+        seed: The seed for choosing real images and sampling synthetic images.
 
     Returns:
-        The path.
+        The path of the file.
 
     Raises:
         NotFittedError: If the augmenter is not fitted.
-        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for their values.
+        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for the pixel values.
         ModuleNotFoundError: If matplotlib or Jinja is missing.
-        OSError: If the file cannot be written.
+        OSError: If the folder of the file does not exist, or the file cannot be written.
     """
     # Imported here, because the rest of this package needs neither Jinja nor matplotlib.
     from .page import render_page
