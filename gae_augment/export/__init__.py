@@ -1,8 +1,9 @@
-r"""Exports the images of a fitted augmenter as files, many at a time and in parallel.
+r"""Exports real and synthetic images of a fitted augmenter in shards: batches that are written in parallel.
 
 Input: a fitted augmenter, and optionally the image folder of its training set. Output: an image folder, WebDataset tar
-files or Parquet files. Imports the augmenter and the rooms below it, but neither ``evaluation`` nor ``report``.
-``webdataset`` and ``datasets`` are imported only when their format is written.
+files or Parquet files. Imports the augmenter and the packages that the augmenter imports, but not
+``evaluation`` or ``report``.
+The libraries ``webdataset`` and ``datasets`` are imported only when their formats are written.
 """
 
 from .formats import FORMATS

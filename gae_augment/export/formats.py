@@ -22,9 +22,10 @@ class Item:
     r"""One image to be written.
 
     Attributes:
-        path: The path of its file in an image folder, relative to that folder.
-        class_index: The index of its class.
-        source: The file of a real image; for a synthetic image the image itself, ``None`` before it is sampled.
+        path: The path of the image's file in an image folder, relative to that folder.
+        class_index: The index of the image's class.
+        source: For a real image, the path of its file. For a synthetic image, ``None`` before sampling, and the image
+            afterwards.
     """
 
     path: Path
@@ -38,7 +39,7 @@ class Item:
 
     @property
     def data(self) -> bytes:
-        r"""The encoded image: the bytes of the real file, or a PNG."""
+        r"""The encoded image: the bytes of a real image's file, or the PNG of a synthetic image."""
         if isinstance(self.source, Path):
             return self.source.read_bytes()
         if self.source is None:
@@ -50,13 +51,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Shard:
-    r"""The images that one job samples and writes.
+    r"""A batch of images that one job samples and writes.
 
     Attributes:
-        target: The file of the shard, or the image folder that all shards share.
-        first: The number of images in the shards before it.
-        seed: The seed of its synthetic images and of its order.
-        items: The images, class by class; synthetic ones are not sampled yet.
+        target: The file to write, or the image folder that all shards share.
+        first: The total number of images in the preceding shards.
+        seed: The seed of the shard's synthetic images and of the order of all its images.
+        items: The images, class by class; the synthetic images are not sampled yet.
         class_names: The names of all classes.
     """
 
@@ -72,10 +73,10 @@ class Format:
     r"""A file format.
 
     Attributes:
-        write: Writes a shard from its images in their final order, all of them sampled.
+        write: A function that writes a shard. It gets the shard and its images, sampled and in their final order.
         suffix: The suffix of a shard's file; ``None`` for an image folder.
-        library: The module that writes it, if an optional one is needed.
-        extra: The extra of gae-augment that installs the library.
+        library: The optional library that the format needs; ``None`` if it needs none.
+        extra: The optional dependency group of gae-augment that installs the library; ``None`` without a library.
     """
 
     write: Callable[[Shard, list[Item]], None]
@@ -84,7 +85,7 @@ class Format:
     extra: str | None = None
 
     def check_library(self) -> None:
-        r"""Raises a ModuleNotFoundError with the command to type if the library is missing."""
+        r"""Raises a ModuleNotFoundError with the installation command if the library is missing."""
         if self.library is None:
             return
         try:
@@ -108,7 +109,7 @@ def _write_image_folder(shard: Shard, items: list[Item]) -> None:
 def _write_tar(shard: Shard, items: list[Item]) -> None:
     from webdataset import TarWriter
 
-    # Constant metadata: the same images give the same bytes.
+    # Constant metadata, so that the same images give the same bytes.
     metadata = {"user": "", "group": "", "mode": 0o644, "mtime": 0}
     with (
         atomic_write(shard.target) as temporary,
@@ -135,7 +136,7 @@ def _write_tar(shard: Shard, items: list[Item]) -> None:
 def _progress_bars_disabled() -> Iterator[None]:
     import datasets
 
-    # The environment variable has priority over calls, which then only warn.
+    # If the environment variable is set, it wins, and these calls only warn.
     unchanged = datasets.are_progress_bars_disabled() or datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is not None
     if not unchanged:
         datasets.disable_progress_bars()
@@ -146,7 +147,7 @@ def _progress_bars_disabled() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-# Shared, because several threads may write shards and the setting is global.
+# Shared, because several threads may write shards while the setting of the progress bars is global.
 _no_progress_bars = SharedContext(_progress_bars_disabled)
 
 
@@ -175,4 +176,4 @@ FORMATS: dict[str, Format] = {
     "webdataset": Format(_write_tar, ".tar", "webdataset", "webdataset"),
     "parquet": Format(_write_parquet, ".parquet", "datasets", "huggingface"),
 }
-"""The formats by name."""
+"""The file formats, by the name that ``write_shards`` accepts."""

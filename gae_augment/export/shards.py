@@ -35,41 +35,44 @@ def write_shards(
     seed: int = 0,
     force: bool = False,
 ) -> list[Path]:
-    r"""Writes synthetic images, and optionally the real ones with them, in shards that are written in parallel.
+    r"""Writes synthetic images, and optionally the real images too, in shards (batches of images), in parallel.
 
-    Each shard holds its share of every class, in random order. The images depend only on ``seed`` and the sizes, not on
-    the number of workers or their machines. A shard whose worker died is written again. On a cluster, inside
-    ``joblib.parallel_config``, all workers must see the output folder under the same path.
+    Each shard holds about the same fraction of every class, in random order. The images depend only on ``seed``, the
+    numbers of images and ``images_per_shard``, not on the number of workers or their machines. If a worker dies, its
+    shard is written again. On a cluster, inside ``joblib.parallel_config``, all workers must see the output folder
+    under the same path.
 
-    - ``"imagefolder"``: files ``CLASS/synthetic_00000.png``, and real files under their original names.
-    - ``"webdataset"``: files ``shard-00000-of-00010.tar``. A sample has the image, the index of its class (``.cls``),
-      and a ``.json`` with the name of the class, whether the image is synthetic, and its path in an image folder.
-    - ``"parquet"``: files ``shard-00000-of-00010.parquet`` with the columns ``image`` (its bytes and its path),
-      ``label`` and ``is_synthetic``, which Hugging Face ``datasets`` and Ray Data read.
+    - ``"imagefolder"`` writes the files ``CLASS/synthetic_00000.png``, and real files under their original names.
+    - ``"webdataset"`` writes the files ``shard-00000-of-00010.tar``. Each sample holds the image, the index of its
+      class (``.cls``) and a ``.json``. The ``.json`` gives the name of the class, whether the image is synthetic, and
+      the path that the image would have in an image folder.
+    - ``"parquet"`` writes the files ``shard-00000-of-00010.parquet``, which Hugging Face ``datasets`` and Ray Data can
+      read. The columns are ``image`` (bytes and path), ``label`` and ``is_synthetic``.
 
     Args:
         augmenter: A fitted augmenter.
         output: The folder to write to.
-        real: The folder that the augmenter was fitted to, to write its files too. They are copied unchanged: if images
-            were resized for the fit, only synthetic images have the new size.
-        images_to_add: The number of synthetic images of each class. By default that of the augmenter's
-            ``sampling_strategy``.
+        real: The image folder that the augmenter was fitted to. By default only synthetic images are written; with
+            ``real``, the files of this folder are written too, unchanged. If images were resized for the fit, only the
+            synthetic images have the new size.
+        images_to_add: The number of synthetic images of each class, by label. By default the augmenter's
+            ``sampling_strategy_``.
         format: One of the formats above.
-        images_per_shard: The largest number of images in a shard, real and synthetic together.
-        n_jobs: The number of shards written at the same time, as in joblib. With ``None`` they are written one after
+        images_per_shard: The maximum number of images in a shard, real and synthetic together.
+        n_jobs: The number of shards written at the same time, as in joblib. By default shards are written one after
             another, unless a joblib context sets another number.
-        seed: The seed of the images and of their order.
-        force: Whether the output folder may hold files already. It may never hold shards of the same format.
+        seed: The seed of the synthetic images and of the order of all images.
+        force: Whether the output folder may already hold files. Shards of the same format are never allowed there.
 
     Returns:
-        The files of the shards; for an image folder the folder.
+        The paths of the shards' files. For ``"imagefolder"``, the path of the output folder only.
 
     Raises:
-        NotFittedError: Before ``fit``.
-        ValueError: If an argument is invalid, a class has no model, the images do not fit into PNG files, or
-            the output folder is not empty.
+        NotFittedError: If the augmenter is not fitted.
+        ValueError: If an argument is invalid, a class has no model, PNG files cannot hold the images, or the output
+            folder is not empty.
         ModuleNotFoundError: If the library of the format is missing: ``webdataset``, or ``datasets`` for Parquet.
-        RuntimeError: If some shards could not be written; the others stay.
+        RuntimeError: If some shards could not be written. The other shards are kept.
     """
     augmenter.report_  # noqa: B018, raises NotFittedError
     if format not in FORMATS:
@@ -88,7 +91,7 @@ def write_shards(
         if number < 0:
             raise ValueError(f"'images_to_add' is {number} for class {label!r}, but must be 0 or more.")
         if number:
-            # A test with one image shows whether the class and its images can be written, before any work.
+            # One test image shows, before any work, whether the class has a model and its images can be written.
             list(as_pictures(augmenter.sample(label, 1, seed=0)))
     # Workers may have another working directory.
     folder = check_output(output, force=force).resolve()
@@ -101,7 +104,7 @@ def write_shards(
 
     items = _plan(folder, class_names, [images_to_add.get(label, 0) for label in augmenter.classes_.tolist()], real)
     total = math.ceil(len(items) / images_per_shard)
-    # A stride gives each shard its share of each class.
+    # Every total-th image goes to the same shard, so that each shard gets the same fraction of each class.
     chunks = [tuple(items[number::total]) for number in range(total)]
     first = [0, *accumulate(map(len, chunks))]
     shards = [
@@ -130,7 +133,7 @@ def write_shards(
 
 
 def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
-    r"""Returns the name of each class; a duplicate name is followed by the label."""
+    r"""Returns the name of each class; the label is appended to a duplicate name."""
     names: list[str] = []
     for label, name in augmenter.class_names_.items():
         names.append(f"{name}-{label}" if name in names else name)
@@ -140,13 +143,16 @@ def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
 def _plan(
     folder: Path, class_names: Sequence[str], images_to_add: Sequence[int], real: ImageFolder | None
 ) -> list[Item]:
-    r"""Returns all images, class by class. Synthetic files get names that no real or existing file has."""
+    r"""Returns all images to write: real ones first, then synthetic ones, class by class.
+
+    The names of synthetic files differ from those of real files and of files that exist already.
+    """
     items: list[Item] = []
     if real is not None:
         items = [Item(Path(path).relative_to(real.root), index, Path(path).resolve()) for path, index in real.samples]
     real_paths = {item.path for item in items}
     for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
-        # Real images are in a folder of this name. Other names, such as "T-shirt/top", may be invalid for a folder.
+        # With real images, the name is that of their folder. Otherwise it may be invalid, such as "T-shirt/top".
         folder_name = name if real else name.replace("/", "-").replace("..", "--")
         paths = (Path(folder_name) / f"synthetic_{suffix:05d}.png" for suffix in count())
         unused = (path for path in paths if path not in real_paths and not (folder / path).exists())
@@ -157,12 +163,12 @@ def _plan(
 def _write_all(
     augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
 ) -> Iterator[tuple[int, Failure | None]]:
-    r"""Yields the number of each finished shard, and its failure if it failed."""
+    r"""Yields, for each finished shard, its number and its failure, or ``None`` after success."""
     if runs_here(n_jobs):
         for number, shard in enumerate(shards):
             yield number, attempt(_write, shard, format, augmenter)
         return
-    # One file for all workers is cheaper than a copy of the augmenter with each shard.
+    # One file that all workers read is cheaper than sending a copy of the augmenter with each shard.
     definitions = custom_definitions(augmenter.model)
     with TemporaryDirectory(prefix=".augmenter-", dir=folder) as temporary:
         file = Path(temporary) / "augmenter.safetensors"
@@ -185,7 +191,7 @@ def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
 
 
 def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
-    r"""Returns the real and synthetic images of a shard in random order."""
+    r"""Samples the synthetic images of a shard, and returns all its images in random order."""
     items = [item for item in shard.items if not item.is_synthetic]
     synthetic_items = (item for item in shard.items if item.is_synthetic)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):
