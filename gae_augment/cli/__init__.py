@@ -18,9 +18,12 @@ USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError,
 def main(argv: Sequence[str] | None = None) -> int:
     r"""Runs a command, and returns the exit status.
 
-    The status is 0 on success; 1 after an error that the user can correct, reported in one line; 2 if the command line
-    is wrong; and 130 after an interruption. With ``--json`` the standard output is one JSON object, the result or
-    ``{"error": …}``; progress and warnings go to the standard error.
+    The status is 0 on success, 1 after an error that the user can correct, and 130 after an interruption. If the
+    command line itself is wrong, argparse exits with the status 2. Errors, warnings and progress go to the standard
+    error. With ``--json``, the standard output is one JSON object: the result, or ``{"error": …}`` with the status 1.
+
+    Args:
+        argv: The arguments of the command line; by default those of the process.
     """
     arguments = make_parser().parse_args(argv)
     prefix = f"gae-augment {arguments.command}"

@@ -1,4 +1,4 @@
-r"""Runs the commands; each returns its result as text and as plain values."""
+r"""The commands of the command line. Each returns its result as text and as plain values for JSON."""
 
 __all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
 
@@ -27,8 +27,8 @@ class Outcome:
     r"""The result of a command.
 
     Attributes:
-        text: The result for a reader.
-        values: The result for JSON, with more detail.
+        text: The result as text to print.
+        values: The result as plain values for JSON, with more detail than the text.
     """
 
     text: str
@@ -88,7 +88,7 @@ def _duration(seconds: float) -> str:
 
 
 def demo(arguments: Namespace) -> Outcome:
-    r"""Runs the demonstration on a long-tailed data set."""
+    r"""Trains a classifier on a long-tailed data set, with and without synthetic images."""
     from ..demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
 
     output = check_output(arguments.output, force=True)
@@ -113,7 +113,7 @@ def demo(arguments: Namespace) -> Outcome:
 
 
 def fit(arguments: Namespace) -> Outcome:
-    r"""Fits the scarce classes of an image folder, and saves the augmenter."""
+    r"""Fits an augmenter to the scarce classes of an image folder, and saves the augmenter."""
     dataset = _open(arguments, arguments.folder, arguments.size)
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
@@ -183,7 +183,7 @@ def balance(arguments: Namespace) -> Outcome:
 
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:
     augmenter = GAEAugmenter.load(arguments.file)
-    # The classes were fitted at one size.
+    # All classes were fitted at the same image size.
     shapes = [generator.shape[-2:] for generator in augmenter.models_.values()]
     size = (shapes[0][0], shapes[0][1]) if shapes else None
     dataset = _open(arguments, arguments.folder, size)
@@ -225,7 +225,7 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
 
 
 def evaluate(arguments: Namespace) -> Outcome:
-    r"""Measures the gain of a classifier, and the fidelity and memorisation of the synthetic images."""
+    r"""Measures a classifier's gain in accuracy, and the fidelity and memorisation of the synthetic images."""
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None
     gain = _gain(arguments, augmenter, dataset, held_out)

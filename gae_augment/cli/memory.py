@@ -1,8 +1,9 @@
 r"""Keeps freed memory in the process, so that the next training step reuses it.
 
-glibc returns large freed blocks to the system, which clears every page when they are allocated again. A convolutional
-network on images of 64x64 pixels spends up to two fifths of its training time on that. The setting holds for a whole
-process, so only the command line changes it: a library must not change the process of its user.
+glibc returns large freed blocks to the operating system. When a block is allocated again, the system clears every page
+of it. A convolutional network on images of 64x64 pixels spends up to two fifths of its training time on this clearing.
+The setting affects the whole process. Only the command line changes it, because a library must not change the process
+of its user.
 """
 
 __all__ = ["keep_freed_memory"]
@@ -14,21 +15,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Of malloc.h.
+# The constants of malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 KEPT_BYTES = 2**30
-"""The largest block that is kept, and the most free memory at the end of the heap."""
+"""The maximum size of a kept block, and of the free memory at the end of the heap, in bytes."""
 
 LARGEST_DYNAMIC = 2**25
-"""The largest threshold that glibc itself sets, after a block of that size was freed."""
+"""The maximum to which glibc itself raises its threshold after a large block is freed, in bytes."""
 
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""The environment variables from which a new process takes the same thresholds."""
+"""The environment variables from which a new process reads its thresholds."""
 
 
 def _find_mallopt() -> Callable[[int, int], int] | None:
-    r"""Returns glibc's ``mallopt``; ``None`` with another C library, or if the user has set the thresholds."""
+    r"""Returns glibc's ``mallopt``, or ``None`` with another C library or if the user has set the thresholds."""
     if sys.platform != "linux" or any(name in os.environ for name in (*VARIABLES, "GLIBC_TUNABLES")):
         return None
     library: Any = ctypes.CDLL(None)
@@ -40,9 +41,10 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    r"""Keeps freed memory in this process and in worker processes that start inside, and returns it at the end.
+    r"""Context manager: keeps freed memory in this process, and in worker processes that start inside the context.
 
-    With a C library other than glibc, or if the user has set its thresholds in the environment, nothing changes.
+    At the end, this process returns its freed memory to the operating system. The context changes nothing with a C
+    library other than glibc, or if the user has set glibc's thresholds in the environment.
     """
     mallopt = _find_mallopt()
     if mallopt is None:

@@ -30,7 +30,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    r"""Returns the parser. Its result has the function to call as ``run``."""
+    r"""Returns the parser. The ``run`` attribute of the parsed arguments is the command's function."""
     parser = argparse.ArgumentParser(
         prog="gae-augment",
         description="Synthetic images for the scarce classes of an image classifier.",
