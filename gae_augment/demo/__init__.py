@@ -1,4 +1,4 @@
-r"""The demonstration: a classifier on a long-tailed data set, with and without synthetic images."""
+r"""The demonstration: trains a classifier on a long-tailed data set, with and without synthetic images."""
 
 __all__ = ["DEFAULT_PROFILE", "DemoResult", "LabelledSet", "load_data", "picture", "run_demo", "table"]
 

@@ -1,4 +1,4 @@
-r"""Data sets with a test set, loaded by name or from a folder."""
+r"""Loads data sets with training and test images, by name or from a folder."""
 
 __all__ = ["MIN_TEST_IMAGES", "LabelledSet", "load_data"]
 
@@ -24,10 +24,10 @@ TORCHVISION = {
 }
 
 TEST_IMAGES_PER_DIGIT = 70
-"""The test images per class of scikit-learn's digits, which have no test set of their own."""
+"""The number of test images taken from each class of scikit-learn's digits, which have no separate test set."""
 
 MIN_TEST_IMAGES = 6
-"""The fewest test images of a class: fidelity compares each image with five neighbours."""
+"""The minimum number of test images of a class: fidelity compares each image with five others."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class LabelledSet:
 
     Attributes:
         name: The name of the data set.
-        train: The training images, with shape :math:`(N, C, H, W)`, and their labels.
-        test: The test images and their labels.
-        classes: The names of the labels 0, 1, ...
+        train: The training images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
+        test: The test images, with shape :math:`(M, C, H, W)`, and their labels, with shape :math:`(M,)`.
+        classes: The names of the classes, ordered by label from 0.
     """
 
     name: str
@@ -50,7 +50,7 @@ class LabelledSet:
 def _read(dataset: Any) -> Labelled:
     labels, read = load_source(dataset)
     images = read(range(len(labels)))
-    # Black and white become 0 and 255.
+    # Black and white images become 0 and 255.
     return (images.to(torch.uint8) * 255 if images.dtype == torch.bool else images), torch.from_numpy(labels)
 
 
@@ -66,16 +66,17 @@ def load_data(
     r"""Loads a data set by name, or from a folder.
 
     Args:
-        dataset: ``"digits"`` from scikit-learn; ``"mnist"``, ``"fashion_mnist"`` or ``"cifar10"`` from torchvision's
-            files in the data root; or the path of a folder. The folder has one sub-folder per class, or the folders
-            ``train`` and ``test`` with these sub-folders. Without ``test``, the test set is a quarter of each class,
-            and at least six images.
-        data_root: The folder of torchvision's data sets. By default the environment variable ``GAE_DATA_ROOT``, or
-            ``data``.
-        size: The height and width to which the images of a folder are resized. Without it all must have one size.
+        dataset: A name or the path of a folder. ``"digits"`` is scikit-learn's data set. ``"mnist"``,
+            ``"fashion_mnist"`` and ``"cifar10"`` are read from torchvision's files in ``data_root``. A folder has one
+            sub-folder per class, or the folders ``train`` and ``test`` with one sub-folder per class each. Without
+            ``train`` and ``test``, the test set is a quarter of each class, but at least six images.
+        data_root: The folder of torchvision's data sets. By default the value of the environment variable
+            ``GAE_DATA_ROOT``, or ``data`` if the variable is not set.
+        size: The height and width to which the images of a folder are resized. By default images are not resized, and
+            must all have the same size.
 
     Raises:
-        ValueError: If there is no such data set or folder.
+        ValueError: If the data set or folder does not exist, or the folder is not a valid data set.
     """
     if dataset == "digits":
         from sklearn.datasets import load_digits

@@ -37,16 +37,16 @@ class DemoResult:
     r"""The results of the demonstration.
 
     Attributes:
-        settings: The settings of the run.
-        before: The number of real training images per class.
-        after: The number of training images per class, synthetic images included.
-        gain: The classifier's scores.
-        fidelity: The fidelity of the first seed's synthetic images, by the name of the figure.
+        settings: The settings of the run, by name.
+        before: The number of real training images of each class.
+        after: The number of training images of each class, synthetic images included.
+        gain: The classifier's test scores with and without synthetic images.
+        fidelity: The fidelity of the first seed's synthetic images, by the name of the metric.
         memorisation: The memorisation of the first seed's synthetic images.
-        fits: The seconds of each seed's fit, and the first seed's report.
-        real: The first seed's real training images of each class.
-        synthetic: The first seed's synthetic images, by class.
-        classes: The names of the classes.
+        fits: ``"seconds"``: the duration of each seed's fit. ``"classes"``: the first seed's fit report of each class.
+        real: The first seed's real training images of each class, ordered by label.
+        synthetic: The first seed's synthetic images, by label.
+        classes: The names of the classes, ordered by label.
     """
 
     settings: dict[str, Any]
@@ -86,23 +86,26 @@ def run_demo(
     n_jobs: int | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    r"""Makes a data set long-tailed, fits an augmenter, and trains a classifier with and without it, once per seed.
+    r"""Trains a classifier on a long-tailed subset of a data set, with and without synthetic images.
+
+    Once per seed, it chooses the subset, fits an augmenter to it, and trains the classifier in several ways.
 
     Args:
         data: The data set.
-        profile: The profile of the images per class; see :func:`gae_augment.data.long_tail.profile_counts`.
-        seeds: The number of seeds. Each chooses different training images.
-        steps: The optimiser steps of each classifier, with at most 128 images per batch.
-        affine: Whether real and synthetic training images are rotated, shifted and scaled at random.
-        synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
-        inception: Whether fidelity is also measured with Inception's features.
-        device: The device of generative models and classifiers.
-        n_jobs: The number of classes to fit in parallel.
+        profile: The class sizes of the subset, such as ``"lt-20"``; see
+            :func:`gae_augment.data.long_tail.profile_counts`.
+        seeds: The number of seeds. Each seed chooses different training images.
+        steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
+        affine: Whether training images, real and synthetic, are rotated, shifted and scaled slightly at random.
+        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1].
+        inception: Whether fidelity is also measured with the features of an Inception network.
+        device: The device of generative models and classifiers: a torch device, or ``"auto"``: a CUDA GPU if available.
+        n_jobs: The number of classes to fit in parallel, as in :class:`gae_augment.GAEAugmenter`.
         say: Called with each line of progress.
 
     Raises:
-        ValueError: If the images do not have 8 bits, or a class has too few images.
-        FileNotFoundError: If Inception's weights are needed and missing.
+        ValueError: If the images are not uint8, or a class has too few images.
+        FileNotFoundError: If ``inception`` is true, but the weights of the Inception network are missing.
     """
     images, labels = data.train
     _check(data)
@@ -140,12 +143,12 @@ def run_demo(
     augmenter, (test_images, test_labels) = augmenters[0], data.test
     scarce = [int(label) for label in augmenter.models_]
     held_out = test_images[torch.isin(test_labels, torch.tensor(scarce))]
-    # Class frequencies equal those of the test set, so that they do not affect fidelity.
+    # As many images of each class as in the test set, so that class frequencies do not affect fidelity.
     samples = {label: augmenter.sample(label, int((test_labels == label).sum()), seed=0) for label in scarce}
     synthetic = torch.cat(list(samples.values()))
     scarce_indices = train_indices[0][torch.isin(labels[train_indices[0]], torch.tensor(scarce))]
     originality = memorisation(images[scarce_indices], held_out, synthetic)
-    # Indices of training images refer to the whole data set.
+    # The indices of training images must refer to the whole data set, not to the scarce images.
     worst = tuple((sample, int(scarce_indices[nearest]), distance) for sample, nearest, distance in originality.worst)
     originality = replace(originality, worst=worst)
     say("fidelity and memorisation")
