@@ -1,1 +1,1 @@
-r"""Integrations with other frameworks. Import each one separately: the package itself needs none of them."""
+r"""Integrations with other frameworks. Import each module separately: the package itself needs no framework."""

@@ -1,4 +1,4 @@
-r"""Checks of a data module's arguments, before any long fit."""
+r"""Checks the arguments of :class:`GAEDataModule` before any long fit."""
 
 __all__ = ["AUTO", "MODES", "check_arguments", "check_data", "check_loader_settings"]
 
@@ -21,17 +21,22 @@ except ModuleNotFoundError as error:
     ) from error
 
 MODES = ("mix", "fill")
-"""How batches are drawn."""
+"""The ways of drawing batches; :class:`GAEDataModule` describes them."""
 
 AUTO = "auto"
-"""The fraction that is chosen on held-out images."""
+"""The value of ``synthetic_fraction`` that means: choose the fraction on held-out images."""
 
 RESERVED_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "generator"}
-"""The settings of a DataLoader that the data module sets itself."""
+"""The arguments of DataLoaders that :class:`GAEDataModule` sets itself."""
 
 
 def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
-    r"""Checks the data, and that arguments for a training set's loaders do not come with a data module.
+    r"""Checks the type of the data, and that loader arguments are passed only with a training set.
+
+    Args:
+        data: A data module, or a map-style training set.
+        loader_arguments: The sets and loader settings that are allowed only with a training set, by name; ``None`` for
+            those that were not passed.
 
     Raises:
         TypeError: If the data are neither a data module nor a map-style training set.
@@ -53,7 +58,7 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
 
 
 def check_loader_settings(settings: Mapping[str, Any] | None) -> None:
-    r"""Raises a ValueError if settings of the loaders name one that the data module sets itself."""
+    r"""Raises a ValueError if the loader settings contain an argument that :class:`GAEDataModule` sets itself."""
     if reserved := RESERVED_SETTINGS.intersection(settings or ()):
         raise ValueError(
             f"'loader_settings' has {sorted(reserved)}, which the data module sets itself. Pass 'batch_size' and "
@@ -71,10 +76,10 @@ def check_arguments(
     teacher: Any,
     teacher_weight: Any,
 ) -> None:
-    r"""Checks the arguments for the synthetic images and the batches.
+    r"""Checks the arguments about synthetic images and batches, described in :class:`GAEDataModule`.
 
     Raises:
-        TypeError: If the augmenter or the teacher is of another type.
+        TypeError: If the augmenter or the teacher has a wrong type.
         ValueError: If a value is not allowed.
     """
     if augmenter is not None and not isinstance(augmenter, GAEAugmenter):
@@ -93,7 +98,7 @@ def check_arguments(
             f"synthetic_fraction='auto' needs mode='mix', but the mode is {mode!r}, which draws every image once. "
             f"Leave 'mode' at 'mix'."
         )
-    # The sampler checks all other numbers. With 'auto' the fraction is not known yet.
+    # MixedSampler checks the other numbers. With 'auto' the fraction is not known yet, so 0.5 stands in for it.
     labelled = SimpleNamespace(targets=[0], is_synthetic=[False])
     fraction = 0.5 if synthetic_fraction == AUTO else synthetic_fraction
     if isinstance(fraction, str):

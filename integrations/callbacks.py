@@ -1,4 +1,4 @@
-r"""Lightning callbacks that log fits and synthetic images, and the recall of each class."""
+r"""Lightning callbacks: one logs fits and synthetic images, the other logs the recall of each class."""
 
 __all__ = ["AugmentationLogger", "ClassRecall"]
 
@@ -38,17 +38,20 @@ except ModuleNotFoundError as error:
 
 
 class AugmentationLogger(Callback):
-    r"""Logs the fit of each class in numbers, and pictures of its images.
+    r"""Logs the result of each class's fit, and pictures of real and synthetic images.
 
-    Numbers go to every logger, under ``augmentation/<class>/``: real and synthetic images, the reconstruction error and
-    its boundary in nats per pixel, components and seconds. Pictures go to TensorBoard and to Weights & Biases, with
-    real images in the upper row and synthetic ones in the lower. They are logged again after each draw of fresh images.
+    Every logger gets the numbers, under ``augmentation/<class>/``: the numbers of real and synthetic images, the
+    reconstruction error and its boundary in nats per pixel, the number of components, and the seconds of the fit.
+    TensorBoard and Weights & Biases also get one picture per class, with real images in the upper row and synthetic
+    images in the lower row. Pictures are logged again after each draw of fresh synthetic images.
 
     Args:
-        images: The number of images in each row of a picture; 0 for no pictures.
-        held_out: Raw real images by class, not used in training, each with shape :math:`(N, C, H, W)`. They are
-            compared with the same number of synthetic images by :func:`gae_augment.evaluation.fidelity`.
-        extractor: The extractor of features for fidelity. Its name is part of the names of the logged numbers.
+        images: The number of images in each row of a picture; 0 logs no pictures.
+        held_out: Untransformed real images that are not used in training, by label, each with shape
+            :math:`(N, C, H, W)`. :func:`gae_augment.evaluation.fidelity` compares them with the same number of
+            synthetic images. By default fidelity is not logged.
+        extractor: The feature extractor for fidelity, required with ``held_out``. Its name is part of the names of the
+            logged metrics.
 
     Raises:
         TypeError: If the extractor has no name.
@@ -83,10 +86,10 @@ class AugmentationLogger(Callback):
         self._real: dict[int, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Logs the numbers.
+        r"""Logs the numbers of each class's fit.
 
         Raises:
-            TypeError: If the trainer has no :class:`GAEDataModule`.
+            TypeError: If the trainer's data module is not a :class:`GAEDataModule`.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, GAEDataModule):
@@ -117,7 +120,7 @@ class AugmentationLogger(Callback):
                     self._real[int(label)] = read_images(raw, rows[: self.images], item_format)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        r"""Logs pictures and fidelity of the current synthetic images, once per draw."""
+        r"""Logs pictures and fidelity of the synthetic images, once after each draw of synthetic images."""
         augmented = trainer.datamodule.augmented  # type: ignore[attr-defined]
         if augmented.epoch != self._shown_epoch:
             self._shown_epoch = augmented.epoch
@@ -152,7 +155,10 @@ class AugmentationLogger(Callback):
 
 
 def _picture(real: Tensor, synthetic: Tensor, columns: int) -> Tensor:
-    r"""Returns a row of real and a row of synthetic images, on one scale, with shape :math:`(C, H, W)`, in [0, 1]."""
+    r"""Returns a picture in [0, 1], with shape :math:`(C, H, W)`: a row of real images above a row of synthetic images.
+
+    All images share one scale. At most ``columns`` images of each kind are shown.
+    """
     rows = [images[:columns].float() for images in (real, synthetic)]
     rows = [images[:, None] if images.ndim == 3 else images for images in rows]
     rows = [images if images.shape[1] in (1, 3) else images[:, :1] for images in rows]
@@ -168,17 +174,18 @@ def _picture(real: Tensor, synthetic: Tensor, columns: int) -> Tensor:
 
 
 class ClassRecall(Callback):
-    r"""Logs the recall of each class after every validation, as ``recall/<class>``, and the mean recall.
+    r"""Logs the recall of each class as ``recall/<class>``, and the mean as ``recall/mean``, after every validation.
 
-    The callback calls the model once more with the images of each batch, unless ``validation_step`` returns a mapping
-    with ``"logits"``. With a baseline, such as a training without synthetic images, the gain over it is logged as
-    ``recall gain/<class>``. Several validation sets count as one.
+    If ``validation_step`` returns a mapping with ``"logits"``, the callback uses these logits. Otherwise it calls the
+    model once more with the images of each batch. Several validation sets count as one.
 
     Args:
-        baseline: The :attr:`recall_` of another training.
+        baseline: The :attr:`recall_` of another training, such as one without synthetic images. With a baseline, the
+            difference in recall is logged as ``recall gain/<class>``.
 
     Attributes:
-        recall_: The recall of each class at the last validation, by label; classes without images are missing.
+        recall_: The recall of each class at the last validation, by label. Classes without validation images are
+            missing.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -193,7 +200,7 @@ class ClassRecall(Callback):
         self._confusion: MulticlassConfusionMatrix | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Resets the counts."""
+        r"""Resets the counts of predictions."""
         self._confusion = None
 
     def on_validation_batch_end(
@@ -208,8 +215,8 @@ class ClassRecall(Callback):
         r"""Counts the predictions of a batch.
 
         Raises:
-            ValueError: If there are no logits with shape :math:`(B, C)`, for two classes or more, or labels are not
-                integers from 0 to :math:`C - 1`.
+            ValueError: If the logits do not have the shape :math:`(B, C)` with :math:`C \ge 2`, or the labels are not
+                integers from 0 to :math:`C - 1` with the shape :math:`(B,)`.
         """
         images, labels = batch
         logits = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else pl_module(images)
@@ -230,10 +237,10 @@ class ClassRecall(Callback):
         self._confusion.update(logits, labels)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Logs the recall over all ranks."""
+        r"""Logs the recall of each class over the validation images of all ranks."""
         if self._confusion is None:
             return
-        # Each row is a true class.
+        # Each row of the confusion matrix is a true class.
         counts = self._confusion.compute()
         rates = (counts.diagonal() / counts.sum(dim=1)).tolist()
         recall = {label: rate for label, rate in enumerate(rates) if not math.isnan(rate)}
@@ -246,5 +253,5 @@ class ClassRecall(Callback):
             numbers[f"recall gain/{tags[label]}"] = recall[label] - self.baseline[label]
         if not trainer.sanity_checking:
             self.recall_ = recall
-        # The numbers are already equal on all ranks; Lightning expects sync_dist anyway.
+        # The recall is already equal on all ranks, but Lightning warns without sync_dist.
         pl_module.log_dict(numbers, sync_dist=True)

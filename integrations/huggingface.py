@@ -1,4 +1,4 @@
-r"""Hugging Face: a ``datasets.Dataset`` as a torchvision dataset, and an augmented training set as a new one."""
+r"""Hugging Face: reads a ``datasets.Dataset`` as a torchvision dataset, and converts an augmented dataset back."""
 
 __all__ = ["HuggingFaceImages", "to_dataset"]
 
@@ -22,26 +22,26 @@ MARK = "is_synthetic"
 
 
 class HuggingFaceImages(VisionDataset):
-    r"""The (image, label) pairs of a Hugging Face dataset.
+    r"""A torchvision dataset of the (image, label) pairs of a Hugging Face dataset.
 
     Images are decoded on access. The format and the transform of the Hugging Face dataset are ignored, because they
-    apply to whole rows: pass a ``transform`` for images.
+    apply to whole rows. Use the argument ``transform`` for transforms of images.
 
     Args:
-        dataset: A dataset with an index, such as one split of ``datasets.load_dataset``.
-        image: The column of images; by default the only column of type ``Image``.
-        label: The column of integer labels; by default the only column of type ``ClassLabel``.
-        transform: A transform of every image.
-        target_transform: A transform of every label.
+        dataset: An indexed (not streamed) dataset, such as one split of ``datasets.load_dataset``.
+        image: The name of the column of images; by default the only column of type ``Image``.
+        label: The name of the column of integer labels; by default the only column of type ``ClassLabel``.
+        transform: A transform for every image; by default images are returned as stored.
+        target_transform: A transform for every label; by default labels are returned as stored.
 
     Attributes:
-        targets: The label of each item, before ``target_transform``.
-        classes: The names of the classes, or ``None`` if labels are integers without names.
-        class_to_idx: The label of each name.
+        targets: The label of each item, without ``target_transform``.
+        classes: The names of the classes, or ``None`` if the labels have no names.
+        class_to_idx: A mapping from class names to labels; empty if the labels have no names.
 
     Raises:
         TypeError: If the dataset is a stream or has several splits.
-        ValueError: If a column does not exist or has another type, or a label is missing or not an integer.
+        ValueError: If a column does not exist or has a wrong type, or a label is missing, negative or not an integer.
 
     Example:
         >>> from PIL import Image
@@ -79,7 +79,7 @@ class HuggingFaceImages(VisionDataset):
                 f"dataset.cast_column({self.image!r}, datasets.Image())."
             )
         self.label = _column(dataset.features, label, datasets.ClassLabel, "label")
-        # Other columns, which may hold images too, would be decoded with each item.
+        # Without this selection, images in other columns would be decoded with each item.
         self._pairs = self.dataset.select_columns([self.image, self.label])
         targets = self.dataset.select_columns(self.label)[:][self.label]
         for index, target in enumerate(targets):
@@ -91,7 +91,7 @@ class HuggingFaceImages(VisionDataset):
                 )
         self.targets: list[int] = targets
         feature = dataset.features[self.label]
-        # Integers without names may have gaps, which a list of names cannot show.
+        # Integer labels without names may have gaps, which a list of names cannot represent.
         self.classes: list[str] | None = feature.names if isinstance(feature, datasets.ClassLabel) else None
         self.class_to_idx = {name: index for index, name in enumerate(self.classes or ())}
 
@@ -107,16 +107,17 @@ class HuggingFaceImages(VisionDataset):
 
 
 def _column(features: datasets.Features, name: str | None, kind: type, argument: str) -> str:
-    r"""Returns the name of a column; by default that of the only column of a type.
+    r"""Returns the name of a column, after checks.
 
     Args:
-        features: The columns.
-        name: The name, or ``None``.
-        kind: The type.
-        argument: The name of the argument, for errors.
+        features: The columns and their types, by name.
+        name: The name of the column. ``None`` means the only column of type ``kind``.
+        kind: The type of the column.
+        argument: The name of the argument that the user passed, for error messages.
 
     Raises:
-        ValueError: If there is no such column, or several of the type, or an image column has another type.
+        ValueError: If no column has the name, if ``name`` is ``None`` and not exactly one column has the type, or if
+            ``kind`` is ``Image`` and the column has another type.
     """
     if name is None:
         columns = [column for column, feature in features.items() if isinstance(feature, kind)]
@@ -137,17 +138,18 @@ def _column(features: datasets.Features, name: str | None, kind: type, argument:
 
 
 def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
-    r"""Returns a new Hugging Face dataset of the unchanged real rows, followed by the synthetic images.
+    r"""Returns a new Hugging Face dataset: the unchanged real rows, followed by one row per synthetic image.
 
-    The column ``is_synthetic`` marks synthetic images, whose further columns are ``None``. Labels are integers, even
-    after :meth:`gae_augment.AugmentedDataset.with_soft_labels`.
+    The Boolean column ``is_synthetic`` marks synthetic images. In their rows, columns other than image, label and
+    ``is_synthetic`` are ``None``. Labels are integers, even after
+    :meth:`gae_augment.AugmentedDataset.with_soft_labels`.
 
     Args:
-        augmented: An augmented :class:`HuggingFaceImages` without a ``target_transform``.
+        augmented: The augmented dataset of a :class:`HuggingFaceImages` without a ``target_transform``.
 
     Raises:
-        TypeError: If the augmented dataset is of another type, or has a ``target_transform``.
-        ValueError: If the dataset already has a column ``is_synthetic``.
+        TypeError: If the real images are not a :class:`HuggingFaceImages`, or have a ``target_transform``.
+        ValueError: If the Hugging Face dataset already has a column ``is_synthetic``.
     """
     images = augmented.dataset
     if not isinstance(images, HuggingFaceImages):

@@ -21,24 +21,27 @@ except ModuleNotFoundError as error:
 
 
 class GAESampler(BaseOverSampler):
-    r"""Over-samples with a generative model for each scarce class, where SMOTE interpolates between neighbours.
+    r"""Over-samples scarce classes like SMOTE, but with a generative model for each class instead of interpolation.
 
-    The data are tables, vectors or images of numbers, without missing values. The result has the type of the input: a
-    list, an array of the same dtype, or a data frame, whose integer columns keep integers.
+    The data are numeric tables, vectors or images, without missing values. The result has the type of the input: a
+    list, an array of the same dtype, or a data frame. Integer columns of a data frame remain integer columns.
 
     Args:
-        sampling_strategy: Which classes get how many samples, as in every over-sampler of imbalanced-learn.
-        random_state: The seed of everything.
-        augmenter: The augmenter; a copy of it is fitted with this ``sampling_strategy`` and ``random_state`` in place
-            of its own. ``None`` is ``GAEAugmenter(progress=False)``.
+        sampling_strategy: The classes to over-sample and their numbers of samples, in any form that imbalanced-learn's
+            over-samplers accept.
+        random_state: The seed of all random numbers; ``None`` uses a new seed for every call of ``fit_resample``.
+        augmenter: The augmenter, of which a copy is fitted. This sampler's ``sampling_strategy`` and ``random_state``
+            replace those of the copy. ``None`` means ``GAEAugmenter(progress=False)``.
 
     Attributes:
-        sampling_strategy_: The samples to add to each class.
+        sampling_strategy_: The number of samples to add to each class, by label.
         augmenter_: The fitted augmenter, for more samples or for saving.
-        is_synthetic_: Whether each row of the result is synthetic, with shape :math:`(N',)`; the originals come first.
+        is_synthetic_: Whether each of the :math:`N'` rows of the result is synthetic, with shape :math:`(N',)`. The
+            original rows come first.
         whole_numbers_: Whether each column of a data frame holds integers or Booleans; empty for other data.
-        n_features_in_: The number of features, or the channels or rows of an image.
-        feature_names_in_: The column names of a table, if all of them are text.
+        n_features_in_: The length of the second axis of the data: the number of features of vectors, or the number of
+            channels or rows of images.
+        feature_names_in_: The column names of a data frame; missing for other data, or if a name is not a string.
 
     Example:
         >>> from sklearn.datasets import make_classification
@@ -83,7 +86,7 @@ class GAESampler(BaseOverSampler):
                 f"The columns {', '.join(categories)} hold categories, but GAESampler needs numbers. Encode them, for "
                 f"example with scikit-learn's OneHotEncoder, or remove them."
             )
-        # A data frame with sparse columns becomes a dense one; a sparse matrix is an error.
+        # Sparse columns of a data frame become dense; a sparse matrix is an error.
         X = X.sparse.to_dense() if hasattr(X, "sparse") else X
         X, y = validate_data(self, X, y, allow_nd=True)
         self.whole_numbers_ = np.array([getattr(column, "kind", "O") in "biu" for column in types], dtype=bool)
@@ -94,11 +97,11 @@ class GAESampler(BaseOverSampler):
         counts = count_labels(y)
         totals = {label: counts[label] + number for label, number in self.sampling_strategy_.items()}
         augmenter.set_params(sampling_strategy=totals, random_state=self.random_state)
-        # Set before the fit: after an error, the models of the other classes are still there.
+        # Set before the fit, so that after an error the models of the other classes are still available.
         self.augmenter_ = augmenter
         X_resampled, y_resampled = augmenter.fit_resample(X, y)
         if self.whole_numbers_.any() and len(X_resampled) > len(X):
-            # The conversion to the columns' types would truncate.
+            # Rounded here, because the later conversion to integer columns would truncate.
             synthetic = X_resampled[len(X) :]
             synthetic[:, self.whole_numbers_] = synthetic[:, self.whole_numbers_].round()
         self.is_synthetic_ = np.arange(len(X_resampled)) >= len(X)

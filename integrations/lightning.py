@@ -1,4 +1,4 @@
-r"""Synthetic images for scarce classes inside Lightning: a data module around a training set or another data module."""
+r"""A Lightning data module that adds synthetic images of scarce classes to a training set or another data module."""
 
 __all__ = ["GAEDataModule"]
 
@@ -40,51 +40,55 @@ except ModuleNotFoundError as error:
 class GAEDataModule(WrappingDataModule):
     r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
 
-    ``prepare_data`` fits the models in one process and keeps each class in ``cache_dir``, under a hash of its images
-    and hyper-parameters. ``setup`` loads them there. A second run, a resumed run and the other ranks train nothing;
-    after a change, only the classes that it affects are trained. Failures are saved too, so that all ranks have the
-    same classes; a warning names the file to remove for another attempt.
+    ``prepare_data`` fits the models in one process, and saves each fitted class in ``cache_dir``. The file's name is a
+    hash of the images and hyper-parameters of the class. ``setup`` loads the saved models, so later runs, resumed runs
+    and other ranks fit no models. After a change of data or hyper-parameters, only the affected classes are fitted
+    again. Failed fits are saved too, so that all ranks have the same classes. A warning then names the file to remove
+    for another attempt.
 
-    Only training batches change: the loaders for validation, test and prediction are the wrapped module's, and so are
-    all other attributes. With several ranks, each trains on its share of one common plan, whatever the trainer's
-    ``use_distributed_sampler`` is. Hyper-parameters go to checkpoints, but not to loggers, where they could clash with
-    those of the model.
+    Only training batches change. The loaders for validation, test and prediction, and all other attributes, are those
+    of the wrapped data module. With several ranks, all ranks draw the same sequence of images, and each trains on its
+    share, whatever the trainer's ``use_distributed_sampler`` is. The hyper-parameters of this data module are saved in
+    checkpoints but not logged, because they could clash with hyper-parameters of the model.
 
     Args:
         data: A data module, or a map-style training set. The training loader of a data module keeps all its settings
             except dataset and sampler.
-        augmenter: The augmenter; an unfitted copy of it is fitted. Without a ``random_state`` it gets ``seed``, because
-            runs with random seeds cannot reuse each other's models. ``GAEAugmenter()`` by default.
+        augmenter: The augmenter, ``GAEAugmenter()`` by default; an unfitted copy of it is fitted. If its
+            ``random_state`` is ``None``, ``seed`` is used, because runs with random seeds cannot share models.
         val_set: The validation set, if ``data`` is a training set.
         test_set: The test set, if ``data`` is a training set.
-        synthetic_fraction: For ``"mix"``, the fraction of synthetic images, as in :class:`gae_augment.MixedSampler`.
-            ``"auto"`` chooses it with a small classifier on held-out training images, and chooses 0 if no fraction is
-            significantly better (:func:`gae_augment.evaluation.choose_synthetic_fraction`). This fits the models five
-            more times, once per training set; ``fraction_choice_`` has the result and the reason.
+        synthetic_fraction: For ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1].
+            With ``"auto"``, :func:`gae_augment.evaluation.choose_synthetic_fraction` tests fractions with a small
+            classifier on held-out training images. It chooses 0 if no fraction is significantly better. The models are
+            fitted five more times, once per split of the training set. ``fraction_choice_`` has the result and the
+            reason.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
             real and every synthetic image once per epoch, in random order.
-        real_last: For ``"mix"``, the fraction of the trainer's ``max_epochs``, at the end, that uses real images only.
-        balance: For ``"mix"``, how far class frequencies are equalised, as in :class:`gae_augment.MixedSampler`. Below
-            1 the loss should correct the rest: add :attr:`log_frequencies` to the logits in training.
-        refresh: The number of epochs between fresh synthetic images; the same seed and epoch give the same images. 0
-            keeps the first ones. Drawing takes time, on the augmenter's ``device``. Workers of the loader see the
-            images in shared memory, or in a file in the augmenter's ``cache_dir``.
-        transform: A transform of all training images that replaces the training set's transforms.
-        teacher: A classifier, trained on the real images, whose predictions are mixed into the labels of synthetic
-            ones. Labels in training batches are then probabilities
-            (:meth:`gae_augment.AugmentedDataset.with_soft_labels`), as ``torch.nn.functional.cross_entropy`` without
-            class weights accepts them.
-        teacher_weight: The weight of the teacher's predictions, in [0, 1].
-        batch_size: The number of images in a batch, if ``data`` is a training set; 32 by default.
-        num_workers: The number of worker processes of each loader, if ``data`` is a training set; 0 by default.
-        loader_settings: More arguments of the DataLoaders, such as ``pin_memory``, if ``data`` is a training set.
-        cache_dir: The folder of the fitted classes, which may be emptied while no fit runs. By default ``gae-augment``
-            in ``$XDG_CACHE_HOME`` or ``~/.cache``.
-        seed: The seed of all draws, and of an augmenter without a seed.
+        real_last: For ``"mix"``, the fraction of the trainer's ``max_epochs`` that uses real images only. These are the
+            last epochs.
+        balance: For ``"mix"``, the ``balance`` of :class:`gae_augment.MixedSampler`, in [0, 1]. 1 makes all classes
+            equally frequent. Below 1, the loss should correct the remaining imbalance: add :attr:`log_frequencies` to
+            the logits in training.
+        refresh: The number of epochs between draws of fresh synthetic images, which depend only on seed and epoch. 0
+            keeps the images of the first draw. A draw takes time, on the augmenter's ``device``. Workers of the loader
+            see the images in shared memory, or in a file if the augmenter has a ``cache_dir``.
+        transform: ``"same"`` keeps the training set's transforms; ``None`` applies none; a callable replaces them.
+        teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic images
+            by :meth:`gae_augment.AugmentedDataset.with_soft_labels`. All labels in training batches are then
+            probabilities, which ``torch.nn.functional.cross_entropy`` accepts without class weights. By default labels
+            are integers.
+        teacher_weight: The weight of the teacher's predictions in the labels, in [0, 1].
+        batch_size: If ``data`` is a training set, the number of images in a batch; 32 by default.
+        num_workers: If ``data`` is a training set, the number of worker processes of each loader; 0 by default.
+        loader_settings: If ``data`` is a training set, more arguments of the DataLoaders, such as ``pin_memory``.
+        cache_dir: The folder of the fitted classes, which may be emptied while no fit runs. By default the folder
+            ``gae-augment`` in ``$XDG_CACHE_HOME``, or in ``~/.cache`` if the variable is not set.
+        seed: The seed of all draws. It is also the seed of the augmenter if its ``random_state`` is ``None``.
 
     Raises:
-        TypeError: If ``data`` or ``augmenter`` has another type.
-        ValueError: If a value is not allowed, or settings of the loaders are passed with a data module.
+        TypeError: If ``data``, ``augmenter`` or ``teacher`` has a wrong type.
+        ValueError: If a value is not allowed, or loader settings or other sets are passed with a data module.
 
     Example:
         >>> import torch
@@ -180,7 +184,7 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def augmented(self) -> AugmentedDataset:
-        r"""The training set with its synthetic images, from ``setup``."""
+        r"""The training set with its synthetic images, available after ``setup``."""
         if self._augmented is None:
             raise RuntimeError(
                 "The data module has no synthetic images before 'setup'. Pass it to Trainer.fit, or call "
@@ -190,40 +194,45 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def augmenter_(self) -> GAEAugmenter:
-        r"""The fitted augmenter, from ``setup``."""
+        r"""The fitted augmenter, available after ``setup``."""
         return self.augmented.augmenter  # type: ignore[return-value]
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithms of the class frequencies in batches, for the loss, as in :class:`MixedSampler`."""
+        r"""The logarithms of the class frequencies in batches, by ascending label, with shape :math:`(C,)`.
+
+        With ``balance`` below 1, add them to the logits in training; see :class:`gae_augment.MixedSampler`.
+        """
         return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
     def prepare_data(self) -> None:
-        r"""Fits the models that are not in the cache; Lightning calls this in one process.
+        r"""Fits the models that are not in ``cache_dir``. Lightning calls this method in one process.
 
-        ``Trainer.validate``, ``test`` and ``predict`` need no models and fit none.
+        During ``Trainer.validate``, ``Trainer.test`` and ``Trainer.predict``, this method fits no models.
 
         Raises:
-            TypeError, ValueError, RuntimeError: As :meth:`gae_augment.GAEAugmenter.fit`, and if dataset and sampler of
-                the training loader cannot be replaced.
-            OSError: If ``cache_dir`` cannot be written to.
+            TypeError, ValueError, RuntimeError: If :meth:`gae_augment.GAEAugmenter.fit` raises it, or dataset and
+                sampler of the training loader cannot be replaced.
+            OSError: If ``cache_dir`` is not writable.
         """
         if self._inner is not None:
             self._inner.prepare_data()
         state = None if self.trainer is None else self.trainer.state
         if state is None or state.fn == "fit" or state.status != "running":
-            # Kept for 'setup' in this process: the wrapped module is set up once, and images are read once.
+            # Kept for 'setup' in this process, so that the wrapped module is set up once and images are read once.
             self._prepared = self._fit()
 
     def setup(self, stage: str) -> None:
         r"""Loads the fitted models and draws the synthetic images, if the stage is ``"fit"``.
 
+        In other stages, only the wrapped data module, if any, is set up.
+
         Raises:
-            TypeError, ValueError, RuntimeError, OSError: As :meth:`prepare_data`.
+            TypeError, ValueError, RuntimeError, OSError: For the reasons given in :meth:`prepare_data`.
 
         Warns:
-            UserWarning: If models are not in the cache, so that this process has to fit them.
-            RuntimeWarning, ConvergenceWarning: As :meth:`gae_augment.GAEAugmenter.fit`, on the first rank.
+            UserWarning: If models are not in ``cache_dir``, so that this process has to fit them.
+            RuntimeWarning, ConvergenceWarning: On the first rank, if :meth:`gae_augment.GAEAugmenter.fit` warns.
         """
         if stage != "fit":
             if self._inner is not None:
@@ -231,7 +240,7 @@ class GAEDataModule(WrappingDataModule):
             return
         with warnings.catch_warnings():
             if self.trainer is not None and self.trainer.global_rank:
-                # The first rank warns of the same fits.
+                # The first rank already warns about these fits.
                 warnings.filterwarnings("ignore", category=ConvergenceWarning)
                 warnings.filterwarnings("ignore", "The fit failed for", RuntimeWarning)
             training_set, fitted = self._prepared or self._fit(self._warn_of_missing)
@@ -244,11 +253,12 @@ class GAEDataModule(WrappingDataModule):
         self._key, self._augmented = fitted.cache_key_, augmented
 
     def train_dataloader(self) -> DataLoader:
-        r"""Returns the loader of real and synthetic images.
+        r"""Returns the training loader, which draws real and synthetic images.
 
         Raises:
-            RuntimeError: Before ``setup``.
-            TypeError, ValueError: As :meth:`prepare_data`, and if workers would not see fresh images.
+            RuntimeError: If ``setup`` has not been called.
+            TypeError, ValueError: If dataset and sampler of the wrapped training loader cannot be replaced.
+            ValueError: If workers of the loader could not see fresh images.
         """
         augmented = self.augmented
         loader = None if self._inner is None else check_loader(self._inner.train_dataloader())
@@ -283,7 +293,7 @@ class GAEDataModule(WrappingDataModule):
             sampler = RefreshingSampler(sampler, augmented, self.refresh)
         sampler.set_epoch(epoch)
         if self.trainer is not None and (ranks := self.trainer.distributed_sampler_kwargs):
-            # Lightning would do the same, but not with use_distributed_sampler=False: each rank gets its share.
+            # Each rank gets its share. Lightning would wrap too, but not with use_distributed_sampler=False.
             sampler = DistributedSamplerWrapper(sampler, shuffle=False, **ranks)
         if loader is not None:
             return rebuild_loader(loader, augmented, sampler)
@@ -292,7 +302,7 @@ class GAEDataModule(WrappingDataModule):
             self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            # Without a generator, the loader would draw the seed of its workers from the global one.
+            # Without a generator, the loader would draw its workers' seed from PyTorch's global generator.
             generator=make_generator(self._seed, "train loader", epoch, rank),
             **self.loader_settings,
         )
@@ -307,17 +317,17 @@ class GAEDataModule(WrappingDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        r"""Returns the key of the fitted models and the state of the wrapped module."""
+        r"""Returns the key of the fitted models and, if a data module is wrapped, its state."""
         state: dict[str, Any] = {} if self._key is None else {"key": self._key}
         if self._inner is not None and (inner := self._inner.state_dict()):
             state["data"] = inner
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        r"""Restores the wrapped module's state.
+        r"""Restores the state of the wrapped data module.
 
         Warns:
-            UserWarning: If the resumed run had other models.
+            UserWarning: If the checkpoint comes from a run with other fitted models.
         """
         if self._key is not None and state_dict.get("key", self._key) != self._key:
             warnings.warn(
@@ -340,7 +350,7 @@ class GAEDataModule(WrappingDataModule):
         else:
             self._inner.setup("fit")
             training_set = check_loader(self._inner.train_dataloader()).dataset
-        # Failures are kept, so that all ranks have the same classes.
+        # Failed fits are saved too, so that all ranks have the same classes.
         cache = FitCache(self._cache_dir, keep_failures=True, on_miss=on_miss, name="cache_dir")
         fitted: GAEAugmenter = clone(self.augmenter).fit(training_set, checkpoint_dir=cache)
         if self.synthetic_fraction == AUTO:

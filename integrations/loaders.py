@@ -1,4 +1,4 @@
-r"""Copies of training loaders with another dataset and sampler, and samplers for them."""
+r"""Copies training loaders with another dataset and sampler, and defines samplers for the copies."""
 
 __all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "rebuild_loader"]
 
@@ -22,7 +22,14 @@ from gae_augment._utils.seeding import make_generator
 
 
 class ShuffledSampler(Sampler[int]):
-    r"""Draws all items in a random order that depends only on the seed and the epoch, on all ranks alike."""
+    r"""Draws every index once, in a random order that depends only on the seed and the epoch.
+
+    All ranks of a distributed run therefore draw the same order.
+
+    Args:
+        items: The number of items in the dataset.
+        seed: The seed of the orders.
+    """
 
     def __init__(self, items: int, seed: int) -> None:
         self.items = items
@@ -43,15 +50,15 @@ class ShuffledSampler(Sampler[int]):
 
 
 class RefreshingSampler(Sampler[int]):
-    r"""Draws the indices of another sampler, and fresh synthetic images every few epochs.
+    r"""Passes on the indices of another sampler, and makes the dataset draw fresh synthetic images every few epochs.
 
-    The images are drawn at the start of a pass, when no worker still reads those of the previous pass. A pass over
-    real images only draws none.
+    Fresh images are drawn at the start of an epoch, when no worker reads the images of the previous epoch any more. An
+    epoch of real images only draws no synthetic images.
 
     Args:
-        sampler: The sampler of the indices.
+        sampler: The sampler that draws the indices.
         augmented: The dataset with the synthetic images.
-        refresh: The number of epochs between fresh images.
+        refresh: The number of epochs between two draws of synthetic images, at least 1.
     """
 
     def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, refresh: int) -> None:
@@ -74,11 +81,11 @@ class RefreshingSampler(Sampler[int]):
 
 
 def check_loader(loader: Any) -> DataLoader:
-    r"""Returns a training loader whose dataset and sampler can be replaced.
+    r"""Returns a training loader unchanged, after checking that its dataset and sampler can be replaced.
 
     Raises:
-        TypeError: If it is not a DataLoader.
-        ValueError: If its sampler may do more than shuffle.
+        TypeError: If ``loader`` is not a DataLoader.
+        ValueError: If the loader has a custom batch sampler, or a sampler that may do more than shuffle.
     """
     if not isinstance(loader, DataLoader):
         raise TypeError(
@@ -91,7 +98,7 @@ def check_loader(loader: Any) -> DataLoader:
             f"be lost when its sampler is replaced. Give the loader a 'batch_size' instead."
         )
     if not isinstance(loader.sampler, SequentialSampler | RandomSampler | WeightedRandomSampler):
-        # For example, a SubsetRandomSampler selects images; without it, training would use all of them.
+        # For example, a SubsetRandomSampler selects images. If it were replaced, training would use all images.
         raise ValueError(
             f"The sampler of the wrapped training loader is a {type(loader.sampler).__name__}, which may do more than "
             f"shuffle and would be replaced. Use shuffle=True; select images with Subset(dataset, indices), and leave "

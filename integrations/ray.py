@@ -1,7 +1,7 @@
-r"""A joblib backend that runs fits of classes and the writing of shards as Ray tasks.
+r"""A joblib backend that fits classes and writes shards as Ray tasks.
 
-Ray's own joblib backend returns all results at the end, and fails as a whole if a worker dies. Tasks go to any free
-node, and Ray retries those whose worker or node is lost.
+Ray's own joblib backend returns all results at the end, and fails as a whole if a worker dies. Here, each task runs on
+any free node, and Ray retries a task if its worker or node is lost.
 """
 
 __all__ = ["RayTasks", "register_ray_tasks"]
@@ -19,13 +19,13 @@ except ModuleNotFoundError as error:
 
 
 class RayTasks(ParallelBackendBase):
-    r"""A joblib backend whose calls are Ray tasks, for use inside ``joblib.parallel_config("ray_tasks")``.
+    r"""A joblib backend that runs each call as a Ray task, for use inside ``joblib.parallel_config("ray_tasks")``.
 
-    The arguments of a call go to Ray's object store once, even if the call is retried.
+    The arguments of a call are stored once in Ray's object store, even if the call is retried.
 
     Args:
-        **options: The ``.options`` of a Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources`` of one call.
-            ``max_retries`` is the number of retries if its worker dies, 3 by default.
+        **options: The options of each Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources``. The option
+            ``max_retries`` is the maximum number of retries of a task whose worker dies, 3 by default.
 
     Example:
         >>> import joblib, ray  # doctest: +SKIP
@@ -44,7 +44,7 @@ class RayTasks(ParallelBackendBase):
         self._running: dict[Future, ray.ObjectRef] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        r"""Returns the number of calls at a time, by default as many as the cluster has processors for."""
+        r"""Returns the number of parallel calls: ``n_jobs`` if positive, or as many as the cluster's CPUs allow."""
         if n_jobs is not None and n_jobs > 0:
             return n_jobs
         if not ray.is_initialized():
@@ -52,7 +52,12 @@ class RayTasks(ParallelBackendBase):
         return max(1, int(ray.cluster_resources().get("CPU", 1) / (self.options.get("num_cpus") or 1)))
 
     def submit(self, func: Any, callback: Any = None) -> Future:
-        r"""Submits a batch of calls to Ray, and returns the future of their results."""
+        r"""Submits a batch of calls to Ray as one task, and returns the future of the batch's results.
+
+        Args:
+            func: The batch, called without arguments.
+            callback: Called with the future when the task is done.
+        """
         reference = _call.options(**self.options).remote(func)
         future = reference.future()
         self._running[future] = reference
@@ -61,11 +66,11 @@ class RayTasks(ParallelBackendBase):
         return future
 
     def retrieve_result_callback(self, out: Future) -> Any:
-        r"""Returns the results of a batch of calls, or raises their error."""
+        r"""Returns the results of a finished batch of calls, or raises the error of the batch."""
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        r"""Cancels all calls that have not finished."""
+        r"""Cancels all tasks that have not finished."""
         for reference in list(self._running.values()):
             ray.cancel(reference, force=True)
 

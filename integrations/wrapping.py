@@ -1,4 +1,4 @@
-r"""A Lightning data module that can wrap another one and forwards attributes and hooks to it."""
+r"""A Lightning data module that can wrap another data module, and forwards attributes and hooks to it."""
 
 __all__ = ["WrappingDataModule"]
 
@@ -23,7 +23,7 @@ OPTIONAL_HOOKS = (
 
 
 class _Forwarded:
-    r"""An attribute that is read from and written to the wrapped data module, if there is one."""
+    r"""Descriptor of an attribute. If a data module is wrapped, reads and writes go to it; otherwise to the wrapper."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -43,18 +43,25 @@ class _Forwarded:
 
 
 class WrappingDataModule(LightningDataModule):
-    r"""A data module that forwards attributes and hooks to the data module that it wraps, if there is one."""
+    r"""A data module that can wrap another data module.
+
+    After :meth:`wrap`, attributes and hooks are forwarded to the wrapped data module.
+    """
 
     trainer = _Forwarded()
     prepare_data_per_node = _Forwarded()
     allow_zero_length_dataloader_with_multiple_devices = _Forwarded()
-    # Lightning's batch size finder reads and sets this.
+    # Lightning's batch size finder reads and sets this attribute.
     batch_size = _Forwarded()
 
     _inner: LightningDataModule | None = None
 
     def wrap(self, inner: LightningDataModule) -> None:
-        r"""Wraps a data module and takes over the optional hooks that it overrides: Lightning checks which exist."""
+        r"""Wraps a data module.
+
+        The optional hooks that the wrapped module overrides become attributes of the wrapper. Other optional hooks do
+        not, because Lightning checks which hooks are overridden.
+        """
         self._inner = inner
         for name in OPTIONAL_HOOKS:
             if is_overridden(name, inner):
@@ -67,11 +74,11 @@ class WrappingDataModule(LightningDataModule):
         return getattr(inner, name)
 
     def teardown(self, stage: str) -> None:
-        r"""Tears down the wrapped module."""
+        r"""Tears down the wrapped data module."""
         if self._inner is not None:
             self._inner.teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        r"""Passes an exception to the wrapped module."""
+        r"""Passes an exception to the wrapped data module."""
         if self._inner is not None:
             self._inner.on_exception(exception)
