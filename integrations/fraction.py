@@ -1,4 +1,4 @@
-r"""Chooses the synthetic fraction for a training set once, and saves the choice in the folder of the fitted classes."""
+r"""The synthetic fraction of a training set, chosen once and kept in the folder of the fitted classes."""
 
 __all__ = ["choose_fraction"]
 
@@ -19,23 +19,20 @@ from gae_augment.evaluation import FractionChoice, Labelled, checked_images, cho
 from gae_augment.models import choice_to_plain
 
 STEPS, BATCH_SIZE = 600, 128
-"""The number of training steps of each test classifier, and its batch size."""
+"""The steps of a classifier's training, and its batch size."""
 
 
 def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed: int) -> FractionChoice:
-    r"""Returns the choice of the synthetic fraction for a training set.
-
-    An earlier choice is read from its file in the folder. Without such a file,
-    :func:`gae_augment.evaluation.choose_synthetic_fraction` chooses, and the choice is written to the file.
+    r"""Returns the synthetic fraction for a training set, from a file in a folder if there is one.
 
     Args:
-        fitted: The fitted augmenter. For each split of the training set, a copy of this augmenter is fitted.
-        training_set: The training set, whose transforms are ignored.
-        folder: The folder of the file. The file's name is a hash of everything that the choice depends on.
-        seed: The seed of all random numbers.
+        fitted: The fitted augmenter; a copy of it is fitted for each split.
+        training_set: The training set; its raw images are used.
+        folder: The folder. The name of the file is a hash of everything that the choice depends on.
+        seed: The seed of everything random.
 
     Raises:
-        ValueError: If the items are vectors, or images that are neither uint8 nor in [0, 1].
+        ValueError: If a classifier of images cannot use the data: vectors, or values neither uint8 nor in [0, 1].
     """
     labels, read = load_source(training_set)
     # The key covers the code of custom models, but only the plans of the whole training set; those of splits differ.
@@ -71,22 +68,6 @@ def _read_all(read: ImageReader, n: int) -> Tensor:
             f"synthetic_fraction='auto' tests fractions with a small classifier, which cannot use these images. "
             f"{error} Or set the fraction yourself: 0.5 is a good first choice."
         ) from error
-    # 'cache_key_' covers the code of custom models and the plans of the whole training set. The model and the strategy
-    # are added because the plans of the splits differ.
-    settings = [fitted.cache_key_, choice_to_plain(fitted.model), sorted(fitted.sampling_strategy_.items())]
-    digest = hashlib.sha256(repr([*settings, seed, images.dtype, images.shape]).encode())
-    digest.update(labels.tobytes())
-    digest.update(images.contiguous().flatten().view(torch.uint8).numpy().data)
-    path = folder / f"fraction-{digest.hexdigest()[:32]}.safetensors"
-    # With several processes, one chooses the fraction and the others wait for the file.
-    with file_lock(path):
-        try:
-            return FractionChoice.from_dict(read_file(path)[0]["choice"])
-        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
-            # The file is missing or damaged.
-            choice = _choose(fitted, labels, images, seed)
-        write_file(path, {"choice": choice.as_dict()}, {})
-    return choice
 
 
 def _choose(fitted: GAEAugmenter, labels: np.ndarray, images: Tensor, seed: int) -> FractionChoice:

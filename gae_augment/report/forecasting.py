@@ -90,7 +90,7 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
         for label, class_plan in plans.items()
     ]
     # Parallel fits take at least as long as the slowest fit.
-    fit_seconds = max(max(seconds), sum(seconds) / n_jobs)
+    fit_seconds = max(max(seconds), sum(seconds) / at_a_time)
 
     start = time.perf_counter()
     samples = sample(fitted, TIMED_IMAGES, seed=0)
