@@ -1,5 +1,6 @@
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -169,3 +170,10 @@ def test_no_version_with_a_known_vulnerability_is_allowed(name):
     mended, what = FIRST_SAFE[name]
     (lowest,) = {part.version for one in declared() if one.name == name for part in one.specifier}
     assert Version(lowest) >= Version(mended), what
+
+
+def test_lowest_versions_are_tested_on_existing_paths():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    (paths,) = re.findall(r"^LOWEST \?= \$\(addprefix tests/,(.*)\)$", makefile, flags=re.MULTILINE)
+    assert paths.split()
+    assert all((ROOT / "tests" / path).exists() for path in paths.split())
