@@ -19,10 +19,10 @@ _HOMES = {
     "GenerativeModel": "models",
     "MixedSampler": "mixing",
 }
-"""The room of each name, imported when the name is first used.
+"""The submodule of each public name, imported when the name is first used.
 
-A process that unpickles a training set, such as a DataLoader worker, needs no scikit-learn. Importing scikit-learn
-takes two thirds as long as importing torch.
+Processes that only unpickle a training set, such as DataLoader workers, therefore do not import scikit-learn. That
+import takes two thirds as long as the import of torch.
 """
 
 

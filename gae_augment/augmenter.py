@@ -57,36 +57,36 @@ from .synthesis import sample
 
 
 class GAEAugmenter(BaseEstimator):
-    r"""Learns one generative model for each class that has too few images, and samples more images from it.
+    r"""Learns one generative model for each class that has too few images, and samples new images from these models.
 
     Args:
         model: The generative model: a key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.GenerativeModel` with
-            hyper-parameters. A mapping from labels gives classes models of their own; the other classes get ``"gae"``.
-        sampling_strategy: Which classes get how many images, as in imbalanced-learn: ``"auto"`` fills all classes up
-            to the largest one, and a mapping gives final totals.
-        on_error: What happens if a class cannot be learned. With ``"warn"`` it gets no synthetic images, and a warning
-            says so; with ``"raise"`` the fit raises an error after the other classes are fitted. If no class can be
-            learned, the fit raises an error in any case.
-        device: Where to train and sample: ``"auto"`` is a CUDA GPU if there is one.
-        n_jobs: The number of classes that are fitted at the same time. ``None`` uses the threads of PyTorch in this
-            process, or follows a joblib context. A number starts processes as in joblib, and -1 one per core. The
-            images do not depend on it.
-        random_state: The seed of everything. ``None`` is a new one for every fit.
+            hyper-parameters. A mapping from labels to models sets the models of these classes; others use ``"gae"``.
+        sampling_strategy: The number of images to add to each class, as in imbalanced-learn. ``"auto"`` adds images
+            until all classes are as large as the largest one. A mapping gives the final size of each listed class.
+        on_error: What :meth:`fit` does if a class cannot be learned. ``"warn"`` warns and adds no images to the class;
+            ``"raise"`` raises an error after the other classes are fitted. If no class can be learned, :meth:`fit`
+            always raises an error.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        n_jobs: The number of classes that are fitted at the same time; the images do not depend on it. ``None`` uses
+            threads of this process, as many as PyTorch has, or follows a joblib context. An integer is the number of
+            processes, as in joblib; -1 is one process per core.
+        random_state: The seed of all random numbers. ``None`` draws a new seed in every fit.
         progress: Whether to show a progress bar.
-        cache_dir: A folder for images that do not fit in memory. Training images, and the synthetic images of
-            :meth:`augment`, are then in memory-mapped files, which are removed after use. With ``None`` they are in
-            memory, and of a dataset only the images of scarce classes.
+        cache_dir: A folder for images that do not fit in memory. The training images, and the synthetic images of
+            :meth:`augment`, are stored there in memory-mapped files, which are deleted after use. ``None`` stores them
+            in memory; from a dataset, only the images of classes to be fitted are stored.
 
     Attributes:
         classes_: The labels, sorted.
         counts_: The number of real images of each class.
-        class_names_: The name of each class: the dataset's, or the label as text.
-        sampling_strategy_: The images to add to each class, as in imbalanced-learn; 0 for a failed class.
-        models_: The fitted models of the classes that need images.
-        failures_: Why classes that need images have no model.
+        class_names_: The name of each class: the name in the dataset if it has one, else the label as text.
+        sampling_strategy_: The number of images to add to each class that the strategy selects; 0 if its fit failed.
+        models_: The fitted model of each class that was learned, by label.
+        failures_: The reason of each failed fit, by label.
         seed_: The seed of the fit.
-        cache_key_: A hash of everything that the fitted models depend on, after a fit with ``checkpoint_dir``.
-        n_features_in_: The features of a vector, or the channels or rows of an image, after a fit to an array.
+        cache_key_: A hash of everything that the fitted models depend on; only after a fit with ``checkpoint_dir``.
+        n_features_in_: The length of ``X``'s second axis (features, channels or rows); only after a fit to an array.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -124,10 +124,10 @@ class GAEAugmenter(BaseEstimator):
         self.cache_dir = cache_dir
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters. ``model__latent_dim=8`` sets a parameter of the model, even if ``model`` is a name.
+        r"""Sets parameters; ``model__latent_dim=8`` sets the model's ``latent_dim``, even if ``model`` is a key.
 
         Raises:
-            ValueError: If there is no such parameter, or a parameter of the model is set and ``model`` is a mapping.
+            ValueError: If a parameter does not exist, or a ``model__`` parameter is set while ``model`` is a mapping.
         """
         if any(name.startswith("model__") for name in params):
             params["model"] = settable_choice(params.get("model", self.model))
@@ -137,23 +137,23 @@ class GAEAugmenter(BaseEstimator):
         r"""Learns a generative model for each class that the sampling strategy adds images to.
 
         Args:
-            X: A map-style torch dataset of (image, label) pairs, whose images are read before its transforms; or an
-                array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
-            y: The labels of an array, with shape :math:`(N,)`.
-            checkpoint_dir: A folder that keeps each class as soon as it is fitted. An interrupted fit resumes from
-                there with the same data and parameters, and produces the same images. A ``random_state`` of ``None``
-                is drawn once for the folder. The folder may be emptied while no fit runs, and holds no training images.
+            X: An array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`; or a map-style
+                torch dataset of (image, label) pairs, whose images are read without the dataset's transforms.
+            y: The labels of an array, with shape :math:`(N,)`; ``None`` for a dataset.
+            checkpoint_dir: A folder for each fitted model, but no training images. With the same data and parameters,
+                an interrupted fit resumes from the folder and produces the same images. For ``random_state=None``, the
+                folder also stores one seed for all its fits. You may empty the folder while no fit runs.
 
         Raises:
             TypeError, ValueError: If data or parameters are invalid; raised before any training.
-            RuntimeError: If no class could be learned, or, with ``on_error="raise"``, if any class failed. The other
-                models are kept.
+            RuntimeError: If no class could be learned, or if any class failed and ``on_error`` is ``"raise"``. The
+                models of the other classes are kept in ``models_``.
             OSError: If ``cache_dir`` cannot be written to or has no space, or ``checkpoint_dir`` cannot be written to.
 
         Warns:
-            ConvergenceWarning: If the reconstruction error of a class did not fall below :math:`\delta`, or training
-                diverged and was retried with a smaller learning rate.
-            RuntimeWarning: If a class could not be learned, or ``checkpoint_dir`` has no space for it.
+            ConvergenceWarning: If the reconstruction error of a class did not reach the model's stopping rule, or
+                training diverged and was retried with a smaller learning rate.
+            RuntimeWarning: If a class could not be learned, or its model could not be written to ``checkpoint_dir``.
         """
         self._check_parameters()
         models = choose_models(self.model)
@@ -196,7 +196,7 @@ class GAEAugmenter(BaseEstimator):
                         self.failures_[label] = result.reason
                     else:
                         self.models_[label] = result
-            # Classes come in the order in which they are ready.
+            # The results arrive in the order in which the fits end.
             self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
             remedy = "" if cache is None else cache.remedy(fits[label] for label in self.failures_)
@@ -220,7 +220,7 @@ class GAEAugmenter(BaseEstimator):
 
     @property
     def report_(self) -> dict[Label, FitReport]:
-        r"""The fit of each class in numbers, with its plan."""
+        r"""The report of each class's fit, by label, with its errors, duration and plan."""
         self._check_fitted()
         return {label: fitted.report for label, fitted in self.models_.items()}
 
@@ -228,15 +228,15 @@ class GAEAugmenter(BaseEstimator):
         r"""Returns new images of a class, with shape :math:`(n, *)`, in the type and the value range of the data.
 
         Args:
-            label: The class.
+            label: The label of the class.
             n: The number of images.
-            seed: The images depend on this seed and the fit alone. Without it, each call returns different images,
-                in a sequence that starts again after a fit or a load.
-            out: A tensor on the CPU to write the images to; by default new memory.
+            seed: The seed of the images; the same fit and seed give the same images. By default each call takes the
+                next seed of a fixed sequence, which starts again after :meth:`fit` or :meth:`load`.
+            out: A CPU tensor to write the images to; by default a new tensor.
 
         Raises:
-            NotFittedError: Before ``fit``.
-            ValueError: If the class has no model, n is not a positive integer, or ``out`` has another shape or type.
+            NotFittedError: If the augmenter is not fitted.
+            ValueError: If the class has no model, ``n`` is not a positive integer, or ``out`` is of wrong shape or type.
         """
         fitted = self._model(label)
         if seed is None:
@@ -259,27 +259,27 @@ class GAEAugmenter(BaseEstimator):
         )
 
     def reconstruct(self, label: Label, images: Tensor) -> Tensor:
-        r"""Returns the autoencoder's reconstructions of images of a class, with shape :math:`(N, *)`.
+        r"""Returns the reconstructions of a class's images by its autoencoder, with shape :math:`(N, *)`.
 
         Raises:
-            NotFittedError: Before ``fit``.
-            ValueError: If the class has no model, or the images have another shape than in the fit.
+            NotFittedError: If the augmenter is not fitted.
+            ValueError: If the class has no model, or the images differ in shape from those of the fit.
         """
         return self._model(label).reconstruct(images)
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
-        r"""Fits, and returns the data followed by the synthetic images that the strategy asks for.
+        r"""Fits the augmenter, and returns the real images followed by synthetic images, with all labels.
 
         Args:
             X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
             y: The labels, with shape :math:`(N,)`.
 
         Returns:
-            Images and labels as tensors if ``X`` is one, else as arrays: the originals first and untouched, then the
-            synthetic ones class by class.
+            Images and labels: first the unchanged originals, then the synthetic images and their labels, class by
+            class. Images are a tensor if ``X`` is a tensor, else an array; labels are a tensor if ``y`` is a tensor.
 
         Raises:
-            TypeError, ValueError, RuntimeError: As :meth:`fit`.
+            TypeError, ValueError, RuntimeError: As in :meth:`fit`, and a TypeError if ``X`` is a dataset.
         """
         if isinstance(X, Dataset):
             raise TypeError("'X' is a dataset, but fit_resample needs arrays. Use fit(dataset).augment(dataset).")
@@ -295,14 +295,14 @@ class GAEAugmenter(BaseEstimator):
     def augment(
         self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"
     ) -> AugmentedDataset:
-        r"""Returns a dataset's items followed by synthetic ones; see :class:`gae_augment.AugmentedDataset`.
+        r"""Returns a :class:`gae_augment.AugmentedDataset`: the items of a dataset, followed by synthetic items.
 
         Args:
-            dataset: The dataset of the fit, or a similar one.
-            transform: A transform of all images in place of the dataset's own transforms.
+            dataset: The dataset of the fit, or another one whose images have the same shape and type.
+            transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable replaces them.
 
         Raises:
-            NotFittedError: Before ``fit``.
+            NotFittedError: If the augmenter is not fitted.
         """
         self._check_fitted()
         return AugmentedDataset(dataset, self, transform=transform, cache_dir=self.cache_dir)
@@ -310,14 +310,14 @@ class GAEAugmenter(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
 
-        The file holds the mean image of each class, and the training images of classes with anchors; the header's
-        entry ``"holds training images"`` says whether there are any.
+        The file holds the mean image of each class. It also holds the training images of a class whose model uses
+        ``anchored`` or ``max_similarity``. The header's ``"holds training images"`` says whether it holds any.
 
-        A ``sampling_strategy`` that is a mapping or a function is saved as final totals. A ``random_state`` that is not
-        an integer is saved as the seed that the fit drew from it.
+        A ``sampling_strategy`` that is a mapping or a function is saved as the final size of each class. A
+        ``random_state`` that is not an integer is saved as the seed that the fit drew from it.
 
         Raises:
-            NotFittedError: Before ``fit``.
+            NotFittedError: If the augmenter is not fitted.
             OSError: If the file cannot be written.
         """
         self._check_fitted()
@@ -348,18 +348,18 @@ class GAEAugmenter(BaseEstimator):
         *,
         definition: ModelDefinition | Iterable[ModelDefinition] = (),
     ) -> Self:
-        r"""Returns the fitted augmenter of a file, which samples the same images.
+        r"""Returns the fitted augmenter that a file holds; it samples the same images as the saved augmenter.
 
-        Where the device of the fit is missing, the augmenter's device is ``"auto"``.
+        If this machine lacks the device of the saved augmenter, the device becomes ``"auto"``.
 
         Args:
-            path: The file.
-            definition: The custom definition or definitions of its models: files hold no code.
+            path: The path of the file.
+            definition: The custom model definition or definitions of the fit, because files hold no code.
 
         Raises:
-            FileNotFoundError: If there is no such file.
-            ValueError: If the file is damaged, of another kind or of a later version, or custom definitions are missing
-                or unused.
+            FileNotFoundError: If the file does not exist.
+            ValueError: If the file is damaged, holds something else, or comes from a later version; or if a custom
+                definition is missing or unused.
         """
         header, tensors = read_file(path)
         custom = [definition] if isinstance(definition, ModelDefinition) else definition

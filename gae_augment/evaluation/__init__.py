@@ -1,7 +1,8 @@
 r"""Evaluates synthetic images: fidelity, memorisation, membership inference, and the gain of a classifier.
 
-Input: tensors of real and synthetic images. Output: figures, classifiers, and the choice of a synthetic fraction.
-Imports ``_utils``, ``data``, ``mixing`` and ``synthesis``, and never an augmenter or a generative model.
+Input: tensors of real and synthetic images. Output: metrics, trained classifiers, and the choice of a synthetic
+fraction. This subpackage imports ``_utils``, ``data``, ``mixing`` and ``synthesis``. It never imports an augmenter or a
+generative model.
 """
 
 from .classifier import Classifier, train_classifier

@@ -1,4 +1,4 @@
-r"""The choice of the synthetic fraction, on held-out real images; 0 if the gain is not significant."""
+r"""Chooses the synthetic fraction by its gain on held-out real images; 0 if no gain is significant."""
 
 __all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
@@ -16,19 +16,23 @@ from .gain import PairedDifference, train_mixed
 from .images import Labelled, checked_pair
 
 HELD_OUT = 0.2
-"""The held-out fraction of each class."""
+"""The fraction of each class's images that is held out."""
 
 CONFIDENCE = 0.95
-"""The one-sided confidence that a gain is above 0, required before synthetic images are used.
+"""The one-sided confidence that a gain is above 0, which the choice of a fraction above 0 requires.
 
-Only the better of two fractions is tested, so useless images still pass one time in twelve.
+The test uses only the best fraction, which was selected on the same splits. With two fractions, useless synthetic
+images therefore pass the test one time in twelve, not one time in twenty.
 """
 
 Predict = Callable[[Tensor], Tensor]
-"""Maps images to labels."""
+"""A function from images to labels."""
 
 Train = Callable[[Labelled, Labelled, float, int], Predict]
-"""Trains a classifier on real images, synthetic images, a synthetic fraction and a seed."""
+"""A function of real images, synthetic images, a synthetic fraction and a seed that trains a classifier.
+
+It returns the classifier's function from images to labels.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,9 @@ class FractionChoice:
     r"""The chosen synthetic fraction and its reason.
 
     Attributes:
-        fraction: The chosen fraction; 0 if no other was significantly better.
-        without: The balanced accuracy of each split without synthetic images, in [0, 1].
-        scores: The balanced accuracy of each split with each tested fraction.
+        fraction: The chosen fraction; 0 if the best tested fraction was not significantly better than 0.
+        without: The balanced accuracy without synthetic images, one value per split, in [0, 1].
+        scores: The balanced accuracy with each tested fraction, one value per split, in [0, 1].
     """
 
     fraction: float
@@ -46,7 +50,7 @@ class FractionChoice:
     scores: dict[float, tuple[float, ...]]
 
     def difference(self, fraction: float) -> PairedDifference:
-        r"""Returns the gain of a fraction over no synthetic images, paired by split, with its 95 % interval."""
+        r"""Returns the gain of a fraction over no synthetic images, paired by split, with its 95 % confidence interval."""
         pairs = zip(self.scores[fraction], self.without, strict=True)
         return PairedDifference.of([score - base for score, base in pairs])
 
@@ -57,7 +61,7 @@ class FractionChoice:
 
     @property
     def reason(self) -> str:
-        r"""The choice as a sentence, in points of balanced accuracy."""
+        r"""The reason of the choice as a sentence, in percentage points of balanced accuracy."""
         gain = self.difference(self.best)
         points = f"{100 * gain.mean:+.2f} points (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"  # type: ignore[operator]
         change = f"on held-out real images of {len(self.without)} splits the balanced accuracy changed by {points}"
@@ -71,16 +75,16 @@ class FractionChoice:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        r"""Returns the choice from the values of :meth:`as_dict`, also after a round trip through JSON."""
+        r"""Returns the choice whose :meth:`as_dict` returned these values, also after a round trip through JSON."""
         scores = {float(fraction): tuple(split_scores) for fraction, split_scores in values["scores"].items()}
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
 
 def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
-    r"""Splits labelled images into training images and a held-out fraction of each class.
+    r"""Splits labelled images at random: returns training images, and a held-out fraction of each class.
 
-    At least one image is held out of each class with three or more images. A smaller class stays whole, because a model
-    needs two images. The split depends on the seed and the labels alone.
+    At least one image is held out from each class with three or more images. No image is held out from a smaller
+    class, because a generative model needs two images. The split depends on the seed and the labels alone.
     """
     images, labels = train
     counts = dict(enumerate(labels.bincount().tolist()))
@@ -103,26 +107,28 @@ def choose_synthetic_fraction(
 ) -> FractionChoice:
     r"""Chooses the best ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier, or 0.
 
-    Each split holds out a fifth of each class and creates synthetic images from the other images alone. It trains one
-    classifier per fraction and one without synthetic images, and scores them on the held-out images. A fraction is
-    chosen only if its mean gain over the splits is above 0 with 95 % confidence, by a one-sided t-test. Otherwise the
-    choice is 0. Do not pass test images.
+    For each split, a fifth of each class is held out, and ``synthesise`` creates synthetic images from the remaining
+    images alone. One classifier per fraction and one without synthetic images are trained. Their score is the balanced
+    accuracy on the held-out images. The fraction with the highest mean gain over the splits is chosen if a one-sided
+    t-test finds this gain above 0 with 95 % confidence. Otherwise the choice is 0. Do not pass test images.
 
     Args:
         train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels.
-        synthesise: A function from real images with labels and a seed to synthetic images with labels. It must learn
-            from those real images alone.
+        synthesise: A function ``synthesise(real, seed)`` that returns synthetic images and their labels. ``real`` is a
+            pair of images and labels, and the function must learn from these images alone.
         fractions: The fractions to test, each above 0 and at most 1.
         splits: The number of splits, at least 2.
         seed: The seed of everything random.
-        train_on: A function that trains your classifier on real images, synthetic images, a fraction and a seed. It
-            returns a function from images to labels. By default a small classifier with class-balanced batches.
-        progress: Called after each training with the number of the split, the fraction and the score.
+        train_on: A function ``train_on(real, synthetic, fraction, seed)`` that trains your classifier and returns a
+            function from images to labels. ``real`` and ``synthetic`` are pairs of images and labels. By default a
+            small convolutional classifier is trained on class-balanced batches.
+        progress: A function that is called after each training with the split's number, the fraction and the score.
         **training: Arguments of :func:`gae_augment.evaluation.train_classifier` for the default classifier, such as
-            ``epochs``.
+            ``epochs``, which is 10 by default.
 
     Raises:
-        ValueError: If images, labels or a number are invalid, or no class has three images.
+        ValueError: If images, labels or a number are invalid, no class has three images, or both ``train_on`` and
+            arguments of the default classifier are passed.
 
     Example:
         >>> from sklearn.datasets import load_digits

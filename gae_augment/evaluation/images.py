@@ -1,4 +1,4 @@
-r"""Checks of the images and labels that the evaluation takes."""
+r"""Checks of the images and labels that the evaluation's functions receive."""
 
 __all__ = ["Labelled", "checked_images", "checked_labels", "checked_pair", "to_unit"]
 
@@ -10,13 +10,13 @@ Labelled = tuple[Tensor, Tensor]
 
 
 def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_least: int = 1) -> Tensor:
-    r"""Returns images with shape :math:`(N, C, H, W)`, with their type unchanged.
+    r"""Checks images, and returns them with shape :math:`(N, C, H, W)` and their type unchanged.
 
     Args:
         images: Images as uint8, from 0 to 255, or as floating point, in [0, 1], with shape :math:`(N, C, H, W)`, or
             :math:`(N, H, W)` for one channel.
-        name: The name in an error.
-        like: Checked images with the required shape.
+        name: The name of the images in an error message.
+        like: Checked images, whose :math:`(C, H, W)` the images must have. By default any shape is allowed.
         at_least: The minimum number of images.
 
     Raises:
@@ -55,13 +55,13 @@ def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_
 
 
 def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | None = None) -> Tensor:
-    r"""Returns labels as int64, with shape :math:`(N,)`.
+    r"""Checks labels, and returns them as int64, with shape :math:`(N,)`.
 
     Args:
         labels: Integers of at least 0, one per image.
-        name: The name in an error.
+        name: The name of the labels in an error message.
         images: The number of images :math:`N`.
-        classes: The number of classes, if known. Every label must be below it.
+        classes: The number of classes, if known; every label must be less than this number.
 
     Raises:
         ValueError: If the labels are invalid.
@@ -88,10 +88,17 @@ def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | Non
 def checked_pair(
     pair: Labelled, name: str, classes: int | None = None, *, like: Tensor | None = None, at_least: int = 1
 ) -> Labelled:
-    r"""Returns images and labels, checked with :func:`checked_images` and :func:`checked_labels`.
+    r"""Returns images and labels after :func:`checked_images` and :func:`checked_labels`.
+
+    Args:
+        pair: The images and their labels.
+        name: The name of the pair in an error message.
+        classes: The number of classes, if known; every label must be less than this number.
+        like: Checked images, whose :math:`(C, H, W)` the images must have. By default any shape is allowed.
+        at_least: The minimum number of images.
 
     Raises:
-        ValueError: If the images or labels are invalid, or not a pair.
+        ValueError: If ``pair`` is not a pair, or its images or labels are invalid.
     """
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise ValueError(

@@ -13,17 +13,19 @@ from .._utils.seeding import make_generator
 def local_lipschitz(decode: Callable[[Tensor], Tensor], z: Tensor, *, iterations: int = 20, seed: int = 0) -> Tensor:
     r"""Returns the largest singular value of a decoder's Jacobian at each code.
 
-    It is the smallest :math:`K` with :math:`\|f(z + \epsilon) - f(z)\| \leq K \|\epsilon\|` for infinitesimal steps
-    :math:`\epsilon`. Power iteration with Jacobian-vector products finds it without forming the Jacobian.
+    For a decoder :math:`f` and a code :math:`z`, this local Lipschitz constant is the smallest :math:`K` with
+    :math:`\|f(z + \epsilon) - f(z)\| \leq K \|\epsilon\|` for infinitesimal steps :math:`\epsilon`. Power iteration
+    with Jacobian-vector products computes :math:`K` without forming the Jacobian.
 
     Args:
-        decode: Maps codes, with shape :math:`(N, d)`, to images, with shape :math:`(N, *)`, independently per code.
-        z: The codes.
+        decode: A function from codes, with shape :math:`(N, d)`, to images, with shape :math:`(N, *)`. Each image must
+            depend on its own code alone.
+        z: The codes, with shape :math:`(N, d)`.
         iterations: The number of power iterations.
-        seed: The seed of the first directions.
+        seed: The seed of the random initial directions.
 
     Returns:
-        The constants, in image values per unit of a code, with shape :math:`(N,)`.
+        The constants :math:`K`, in image values per unit of a code, with shape :math:`(N,)`.
 
     Raises:
         ValueError: If the codes are not a matrix, or ``iterations`` is below 1.

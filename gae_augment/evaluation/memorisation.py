@@ -13,10 +13,10 @@ from ..synthesis import aligned_nearest
 from .images import checked_images, to_unit
 
 Distance = Literal["pixels", "aligned"]
-"""The distances between images."""
+"""The names of the distances between images."""
 
 CHUNK_SIZE = 2000
-"""The most rows and columns of a distance matrix in memory at a time."""
+"""The maximum number of rows, and of columns, of a distance matrix in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +24,16 @@ class Memorisation:
     r"""How close synthetic images are to the training images.
 
     Attributes:
-        flagged: The number of synthetic images within ``threshold`` of their nearest training image.
-        fraction: ``flagged`` over the number of synthetic images.
-        expected_fraction: The expected ``fraction`` if synthetic images follow the distribution of held-out images. A
-            fraction well above it means copying.
-        threshold: The low quantile of the held-out images' distances to their nearest training images.
+        flagged: The number of synthetic images whose distance to the nearest training image is at most ``threshold``.
+        fraction: ``flagged`` divided by the number :math:`M` of synthetic images.
+        expected_fraction: The expected ``fraction`` if synthetic images follow the distribution of held-out images. If
+            ``fraction`` is well above this value, the model copies training images.
+        threshold: The given quantile, usually 1 %, of the distances from held-out images to their nearest training
+            images.
         nearest_index: The index of each synthetic image's nearest training image, with shape :math:`(M,)`.
-        nearest_distance: The distance to that training image, with shape :math:`(M,)`.
-        worst: The closest pairs of synthetic and training images, as (synthetic index, training index, distance),
-            closest first.
+        nearest_distance: The distance of each synthetic image to that training image, with shape :math:`(M,)`.
+        worst: The closest pairs of a synthetic image and its nearest training image, as (synthetic index, training
+            index, distance), closest pair first.
     """
 
     flagged: int
@@ -57,14 +58,15 @@ class Memorisation:
 def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     r"""Returns the distance and the index of the nearest point of each query.
 
-    The distance is the root of the mean squared difference per dimension, :math:`\sqrt{\|a - b\|^2 / D}`.
+    The distance of a query :math:`a` and a point :math:`b` with :math:`D` dimensions is the root mean squared
+    difference, :math:`\sqrt{\|a - b\|^2 / D}`.
 
     Args:
         queries: The queries, with shape :math:`(M, D)`.
         points: The points, with shape :math:`(N, D)`.
 
     Returns:
-        The distances and the indices, each with shape :math:`(M,)`.
+        The distances and the indices of the nearest points, each with shape :math:`(M,)`.
     """
     distances, indices = [], []
     for chunk in queries.double().split(CHUNK_SIZE):
@@ -84,9 +86,10 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
     r"""Returns the distance and the index of the nearest point of each query, by the named distance.
 
     Args:
-        distance: ``"pixels"`` or ``"aligned"``.
+        distance: ``"pixels"`` for :func:`nearest`, or ``"aligned"`` for images and
+            :func:`gae_augment.synthesis.aligned_nearest`.
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, *)`.
-        points: Images or features, with shape :math:`(N, *)`.
+        points: Images or features like those of ``queries``, with shape :math:`(N, *)`.
     """
     if distance == "aligned":
         return aligned_nearest(queries, points)
@@ -94,7 +97,7 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
 
 
 def check_distance(distance: str) -> None:
-    r"""Raises a ValueError unless the distance is known."""
+    r"""Raises a ValueError unless ``distance`` is the name of a distance."""
     if distance not in get_args(Distance):
         raise ValueError(f"'distance' is {distance!r}, but must be 'pixels' or 'aligned'.")
 
@@ -111,27 +114,29 @@ def memorisation(
 ) -> Memorisation:
     r"""Finds synthetic images that are suspiciously close to a training image.
 
-    Each of the :math:`H` held-out images has a distance to its nearest training image. ``threshold`` is the
-    :math:`r`-th smallest of these distances, with :math:`r = \lfloor q (H - 1) \rfloor + 1`. A synthetic image is
-    flagged if the distance to its nearest training image is at most ``threshold``. If synthetic images had the
-    distribution of held-out images, the expected flagged fraction would be :math:`r / (H + 1)`, about :math:`q`.
+    The ``threshold`` comes from :math:`H` held-out images. It is the :math:`r`-th smallest of their distances to their
+    nearest training images, with :math:`r = \lfloor q (H - 1) \rfloor + 1`. A synthetic image is flagged if the
+    distance to its nearest training image is at most ``threshold``. If synthetic images had the distribution of
+    held-out images, the expected flagged fraction would be :math:`r / (H + 1)`, about :math:`q`.
 
-    The default distance is the root mean squared difference of pixels in [0, 1], or of features. It finds exact and
-    noisy copies. ``distance="aligned"`` also finds copies that are shifted by a pixel or brightened.
+    The default distance is the root mean squared difference of pixels in [0, 1], or of ``features`` if they are given.
+    This distance finds exact and noisy copies. ``distance="aligned"`` also finds copies that are shifted by a pixel or
+    brightened.
 
     Args:
         train: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
-        held_out: Real images of the same kind outside the training set, preferably at least :math:`1 / q`.
-        synthetic: The synthetic images.
+        held_out: Real images of the same kind outside the training set, preferably at least :math:`1 / q` images.
+        synthetic: The synthetic images, with shape :math:`(M, C, H, W)`.
         worst: The number of closest pairs to list.
         quantile: The quantile :math:`q`, above 0 and below 1.
-        distance: ``"pixels"``, or ``"aligned"`` for 1 less the correlation of aligned images, by
-            :func:`gae_augment.synthesis.aligned_nearest`. It takes a few seconds for thousands of images.
+        distance: ``"pixels"`` is the root mean squared difference. ``"aligned"`` is 1 minus the correlation of aligned
+            images, by :func:`gae_augment.synthesis.aligned_nearest`, and takes a few seconds for thousands of images.
         features: A function from images to vectors, with shape :math:`(N, D)`, such as
-            :class:`gae_augment.evaluation.ClassifierFeatures`. By default the pixels are compared.
+            :class:`gae_augment.evaluation.ClassifierFeatures`. By default pixels are compared.
 
     Raises:
-        ValueError: If images are invalid or differ in shape, or an option is invalid.
+        ValueError: If images are invalid or differ in shape, an option is invalid, or ``features`` are given with
+            ``distance="aligned"``.
     """
     if not 0 < quantile < 1:
         raise ValueError(f"'quantile' is {quantile}, but must be above 0 and below 1. 0.01 is a good first choice.")

@@ -32,46 +32,54 @@ from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher
 class ImageSource(Protocol):
     r"""A source of synthetic images, such as a fitted :class:`gae_augment.GAEAugmenter`.
 
-    :meth:`sample` may fill ``out`` and return it; images returned in any other tensor are copied there.
+    :meth:`sample` may write the images to ``out`` and return ``out``. If it returns another tensor, the dataset copies
+    the images from that tensor.
+
+    Attributes:
+        sampling_strategy: The number of images to add to each class, as in imbalanced-learn.
+        seed_: The default seed of an augmented dataset.
     """
 
     sampling_strategy: SamplingStrategy
     seed_: int
 
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
-        r"""Returns n synthetic images of a class, with shape :math:`(n, *)`."""
+        r"""Returns ``n`` synthetic images of a class, with shape :math:`(n, *)`, in the values of the raw images."""
 
 
 class AugmentedDataset(VisionDataset):
     r"""The real items of a dataset, followed by synthetic items, class by class.
 
-    The sampling strategy sets the number of synthetic items. Labels must be classes: items with boxes or masks cannot
-    be augmented. Apply ``wrap_dataset_for_transforms_v2``, if at all, to the real dataset; this one does not need it.
+    The augmenter's sampling strategy sets the number of synthetic items. Labels must be class labels: items with boxes
+    or masks cannot be augmented. If you use ``wrap_dataset_for_transforms_v2``, wrap the real dataset, not the
+    ``AugmentedDataset``.
 
-    A synthetic item has the form of the dataset's raw images (PIL image, tensor or array), passed through the
-    dataset's transforms, and an integer label.
+    A synthetic item is an (image, label) pair. The image has the type of the dataset's raw images (PIL image, tensor or
+    array) before the dataset's transforms are applied; the label is an integer.
 
     Args:
         dataset: The real images: a map-style dataset of (image, label) pairs.
         augmenter: A fitted augmenter.
-        transform: A transform of every image, real and synthetic, that replaces the dataset's transforms, or ``None``
-            for raw images. ``"same"`` keeps the dataset's transforms.
-        images_to_add: The number of synthetic images for each class. By default the augmenter's strategy, applied to
-            the dataset's labels.
+        transform: The transform of all images, real and synthetic. ``"same"`` keeps the dataset's transforms; ``None``
+            applies none and returns raw images; a callable replaces the dataset's transforms.
+        images_to_add: The number of synthetic images of each class, by label. By default the augmenter's sampling
+            strategy is applied to the dataset's labels.
         seed: The seed of the synthetic images; by default the augmenter's seed.
-        cache_dir: A folder for a memory-mapped file of the synthetic images, for more images than fit in memory.
-            Worker processes and pickled copies share the file: they see what ``set_epoch`` draws in any of them. The
-            file is removed with the dataset.
+        cache_dir: A folder for a memory-mapped file of the synthetic images, if they do not fit in memory. Worker
+            processes and pickled copies share the file: if any of them calls :meth:`set_epoch`, all see the new
+            images. The file is deleted when the original dataset object is garbage-collected, or when Python exits.
+            By default the synthetic images are in memory.
 
     Attributes:
-        targets: The label of each item, a list.
-        is_synthetic: Whether each item is synthetic, a Boolean array.
+        targets: The list of all items' labels.
+        is_synthetic: A Boolean array with one entry per item, true for synthetic items.
         classes: The names of the classes.
-        class_to_idx: The label of each name.
+        class_to_idx: The label of each class, by class name.
 
     Raises:
         TypeError: If the dataset is not map-style.
-        ValueError: If the augmenter was fitted to images of another shape or type, or a class has no model.
+        ValueError: If the augmenter was fitted to images of another shape or type, or has no model of a class that
+            needs synthetic images.
         OSError: If ``cache_dir`` is not writable or its disk is full.
     """
 
@@ -147,17 +155,18 @@ class AugmentedDataset(VisionDataset):
 
     @property
     def shares_images(self) -> bool:
-        r"""Whether worker processes of a loader see the images that :meth:`set_epoch` draws in the main process."""
+        r"""Whether worker processes of a DataLoader see the images that :meth:`set_epoch` draws in the main process."""
         return self._file is not None or self._synthetic.is_shared() or not len(self._synthetic)
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Draws fresh synthetic images for an epoch; equal seeds and epochs give equal images.
+        r"""Draws new synthetic images for an epoch; equal seeds and epochs give equal images.
 
-        A new dataset is at epoch 0. DataLoader workers, even persistent ones, see the fresh images if shared memory can
-        hold all synthetic images. With soft labels, the teacher labels the fresh images.
+        A new dataset starts with the images of epoch 0. DataLoader workers, even persistent ones, see the new images
+        if :attr:`shares_images` is true: with ``cache_dir``, or if shared memory can hold all synthetic images. If
+        labels are soft, the teacher labels the new images.
 
         Raises:
-            RuntimeError: If labels are soft and the dataset is a copy, which has no teacher.
+            RuntimeError: If labels are soft and the dataset is a copy, because copies have no teacher.
         """
         if epoch == self.epoch:
             return
@@ -175,29 +184,29 @@ class AugmentedDataset(VisionDataset):
         self.epoch = epoch
 
     def with_soft_labels(self, teacher: Teacher, weight: float = 0.5) -> Self:
-        r"""Replaces all labels by probabilities, mixed with a teacher's for synthetic images; returns the dataset.
+        r"""Replaces integer labels by class probabilities in place, and returns this dataset.
 
-        A synthetic image can look like a class other than its own. A classifier with the same training, but on the real
-        images alone, may recognise that. The label of a synthetic image is then a mixture, see
-        :func:`gae_augment.mixing.soft_labels`; real images keep their labels, as probabilities of 0 and 1.
-        ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix`` accept
-        such labels. ``targets`` remains a list of integers.
+        A synthetic image can look like a class other than its own. A teacher can detect such images: a classifier
+        trained in the same way, but on the real images alone. The soft label of a synthetic image mixes its class with
+        the teacher's probabilities, as in :func:`gae_augment.mixing.soft_labels`. The soft label of a real image is
+        one-hot. ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix``
+        accept soft labels. ``targets`` remains a list of integers.
 
-        The teacher predicts once for each image, and again on each :meth:`set_epoch`. It sees transformed items; if
-        transforms are random, it sees a single view, which depends on the seed and the epoch. Workers that are already
-        running continue with integer labels, or, if labels were soft before, see the new ones. Copies do not hold the
-        teacher.
+        This method, and each later :meth:`set_epoch`, calls the teacher once for every synthetic image. The teacher
+        sees the image after all transforms. If transforms are random, it sees one random view, which depends on the
+        seed and the epoch. DataLoader workers that are already running keep integer labels. If their labels are
+        already soft and in shared memory, they see the new soft labels. Copies of the dataset do not hold the teacher.
 
         Args:
-            teacher: A function from a batch of images, in the form of the items and with shape :math:`(B, *)`, to
-                logits of shape :math:`(B, C)`. A module runs in evaluation mode on its device; for a plain function
-                around a module, set both yourself.
+            teacher: A function from a batch of transformed images, with shape :math:`(B, *)`, to logits of shape
+                :math:`(B, C)`, where :math:`C` is the number of classes. A ``torch.nn.Module`` runs in evaluation mode
+                on its own device. If you pass another function, it must set the mode and the device itself.
             weight: The weight of the teacher's probabilities, in [0, 1].
 
         Raises:
-            TypeError: If the teacher is not callable, or images or logits are not tensors.
-            ValueError: If the weight is out of range, a label is negative, or the logits lack a column for a label or
-                are not finite.
+            TypeError: If the teacher is not callable, or transformed images or logits are not tensors.
+            ValueError: If the weight is out of range, a label is negative, the logits have no column for some label,
+                or the logits are not finite.
 
         Example:
             >>> from gae_augment import GAEAugmenter, GenerativeModel
@@ -231,7 +240,7 @@ class AugmentedDataset(VisionDataset):
     def _teacher_labels(self, teacher: Teacher, weight: float, epoch: int) -> Tensor:
         r"""Returns the soft labels of the synthetic images."""
         labels = torch.tensor(self.targets)[torch.from_numpy(self.is_synthetic)]
-        # Without synthetic images, a real one gives the number of classes.
+        # Without synthetic images, the teacher's logits of one real image give the number of classes.
         indices = np.flatnonzero(self.is_synthetic).tolist() if len(labels) else [0]
         with global_seed(derive_seed(self.seed, "teacher", epoch)):
             images = (self._image(index) for index in indices)
@@ -268,7 +277,7 @@ class AugmentedDataset(VisionDataset):
         return image, functional.one_hot(torch.tensor(label), self._soft_labels.shape[1]).to(self._soft_labels)
 
     def __getitems__(self, indices: Iterable[int]) -> list[tuple[Any, int | Tensor]]:
-        r"""Returns a batch of items, as DataLoader requests them, with the shared work done once."""
+        r"""Returns a batch of items; DataLoader calls this method, because it is faster than one call per item."""
         indices = list(map(int, indices))
         n_real = len(self) - len(self._synthetic)
         # A subclass may override __getitem__.
@@ -279,7 +288,7 @@ class AugmentedDataset(VisionDataset):
         dataset, targets, transforms = self.dataset, self.targets, transforms_of(self.dataset)
         copies: Sequence[Tensor] = ()
         if synthetic_indices := [index - n_real for index in indices if index >= n_real]:
-            # A copy, so that changing an item does not change the dataset; by NumPy, as torch would wake its threads.
+            # A copy, so that changing an item does not change the dataset. NumPy makes it: torch would wake threads.
             image_bytes = self._synthetic.view(torch.uint8).numpy()[synthetic_indices]
             copies = torch.from_numpy(image_bytes).view(self._synthetic.dtype).unbind()
         images = iter(copies) if self._format.container == "tensor" else map(self._format.from_tensor, copies)
@@ -296,7 +305,7 @@ class AugmentedDataset(VisionDataset):
         ]
 
     def _synthetic_index(self, index: int) -> int:
-        r"""Returns the position of an item among the synthetic ones."""
+        r"""Returns the index among the synthetic items, given an item's index in the dataset."""
         return index - len(self) + len(self._synthetic)
 
     def _image(self, index: int) -> Any:
@@ -313,16 +322,17 @@ class AugmentedDataset(VisionDataset):
         return len(self.targets)
 
     def extra_repr(self) -> str:
-        r"""Returns the lines of ``repr`` after the number of items."""
+        r"""Returns the part of ``repr`` that follows the number of items."""
         added = ", ".join(f"{label}: {number}" for label, number in self.images_to_add.items())
         return f"Synthetic: {len(self._synthetic)} ({added})\nReal: {self.dataset!r}".replace("\n", "\n    ")
 
 
 @use_threads(1)
 def _share_memory(tensor: Tensor) -> None:
-    r"""Moves a tensor to shared memory, so that worker processes see what :meth:`set_epoch` writes there.
+    r"""Moves a tensor to shared memory, so that worker processes see the images that ``set_epoch`` writes to it.
 
-    If shared memory is too small the tensor stays where it is: filling shared memory would kill the process.
+    If the tensor would take more than a quarter of the free shared memory, it is not moved. Filling shared memory would
+    kill the process.
     """
     try:
         free = shutil.disk_usage("/dev/shm").free

@@ -1,4 +1,4 @@
-r"""Samplers that mix real and synthetic images in training batches."""
+r"""The sampler that mixes real and synthetic images in training batches."""
 
 __all__ = ["LabelledImages", "MixedSampler"]
 
@@ -15,7 +15,7 @@ from .._utils.seeding import make_generator
 
 
 class LabelledImages(Protocol):
-    r"""A training set as :class:`MixedSampler` needs it, such as a :class:`gae_augment.AugmentedDataset`."""
+    r"""The part of a training set that :class:`MixedSampler` reads; :class:`gae_augment.AugmentedDataset` has it."""
 
     @property
     def targets(self) -> Sequence[int]:
@@ -23,34 +23,41 @@ class LabelledImages(Protocol):
 
     @property
     def is_synthetic(self) -> Sequence[bool] | np.ndarray:
-        r"""Whether each image is synthetic."""
+        r"""One Boolean per image, true for synthetic images."""
 
 
 class MixedSampler(Sampler[int]):
-    r"""Draws class-balanced indices; images of scarce classes are partly synthetic.
+    r"""Draws the indices of class-balanced batches, in which some images of scarce classes are synthetic.
 
-    Each index is drawn independently, in three steps. First a class is drawn, uniformly if ``balance`` is 1. An image
-    of class :math:`c` is then synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`, and real otherwise.
-    Last, an image of that class and kind is drawn uniformly. Here :math:`f` is the synthetic fraction, :math:`n_c` the
-    number of real images of the class, and :math:`n_{\max}` that of the largest class. The largest class therefore
-    stays real, and the scarcest is synthetic in about a fraction :math:`f` of its draws. A class without synthetic
-    images stays real, and a class without real images is always synthetic.
+    Unless ``balance`` is 0, each index is drawn independently, in three steps:
 
-    In general the frequency of a class is :math:`\pi_c \propto n_c^{1 - b}` with the balance :math:`b`; 0.5 is
-    square-root sampling. Below 1, some imbalance remains, and the loss should correct it: add :attr:`log_frequencies`
-    to the logits in training (balanced softmax, logit adjustment). With ``balance=0`` every real image is visited once,
-    in random order, and replaced by a synthetic image of its class with the same probability as above.
+    1. A class :math:`c` is drawn; all classes are equally probable if ``balance`` is 1.
+    2. The kind of the image is drawn: synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`, else real. Here
+       :math:`f` is the synthetic fraction, :math:`n_c` the number of real images of the class, and :math:`n_{\max}`
+       the number of real images of the largest class.
+    3. An image of that class and kind is drawn uniformly.
 
-    The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same ones. Every pass
-    over the sampler advances to the next epoch; :meth:`set_epoch` sets the epoch explicitly.
+    For the largest class, all draws are real images. For the scarcest class, nearly a fraction :math:`f` of the draws
+    are synthetic images. If a class has no synthetic images, all its draws are real. If a class has no real images, all
+    its draws are synthetic.
+
+    In general a class is drawn with frequency :math:`\pi_c \propto n_c^{1 - b}`, where :math:`b` is ``balance``;
+    :math:`b = 0.5` is square-root sampling. If :math:`b < 1`, some imbalance remains, which the loss should correct:
+    add :attr:`log_frequencies` to the logits in training (balanced softmax, logit adjustment). If :math:`b = 0`, an
+    epoch visits every real image once, in random order. Each real image is then replaced by a synthetic image of its
+    class with the probability of step 2.
+
+    The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same indices. Every
+    pass over the sampler advances to the next epoch; :meth:`set_epoch` sets the epoch explicitly.
 
     Args:
         data: The training set, with ``targets`` and ``is_synthetic``, both of length :math:`N`.
-        synthetic_fraction: The fraction :math:`f`, in [0, 1]. Zero is plain class-balanced sampling.
-        epochs: The number of training epochs. If given, the last epochs contain real images only.
-        real_last: The fraction of ``epochs``, at the end, with real images only, in [0, 1]. If it is above 0 and there
-            are at least two epochs, at least one epoch is real.
-        balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent, at 0 their frequencies are
+        synthetic_fraction: The fraction :math:`f`, in [0, 1]. Zero is plain class-balanced sampling of real images.
+        epochs: The number of training epochs. If it is given, the last epochs draw real images only. By default all
+            epochs are mixed.
+        real_last: The fraction of ``epochs``, at the end of training, that draw real images only, in [0, 1]. A value
+            above 0 makes at least one epoch real, if there are at least two epochs.
+        balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent. At 0 their frequencies are
             proportional to their numbers of real images.
         num_samples: The number of indices in an epoch; by default the number of real images.
         seed: The seed of all draws.
@@ -154,9 +161,9 @@ class MixedSampler(Sampler[int]):
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithms of the class frequencies, by ascending label, with shape :math:`(C,)`.
+        r"""The logarithms of the class frequencies :math:`\pi_c`, by ascending label, with shape :math:`(C,)`.
 
-        Add them to the logits in training, but not in evaluation, to correct the remaining imbalance.
+        Add the logarithms to the logits in training, but not in evaluation, to correct the remaining imbalance.
 
         References:
             | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
@@ -165,14 +172,14 @@ class MixedSampler(Sampler[int]):
         return self._frequencies.log().float()
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Sets the epoch of the next pass."""
+        r"""Sets the epoch of the next pass over the sampler, counted from 0."""
         self.epoch = epoch
 
     def draws_real_only(self, epoch: int) -> bool:
-        r"""Returns whether an epoch is one of the last ones, with real images only."""
+        r"""Returns whether an epoch, counted from 0, is one of the last epochs, which draw real images only."""
         if self.epochs is None or not self.real_last:
             return False
-        # At least one of several epochs; the only epoch of a one-epoch run stays mixed.
+        # At least one of several epochs is real; the only epoch of a one-epoch run stays mixed.
         real_epochs = max(round(self.epochs * self.real_last), min(1, self.epochs - 1))
         return epoch >= self.epochs - real_epochs
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Teacher = Callable[[Tensor], Tensor]
-"""A trained classifier, usually a module: a batch of B images to logits of shape (B, C)."""
+"""A trained classifier, usually a module, that maps a batch of B images to logits of shape (B, C), for C classes."""
 
 BATCH_SIZE = 500
 """The number of images in a teacher's batch."""
@@ -21,11 +21,12 @@ BATCH_SIZE = 500
 def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
     r"""Returns labels mixed with a teacher's probabilities, with shape :math:`(N, C)`.
 
-    The mixture is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is the one-hot label
-    (distillation, https://arxiv.org/abs/1503.02531, at a temperature of 1).
+    The mixture is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is the one-hot
+    vector of the label :math:`y`. It is the target of distillation (https://arxiv.org/abs/1503.02531) at a temperature
+    of 1.
 
     Args:
-        labels: The labels, from 0 to C - 1, with shape :math:`(N,)`.
+        labels: The labels :math:`y`, from 0 to :math:`C - 1`, with shape :math:`(N,)`.
         logits: The teacher's logits, with shape :math:`(N, C)`.
         weight: The weight :math:`w` of the teacher's probabilities, in [0, 1].
     """
@@ -36,7 +37,7 @@ def check_teacher(teacher: Any) -> None:
     r"""Checks that a teacher is callable.
 
     Raises:
-        TypeError: If it is not.
+        TypeError: If the teacher is not callable.
     """
     if not callable(teacher):
         raise TypeError(
@@ -49,7 +50,7 @@ def check_weight(weight: Any, name: str) -> None:
     r"""Checks the weight of a teacher's probabilities.
 
     Raises:
-        ValueError: If it is not a number in [0, 1].
+        ValueError: If the weight is not a number in [0, 1].
     """
     if not isinstance(weight, Real) or not 0 <= float(weight) <= 1:
         raise ValueError(
@@ -59,10 +60,11 @@ def check_weight(weight: Any, name: str) -> None:
 
 
 def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) -> Tensor:
-    r"""Returns a teacher's logits of images, with shape :math:`(N, C)`, on the CPU.
+    r"""Returns a teacher's logits for images, with shape :math:`(N, C)`, on the CPU.
 
     Args:
-        teacher: The teacher. A module runs in evaluation mode on its device; its training modes are restored.
+        teacher: The teacher. A module runs in evaluation mode on its device; the training mode of each of its
+            submodules is restored afterwards.
         images: The images, one tensor each.
         min_classes: The smallest valid :math:`C`.
 

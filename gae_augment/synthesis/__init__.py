@@ -1,7 +1,8 @@
-r"""Samples images: draws new codes, decodes them, keeps the detail of real images, and limits similarity.
+r"""Samples images: draws codes, decodes them, adds the detail of training images, and limits similarity to these.
 
-Input: a :class:`gae_augment.fitting.FittedModel`, a number and a seed. Output: images in the user's values. The entry
-point is :func:`sample`. Imports ``_utils``, ``data``, ``models`` and ``fitting``.
+Input: a :class:`gae_augment.fitting.FittedModel`, a number of images and a seed. Output: images in the type and value
+range of the training images. The entry point is :func:`sample`. This subpackage imports ``_utils``, ``data``,
+``models`` and ``fitting``.
 """
 
 from .sampling import draw_codes, sample

@@ -1,4 +1,4 @@
-r"""New images of a fitted model."""
+r"""Samples new images from a fitted model."""
 
 __all__ = ["draw_codes", "sample"]
 
@@ -15,7 +15,8 @@ from ..fitting import FittedModel
 from .similarity import aligned_nearest
 
 MAX_REDRAWS = 20
-"""The maximum number of redraws of codes out of range, and of images that are too similar."""
+"""The maximum number of redraws of codes that are out of range, and of images that are too similar to training images.
+"""
 
 IMAGES_PER_CHUNK = 500
 """The maximum number of images that are decoded together."""
@@ -24,21 +25,22 @@ CPU = torch.device("cpu")
 
 
 def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None) -> Tensor:
-    r"""Returns n new images, with shape :math:`(n, *)`, in the user's type and value range.
+    r"""Returns ``n`` new images, with shape :math:`(n, *)`, in the type and value range of the training images.
 
-    A new code :math:`z` is decoded. With anchors the image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
-    :math:`x_i` is the training image with the nearest code :math:`z_i`: the model moves a real image, which keeps the
-    detail that the autoencoder cannot reproduce.
+    By default an image is :math:`f_d(z)`, where :math:`z` is a new code and :math:`f_d` the decoder. If the plan has an
+    ``anchor_step`` :math:`t`, the image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the
+    training image whose code :math:`z_i` is nearest to :math:`z`. The new image keeps the detail of :math:`x_i` that
+    the autoencoder cannot reproduce.
 
     Args:
         fitted: The fitted model.
         n: The number of images.
-        seed: The images depend on this seed and the fit alone.
-        out: A tensor to write the images to; by default new memory.
+        seed: The seed; the images depend on nothing but the seed and the fitted model.
+        out: A CPU tensor to write the images to; by default a new tensor.
 
     Raises:
-        ValueError: If n is not a positive integer, or ``out`` has another shape or type than the images.
-        RuntimeError: If too few images have a similarity of at most ``max_similarity``.
+        ValueError: If ``n`` is not a positive integer, or ``out`` differs in shape or type from the images.
+        RuntimeError: If some images still exceed the plan's ``max_similarity`` after 20 redraws.
     """
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"'n' is {n!r}, but must be an integer of at least 1: the number of images.")
@@ -78,10 +80,10 @@ def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
 
 
 def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
-    r"""Returns n new codes, with shape :math:`(n, d)`.
+    r"""Returns ``n`` new codes, with shape :math:`(n, d)`, where :math:`d` is the latent dimension.
 
-    If the model has limits, codes outside the range of the training codes are drawn again, because the decoder was not
-    trained there.
+    If the model has ``limits``, a code outside the range of the training codes is redrawn, up to 20 times, because the
+    decoder was not trained there.
     """
     z = fitted.density.sample(n, generator)
     if fitted.limits is None:
@@ -96,7 +98,7 @@ def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tenso
 
 
 def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Writes new images to a tensor, and returns it."""
+    r"""Writes new images to the tensor ``images``, and returns this tensor."""
     with use_threads(1):
         z = draw_codes(fitted, len(images), generator)
     if fitted.plan.anchor_step is None or fitted.anchors is None:
@@ -105,7 +107,7 @@ def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Te
 
 
 def _similarity(fitted: FittedModel, images: Tensor) -> Tensor:
-    r"""Returns the correlation of each image with the most similar training image after alignment."""
+    r"""Returns the correlation of each image with its most similar training image, after alignment of the two."""
     assert fitted.anchors is not None
     training = _to_nchw(fitted.values.to_network(to_device(fitted.anchors, CPU)))
 
@@ -146,13 +148,13 @@ def _decode_anchored(fitted: FittedModel, z: Tensor, anchors: Tensor, step: floa
             start = codes[nearest[rows]]
             target = start + step * (z[rows] - start)
             decoded = likelihood.mean(fitted.network.decode(torch.cat([target, codes[anchor]])))
-            # The detail of each training image that its reconstruction lacks.
+            # The detail of a training image is the difference between the image and its reconstruction.
             originals = values.to_network(to_device(index_images(anchors, anchor.cpu().numpy()), device))
             detail = originals - decoded[len(target) :]
             return values.from_network(decoded[: len(target)] + detail[anchor_of_row]).cpu()
 
         rows = order.cpu().numpy()
-        # Half the usual size, because each new image may need its own training image decoded with it.
+        # Half the usual size, because for each new image the code of a training image may be decoded too.
         size = chunk_size(IMAGES_PER_CHUNK, fitted.shape, VALUES_PER_CHUNK // 2)
         for chunk, samples in map_chunks(decode_chunk, len(z), size, device):
             # NumPy can index every type, and torch cannot.

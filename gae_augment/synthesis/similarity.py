@@ -7,27 +7,30 @@ from torch import Tensor
 from torch.nn import functional
 
 MIN_DEVIATION = 0.02
-"""The smallest divisor of the centred pixels: below it an image counts as flat, and its noise must not be amplified."""
+"""The smallest divisor of centred pixels, so that the noise of nearly flat images is not amplified."""
 
 MAX_CHUNK_VALUES = 2**23
-"""The most pixel values of shifted images in memory at a time."""
+"""The maximum number of pixel values of shifted images in memory at a time."""
 
 
 def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     r"""Returns the distance and the index of the nearest point of each query, after alignment.
 
-    All images are blurred slightly. The central window of a query is compared with the windows of a point at all shifts
-    of up to two pixels. Each window is centred and divided by its standard deviation :math:`\sigma`, or by 0.02 if that
-    is larger. The distance is half the mean squared difference. It equals :math:`1 - r` with the correlation :math:`r`,
-    whatever the brightness and contrast. Images below 16 pixels are shifted by up to one pixel, and images below
-    8 pixels not at all.
+    Queries and points are images, and all are blurred slightly. The central window of a query is compared with the
+    windows of a point at all shifts of up to two pixels. The mean of each window is subtracted from its pixels; these
+    are divided by their standard deviation, or by 0.02 if that is larger. The distance of two windows is half their
+    mean squared difference, and the distance of two images is the smallest one over all shifts.
+
+    Where no standard deviation is below 0.02, the distance equals :math:`1 - r`, where :math:`r` is the correlation of
+    the windows. It then does not depend on brightness or contrast. Images with a side below 16 pixels are shifted by up
+    to one pixel. Images with a side below 8 pixels are not shifted.
 
     Args:
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`.
         points: Images in [0, 1], with shape :math:`(N, C, H, W)`.
 
     Returns:
-        The distances, in [0, 2], and the indices, each with shape :math:`(M,)`.
+        The distances, in [0, 2], and the indices of the nearest points, each with shape :math:`(M,)`.
     """
     side = min(queries.shape[-2:])
     max_shift = 2 if side >= 16 else 1 if side >= 8 else 0
@@ -42,7 +45,7 @@ def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
     query_windows = normalised_windows(_blurred(queries, blur_size), max_shift, max_shift)
     query_norms = query_windows.square().sum(dim=1)
-    # Squared distances to the nearest point so far, less the norms of the queries, which all points share.
+    # Squared distances to the nearest point so far, less the queries' squared norms, which are equal for all points.
     best = torch.full((len(queries),), torch.inf)
     index = torch.zeros(len(queries), dtype=torch.long)
     chunk_size = max(1, MAX_CHUNK_VALUES // query_windows.shape[1])
