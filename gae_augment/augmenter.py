@@ -236,7 +236,7 @@ class GAEAugmenter(BaseEstimator):
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
-            ValueError: If the class has no model, ``n`` is not a positive integer, or ``out`` is of wrong shape or type.
+            ValueError: If the class has no model, n is not a positive integer, or ``out`` has a wrong shape or type.
         """
         fitted = self._model(label)
         if seed is None:

@@ -14,27 +14,28 @@ from .._utils.seeding import make_generator
 from .images import checked_images, checked_pair, to_unit
 
 WIDTHS = (16, 32, 64, 128)
-"""The channels of the convolutions; the last number is that of the features."""
+"""The number of channels of each convolution; the last number is also the number of features."""
 
 INFERENCE_BATCH_SIZE = 1000
 
 WARM_UP_FRACTION = 0.2
-"""The fraction of the steps in which the learning rate rises."""
+"""The fraction of the training steps during which the learning rate rises."""
 
 ROTATION, SHIFT, ZOOM = 12.0, 0.1, 0.1
-"""The bounds of a random affine map: in degrees, as a fraction of the image's side, and as a change of scale."""
+"""The bounds of a random affine map: degrees of rotation, shift over the image's side, and relative change of size."""
 
 
 class Classifier(nn.Module):
     r"""Four convolutions with batch normalisation and ReLU, then global average pooling and a linear layer.
 
-    Each convolution halves the height and the width while one of them is above 2, so images from 8x8 to 64x64 and
-    above need no resizing. The strides keep it cheap: an epoch of MNIST takes a few seconds on one CPU core.
+    Each convolution halves height and width, as long as at least one of the two is above 2. Images from 8x8 to 64x64
+    pixels and above therefore need no resizing. The halving also saves time: an epoch of MNIST takes a few seconds on
+    one CPU core.
 
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: The generator of the initial weights, which follow He's rule (1502.01852).
+        generator: The generator of the initial weights, which follow He's rule (https://arxiv.org/abs/1502.01852).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:
@@ -62,26 +63,26 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        r"""Returns the features of images in [0, 1], with shape :math:`(B, 128)`."""
+        r"""Returns the features of a batch of images in [0, 1], with shape :math:`(B, 128)`."""
         return self.body(x.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Returns the logits of images in [0, 1], with shape (B, classes)."""
+        r"""Returns the logits of a batch of images in [0, 1], with shape (B, classes)."""
         return self.head(self.features(x))
 
     def extract(self, images: Tensor) -> Tensor:
-        r"""Returns the features of any number of images, uint8 or in [0, 1], on the CPU, with shape :math:`(N, 128)`.
+        r"""Returns the features of :math:`N` images, uint8 or in [0, 1], on the CPU, with shape :math:`(N, 128)`.
 
         Raises:
-            ValueError: If the shape of the images is not that of the classifier.
+            ValueError: If the images differ in shape from the classifier's ``shape``, or are otherwise invalid.
         """
         return self._apply_in_batches(self.features, images)
 
     def predict(self, images: Tensor) -> Tensor:
-        r"""Returns the labels of any number of images, uint8 or in [0, 1], on the CPU, with shape :math:`(N,)`.
+        r"""Returns the predicted labels of :math:`N` images, uint8 or in [0, 1], on the CPU, with shape :math:`(N,)`.
 
         Raises:
-            ValueError: If the shape of the images is not that of the classifier.
+            ValueError: If the images differ in shape from the classifier's ``shape``, or are otherwise invalid.
         """
         return self._apply_in_batches(lambda x: self(x).argmax(dim=1), images)
 
@@ -97,13 +98,13 @@ class Classifier(nn.Module):
 
 
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Returns the images, each after a separate random affine map, padded with zeros.
+    r"""Returns images after random affine maps, one map per image, with zeros outside the original image.
 
-    torchvision's transforms draw only one map per batch.
+    torchvision's transforms would draw only one map per batch.
 
     Args:
         x: The images, with shape :math:`(B, C, H, W)`.
-        generator: A CPU generator, so that the maps are the same on every device.
+        generator: The generator of the maps, on the CPU, so that the maps are the same on every device.
     """
     rotation, shift_x, shift_y, zoom = 2 * torch.rand(4, len(x), generator=generator) - 1
     angle, scale = rotation * math.radians(ROTATION), 1 + zoom * ZOOM
@@ -119,7 +120,12 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def one_cycle(step: int, steps: int) -> float:
-    r"""Returns the learning rate of a step relative to the peak: a linear rise, then half a cosine down to 0."""
+    r"""Returns the learning rate of a step over the peak rate: a linear rise to 1, then half a cosine down to 0.
+
+    Args:
+        step: The index of the step, from 0.
+        steps: The total number of steps.
+    """
     warm_up = max(1, round(WARM_UP_FRACTION * steps))
     if step < warm_up:
         return (step + 1) / warm_up
@@ -139,27 +145,28 @@ def train_classifier(
     seed: int = 0,
     device: torch.device | str = "auto",
 ) -> Classifier:
-    r"""Returns a classifier trained with AdamW on the cross-entropy, in evaluation mode.
+    r"""Trains a classifier with AdamW on the cross-entropy, and returns the classifier in evaluation mode.
 
-    The seed determines everything random. The initial weights depend on the seed alone, not on the images or the
-    sampler.
+    The seed determines everything random except the sampler's indices. The initial weights do not depend on the values
+    of the images, nor on the sampler.
 
     Args:
         images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
         labels: The labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
         classes: The number of classes, at least 2.
-        sampler: The indices of an epoch, such as :class:`gae_augment.MixedSampler`. Its ``set_epoch``, if any, is
-            called first. By default every image once, in random order.
-        epochs: The passes over the sampler.
-        batch_size: The most images in a batch. The batches of an epoch differ in size by at most 1.
+        sampler: An iterable over the image indices of an epoch, such as a :class:`gae_augment.MixedSampler`. If the
+            sampler has a method ``set_epoch``, this method is called before each epoch. By default each epoch uses
+            every image once, in random order.
+        epochs: The number of epochs, each one pass over the sampler.
+        batch_size: The maximum number of images in a batch. The batches of an epoch differ in size by at most 1.
         learning_rate: The peak learning rate.
-        affine: Whether each image is rotated by up to 12 degrees, shifted by up to 10 % of its side and scaled by up
-            to 10 %, at random.
-        seed: The seed.
-        device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
+        affine: Whether each image is randomly rotated by up to 12 degrees, shifted by up to 10 % of its side and scaled
+            by up to 10 %.
+        seed: The seed of the weights, the order of the images and the affine maps.
+        device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: If the images, the labels or a number are invalid, or the sampler draws no index.
+        ValueError: If the images, the labels or a number are invalid, or the sampler returns no index.
         FloatingPointError: If training diverges.
     """
     if classes < 2:

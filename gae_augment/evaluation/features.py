@@ -1,4 +1,4 @@
-r"""Feature extractors. Every figure carries the name of its extractor."""
+r"""Feature extractors, whose names are part of the names of all metrics from their features."""
 
 __all__ = [
     "ClassifierFeatures",
@@ -22,23 +22,23 @@ from .classifier import Classifier, train_classifier
 from .images import checked_images, checked_labels, to_unit
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-"""torch-fidelity's file with the weights of the original FID's network (1706.08500)."""
+"""The name of torch-fidelity's file with the weights of the network of the original FID (arXiv 1706.08500)."""
 
 INCEPTION_LAYER = "2048"
 
 INCEPTION_BATCH_SIZE = 32
-"""Small, because Inception enlarges each image to 299x299 pixels."""
+"""The number of images in a batch, which is small because Inception enlarges each image to 299x299 pixels."""
 
 
 class FeatureExtractor(Protocol):
-    r"""Maps images, with shape :math:`(N, C, H, W)`, to features, with shape :math:`(N, D)`, on the CPU."""
+    r"""A callable with a name that maps images to features."""
 
     @property
     def name(self) -> str:
-        r"""The name in every figure from these features."""
+        r"""The name of the extractor, which ends the name of every metric from its features."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns the features."""
+        r"""Returns the features of images of shape :math:`(N, C, H, W)`, with shape :math:`(N, D)`."""
 
 
 def check_extractor(extractor: FeatureExtractor) -> None:
@@ -53,12 +53,12 @@ def check_extractor(extractor: FeatureExtractor) -> None:
 class ClassifierFeatures:
     r"""The 128 features in the last hidden layer of a trained classifier.
 
-    Compare only figures from the same classifier. Train it on the full real training set with a fixed seed, and name it
-    after that data set.
+    Compare only metrics from the same classifier. Train the classifier on the full real training set with a fixed seed.
 
     Args:
         classifier: The trained classifier.
-        dataset_name: The name of its training set, such as ``"mnist"``.
+        dataset_name: The name of the classifier's training set, such as ``"mnist"``. It becomes part of the extractor's
+            name.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -82,15 +82,16 @@ class ClassifierFeatures:
         seed: int = 0,
         device: torch.device | str = "auto",
     ) -> Self:
-        r"""Trains a classifier on the full real training set, and returns its features.
+        r"""Trains a classifier, and returns the extractor of its features.
 
         Args:
-            images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
-            labels: The labels, from 0, with shape :math:`(N,)`.
-            dataset_name: The name of the data set.
-            epochs: The passes over the images.
+            images: The full real training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or
+                :math:`(N, H, W)`.
+            labels: The labels, integers from 0, with shape :math:`(N,)`.
+            dataset_name: The name of the training set.
+            epochs: The number of passes over the images.
             seed: The seed of the training.
-            device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
+            device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
 
         Raises:
             ValueError: If images or labels are invalid, or there are fewer than two classes.
@@ -103,32 +104,39 @@ class ClassifierFeatures:
         r"""Returns the features of images, with shape :math:`(N, 128)`.
 
         Raises:
-            ValueError: If the shape of the images is not that of the training images.
+            ValueError: If the images differ in shape from the training images, or are otherwise invalid.
         """
         return self.classifier.extract(images)
 
 
 def epochs_of_a_thousand_steps(images: int) -> int:
-    r"""Returns the epochs, 3 to 60, in which the features' classifier takes about 1000 steps on this many images."""
+    r"""Returns the number of epochs in which :meth:`ClassifierFeatures.train` takes about 1000 optimiser steps.
+
+    Args:
+        images: The number of training images.
+
+    Returns:
+        The number of epochs, from 3 to 60.
+    """
     return max(3, min(60, 128 * 1000 // images))
 
 
 def inception_weights() -> Path | None:
-    r"""Returns the path of torch-fidelity's Inception weights in the cache of :mod:`torch.hub`, or ``None``."""
+    r"""Returns the path of torch-fidelity's Inception weights in :mod:`torch.hub`'s cache, or ``None`` if missing."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     return path if path.is_file() else None
 
 
 class InceptionFeatures:
-    r"""The 2048 features of torch-fidelity's Inception-v3, the standard of published figures.
+    r"""The 2048 features of torch-fidelity's Inception-v3, the usual network of published metrics.
 
     Args:
-        weights_path: The file with the weights. By default the one in the cache of :mod:`torch.hub`. Nothing is
-            downloaded.
-        device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
+        weights_path: The path of the file with the weights; by default the file in the cache of :mod:`torch.hub`.
+            Nothing is downloaded.
+        device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file does not hold the weights of this network.
     """
 
@@ -147,8 +155,8 @@ class InceptionFeatures:
         from torch_fidelity import FeatureExtractorInceptionV3
 
         self.device = resolve_device(device)
-        # torch-fidelity draws first weights from the global generator, whose state is restored here. It also unpickles
-        # any object, so a file that holds more than tensors must fail first.
+        # torch-fidelity draws initial weights from the global generator, whose state is restored here. torch-fidelity
+        # also unpickles any object, so a file that holds more than tensors must fail before.
         try:
             torch.load(path, map_location="cpu", weights_only=True)
             with torch.random.fork_rng(devices=[]):
@@ -163,10 +171,10 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns the features of images, with shape :math:`(N, 2048)`; grey images are repeated to three channels.
+        r"""Returns the features of images, with shape :math:`(N, 2048)`; a grey channel is copied to all three colours.
 
         Raises:
-            ValueError: If the images have neither one channel nor three.
+            ValueError: If images are invalid, or do not have one or three channels.
         """
         images = checked_images(images, "images")
         if images.shape[1] not in (1, 3):

@@ -14,17 +14,17 @@ from .features import FeatureExtractor, check_extractor
 from .images import checked_images
 
 IDENTITY = "gae-augment-features"
-"""The name of the identity among torch-fidelity's feature extractors."""
+"""The name under which torch-fidelity knows the identity function, registered as a feature extractor."""
 
 NEIGHBOURS = 5
-"""The usual number of neighbours within an image's ball. A figure needs more images than this."""
+"""The default number of neighbours within an image's ball. The metrics need more images than neighbours."""
 
 CHUNK_SIZE = 1000
-"""The most rows of a distance matrix in memory at a time."""
+"""The maximum number of rows of a distance matrix in memory at a time."""
 
 
 class _FeatureDataset(Dataset[Tensor]):
-    r"""Feature vectors as a data set, the input of torch-fidelity."""
+    r"""A dataset of feature vectors, which torch-fidelity takes as input."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -38,7 +38,10 @@ class _FeatureDataset(Dataset[Tensor]):
 
 @cache
 def _register_identity() -> None:
-    r"""Registers the identity as a feature extractor, once: torch-fidelity rejects a second registration."""
+    r"""Registers the identity function as a feature extractor of torch-fidelity.
+
+    The result is cached, because torch-fidelity rejects a second registration.
+    """
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
     class Identity(FeatureExtractorBase):
@@ -68,11 +71,12 @@ def _register_identity() -> None:
 
 
 def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tuple[float, float]:
-    r"""Returns density and coverage, as in Naeem et al. (2002.09797), equations 4 and 5.
+    r"""Returns density and coverage, as in Naeem et al. (https://arxiv.org/abs/2002.09797), equations 4 and 5.
 
-    The radius of a real image's ball is the distance to its :math:`k`-th nearest other real image. Density is the mean
-    number of balls that contain a synthetic image, divided by :math:`k`. Its expectation for two samples of one
-    distribution is 1, and it can be larger. Coverage is the fraction of the balls that contain a synthetic image.
+    Each real image is the centre of a ball. The radius is the distance to its :math:`k`-th nearest other real image.
+    Density is the number of balls around a synthetic image, averaged over the synthetic images and divided by
+    :math:`k`. If real and synthetic images have the same distribution, the expected density is 1; density can exceed 1.
+    Coverage is the fraction of balls that contain at least one synthetic image.
 
     Args:
         real: The features of real images, with shape :math:`(N, D)`, :math:`N > k`.
@@ -106,11 +110,11 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
 
 
 def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
-    r"""Returns real and synthetic images with equal numbers per class, so that class frequencies do not differ.
+    r"""Returns as many real as synthetic images of each class, so that both have the same class frequencies.
 
     Args:
-        real: Real images by class, at least one class, each with shape :math:`(N, *)`.
-        synthetic: Synthetic images of the same classes.
+        real: The real images of each class, by label, with shape :math:`(N, *)`; at least one class.
+        synthetic: The synthetic images of each class, by label, with at least the labels of ``real``.
     """
     counts = {label: min(len(images), len(synthetic[label])) for label, images in real.items()}
     return (
@@ -122,36 +126,41 @@ def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor])
 def fidelity(
     real: Tensor, synthetic: Tensor, *, extractor: FeatureExtractor, seed: int = 0, neighbours: int = NEIGHBOURS
 ) -> dict[str, float]:
-    r"""Returns distances between the distributions of real and synthetic images.
+    r"""Returns metrics that compare the distributions of real and synthetic images.
 
     ========================= ====================================================================== ===============
     key                       meaning                                                                source
     ========================= ====================================================================== ===============
     FID                       Fréchet distance of two Gaussians fitted to the features, best 0       1706.08500
-    KID                       squared maximum mean discrepancy of a cubic kernel, best about 0       1801.01401
+    KID                       squared maximum mean discrepancy with a cubic kernel, best about 0     1801.01401
     KID standard deviation    over 100 random subsets of min(1000, N, M) images; 0 if N = M and
                               N is at most 1000, because there is only one subset
     precision                 fraction of synthetic images in a real image's ball, best 1            1904.06991
     recall                    fraction of real images in a synthetic image's ball, best 1            1904.06991
     density                   mean number of real images' balls around a synthetic image, over k     2002.09797
-    coverage                  fraction of real images' balls that contain a synthetic one, best 1    2002.09797
+    coverage                  fraction of real images' balls with a synthetic image, best 1          2002.09797
     ========================= ====================================================================== ===============
 
-    The radius of a real image's ball is the distance to its :math:`k`-th nearest other real image, and likewise for
-    synthetic images. Each key ends with the name of the extractor, as in ``"FID (classifier features, mnist)"``.
-    Compare only figures from the same extractor. FID and recall also depend on the number of images, so keep that
-    number equal. torch-fidelity computes the figures up to recall, from features in double precision.
+    The sources are arXiv identifiers. All distances are between features. The radius of a real image's ball is the
+    distance to its :math:`k`-th nearest other real image. The radius of a synthetic image's ball is the distance to its
+    :math:`k`-th nearest other synthetic image.
+
+    Each key ends with the name of the extractor, as in ``"FID (classifier features, mnist)"``. Compare only metrics
+    from the same extractor. FID and recall also depend on the number of images, so compare them only at equal numbers.
+    torch-fidelity computes FID, KID, precision and recall, from features in double precision.
 
     Args:
         real: Real images outside the model's training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
-        synthetic: Synthetic images, with shape :math:`(M, C, H, W)`. Their type may differ.
+        synthetic: Synthetic images, uint8 or in [0, 1], with shape :math:`(M, C, H, W)`. Their type may differ from
+            that of the real images.
         extractor: The feature extractor.
-        seed: The seed of KID's subsets.
-        neighbours: The number :math:`k`, less than the numbers of images.
+        seed: The seed of KID's random subsets.
+        neighbours: The number :math:`k` of neighbours, less than :math:`N` and :math:`M`.
 
     Raises:
         TypeError: If the extractor has no name or does not return a tensor.
-        ValueError: If images are invalid, or there are fewer than ``neighbours`` + 1 of a kind.
+        ValueError: If images or features are invalid, or there are fewer than ``neighbours`` + 1 real or synthetic
+            images.
     """
     check_extractor(extractor)
     if neighbours < 1:
@@ -179,7 +188,7 @@ def fidelity(
             prc_batch_size=CHUNK_SIZE,
             rng_seed=seed,
             batch_size=CHUNK_SIZE,
-            # Otherwise it starts worker processes for every data set.
+            # Otherwise torch-fidelity starts worker processes for every dataset.
             save_cpu_ram=True,
             cuda=False,
             cache=False,

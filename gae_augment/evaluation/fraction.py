@@ -50,7 +50,7 @@ class FractionChoice:
     scores: dict[float, tuple[float, ...]]
 
     def difference(self, fraction: float) -> PairedDifference:
-        r"""Returns the gain of a fraction over no synthetic images, paired by split, with its 95 % confidence interval."""
+        r"""Returns the gain of a fraction over 0, the mean over the splits, with its 95 % confidence interval."""
         pairs = zip(self.scores[fraction], self.without, strict=True)
         return PairedDifference.of([score - base for score, base in pairs])
 

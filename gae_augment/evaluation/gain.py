@@ -1,4 +1,4 @@
-r"""The gain of a classifier from synthetic images: the same training with and without them."""
+r"""The gain of a classifier from synthetic images, by the same training with and without synthetic images."""
 
 __all__ = [
     "BALANCED",
@@ -29,23 +29,24 @@ BALANCED = "class-balanced sampling"
 METRICS = ("balanced accuracy", "macro F1", "G-mean", "accuracy")
 
 Source = Labelled | Callable[[int], Labelled]
-"""Images with labels, or a function that creates them from a seed."""
+"""A pair of images and labels, or a function that creates such a pair from a seed."""
 
 
 def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
-    r"""Returns scores for imbalanced classes, each in [0, 1].
+    r"""Returns metrics of a classifier that suit imbalanced classes, each in [0, 1].
 
     Args:
         labels: The true labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
-        predictions: The predicted labels, with the same shape.
+        predictions: The predicted labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
         classes: The number of classes.
 
     Returns:
-        ``"balanced accuracy"``, the mean recall of the classes; ``"macro F1"``, their mean F1 score; ``"G-mean"``, the
-        geometric mean of their recalls; ``"accuracy"``; and ``"recall"``, a list with one recall per class.
+        A dictionary: ``"balanced accuracy"`` is the mean of the classes' recalls, ``"macro F1"`` the mean of the
+        classes' F1 scores, and ``"G-mean"`` the geometric mean of the classes' recalls. ``"accuracy"`` is the fraction
+        of correct predictions, and ``"recall"`` a list with one recall per class.
 
     Raises:
-        ValueError: If labels are out of range, or a class has no true label.
+        ValueError: If labels are out of range, or ``labels`` does not contain every class.
     """
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
@@ -69,10 +70,17 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
 
 @dataclass(frozen=True)
 class PairedDifference:
-    r"""The mean difference of a score between two arms, paired by seed, with its 95 % confidence interval.
+    r"""The mean difference of a score between two ways of training, with its 95 % confidence interval.
 
-    The interval is Student's, :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}` for :math:`S` seeds. With one seed,
-    both ends are ``None``.
+    Differences are paired: each of :math:`S` seeds gives one difference. The interval is Student's,
+    :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}`. Here :math:`\bar d` is the mean of the differences, :math:`s_d`
+    their standard deviation, and :math:`t_{0.975, S-1}` the 97.5 % quantile of Student's distribution with
+    :math:`S - 1` degrees of freedom.
+
+    Attributes:
+        mean: The mean difference.
+        low: The lower end of the interval; ``None`` for one seed.
+        high: The upper end of the interval; ``None`` for one seed.
     """
 
     mean: float
@@ -81,7 +89,7 @@ class PairedDifference:
 
     @classmethod
     def of(cls, differences: Sequence[float]) -> "PairedDifference":
-        r"""Returns the mean and the interval of one difference per seed."""
+        r"""Returns the mean and the confidence interval of differences, one per seed."""
         mean, seeds = statistics.fmean(differences), len(differences)
         if seeds == 1:
             return cls(mean, None, None)
@@ -93,30 +101,30 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class ClassifierGain:
-    r"""The test scores of every arm and seed.
+    r"""The test scores of every arm (way of training) and every seed.
 
     Attributes:
-        seeds: The seeds :math:`S`.
-        scores: Per arm, one dictionary of :func:`imbalance_metrics` per seed.
+        seeds: The :math:`S` seeds.
+        scores: For each arm, by name, a list with one result of :func:`imbalance_metrics` per seed.
     """
 
     seeds: tuple[int, ...]
     scores: dict[str, list[dict[str, Any]]]
 
     def values(self, arm: str, metric: str) -> list[float]:
-        r"""Returns one score per seed."""
+        r"""Returns the values of a metric for an arm, one per seed."""
         return [scores[metric] for scores in self.scores[arm]]
 
     def mean(self, arm: str, metric: str) -> float:
-        r"""Returns the mean over the seeds."""
+        r"""Returns the mean of a metric for an arm over the seeds."""
         return statistics.fmean(self.values(arm, metric))
 
     def deviation(self, arm: str, metric: str) -> float | None:
-        r"""Returns the standard deviation over the seeds, with :math:`S - 1`, or ``None`` for one seed."""
+        r"""Returns a metric's standard deviation over the seeds, with divisor :math:`S - 1`; ``None`` for one seed."""
         return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
 
     def difference(self, arm: str, metric: str, baseline: str = BALANCED) -> PairedDifference:
-        r"""Returns the difference between an arm and the baseline, paired by seed."""
+        r"""Returns the difference of a metric between two arms, ``arm`` minus ``baseline``, paired by seed."""
         pairs = zip(self.values(arm, metric), self.values(baseline, metric), strict=True)
         return PairedDifference.of([value - base for value, base in pairs])
 
@@ -160,31 +168,31 @@ def classifier_gain(
     device: torch.device | str = "auto",
     progress: Callable[[str, int, dict[str, Any]], None] = lambda arm, seed, scores: None,
 ) -> ClassifierGain:
-    r"""Returns the test scores of one classifier trained in several ways (the arms), once per seed.
+    r"""Returns the test scores of a classifier that is trained in several ways (the arms), once per arm and seed.
 
-    The arms of a seed share the network, its initial weights and the budget of ``epochs`` times the number of real
-    images. They differ in the source of a batch:
+    For one seed, all arms have the same network, initial weights and number of training images: ``epochs`` times the
+    number of real images. The arms differ in the images of their batches:
 
-    - ``"plain training"``: every real image once per epoch;
-    - ``"class-balanced sampling"``: real images, with equal numbers per class;
-    - ``"class-balanced sampling + GAE"``: as above, with synthetic images mixed in by
-      :class:`gae_augment.MixedSampler`. There is one such arm per entry of ``synthetic``.
+    - ``"plain training"`` uses every real image once per epoch.
+    - ``"class-balanced sampling"`` draws real images, with equal class frequencies.
+    - ``"class-balanced sampling + GAE"`` draws real and synthetic images with :class:`gae_augment.MixedSampler`, with
+      equal class frequencies. If ``synthetic`` is a mapping, there is one such arm per entry.
 
     Args:
-        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels.
-            Pass a function of the seed for different images per seed.
-        synthetic: The synthetic images and their labels, or a function of the seed. A mapping from model names to
-            synthetic images adds one arm per model, ``"class-balanced sampling + NAME"``. The default name is GAE.
-        test: The test images and their labels, with every class.
-        synthetic_fraction: The fraction of :class:`gae_augment.MixedSampler`.
-        seeds: Different seeds.
-        epochs: The training length: one epoch draws as many images as there are real ones.
-        batch_size: The most images in a batch.
+        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. A
+            function that returns such a pair for a seed gives each seed its own images.
+        synthetic: The synthetic images and their labels, or a function that returns such a pair for a seed. A mapping
+            from model names to pairs or functions adds one arm per model, ``"class-balanced sampling + NAME"``.
+        test: The test images and their labels, with at least one image of each class.
+        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`.
+        seeds: The seeds, without duplicates.
+        epochs: The number of epochs. Each epoch draws as many images as there are real training images.
+        batch_size: The maximum number of images in a batch.
         learning_rate: The peak learning rate.
         affine: Whether real and synthetic training images are rotated, shifted and scaled slightly at random.
-        classes: The number of classes. By default one more than the largest test label.
-        device: ``"auto"``, a CUDA GPU if there is one, or a torch device.
-        progress: Called after each training with the arm, the seed and the scores.
+        classes: The number of classes; by default one more than the largest test label.
+        device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
+        progress: A function that is called after each training with the arm, the seed and the scores.
 
     Raises:
         ValueError: If images, labels or a number are invalid, or a class has no real training or test image.
@@ -235,11 +243,12 @@ def train_mixed(
     r"""Returns a classifier trained on class-balanced batches of real and synthetic images.
 
     Args:
-        real: The real images, checked, and their labels.
-        synthetic: The synthetic images, checked, and their labels.
-        fraction: The fraction of :class:`gae_augment.MixedSampler`. With ``None`` every image is used once per epoch.
+        real: The real images and their labels, after :func:`checked_pair`.
+        synthetic: The synthetic images and their labels, after :func:`checked_pair`.
+        fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`. With ``None``, each epoch uses every
+            real and synthetic image once, without class balance.
         classes: The number of classes.
-        epochs: The training length: one epoch draws as many images as there are real ones.
+        epochs: The number of epochs. With a fraction, each epoch draws as many images as there are real images.
         seed: The seed of everything random.
         **options: More arguments of :func:`train_classifier`.
     """
@@ -253,7 +262,7 @@ def train_mixed(
 
 
 def _concatenated(real: Labelled, synthetic: Labelled) -> Labelled:
-    r"""Returns real then synthetic images and labels, with images as float32 if their types differ."""
+    r"""Returns the real images and labels followed by the synthetic ones; images of two types become float32."""
     images = [real[0], synthetic[0]]
     if real[0].dtype != synthetic[0].dtype:
         images = [to_unit(batch) for batch in images]

@@ -17,13 +17,13 @@ class Membership:
     r"""The success of a membership inference attack.
 
     Attributes:
-        advantage: The true positive rate less the false positive rate, at the attacker's best threshold. The threshold
-            and the rates come from different images. 0 means a random guess and 1 a perfect attack; small negative
+        advantage: The true positive rate minus the false positive rate, at the attacker's best threshold. The threshold
+            and the rates come from different images. 0 means a random guess and 1 a perfect attack. Small negative
             values are noise.
-        area: The probability that a member is closer to the synthetic images than a non-member; 0.5 for a random
-            guess.
-        distance_ratio: The median distance of members to their nearest synthetic image, over that of non-members. 1
-            means no difference, and 0 that members are copied.
+        area: The area under the ROC curve: the probability that a random member is closer to its nearest synthetic
+            image than a random non-member. 0.5 means a random guess.
+        distance_ratio: The median distance of members to their nearest synthetic images, divided by the median distance
+            of non-members. 1 means no difference; 0 means that synthetic images copy members.
     """
 
     advantage: float
@@ -38,16 +38,17 @@ class Membership:
 def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: Distance = "pixels") -> Membership:
     r"""Returns how well the distance to the nearest synthetic image separates training images from other images.
 
-    The attacker knows the synthetic images, and takes an image close to one of them for a member. The threshold is
-    chosen on one half of the images and its advantage measured on the other half, then with the halves swapped. The
-    result is the mean of both.
+    The attacker knows the synthetic images. An image counts as a member of the training set if its distance to the
+    nearest synthetic image is at most a threshold. The threshold is chosen on one half of the images, and the advantage
+    is measured on the other half. Then the halves are swapped, and ``advantage`` is the mean of the two measurements.
 
     Args:
         members: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
             :math:`N \geq 4`.
-        others: Non-members: at least four images of the same kind outside the training set.
-        synthetic: The synthetic images. The attack improves with their number.
-        distance: As in :func:`gae_augment.evaluation.memorisation`.
+        others: The non-members: at least four images of the same kind outside the training set.
+        synthetic: The synthetic images. The more synthetic images, the stronger the attack.
+        distance: The distance between images, ``"pixels"`` or ``"aligned"``, as in
+            :func:`gae_augment.evaluation.memorisation`.
 
     Raises:
         ValueError: If images are invalid or differ in shape, or the distance is unknown.

@@ -15,8 +15,7 @@ from ..fitting import FittedModel
 from .similarity import aligned_nearest
 
 MAX_REDRAWS = 20
-"""The maximum number of redraws of codes that are out of range, and of images that are too similar to training images.
-"""
+"""The maximum number of redraws, both of codes that are out of range and of images that are too similar."""
 
 IMAGES_PER_CHUNK = 500
 """The maximum number of images that are decoded together."""
