@@ -1,8 +1,8 @@
 r"""Fits a model to the images of a class: the plan, the training loop, the fit, and the cache.
 
-Input: images, a value scale and a :class:`gae_augment.models.GenerativeModel`. The :class:`Plan` resolves every
-``"auto"``, and replaces the hyper-parameters in all later steps. Output: a :class:`FittedModel`, which maps images to
-codes and back. Imports ``_utils``, ``data`` and ``models``.
+Input: images, a value scale and a :class:`gae_augment.models.GenerativeModel`. The :class:`Plan` holds the value of
+every ``"auto"``, and all later steps read the plan instead of the hyper-parameters. Output: a :class:`FittedModel`,
+which maps images to codes and codes to images. This subpackage imports ``_utils``, ``data`` and ``models``.
 """
 
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits

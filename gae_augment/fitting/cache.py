@@ -1,4 +1,4 @@
-r"""The cache of fitted classes: a folder from which any fit with the same content resumes."""
+r"""The cache of fitted models: a folder that any fit of the same data with the same settings reuses."""
 
 __all__ = ["ClassFit", "FitCache", "default_cache_dir", "plan_fits"]
 
@@ -28,19 +28,19 @@ from .fitted import FittedModel
 from .plan import Plan, make_plan
 
 LEFTOVER_AGE = 600
-"""The age, in seconds, from which a temporary file counts as left behind by a killed process."""
+"""The age, in seconds, above which a temporary file counts as a leftover of a killed process."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassFit:
-    r"""Everything that the fit of one class depends on.
+    r"""The input of one class's fit.
 
     Attributes:
-        images: The images, with shape :math:`(N, *)`.
-        plan: The plan.
+        images: The images of the class, with shape :math:`(N, *)`.
+        plan: The plan of the fit.
         definition: The definition of the model.
-        values: The value scale.
-        seed: The seed.
+        values: The value scale of the images.
+        seed: The seed of the fit.
     """
 
     images: Tensor
@@ -51,7 +51,7 @@ class ClassFit:
 
     @cached_property
     def digest(self) -> str:
-        r"""A hash of images, plan, definition, value scale, seed and versions."""
+        r"""A hash of images, plan, definition, value scale, seed, and the versions of this package and of torch."""
         scale = [
             None if tensor is None else tensor.tolist()
             for tensor in (self.values.mean, self.values.deviation, self.values.bounds)
@@ -78,17 +78,17 @@ def plan_fits(
     seed: int,
     device: torch.device | str,
 ) -> dict[Label, ClassFit]:
-    r"""Returns the fit of each class.
+    r"""Returns the input of each class's fit, by label.
 
     Args:
-        images: The images of each class.
-        models: The models by label, with the default for all other labels under ``None``.
+        images: The images of each class, by label.
+        models: The models by label; the key ``None`` holds the model of all other labels.
         values: The value scale of all images.
-        seed: The seed of all fits.
-        device: The device of training and sampling.
+        seed: The seed from which the seed of each fit is derived.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: If a hyper-parameter does not suit the images.
+        ValueError: If a hyper-parameter is invalid or does not suit the images.
     """
     fits = {}
     for label, class_images in images.items():
@@ -101,12 +101,12 @@ def plan_fits(
 
 
 def _describe(definition: ModelDefinition) -> Any:
-    r"""Returns the fields of a definition, with the source of its objective; code that it calls is left out."""
+    r"""Returns the fields of a definition, with the source of its objective, but not of functions that this calls."""
     return {**vars(definition), "objective": _source(definition.objective)}
 
 
 def _source(function: Any) -> Any:
-    r"""Returns the name of a function or class, and its source if it has one."""
+    r"""Returns the name of a function or class, with its source code if that can be read."""
     if isinstance(function, partial):
         return _source(function.func), function.args, function.keywords
     # A callable object has no name.
@@ -118,21 +118,23 @@ def _source(function: Any) -> Any:
 
 
 def default_cache_dir() -> Path:
-    r"""Returns ``gae-augment`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    r"""Returns the path of the folder ``gae-augment`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gae-augment"
 
 
 class FitCache:
-    r"""Fitted classes in a folder, which may be emptied while no fit runs. It holds no training images.
+    r"""A folder of fitted models, one file per class. You may empty the folder while no fit runs.
 
-    The name of a file is a hash of everything that the fit depends on: images, plan, seed and versions. Any fit with
-    the same settings and data reuses it. An interrupted fit resumes from here and produces the same images.
+    The files hold no training images. The name of a file is :attr:`ClassFit.digest`, a hash of everything that the fit
+    depends on. Any fit of the same data with the same settings reuses the file. An interrupted fit resumes from the
+    folder and produces the same images.
 
     Args:
-        folder: The folder, created if it does not exist.
-        keep_failures: Whether failures are saved too, so that other processes do not retry them.
-        on_miss: Called with the labels of the classes that are not in the cache, before they are fitted.
-        name: The name of the parameter that the folder was passed as, for errors.
+        folder: The folder, which is created if it does not exist.
+        keep_failures: Whether failures are saved too, so that other processes do not retry the failed fits.
+        on_miss: A function that is called with the labels of the classes that are not in the cache, before these
+            classes are fitted. By default nothing is called.
+        name: The name of the user's parameter for the folder, for error messages.
 
     Raises:
         TypeError: If the folder is not a path.
@@ -170,7 +172,7 @@ class FitCache:
 
     @contextmanager
     def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
-        r"""Locks these fits against other processes, and yields the key of all fits together."""
+        r"""Context manager: locks the given fits together against other processes, and yields a hash of all fits."""
         paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
         with file_lock(self.folder / f"fit-{key}"):
@@ -183,10 +185,10 @@ class FitCache:
             yield key
 
     def seed(self, random_state: RandomState) -> int:
-        r"""Returns the seed of a fit; without a ``random_state``, a seed that is drawn once for the folder.
+        r"""Returns the seed of a ``random_state``; for ``None``, the folder's seed, which is drawn once and stored.
 
         Raises:
-            ValueError: If ``random_state`` has another type.
+            ValueError: If ``random_state`` has a wrong type.
             OSError: If the seed cannot be written.
         """
         if random_state is not None:
@@ -201,14 +203,18 @@ class FitCache:
                 return seed
 
     def path(self, fit: ClassFit) -> Path:
-        r"""Returns the path of the file of a fit, which may not exist."""
+        r"""Returns the path of a fit's file; the file may not exist."""
         return self.folder / f"{fit.digest}.safetensors"
 
     def load(self, fit: ClassFit) -> FittedModel | Failure | None:
-        r"""Returns the fitted model of a class, without training images; or a saved failure; or ``None``.
+        r"""Returns the cached result of a fit.
+
+        Returns:
+            The fitted model, without training images; a saved failure, if the cache keeps failures; or ``None`` if the
+            class has to be fitted.
 
         Warns:
-            UserWarning: If its file is damaged.
+            UserWarning: If the file is damaged.
         """
         path = self.path(fit)
         try:
@@ -227,14 +233,18 @@ class FitCache:
         r"""Writes a fitted model, without training images.
 
         Warns:
-            RuntimeWarning: If it cannot be written; the fit continues.
+            RuntimeWarning: If the file cannot be written; the fit continues.
         """
         header, tensors = fitted.state_dict()
         tensors.pop("anchors.images", None)
         self._write(self.path(fit), header, tensors)
 
     def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
-        r"""Saves the reasons of failures, if the cache keeps failures; warns as :meth:`save`."""
+        r"""Writes the reasons of failures, if the cache keeps failures.
+
+        Warns:
+            RuntimeWarning: If a file cannot be written.
+        """
         for fit, reason in failures.items() if self.keep_failures else ():
             self._write(self.path(fit), {"failure": reason}, {})
 

@@ -1,4 +1,4 @@
-r"""The fit of one class: trains a network by its plan, then fits the latent density to the codes."""
+r"""Fits the model of one class: trains the network as the plan specifies, then fits the latent density to the codes."""
 
 __all__ = ["Progress", "fit_class", "fit_model", "no_progress"]
 
@@ -29,7 +29,7 @@ from .training import (
 )
 
 Progress = Callable[[float, float | None], None]
-"""Called with the reconstruction error and the boundary, in nats per pixel; the latter is None while it is unknown."""
+"""A function of the reconstruction error and the boundary, in nats per pixel; an unknown boundary is ``None``."""
 
 NORMALISED_ON = 5000
 """The maximum number of images that the mean image is computed from."""
@@ -38,11 +38,11 @@ DIVERGENCE_FACTOR = 10
 """Training has diverged if the final error exceeds this multiple of the mean image's error."""
 
 LEARNING_RATE_FACTORS = (1.0, 0.1, 0.01)
-"""The learning rates of the retries after a divergence, as fractions of the planned one."""
+"""The learning rates of the first attempt and of the retries after divergence, as fractions of the plan's rate."""
 
 
 def no_progress(error: float, delta: float | None) -> None:
-    r"""Shows nothing."""
+    r"""Does nothing: the default function for progress."""
 
 
 def fit_model(
@@ -54,19 +54,19 @@ def fit_model(
     device: torch.device | str = "auto",
     progress: Progress = no_progress,
 ) -> FittedModel:
-    r"""Returns a model that is fitted to the images of one class.
+    r"""Fits a model to the images of one class, and returns the fitted model.
 
     Args:
         images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
         model: The model and its hyper-parameters; by default the generative autoencoder.
         seed: The seed of everything random.
-        values: The value scale, if it was computed from more images than these.
-        device: The device of training and sampling; ``"auto"`` is a CUDA GPU if there is one.
-        progress: Called whenever the error is measured.
+        values: The value scale; by default computed from ``images``. Pass the scale of all classes to share it.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        progress: A function that is called after each measurement of the error, with the error and the boundary.
 
     Raises:
-        ValueError: If there are too few images, or the hyper-parameters do not suit them.
-        FloatingPointError: If training diverged, also with smaller learning rates in float32.
+        ValueError: If there are too few images, or the hyper-parameters do not suit the images.
+        FloatingPointError: If training diverged, and again in both retries in float32 with smaller learning rates.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -87,10 +87,18 @@ def fit_class(
     seed: int,
     progress: Progress = no_progress,
 ) -> FittedModel:
-    r"""Returns a model that is fitted to the images of one class by a plan; see :func:`fit_model`.
+    r"""Fits a model to the images of one class as a plan specifies, and returns the fitted model.
+
+    Args:
+        images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
+        plan: The plan of the fit.
+        definition: The definition of the model.
+        values: The value scale of the images.
+        seed: The seed of everything random.
+        progress: A function that is called after each measurement of the error, with the error and the boundary.
 
     Raises:
-        FloatingPointError: If training diverged, also with smaller learning rates in float32.
+        FloatingPointError: If training diverged, and again in both retries in float32 with smaller learning rates.
     """
     start = time.perf_counter()
     anchors = images.cpu()
@@ -126,7 +134,7 @@ def fit_class(
 def _train_and_fit_density(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, float | None]:
-    r"""Trains the network, fits the density, and returns the log and the boundary."""
+    r"""Trains the network and fits the density; returns the training log and the boundary of the error."""
     plan = fitted.plan
     with use_threads(plan.n_threads):
         log, objective, delta = _train(fitted, images, seed, progress)
@@ -153,7 +161,7 @@ def _train_and_fit_density(
 def _train(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, Objective, float | None]:
-    r"""Trains the network by the stopping rule, and returns the log, the objective and the boundary."""
+    r"""Trains the network by the plan's stopping rule; returns the training log, the objective and the boundary."""
     plan = fitted.plan
     rows, held_out = torch.arange(len(images), device=images.device), None
     delta: float | None
@@ -191,7 +199,7 @@ def _train_best_of(
     seed: int,
     progress: Progress,
 ) -> tuple[TrainingLog, Objective]:
-    r"""Tries the planned initialisations for some epochs, and trains the best one for the rest."""
+    r"""Trains every initialisation for the plan's trial epochs, then the best one for the remaining epochs."""
     plan, likelihood = fitted.plan, likelihood_for(fitted.values)
 
     def run(network: Autoencoder, start: int, epochs: int, **options: Any) -> tuple[TrainingLog, Objective]:
@@ -222,7 +230,7 @@ def _train_best_of(
         if plan.trial_epochs:
             error = run(network, start, plan.trial_epochs, delta=0.0, lr_schedule="constant")[0].errors[-1]
         trials.append((error, network))
-    # With too few epochs for trials, fewer than two per initialisation, the last network is trained.
+    # With fewer than two epochs per initialisation there are no trials, and the last network is trained.
     _, fitted.network = min(trials, key=lambda trial: trial[0]) if plan.trial_epochs else trials[-1]
     log, objective = run(
         fitted.network,

@@ -1,4 +1,4 @@
-r"""The fitted model of one class: from images to codes and back, in the user's values."""
+r"""The fitted model of one class, which maps images to codes and codes to images, in the user's values."""
 
 __all__ = ["FitReport", "FittedModel"]
 
@@ -33,23 +33,24 @@ IMAGES_PER_CHUNK = 500
 
 @dataclass(frozen=True)
 class FitReport:
-    r"""The result of one class's fit in numbers.
+    r"""The report of one class's fit.
 
     Attributes:
         images: The number of real images of the class.
-        epochs: The epochs of the training.
-        reconstruction_error: The excess reconstruction error of the training images, in nats per pixel.
-        delta: The boundary :math:`\delta`, in nats per pixel: the user's, or with ``"auto"`` the least error of
-            held-out images. With fewer than 200 images, ``"auto"`` is a fraction of the mean image's error. ``None``
-            without early stopping.
-        delta_reached: Whether the error fell below the boundary, or stopped falling if that is the rule; ``None``
-            without early stopping.
+        epochs: The number of epochs trained.
+        reconstruction_error: The excess reconstruction error of the training images, in nats per pixel: the error minus
+            that of a perfect reconstruction.
+        delta: The boundary :math:`\delta` of the error, in nats per pixel. It is the user's ``delta`` if that is a
+            number. For ``"auto"`` it is the least error of held-out images; for fewer than 200 images, 30 % of the mean
+            image's error; for fewer than 200 vectors, the least error. ``None`` without early stopping.
+        delta_reached: Whether the error fell below :math:`\delta`, or stopped falling if that is the stopping rule;
+            ``None`` without early stopping.
         n_components: The number of components of the latent density.
         seconds: The duration of the fit.
-        retries: How often training diverged and started again with a smaller learning rate, in float32.
-        curve: The error during training: pairs of an epoch and the error after it, of held-out images where there are
-            any, in nats per pixel.
-        plan: Every choice of the fit; ``print(report.plan)`` shows what ``"auto"`` was resolved to.
+        retries: The number of times that training diverged and restarted with a smaller learning rate, in float32.
+        curve: The excess error during training, as pairs (epoch, error after that epoch), in nats per pixel. The error
+            is measured on held-out images if there are any, else on training images.
+        plan: All choices of the fit; ``print(report.plan)`` shows the value of every ``"auto"``.
     """
 
     images: int
@@ -64,12 +65,16 @@ class FitReport:
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns plain values for JSON."""
+        r"""Returns the report as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], plan: Plan) -> Self:
-        r"""Returns the report of plain values, such as those of a file.
+        r"""Returns a report from plain values, such as those in a file.
+
+        Args:
+            values: The values of :meth:`as_dict`; an entry ``"plan"`` is ignored.
+            plan: The plan of the fit.
 
         Raises:
             KeyError, TypeError, ValueError: If the values are not those of a report.
@@ -101,12 +106,13 @@ class FittedModel:
 
     Attributes:
         network: The autoencoder, on the CPU.
-        density: The density of new codes.
-        limits: The range of the training codes in each dimension, with shape :math:`(2, d)`, if new codes
-            must stay within it.
-        report: The result in numbers.
-        anchors: The training images, in the user's values, if the plan keeps them.
-        anchor_codes: Their codes, computed when samples first need them.
+        density: The latent density that new codes are drawn from.
+        limits: The least and the greatest training code in each of :math:`d` dimensions, with shape :math:`(2, d)`; new
+            codes stay within these limits. ``None`` is no limit.
+        report: The report of the fit.
+        anchors: The training images, in the user's values, if sampling needs them, else ``None``.
+        anchor_codes: The codes of the training images in ``anchors``; ``None`` until the fit or the first sampling
+            computes the codes.
     """
 
     network: Autoencoder
@@ -128,11 +134,16 @@ class FittedModel:
 
     @property
     def likelihood(self) -> Likelihood:
-        r"""The distribution of a pixel given a code."""
+        r"""The likelihood: the distribution of a pixel given a code."""
         return likelihood_for(self.values)
 
     def build_network(self, generator: torch.Generator | None) -> Autoencoder:
-        r"""Returns a network as planned, with weights from a generator; without one, on the meta device."""
+        r"""Returns an untrained network, as specified by the plan.
+
+        Args:
+            generator: The generator of the initial weights. With ``None``, the network is on the meta device and
+                has no weights.
+        """
         return build_autoencoder(
             self.plan.shape,
             self.plan.latent_dim,
@@ -142,14 +153,14 @@ class FittedModel:
         ).requires_grad_(generator is not None)
 
     def build_density(self) -> LatentDensity:
-        r"""Returns the planned density, not fitted yet."""
+        r"""Returns an unfitted density, as specified by the plan."""
         if self.plan.density == "mixture":
             return DENSITIES["mixture"](self.plan.max_components, min_components=self.plan.min_components)
         return DENSITIES[self.plan.density]()
 
     @contextmanager
     def on_device(self) -> Iterator[torch.device]:
-        r"""Moves the network to the device of the plan, and back to the CPU afterwards."""
+        r"""Context manager: the network is on the plan's device, and returns to the CPU at the end."""
         device = torch.device(self.plan.device)
         self.network.to(device)
         try:
@@ -158,7 +169,11 @@ class FittedModel:
             self.network.cpu()
 
     def encode(self, images: Tensor) -> Tensor:
-        r"""Returns the codes of images of shape :math:`(N, *)`, with shape :math:`(N, d)`, on the network's device."""
+        r"""Returns the codes of images, with shape :math:`(N, d)`, on the network's device.
+
+        Args:
+            images: The images, with shape :math:`(N, *)`, in the user's type and value range.
+        """
         device = next(self.network.parameters()).device
 
         @torch.no_grad()
@@ -169,11 +184,11 @@ class FittedModel:
         return torch.cat([codes for _, codes in map_chunks(encode_chunk, len(images), size, device)])
 
     def decode(self, z: Tensor, out: Tensor | None = None) -> Tensor:
-        r"""Returns the images of codes of shape :math:`(N, d)`, in the user's type and value range, on the CPU.
+        r"""Returns the images decoded from codes, in the user's type and value range, on the CPU.
 
         Args:
-            z: The codes.
-            out: A tensor to write the images to; by default new memory.
+            z: The codes, with shape :math:`(N, d)`.
+            out: A CPU tensor to write the images to; by default a new tensor.
         """
         images = self.empty_images(len(z)) if out is None else out
         with self.on_device() as device:
@@ -184,15 +199,15 @@ class FittedModel:
                 return self.values.from_network(self.likelihood.mean(self.network.decode(z[chunk]))).cpu()
 
             for chunk, decoded in map_chunks(decode_chunk, len(z), chunk_size(IMAGES_PER_CHUNK, self.shape), device):
-                # Torch would split the copy among threads, which then compete with the decoding threads.
+                # NumPy copies, because torch would use several threads, which compete with the decoding threads.
                 images.numpy()[chunk] = decoded.numpy()
         return images
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        r"""Returns the autoencoder's reconstructions of images of shape :math:`(N, *)`.
+        r"""Returns the autoencoder's reconstructions of images of shape :math:`(N, *)`, in the same shape.
 
         Raises:
-            ValueError: If the images have another shape than in the fit.
+            ValueError: If the images differ in shape from those of the fit.
         """
         if tuple(images.shape[1:]) != self.shape:
             raise ValueError(
@@ -202,11 +217,11 @@ class FittedModel:
         return self.decode(self.encode(images))
 
     def empty_images(self, n: int) -> Tensor:
-        r"""Returns memory for n images of the class, uninitialised."""
+        r"""Returns an uninitialised tensor for n images of the class, with shape :math:`(n, *)`."""
         return new_images((n, *self.shape), self.values.dtype, None)
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        r"""Returns the fitted model as plain values for a JSON header, and tensors."""
+        r"""Returns the fitted model as a pair: plain values for a JSON header, and named tensors."""
         report = self.report.as_dict()
         del report["plan"]
         header = {
@@ -233,16 +248,18 @@ class FittedModel:
         definitions: Mapping[str, ModelDefinition] = MODELS,
         device: torch.device | str = "auto",
     ) -> Self:
-        r"""Returns the fitted model of :meth:`state_dict`.
+        r"""Returns the fitted model from the values that :meth:`state_dict` returned.
 
         Args:
-            header: Its plain values.
-            tensors: Its tensors.
-            definitions: Custom definitions of models, by name.
-            device: The device of sampling, which may differ from that of the fit.
+            header: The plain values.
+            tensors: The named tensors.
+            definitions: Custom model definitions, by name.
+            device: The device of sampling, which may differ from the device of the fit. ``"auto"`` is a CUDA GPU if
+                there is one, else the CPU.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: If header and tensors are not those of a fitted model.
+            KeyError, TypeError, ValueError, RuntimeError: If ``header`` and ``tensors`` are not those of a fitted
+                model.
         """
         plan = replace(Plan.from_plain(header["plan"]), device=str(resolve_device(device)))
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}, "codes": {}}
@@ -251,7 +268,7 @@ class FittedModel:
             groups[group][rest] = tensor
         values = ValueScale.from_plain(header["values"], groups["values"], plan.shape)
         self = cls(plan, resolve_definition(definitions.get(plan.model, plan.model)), values)
-        # On the meta device the network takes no memory until its tensors are known to fit.
+        # On the meta device the network takes no memory before the shapes of the tensors are checked.
         self.network, self.density = self.build_network(generator=None), self.build_density()
         _require(all(tensor.dtype == torch.float32 for tensor in groups["network"].values()), "weights must be float32")
         self.network.load_state_dict(groups["network"], assign=True)
@@ -274,6 +291,6 @@ class FittedModel:
 
 
 def _require(condition: bool, rule: str) -> None:
-    r"""Raises a ValueError with a rule that the content of a file breaks."""
+    r"""Raises a ValueError with the text ``rule`` unless the condition holds."""
     if not condition:
         raise ValueError(rule)

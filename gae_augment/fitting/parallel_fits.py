@@ -24,7 +24,7 @@ from .fitted import FittedModel
 from .plan import Plan
 
 Show = Callable[[Label, float, float | None], None]
-"""Called with a class, its reconstruction error and the boundary, in nats per pixel."""
+"""A function of a class's label, its reconstruction error and the boundary of the error, in nats per pixel."""
 
 
 def fit_classes(
@@ -35,17 +35,19 @@ def fit_classes(
     scratch_dir: str | os.PathLike[str] | None = None,
     show: Show = lambda label, error, delta: None,
 ) -> Generator[tuple[Label, FittedModel | Failure], None, None]:
-    r"""Yields each class with its fitted model, or the reason of its failure, as soon as it is ready.
+    r"""Yields the label and the fitted model of each class, as soon as its fit ends; a failed fit yields its failure.
 
-    Closing the iterator interrupts the fits in this process, and waits until they have ended.
+    Closing the iterator interrupts the fits in this process, and waits until these fits have ended.
 
     Args:
-        fits: The fit of each class.
-        n_jobs: The number of classes that are fitted at the same time. ``None`` is one per thread of PyTorch, in this
-            process, unless a joblib context says otherwise; a number is as in joblib.
-        cache: The cache of fitted classes.
-        scratch_dir: The folder in which joblib maps images into memory for its workers; by default joblib's choice.
-        show: Shows progress of classes that are fitted in this process.
+        fits: The input of each class's fit, by label.
+        n_jobs: The number of classes that are fitted at the same time. ``None`` uses threads of this process: as many
+            as PyTorch has on a CPU, and one on a GPU. An active joblib context replaces ``None``. A number is the
+            number of processes, as in joblib.
+        cache: The cache of fitted models; by default no cache.
+        scratch_dir: The folder of the memory-mapped files that pass images to joblib's workers; by default joblib
+            chooses the folder.
+        show: A function that shows the progress of the classes that are fitted in this process.
     """
     if cache is not None:
         loaded = {label: cache.load(fit) for label, fit in fits.items()}
@@ -98,12 +100,12 @@ def fit_classes(
 def fit_with_progress(
     fits: Mapping[Label, ClassFit], names: Mapping[Label, str], progress: bool, **options: Any
 ) -> Generator[tuple[Label, FittedModel | Failure], None, None]:
-    r"""Yields as :func:`fit_classes` with the same options, and moves a progress bar.
+    r"""Yields the results of :func:`fit_classes`, and shows a progress bar.
 
     Args:
-        fits: The fit of each class.
-        names: The name of each class.
-        progress: Whether to show the bar.
+        fits: The input of each class's fit, by label.
+        names: The name of each class, by label.
+        progress: Whether to show the progress bar.
         **options: More arguments of :func:`fit_classes`.
     """
     with tqdm(total=len(fits), unit="class", disable=not progress) as bar:
@@ -124,7 +126,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns a fitted model with the training images that its samples need; workers and files omit them."""
+    r"""Returns a result; a fitted model gets the training images that sampling needs, which workers and files omit."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result
@@ -154,7 +156,7 @@ def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
 def _fit(
     images: np.ndarray, plan: Plan, definition: ModelDefinition, values: ValueScale, seed: int, progress: Progress
 ) -> FittedModel:
-    r"""Returns a fitted model without its training images, which the caller has already."""
+    r"""Fits a model, and returns it without the training images, which the caller already holds."""
     # Some backends map images read-only, and torch warns of such arrays.
     tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
     fitted = fit_class(tensor, plan, definition, values, seed, progress)

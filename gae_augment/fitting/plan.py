@@ -1,4 +1,4 @@
-r"""The plan of one class's fit: every ``"auto"`` of a model is resolved here, once."""
+r"""The plan of one class's fit, in which each ``"auto"`` of a model is replaced by a value."""
 
 __all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "Plan", "check_classes", "make_plan"]
 
@@ -37,13 +37,13 @@ LIMITS_FROM = 20
 """From this number of images per latent dimension on, new codes keep within the range of the training codes."""
 
 STEPS = 600
-"""The optimiser steps that ``epochs="auto"`` allows for."""
+"""The minimum number of optimiser steps in the epochs of ``epochs="auto"``."""
 
 HOLD_OUT_FROM = 200
-"""With at least this number of images, a tenth is held out to detect when the error stops falling."""
+"""The minimum number of images for which a tenth is held out, to detect when the error stops falling."""
 
 MAX_COMPONENTS = 80
-"""The maximum number of components of a fitted mixture with ``n_components="auto"``, reached by doubling from 10."""
+"""The maximum number of components of a fitted mixture with ``n_components="auto"``; the search doubles from 10."""
 
 LEARNED_COMPONENTS = 10
 """The number of components of a mixture that is learned with the network, with ``n_components="auto"``."""
@@ -51,27 +51,30 @@ LEARNED_COMPONENTS = 10
 VECTOR_INITS = 8
 """The number of initialisations for vectors with ``n_init="auto"``.
 
-With fewer code dimensions than features, the initial codes can be folded: two regions of the data share the same codes,
-and training does not separate them. This was not observed with images.
+With fewer latent dimensions than features, the initial codes can be folded: two regions of the data share the same
+codes, and training does not separate the two regions. This was not observed with images.
 """
 
 ANCHOR_STEP = 1.5
-"""The step of a training image towards a new code with ``anchored="auto"``; 1 reaches the code.
+"""The step of a training image's code towards a new code with ``anchored="auto"``; a step of 1 reaches the new code.
 
-Longer steps make the images of a scarce class more varied. The gains of a classifier, in points:
+Longer steps make the images of a scarce class more varied. The gains of a classifier, in percentage points:
 
-- Blood cells, validation images, 40 images of the two scarce classes: 0.39 (step 1), 0.66 (1.5) and 0.91 (2).
-  With 210: 0.34 (1) and 0.67 (1.5).
-- Training images that DeepSMOTE's counts leave out, over class-balanced sampling, steps 1 and 1.5: Fashion-MNIST 1.6
-  and 1.9, with random affine maps of all images 0.4 and 0.6; MNIST 0.9 and 1.2, with affine maps 0.2 and 0.3.
-  Without anchors, in the same order: 0.0, 0.5, 0.4 and 0.1.
+- Blood cells, measured on validation images. With 40 images of each of the two scarce classes: 0.39 (step 1), 0.66
+  (step 1.5) and 0.91 (step 2). With 210 images: 0.34 (step 1) and 0.67 (step 1.5).
+- Gains over class-balanced sampling, for training sets with DeepSMOTE's class sizes, measured on the training images
+  left out, without anchors, with step 1 and with step 1.5. Fashion-MNIST: 0.0, 1.6 and 1.9; with random affine maps of
+  all images 0.5, 0.4 and 0.6. MNIST: 0.4, 0.9 and 1.2; with affine maps 0.1, 0.2 and 0.3.
 """
 
 RESOLUTION = 1e-3
 """The excess error of images, in nats per pixel, below which nothing is left to learn: a few grey levels of 255."""
 
 VECTOR_RESOLUTION = 1e-5
-"""The same for vectors, in nats per feature: half a percent of the standard deviation."""
+"""The excess error of vectors, in nats per feature, below which nothing is left to learn.
+
+It corresponds to half a percent of the standard deviation.
+"""
 
 STOPPING_RULES = {
     "all epochs": "trains for all epochs",
@@ -80,43 +83,45 @@ STOPPING_RULES = {
     "plateau": "stops when the error of training vectors stops falling",
     "held-out": "stops when the error of held-out images stops falling, and returns to the best weights",
 }
-"""When training stops."""
+"""The stopping rules of training, by name."""
 
 
 HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
-"""The largest values of some fields of a plan."""
+"""The largest valid values of a plan's ``anchor_step`` and ``max_similarity``."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    r"""All choices that determine a fit and its samples, besides images and seed; none is ``"auto"``.
+    r"""All values that determine a fit and its samples, besides images and seed; no value is ``"auto"``.
 
     ``print(plan)`` shows one value per line.
 
     Attributes:
         model: The name of the model's definition.
-        shape: The shape of one image: (C, H, W), (H, W) or (F,).
+        shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
         images: The number of images of the class.
         latent_dim: The latent dimension :math:`d`.
         architecture: ``"fc"``, ``"paper"``, ``"conv"``, or the widths of a fully connected encoder.
         density: The latent density that new codes are drawn from, a key of :data:`gae_augment.models.DENSITIES`.
-        learned_prior: Whether that density is a prior which the objective learns with the network.
+        learned_prior: Whether the latent density is a prior that the objective learns with the network.
         min_components: The minimum number of components of a mixture that is fitted to the codes.
-        max_components: Its maximum.
+        max_components: The maximum number of components of a mixture that is fitted to the codes.
         learned_components: The maximum number of components of a mixture that is learned with the network.
         stopping: The stopping rule, a key of :data:`STOPPING_RULES`.
-        delta: The boundary of the reconstruction error, in nats per pixel, if the user set it.
-        resolution: The excess error below which nothing is left to learn, in nats per pixel.
+        delta: The boundary of the excess reconstruction error that the user set, in nats per pixel, else ``None``.
+        resolution: The excess reconstruction error below which nothing is left to learn, in nats per pixel.
         held_out: The number of images that are held out from training.
-        epochs: The maximum number of epochs, including the trials.
+        epochs: The maximum number of epochs, including the trials of all initialisations.
         n_init: The number of initialisations.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
-        lr_schedule: How the learning rate changes.
-        precision: The type of the matrix products in training.
-        truncated: Whether codes outside the range of the training codes are drawn again.
-        anchor_step: How far training images move towards new codes; ``None`` decodes new codes alone.
-        max_similarity: The maximum similarity to a training image; ``None`` is no limit.
+        lr_schedule: The schedule of the learning rate, ``"cosine"`` or ``"constant"``.
+        precision: The type of the matrix products in training, ``"float32"`` or ``"bfloat16"``.
+        truncated: Whether codes from a fitted mixture are drawn again if they lie outside the range of all training
+            codes.
+        anchor_step: The step of a training image's code towards a new code; 1 reaches the new code. ``None`` decodes
+            new codes without training images.
+        max_similarity: The maximum similarity of a new image to a training image; ``None`` is no limit.
         device: The device of training and sampling.
         n_threads: The number of CPU threads that share the training.
     """
@@ -149,7 +154,7 @@ class Plan:
 
     @property
     def keeps_images(self) -> bool:
-        r"""Whether samples need the training images."""
+        r"""Whether sampling needs the training images, so that the fitted model keeps these images."""
         return self.anchor_step is not None or self.max_similarity is not None
 
     @property
@@ -165,7 +170,10 @@ class Plan:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        r"""Returns the plan that ``dataclasses.asdict`` turned into plain values, such as those of a file.
+        r"""Returns a plan from plain values, such as those in a file.
+
+        Args:
+            values: The values of ``dataclasses.asdict(plan)``, also after a round trip through JSON.
 
         Raises:
             KeyError, TypeError, ValueError: If the values are not those of a plan.
@@ -183,7 +191,7 @@ class Plan:
 
 
 def _check(name: str, value: Any) -> None:
-    r"""Raises a ValueError if the field of a plan has a value that :func:`make_plan` cannot give."""
+    r"""Raises a ValueError unless the value is allowed in the field ``name`` of a plan."""
     match name:
         case "model":
             allowed = isinstance(value, str)
@@ -217,7 +225,7 @@ def _check(name: str, value: Any) -> None:
 
 
 def _check_together(plan: Plan) -> None:
-    r"""Raises a ValueError if valid fields contradict each other."""
+    r"""Raises a ValueError if the fields of a plan contradict each other."""
     rules = {
         f"fewer than {MIN_IMAGES} images": plan.images < MIN_IMAGES,
         "more held-out images than images": plan.held_out >= plan.images,
@@ -235,7 +243,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_device(value: Any) -> bool:
-    r"""Returns whether torch knows a device, which this machine may lack."""
+    r"""Returns whether the value is the name of a device that torch knows; this machine may lack the device."""
     try:
         return isinstance(value, str) and bool(torch.device(value))
     except RuntimeError:
@@ -247,13 +255,13 @@ def _is_positive(value: Any) -> bool:
 
 
 def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, device: torch.device | str = "auto") -> Plan:
-    r"""Returns the plan of a fit.
+    r"""Returns the plan of one class's fit.
 
     Args:
         model: The model and its hyper-parameters.
-        shape: The shape of one image.
+        shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
         images: The number of images of the class.
-        device: The device of training and sampling; ``"auto"`` is a CUDA GPU if there is one.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
         ValueError: If there are too few images, a hyper-parameter is invalid or does not suit the shape, or torch
@@ -283,7 +291,8 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         n_init = VECTOR_INITS if is_vector and latent_dim < values else 1
     anchored = model.anchored
     if anchored == "auto":
-        # A small code cannot hold all detail of an image. Without it, a classifier learns that the class is blurred.
+        # A small code cannot hold all detail of an image. From blurred images, a classifier learns that the class is
+        # blurred.
         anchored = not is_vector and ANCHOR_STEP
     density = definition.density if model.density == "auto" else model.density
     learned_prior = model.density == "auto" and _learns_prior(definition)
@@ -324,16 +333,16 @@ def check_classes(
     scarce: Iterable[Label],
     names: Mapping[Label, str],
 ) -> None:
-    r"""Checks that every scarce class has enough images, and every model of a single class has its class.
+    r"""Checks that every scarce class has enough images, and that every label of ``models`` exists.
 
     Args:
-        models: The models by label, with the default for all other labels under ``None``.
+        models: The models by label; the key ``None`` holds the model of all other labels.
         counts: The number of images of each class.
         scarce: The labels of the classes to fit.
         names: The name of each class.
 
     Raises:
-        ValueError: If a class has too few images, or a label of ``models`` does not exist.
+        ValueError: If a class to fit has too few images, or the data have no class with a label of ``models``.
     """
     unknown = [label for label in models if label is not None and label not in counts]
     if unknown:

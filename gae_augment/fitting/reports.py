@@ -21,7 +21,10 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
         raises: Whether a failure is an error even if other classes were fitted.
 
     Raises:
-        RuntimeError: If fits failed and ``raises`` is true, or no class was fitted.
+        RuntimeError: If fits failed, and ``raises`` is true or no class was fitted.
+
+    Warns:
+        RuntimeWarning: If fits failed, but ``raises`` is false and some classes were fitted.
     """
     if not failures:
         return

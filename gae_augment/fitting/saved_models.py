@@ -1,4 +1,4 @@
-r"""The fitted models of an augmenter as one header and named tensors, and headers of earlier formats."""
+r"""Converts an augmenter's fitted models to plain values and named tensors, and back; upgrades older headers."""
 
 __all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade_header"]
 
@@ -20,7 +20,12 @@ RENAMED = {"components": "n_components", "schedule": "lr_schedule", "starts": "n
 
 
 def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dict[str, Tensor]]:
-    r"""Returns pairs of label and header, and all tensors, whose names begin with the index of their model."""
+    r"""Returns the models as plain values and tensors.
+
+    Returns:
+        A list with a pair (label, header) per model, and the tensors of all models by name. The name of a tensor
+        begins with the index of its model.
+    """
     headers: list[Any] = []
     tensors: dict[str, Tensor] = {}
     for index, (label, fitted) in enumerate(models.items()):
@@ -37,14 +42,14 @@ def models_from_state(
     definitions: Mapping[str, ModelDefinition],
     device: torch.device | str,
 ) -> dict[Label, FittedModel]:
-    r"""Returns the models of :func:`models_to_state`.
+    r"""Returns the fitted models, by label, from the values that :func:`models_to_state` returned.
 
     Args:
-        headers: The pairs of label and header.
-        tensors: The tensors.
+        headers: The pairs (label, header).
+        tensors: The tensors, by name.
         labels: All labels of the data.
-        definitions: Custom definitions, by name.
-        device: The device of sampling.
+        definitions: Custom model definitions, by name.
+        device: The device of sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
         KeyError, TypeError, ValueError, RuntimeError: If headers and tensors are not those of fitted models.
@@ -104,11 +109,11 @@ def _definition_names(header: Mapping[str, Any]) -> set[str]:
 
 
 def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
-    r"""Returns the header of a saved augmenter in format 3; the tensors are the same.
+    r"""Returns the header of a saved augmenter, converted to format 3. The tensors of all formats are the same.
 
     Args:
-        header: The header of a file; one of format 3 is returned as it is.
-        definitions: Custom definitions, by name.
+        header: The header of a file. A header of format 3 is returned unchanged, as a copy.
+        definitions: Custom model definitions, by name.
 
     Raises:
         KeyError, TypeError, ValueError: If the header is malformed.

@@ -1,4 +1,4 @@
-r"""The one training loop."""
+r"""The training loop of all models."""
 
 __all__ = [
     "MAX_CHECKED",
@@ -26,16 +26,16 @@ from ..data import ValueScale
 from ..models import Autoencoder, Bernoulli, Gaussian, Likelihood, Objective, excess_error
 
 CHECK_EVERY = 25
-"""The number of steps between two measurements of the error, or an epoch if that is longer."""
+"""The number of steps between two checks, which measure the error; rounded to whole epochs, at least one epoch."""
 
 CHECK_DELTA_EVERY = 5
-"""The same for training with a boundary, which a small class crosses within a few dozen steps."""
+"""The number of steps between two checks with a boundary, which a small class crosses within a few dozen steps."""
 
 EXPLOSION_FACTOR = 10_000
 """The weights have exploded if the error exceeds this multiple of the mean image's error."""
 
 MIN_IMAGE_ERROR = 0.01
-"""A lower bound of the mean image's error, in nats per pixel, for data that hardly vary."""
+"""The minimum for the mean image's error in tests for divergence, in nats per pixel, if images hardly vary."""
 
 MAX_CHECKED = 1000
 """The maximum number of images that the error is measured on."""
@@ -52,12 +52,12 @@ class TrainingLog:
     r"""The course of a training.
 
     Attributes:
-        epochs: The epochs trained.
-        steps: The optimiser steps.
+        epochs: The number of epochs trained.
+        steps: The number of optimiser steps.
         errors: The excess reconstruction error at each check, in nats per pixel.
-        checked_after: The epochs trained at each check.
-        training_error: The error of the training images at the end.
-        reached: Whether the error fell below ``delta``, or stopped falling with ``delta=None``.
+        checked_after: The number of epochs before each check.
+        training_error: The excess reconstruction error of the training images at the end, in nats per pixel.
+        reached: Whether the error fell below ``delta``; with ``delta=None``, whether it stopped falling.
     """
 
     epochs: int = 0
@@ -69,12 +69,15 @@ class TrainingLog:
 
 
 def likelihood_for(values: ValueScale) -> Likelihood:
-    r"""Returns the likelihood of images on the scale of a network's inputs."""
+    r"""Returns the likelihood for images on the scale of the network's inputs.
+
+    The likelihood is Gaussian for standardised values, and Bernoulli for values in [0, 1].
+    """
     return Gaussian() if values.kind == "standardised" else Bernoulli()
 
 
 def _autocast(precision: torch.dtype, device: torch.device) -> torch.autocast:
-    r"""Returns a context in which the matrix products of layers have a precision."""
+    r"""Context manager: layers compute matrix products in the type ``precision``."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
@@ -86,7 +89,10 @@ def mean_excess_error(
     precision: torch.dtype = torch.float32,
     batch_size: int = 500,
 ) -> float:
-    r"""Returns the mean excess reconstruction error of images, in nats per pixel."""
+    r"""Returns the mean excess reconstruction error of images, in nats per pixel.
+
+    The excess error is the reconstruction error of an image minus that of a perfect reconstruction.
+    """
     errors = []
     for batch in images.split(chunk_size(batch_size, images.shape[1:])):
         x = values.to_network(batch)
@@ -98,9 +104,9 @@ def mean_excess_error(
 
 @torch.no_grad()
 def mean_image_error(images: Tensor, values: ValueScale) -> float:
-    r"""Returns the excess error of the mean image as a reconstruction of all images, in nats per pixel.
+    r"""Returns the mean excess error if the mean image is the reconstruction of every image, in nats per pixel.
 
-    An autoencoder that has learned only the mean has this error, whatever the contrast of the data.
+    An autoencoder that has learned only the mean image has this error, whatever the contrast of the images.
     """
     x = values.to_network(images)
     mean = x.mean(dim=0, keepdim=True)
@@ -128,35 +134,36 @@ def train(
     generator: torch.Generator,
     progress: Callable[[float], None] = lambda error: None,
 ) -> TrainingLog:
-    r"""Trains a network with Adam.
+    r"""Trains a network with Adam, and returns the training log.
 
-    An objective may have several losses, each for its own parameters. Adam moves each parameter by its own gradient,
-    and leaves parameters without a gradient alone, so that one instance serves all losses.
+    An objective may have several losses, each for its own parameters. One Adam optimiser serves all losses: it moves
+    each parameter by the gradient of that parameter's loss. Parameters without a gradient do not change.
 
     Args:
         network: The network, on the device of the images.
         objective: The objective to minimise.
-        images: The training images, with shape :math:`(N, *)`, in the user's values.
-        values: The scale between these values and the network's inputs.
-        rows: The indices of the images to train on, by default all; these images are not copied.
-        held_out: Images that are not trained on. The error is then measured on them, and the network ends with the
-            weights of the least error. Without them the error is measured on training images.
+        images: The training images, with shape :math:`(N, *)`, in the user's value range.
+        values: The value scale, which converts the user's values to the network's inputs.
+        rows: The indices of the images to train on; by default all images.
+        held_out: Images that the network is not trained on. If they are given, the error is measured on these images,
+            and the network ends with the weights of the least error. By default the error is measured on training
+            images.
         epochs: The maximum number of epochs.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
-        lr_schedule: ``"cosine"`` or ``"constant"``.
+        lr_schedule: ``"cosine"``, along which the learning rate falls to 0, or ``"constant"``.
         precision: The type of matrix products inside the layers, forwards and backwards. Weights, losses and the error
             are float32.
-        n_components: The maximum number of components of a mixture, for objectives with one.
-        delta: The excess reconstruction error, in nats per pixel, below which training stops. With ``None`` it stops
-            when the error stops falling: when the last quarter of the checks did not lower it, or when it is below
-            ``resolution``. With 0 it runs for all epochs.
-        resolution: The error below which nothing is left to learn, in nats per pixel.
-        generator: The generator of the order of the images; the seed of everything else that is random.
-        progress: Called with the error at each check.
+        n_components: The maximum number of mixture components, for objectives that learn a mixture.
+        delta: The excess reconstruction error, in nats per pixel, below which training stops. With 0, training runs for
+            all epochs. With ``None``, training stops when the error stops falling: the last quarter of the checks did
+            not lower the error, or the error is below ``resolution``.
+        resolution: The excess reconstruction error below which nothing is left to learn, in nats per pixel.
+        generator: The generator of the order of the images; its initial seed determines everything else that is random.
+        progress: A function that is called with the error at each check.
 
     Raises:
-        FloatingPointError: If the error is not finite, or ten thousand times that of the mean image.
+        FloatingPointError: If the error is not finite, or at least ten thousand times the mean image's error.
     """
     log = TrainingLog()
     best = None
@@ -214,7 +221,7 @@ def train(
                 break
     # Gradients would keep as much memory as the weights for the life of the network.
     optimiser.zero_grad(set_to_none=True)
-    # The learning rate ends at 0, so the last errors change little: only a clear fall counts.
+    # The learning rate ends at 0, so the last errors change little, and only a fall by 10 % counts as falling.
     if not log.reached:
         log.reached = delta is None and stopped_falling(log.errors, tolerance=0.1)
     if best is not None:
@@ -226,11 +233,13 @@ def train(
 
 
 def stopped_falling(errors: list[float], tolerance: float) -> bool:
-    r"""Returns whether the last quarter of the errors, at least four, lowered the least error by less than a fraction.
+    r"""Returns whether the recent errors are at most slightly lower than the least earlier error.
+
+    Recent errors are the last quarter, and at least four. Without earlier errors, the result is false.
 
     Args:
         errors: The errors at all checks.
-        tolerance: The fraction.
+        tolerance: The largest fall, as a fraction of the least earlier error, that does not count as falling.
     """
     recent = max(4, len(errors) // 4)
     return len(errors) > recent and min(errors[-recent:]) >= (1 - tolerance) * min(errors[:-recent])
