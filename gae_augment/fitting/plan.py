@@ -60,7 +60,7 @@ ANCHOR_STEP = 1.5
 
 Longer steps make the images of a scarce class more varied. The gains of a classifier, in percentage points:
 
-- Blood cells, measured on validation images. With 40 images of each of the two scarce classes: 0.39 (step 1), 0.66
+- Blood cells, measured on validation images. With 40 images of the two scarce classes: 0.39 (step 1), 0.66
   (step 1.5) and 0.91 (step 2). With 210 images: 0.34 (step 1) and 0.67 (step 1.5).
 - Gains over class-balanced sampling, for training sets with DeepSMOTE's class sizes, measured on the training images
   left out, without anchors, with step 1 and with step 1.5. Fashion-MNIST: 0.0, 1.6 and 1.9; with random affine maps of
