@@ -1,4 +1,4 @@
-r"""Processes large tensors in chunks, which bounds the memory."""
+r"""Processing of large tensors in chunks, which limits the memory in use."""
 
 __all__ = ["VALUES_PER_CHUNK", "chunk_size", "map_chunks"]
 
@@ -17,17 +17,23 @@ Result = TypeVar("Result")
 
 
 def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) -> int:
-    r"""Returns how many images of a shape fit into a chunk: at most ``most``, with at most ``values`` values."""
+    r"""Returns the number of images per chunk: at most ``most`` images and ``values`` values, but at least 1 image."""
     return max(1, min(most, values // math.prod(shape)))
 
 
 def map_chunks(
     function: Callable[[slice], Result], n: int, size: int, device: torch.device
 ) -> Iterator[tuple[slice, Result]]:
-    r"""Yields the chunks of n items in order, and the results of a function of them.
+    r"""Calls a function for each chunk of n items, and yields each chunk with its result, in order.
 
     On a CPU, as many chunks run in parallel as PyTorch has threads. The function must not write to shared data: after
     an interruption, some calls continue for a while.
+
+    Args:
+        function: A function of a slice, the chunk.
+        n: The number of items.
+        size: The maximum number of items per chunk.
+        device: The device on which the function computes.
     """
     chunks = [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
     results = map(function, chunks) if device.type == "cuda" else map_in_threads(function, chunks)

@@ -1,4 +1,4 @@
-r"""Devices: their choice, and the precisions that are fast on them."""
+r"""Devices: choice of a device, and a check for fast products of bfloat16 matrices."""
 
 __all__ = ["check_device", "multiplies_bfloat16_fast", "resolve_device", "to_device"]
 
@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 INDEXED_AS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
-"""Wider types for those that CUDA cannot index: uint8 is its only unsigned integer type."""
+"""Wider data types for those that CUDA cannot index. CUDA indexes no unsigned integers except uint8."""
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    r"""Returns the device; ``"auto"`` is a CUDA GPU if there is one."""
+    r"""Returns the torch device; ``"auto"`` gives a CUDA GPU if one is available, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
 
 
 def check_device(device: torch.device | str) -> None:
-    r"""Raises a ValueError unless torch can use a device here; ``"auto"`` is always valid."""
+    r"""Raises a ValueError unless torch can use the device on this machine; ``"auto"`` is always valid."""
     if device == "auto":
         return
     try:
@@ -29,7 +29,7 @@ def check_device(device: torch.device | str) -> None:
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
-    r"""Returns images on a device, in a type that can be indexed there."""
+    r"""Returns images on a device, in a data type that the device can index."""
     return images.to(INDEXED_AS.get(images.dtype, images.dtype)).to(device)
 
 
@@ -37,6 +37,7 @@ def multiplies_bfloat16_fast(device: torch.device) -> bool:
     r"""Returns whether a device has special instructions for products of bfloat16 matrices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Older versions of torch cannot tell. Without such instructions oneDNN is slower than in float32.
+    # Older versions of torch do not report CPU capabilities. Without these instructions, oneDNN is slower in bfloat16
+    # than in float32.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,4 +1,4 @@
-r"""Files of plain values and tensors: a JSON header inside a safetensors file, and no pickle."""
+r"""Files of plain values and tensors: safetensors files with a JSON header, without pickle."""
 
 __all__ = [
     "FORMAT_VERSION",
@@ -30,7 +30,10 @@ from torch import Tensor
 
 FORMAT = "gae-augment"
 FORMAT_VERSION = 3
-"""Version 1 had no checksum; version 2, of package version 0.1, had settings in place of plans."""
+"""The version of the file format.
+
+Version 1 had no checksum. Version 2, which package version 0.1 wrote, held settings instead of plans.
+"""
 
 _UMASK_LOCK = Lock()
 
@@ -43,7 +46,8 @@ REMEDY = "A file needs an existing, writable folder with enough free space"
 def check_file_place(path: Path) -> None:
     r"""Raises a FileExistsError if a path holds something other than a regular file.
 
-    An administrator could otherwise replace a device such as ``/dev/null`` by a file, which breaks the system.
+    Without this check, an administrator could replace a device such as ``/dev/null`` by a file, which would break the
+    system.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(
@@ -53,7 +57,10 @@ def check_file_place(path: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    r"""Waits for the lock of a path, and holds it against other processes. A killed process releases it."""
+    r"""Context manager: acquires an exclusive inter-process lock on a path, waiting if needed.
+
+    The operating system releases the lock of a killed process.
+    """
     with FileLock(path.with_name(f"{path.name}.lock")):
         yield
 
@@ -68,7 +75,10 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    r"""Yields a temporary file, which then replaces a path in one step, so that no reader sees half a file.
+    r"""Context manager: yields a temporary file for writing, which replaces the path in one step at the end.
+
+    Readers therefore never see a half-written file. After an error, the temporary file is deleted and the path is
+    unchanged.
 
     Raises:
         OSError: If the path holds something other than a file, or the folder does not exist, cannot be written to, or
@@ -91,10 +101,15 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    r"""Writes a file atomically: readers see either the complete old file or the complete new one.
+    r"""Writes a file atomically: readers see either the complete old file or the complete new file.
+
+    Args:
+        path: The path of the file.
+        header: Values that JSON supports, NumPy numbers, or torch devices.
+        tensors: The tensors by name.
 
     Raises:
-        OSError: As :func:`atomic_write`.
+        OSError: For the reasons listed in :func:`atomic_write`.
     """
     path = Path(path)
     check_file_place(path)
@@ -116,7 +131,7 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""Returns tensors as safetensors needs them, contiguous and without shared memory: copies where necessary."""
+    r"""Returns contiguous tensors that share no memory, as safetensors requires; copies a tensor only if necessary."""
     separate: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
@@ -128,7 +143,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    r"""Returns a NumPy number or a device, which JSON does not know, as a plain value."""
+    r"""Converts a NumPy number or a torch device, which JSON does not support, to a plain Python value."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, torch.device):
@@ -137,7 +152,7 @@ def _plain(value: Any) -> Any:
 
 
 def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
-    r"""Returns the SHA-256 of a header and of all tensors, with their names, types and shapes."""
+    r"""Returns the SHA-256 checksum of a header and of each tensor's name, data type, shape and values."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -147,18 +162,18 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 class _ForeignFileError(ValueError):
-    r"""Raised for a file of another program or of a later version, which may be intact."""
+    r"""Raised for a file that another program or a later format version wrote; such a file may be intact."""
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    r"""Returns the header and the tensors of a file of :func:`write_file`.
+    r"""Returns the header and the tensors of a file that :func:`write_file` wrote.
 
     Nothing in the file is executed, and reading takes no more memory than the file has bytes. The checksum
-    detects damage, not manipulation, so callers validate the content.
+    detects damage but not manipulation, so callers must validate the content.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is truncated, damaged, of another kind, or of a later version of the format.
+        FileNotFoundError: If the path is not a file.
+        ValueError: If the file is truncated, damaged, in another format, or in a later version of this format.
     """
     path = Path(path)
     if not path.is_file():
@@ -183,10 +198,10 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
 
 
 def _version(path: Path, metadata: Mapping[str, str]) -> int:
-    r"""Returns the version of the format in a file's metadata.
+    r"""Returns the version of the file format that a file's metadata states.
 
     Raises:
-        ValueError: If the file is of another program, or the version is later than this one.
+        ValueError: If another program wrote the file, or the version is later than ``FORMAT_VERSION``.
     """
     if metadata.get("format") != FORMAT:
         raise _ForeignFileError(

@@ -1,7 +1,7 @@
 r"""Parallel jobs in threads, in processes or on a cluster, with any backend of joblib.
 
-If a worker dies, for example from lack of memory, its jobs are lost. Jobs depend on their arguments alone, so that a
-retry gives the same result.
+If a worker dies, for example from lack of memory, its jobs are lost and retried. The result of a job depends only on
+its arguments, so that a retry gives the same result.
 """
 
 __all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "check_n_jobs", "run_jobs", "runs_here"]
@@ -20,27 +20,27 @@ Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 3
-"""The maximum number of attempts at a job."""
+"""The maximum number of times that a job is attempted."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    r"""The result of a failed job; the other jobs continue.
+    r"""The result of a job that raised an exception; the other jobs continue.
 
     Attributes:
-        reason: The error, as text.
+        reason: The type and the message of the exception.
     """
 
     reason: str
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        r"""Returns the failure of an error."""
+        r"""Returns the failure that describes an exception."""
         return cls(f"{type(error).__name__}: {error}")
 
 
 def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failure:
-    r"""Returns the result of a function, or its failure."""
+    r"""Calls a function and returns its result, or a :class:`Failure` if the function raises an exception."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -48,7 +48,7 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failur
 
 
 def check_n_jobs(n_jobs: int | None) -> None:
-    r"""Raises a ValueError unless joblib accepts a number of jobs."""
+    r"""Raises a ValueError unless ``n_jobs`` is ``None`` or an integer other than 0."""
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
         raise ValueError(
             f"'n_jobs' is {n_jobs!r}, but must be a number of jobs at the same time: None or 1, or -1 for one per core."
@@ -68,19 +68,20 @@ def _keyed(key: Key, function: Callable[..., Result], *arguments: Any) -> tuple[
 def run_jobs(
     function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], n_jobs: int | None, **options: Any
 ) -> Iterator[tuple[Key, Result | Failure]]:
-    r"""Yields the key and the result of each job, as soon as it is ready.
+    r"""Yields the key and the result of each job, as soon as the job ends.
 
-    If workers die, the jobs without a result are retried. Backends that return all results at the end, joblib's
-    ``"multiprocessing"`` and Ray's ``"ray"``, retry all of them. Closing the iterator cancels jobs that have not begun.
+    If workers die, the jobs without a result are retried. Joblib's ``"multiprocessing"`` and Ray's ``"ray"`` return all
+    results at the end, so that they retry all jobs. Closing the iterator cancels jobs that have not begun.
 
     Args:
         function: The function to call.
         jobs: The arguments of each call, by key.
         n_jobs: The number of calls at a time, as in joblib.
-        **options: More arguments of :class:`joblib.Parallel`.
+        **options: Further arguments of :class:`joblib.Parallel`.
 
     Yields:
-        The key with the result, with the failure of the function, or with that of the backend after the last attempt.
+        The key and the result of a job. The result is a :class:`Failure` if the function raised an exception, or if the
+        backend failed in the last attempt.
 
     Warns:
         RuntimeWarning: If jobs are retried.
@@ -97,7 +98,7 @@ def run_jobs(
                     yield key, result
             except (GeneratorExit, KeyboardInterrupt):
                 if isinstance(results, Generator):
-                    # Joblib warns that it cancels the other jobs, as it should here.
+                    # Joblib warns that it cancels the other jobs, which is intended here.
                     with warnings.catch_warnings(action="ignore"):
                         results.close()
                 raise

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 RandomState = int | np.random.RandomState | np.random.Generator | None
-"""A ``random_state`` as in scikit-learn, or a NumPy generator."""
+"""``None``, an integer or a NumPy RandomState, as in scikit-learn, or a NumPy Generator."""
 
 
 def derive_seed(*parts: int | str) -> int:
     r"""Returns a seed in :math:`[0, 2^{63})` that depends only on the parts and their order.
 
-    The parts name the purpose, such as ``derive_seed(seed, "fit", label)``. Different purposes of a seed therefore have
-    independent random numbers, and those of a class do not depend on the other classes.
+    The parts name the purpose of the random numbers, such as ``derive_seed(seed, "fit", label)``. Random numbers for
+    different purposes are therefore independent, and the random numbers of a class do not depend on other classes.
     """
     # NumPy's integers and strings give the same seed as Python's.
     text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}" for part in parts)
@@ -34,9 +34,10 @@ def make_generator(*parts: int | str, device: torch.device | str = "cpu") -> tor
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    r"""Seeds the global generators for user code, such as random transforms, and restores them afterwards.
+    r"""Context manager: seeds the global generators for user code, and restores their states at the end.
 
-    This covers torch on the CPU, NumPy and Python. The generators of GPUs are left alone.
+    User code is, for example, a random transform. The generators are those of Python, of NumPy, and of torch on the
+    CPU. The generators of GPUs do not change.
     """
     # torch.manual_seed would also seed the generators of all GPUs.
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -52,13 +53,13 @@ def global_seed(seed: int) -> Iterator[None]:
 
 
 def resolve_random_state(random_state: RandomState) -> int:
-    r"""Returns the seed of a ``random_state`` as in scikit-learn.
+    r"""Converts a ``random_state`` to an integer seed.
 
-    ``None`` gives fresh entropy from the operating system; scikit-learn would use NumPy's global generator, and advance
-    it. A generator object gives its next number, as in scikit-learn.
+    ``None`` gives fresh entropy from the operating system, whereas scikit-learn draws from NumPy's global generator. An
+    integer is the seed itself. A generator object gives its next random number, as in scikit-learn.
 
     Raises:
-        ValueError: If ``random_state`` has another type.
+        ValueError: If ``random_state`` is of any other type.
     """
     match random_state:
         case None:

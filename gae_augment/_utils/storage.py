@@ -16,19 +16,19 @@ from torch import Tensor
 
 
 class ImageFile:
-    r"""Images in a memory-mapped file: the operating system keeps the pages in use and frees the others.
+    r"""Images in a memory-mapped file: the operating system keeps only the pages in use in memory.
 
     A pickled copy maps the same file, so that worker processes see each other's writes. A deep copy has a separate
-    file. The file is removed with the object that created it, or when the interpreter ends. A killed process leaves
-    its file in the folder.
+    file. The file is deleted when the object that created it is garbage-collected, or when the interpreter ends. A
+    killed process leaves its file in the folder.
 
     Args:
         folder: The folder of the file, created if it does not exist.
         shape: The shape of all images together, :math:`(N, *)`, :math:`N \geq 1`.
-        dtype: Their type.
+        dtype: The data type of the images.
 
     Attributes:
-        tensor: The images, uninitialised at first.
+        tensor: The tensor of all images, uninitialised at first.
 
     Raises:
         OSError: If the folder cannot be written to, or has no space for all images.
@@ -67,7 +67,7 @@ class ImageFile:
         self.tensor = torch.from_numpy(images).view(self._dtype).view(self._shape)
 
     def remove(self) -> None:
-        r"""Deletes the file's name; its space is freed when no process maps it."""
+        r"""Deletes the file. The operating system frees the space once no process maps the file."""
         self._remove()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,17 +95,17 @@ def _remove(path: Path, process: int) -> None:
 
 
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
-    r"""Returns uninitialised images, in memory or in an unnamed file that exists while they are referenced.
+    r"""Returns a tensor of uninitialised images, in memory or in an unnamed memory-mapped file.
 
-    Pickling copies them.
+    The file exists as long as the tensor is referenced. Pickling the tensor copies the images.
 
     Args:
         shape: The shape of all images together, :math:`(N, *)`.
-        dtype: Their type.
-        folder: The folder of the file; ``None`` for memory.
+        dtype: The data type of the images.
+        folder: The folder of the file; ``None`` keeps the images in memory.
 
     Raises:
-        OSError: As :class:`ImageFile`.
+        OSError: For the reasons listed in :class:`ImageFile`.
     """
     if folder is None or not prod(shape):
         return torch.empty(tuple(shape), dtype=dtype)
@@ -119,7 +119,7 @@ def index_images(images: Tensor, indices: np.ndarray) -> Tensor:
 
     Args:
         images: Images on the CPU, with shape :math:`(N, *)`.
-        indices: Their indices, or a Boolean for each image.
+        indices: The indices of the images, or one Boolean per image.
     """
-    # Torch before 2.10 cannot index its unsigned types wider than a byte.
+    # Torch before 2.10 cannot index unsigned types wider than a byte.
     return torch.from_numpy(images.numpy()[indices])

@@ -1,8 +1,8 @@
-r"""Threads: a fixed number for each task, and tasks in parallel.
+r"""Threads: a fixed number per task, and parallel tasks.
 
-The number of threads of a matrix product changes the order of its sums, and with it the last bits of the result. Each
+The number of threads changes the order of summation in a matrix product, and thereby the last bits of the result. Each
 task therefore has a fixed number of threads, usually one, and several tasks run in parallel. All cores are used, and
-results do not depend on their number.
+results do not depend on the number of cores.
 """
 
 __all__ = [
@@ -28,12 +28,13 @@ Result = TypeVar("Result")
 
 
 class SharedContext:
-    r"""A process-wide context: the first thread to use it enters, and the last one leaves.
+    r"""Context manager: shares a process-wide context among threads.
 
-    Without sharing, a thread that leaves would restore a process-wide setting while another still needs it.
+    The first thread enters the context, and the last thread exits it. Without sharing, a thread that exits would
+    restore a process-wide setting while another thread still needs the changed setting.
 
     Args:
-        make: A function that creates the context manager.
+        make: A function that creates the shared context manager.
     """
 
     def __init__(self, make: Callable[[], AbstractContextManager[Any]]) -> None:
@@ -55,10 +56,10 @@ class SharedContext:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    r"""Sets the number of threads of PyTorch operations in the calling thread.
+    r"""Context manager: sets the number of threads of PyTorch operations in the calling thread.
 
-    A single thread also avoids a deadlock in forked processes: PyTorch would wait for the parent's threads, which do
-    not exist there.
+    A single thread also avoids a deadlock in forked processes. With several threads, PyTorch would wait for threads of
+    the parent process, which do not exist in the forked process.
     """
     previous = torch.get_num_threads()
     torch.set_num_threads(number)
@@ -74,7 +75,7 @@ _thread_local = local()
 
 @contextmanager
 def single_threaded_libraries() -> Iterator[None]:
-    r"""Limits NumPy, scikit-learn and PyTorch in the calling thread to a single thread."""
+    r"""Context manager: limits NumPy, scikit-learn and PyTorch to one thread when the current thread calls them."""
     if getattr(_thread_local, "single_threaded", False):
         # threadpoolctl takes milliseconds to find the libraries, so nested uses skip it.
         yield
@@ -90,12 +91,12 @@ def single_threaded_libraries() -> Iterator[None]:
 
 @contextmanager
 def interrupted_by(event: Event) -> Iterator[None]:
-    r"""Lets an event interrupt the calling thread, at every :func:`check_interruption`.
+    r"""Context manager: makes :func:`check_interruption` raise in the calling thread once an event is set.
 
-    Ctrl+C reaches the main thread only.
+    Ctrl+C interrupts the main thread only, so that other threads need such an event.
 
     Raises:
-        InterruptedError: If the event is set already.
+        InterruptedError: If the event is already set at the start.
     """
     _thread_local.interruption = event
     try:
@@ -106,7 +107,7 @@ def interrupted_by(event: Event) -> Iterator[None]:
 
 
 def check_interruption() -> None:
-    r"""Raises an InterruptedError if the event of :func:`interrupted_by` is set."""
+    r"""Raises an InterruptedError if the event passed to :func:`interrupted_by` in this thread is set."""
     event: Event | None = getattr(_thread_local, "interruption", None)
     if event is not None and event.is_set():
         raise InterruptedError("The work was interrupted.")
@@ -115,13 +116,14 @@ def check_interruption() -> None:
 def map_in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], threads_each: int = 1
 ) -> Iterator[Result]:
-    r"""Yields the results of a function in order, from parallel calls that share PyTorch's number of threads.
+    r"""Calls a function for all items in parallel, and yields the results in the order of the items.
 
-    If PyTorch has a single thread, as in a DataLoader or pool worker, calls run sequentially in the calling thread.
+    The calls together use as many threads as PyTorch has. If PyTorch has a single thread, as in a DataLoader worker or
+    a pool worker, the calls run sequentially in the calling thread.
 
     Args:
-        function: The function.
-        items: Its arguments, one for each call.
+        function: The function to call.
+        items: The arguments of the function, one per call.
         threads_each: The number of threads of each call.
     """
     items = list(items)
