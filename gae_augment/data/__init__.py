@@ -1,7 +1,8 @@
 r"""Reads datasets, arrays and folders: labels, raw images, value scales, and the number of images to add.
 
 Input: a map-style dataset, arrays, or a folder of images. Output: labels, raw images as tensors, the
-:class:`ValueScale` between the user's values and a network's, and ``{label: images to add}``. Imports only ``_utils``.
+:class:`ValueScale`, which converts the user's values to a network's values and back, and ``{label: images to add}``.
+Imports only ``_utils``.
 """
 
 from .folders import as_pictures, check_output, open_folder

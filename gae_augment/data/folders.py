@@ -17,24 +17,24 @@ from torchvision.datasets import ImageFolder
 from .formats import ItemFormat
 
 NATIVE_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
-"""The modes that are read without conversion if all images have the same mode."""
+"""The Pillow modes that are read without conversion if all images have the same mode."""
 
 CONVERTED_MODES = ("P", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-"""The modes that are converted to RGB, as are images of several modes."""
+"""The Pillow modes that are converted to RGB. If a folder has several modes, all its images are converted to RGB."""
 
 NEAREST_MODES = ("1", "I;16")
-"""The native modes that are resized by nearest neighbour: Pillow interpolates 8-bit pixels only."""
+"""The native modes that are resized by nearest-neighbour sampling, since Pillow interpolates only 8-bit pixels."""
 
 PNG_MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-"""The PNG mode of a data type, or of a number of 8-bit channels."""
+"""The Pillow mode of a PNG file, by data type, or by number of channels for 8-bit images."""
 
 MAX_LISTED = 10
-"""The number of skipped files that a warning lists."""
+"""The maximum number of skipped files that a warning lists."""
 
 
 def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
     with _naming_file(path), Image.open(path) as image:
-        # Pillow warns about a palette with transparency unless it is converted to RGBA first.
+        # Pillow warns about a palette with transparency unless the image is converted to RGBA first.
         source = image.convert("RGBA") if image.mode != mode and "transparency" in image.info else image
         converted = source.convert(mode) if source.mode != mode else source.copy()
     if size is None or converted.size == size[::-1]:
@@ -45,7 +45,7 @@ def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
 
 @contextmanager
 def _naming_file(path: str) -> Iterator[None]:
-    r"""Turns any error of reading an image into one that names the file."""
+    r"""Context manager: turns any error in reading an image into a ValueError that names the file."""
     try:
         yield
     # Pillow's decoders raise many kinds of exceptions for damaged files.
@@ -59,21 +59,23 @@ def _naming_file(path: str) -> Iterator[None]:
 def open_folder(
     folder: str | os.PathLike[str], *, size: tuple[int, int] | None = None, skip_unreadable: bool = False
 ) -> ImageFolder:
-    r"""Returns the dataset of PIL images in a folder with one sub-folder per class.
+    r"""Returns a dataset of the PIL images in a folder with one sub-folder per class.
 
-    Grey images, transparency and 16 bits are preserved; torchvision's default loader converts everything to RGB.
+    If all images have the same mode, grey values, transparency and 16-bit values are preserved. Images of several modes
+    are converted to RGB. Torchvision's default loader converts every image to RGB.
 
     Args:
         folder: The folder.
-        size: The height and width that all images are resized to. Without it, all images must have the same size.
-        skip_unreadable: Whether unreadable files are skipped. Every file is then decoded once. Otherwise only headers
-            are read, and a file with damaged pixels raises when it is used.
+        size: The height and width to which all images are resized; ``None`` requires images of the same size.
+        skip_unreadable: Whether unreadable files are skipped. If false, only headers are read, and a file with damaged
+            pixels raises a ValueError when it is used. If true, every file is decoded once to find unreadable files.
 
     Raises:
-        ValueError: If the folder has no such sub-folders, a file is not an image, or images differ in size.
+        ValueError: If the folder has no sub-folders with images, a file is not an image, images differ in size, their
+            modes cannot be converted, or all files of a class are unreadable.
 
     Warns:
-        UserWarning: If files are skipped; it names them.
+        UserWarning: If files are skipped; the warning lists up to 10 of these files.
     """
     folder = Path(folder)
     try:
@@ -115,7 +117,7 @@ def open_folder(
 
 
 def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:
-    r"""Restricts a dataset to its readable files, and warns of the skipped ones."""
+    r"""Restricts a dataset to its readable files, and warns about the skipped files."""
     empty_classes = set(range(len(dataset.classes))) - {label for _, label in readable}
     if empty_classes:
         names = ", ".join(dataset.classes[label] for label in sorted(empty_classes))
@@ -166,13 +168,13 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
 
 
 def as_pictures(images: Tensor) -> Iterator[Image.Image]:
-    r"""Returns an iterator over the images as PIL images for PNG files.
+    r"""Returns an iterator that converts images to PIL images, for PNG files.
 
     Args:
         images: The images, with shape :math:`(N, C, H, W)`.
 
     Raises:
-        ValueError: If PNG does not support their type or number of channels.
+        ValueError: If PNG does not support the data type or the number of channels of the images.
     """
     channels = images.shape[1] if images.ndim == 4 else None
     mode = PNG_MODES.get(images.dtype) if images.dtype != torch.uint8 else PNG_MODES.get(channels)

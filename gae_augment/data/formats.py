@@ -1,4 +1,4 @@
-r"""Formats of a dataset's raw images: PIL image, array or tensor; converts to tensors and back."""
+r"""The format of a dataset's raw images (PIL image, array or tensor), and conversion to tensors and back."""
 
 __all__ = ["ItemFormat"]
 
@@ -35,7 +35,8 @@ class ItemFormat:
         r"""Returns the format of an image.
 
         Raises:
-            ValueError: If it is not an image or vector of real numbers.
+            ValueError: If the object is not an image or vector of real numbers, or its mode or data type is not
+                supported.
         """
         if isinstance(image, Image.Image):
             if image.mode in ("P", "PA"):
@@ -78,7 +79,7 @@ class ItemFormat:
         return cls(container, tuple(shape), tensor.dtype, channels_last=channels_last)
 
     def to_tensor(self, image: Any) -> Tensor:
-        r"""Returns an image of this format as a tensor."""
+        r"""Converts an image of this format to a tensor of shape ``shape``."""
         if isinstance(image, Tensor):
             return image.detach().cpu().as_subclass(Tensor)
         tensor = torch.from_numpy(np.array(image))
@@ -87,7 +88,7 @@ class ItemFormat:
         return tensor.permute(2, 0, 1) if self.container == "PIL image" or self.channels_last else tensor
 
     def from_tensor(self, tensor: Tensor) -> Any:
-        r"""Returns a tensor as an image of this format."""
+        r"""Converts a tensor of shape ``shape`` to an image of this format."""
         if self.container == "tensor":
             return tensor.clone()
         if self.container == "tv_tensor":

@@ -35,7 +35,12 @@ def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> 
 
 @use_threads(1)
 def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
-    r"""Returns raw images of a dataset, with shape :math:`(n, *)`.
+    r"""Returns the raw images of a dataset at given indices, as a tensor of shape :math:`(n, *)`.
+
+    Args:
+        dataset: A map-style dataset.
+        indices: The indices of the images.
+        item_format: The format that every image must have.
 
     Raises:
         ValueError: If an image cannot be read, has another format, or has a value that is not finite.
@@ -53,14 +58,14 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
 
 @use_threads(1)
 def check_images(images: Tensor, name: str = "X") -> None:
-    r"""Checks that all values are finite, and that NumPy supports their type.
+    r"""Checks that all image values are finite, and that NumPy supports the data type.
 
     Args:
         images: The images, with shape :math:`(N, *)`.
-        name: The name of the images in errors.
+        name: The name of the images in error messages.
 
     Raises:
-        ValueError: If a value is not finite, or NumPy does not support the type.
+        ValueError: If a value is not finite, or NumPy does not support the data type.
     """
     try:
         images[:0].numpy()
@@ -81,9 +86,10 @@ def check_images(images: Tensor, name: str = "X") -> None:
 
 @use_threads(1)
 def image_array(X: Any) -> Tensor:
-    r"""Returns an array of images or feature vectors as a tensor of shape :math:`(N, *)`. Never write to it.
+    r"""Converts an array of images or feature vectors to a tensor of shape :math:`(N, *)`.
 
-    A writable array is not copied, and may be mapped from a file, as by ``numpy.load(path, mmap_mode="c")``.
+    A writable array is not copied: the tensor shares its memory, so never write to the tensor. Such an array may be
+    memory-mapped from a file, as by ``numpy.load(path, mmap_mode="c")``.
 
     Raises:
         TypeError, ValueError: If the array is empty or not numeric, its images differ in size, its shape is not
@@ -130,7 +136,10 @@ def image_array(X: Any) -> Tensor:
 
 
 def append_rows(original: Any, rows: np.ndarray | None) -> Any:
-    r"""Returns an array or tensor with rows appended, in the type of the original; other types become arrays."""
+    r"""Returns the original array or tensor with rows appended; ``None`` appends nothing.
+
+    The data type is that of the original. A tensor remains a tensor; any other type becomes an array.
+    """
     if isinstance(original, Tensor):
         return original if rows is None else torch.cat([original, torch.from_numpy(rows).to(original)])
     array = np.asarray(original)

@@ -1,4 +1,4 @@
-r"""Items of a dataset as pairs of image and label; errors name the item."""
+r"""The items of a dataset as pairs of image and label, and error messages that name the item."""
 
 __all__ = ["ItemReader", "check_dataset"]
 
@@ -15,8 +15,8 @@ def check_dataset(dataset: Any) -> None:
     r"""Checks that a dataset is map-style and not empty.
 
     Raises:
-        TypeError: If it is not a map-style dataset.
-        ValueError: If it is empty.
+        TypeError: If the dataset is not a map-style dataset.
+        ValueError: If the dataset is empty.
     """
     if isinstance(dataset, IterableDataset):
         raise TypeError(
@@ -40,7 +40,7 @@ def check_dataset(dataset: Any) -> None:
 class ItemReader:
     r"""Reads the items of a dataset as pairs of image and label.
 
-    An error in reading an item becomes a ValueError with the item's index.
+    If an item cannot be read or is not a pair, a ValueError states the index of the item.
 
     Args:
         dataset: A map-style dataset.
@@ -53,7 +53,7 @@ class ItemReader:
         try:
             item = self._dataset[index]
             if isinstance(item, tuple | list) and item and isinstance(item[0], Image.Image):
-                # Pillow opens files lazily: without this, a damaged file would raise later, and without its index.
+                # Pillow opens files lazily. Without load(), a damaged file would raise later, without the item's index.
                 item[0].load()
         except Exception as error:
             raise ValueError(

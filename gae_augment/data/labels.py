@@ -32,7 +32,7 @@ def _integer_label(label: Any, index: int) -> int:
 
 
 def _listed_labels(dataset: Any) -> Sequence[Any] | None:
-    r"""Returns the labels that a dataset lists in its attributes, or None."""
+    r"""Returns the labels that a dataset lists in its attributes, or None if no attribute lists labels."""
     children = source_datasets(dataset)
     transform = getattr(dataset, "target_transform", None)
     if isinstance(dataset, TensorDataset):
@@ -61,12 +61,13 @@ def _listed_labels(dataset: Any) -> Sequence[Any] | None:
 def read_labels(dataset: Any) -> np.ndarray:
     r"""Returns the labels of a dataset's items, with shape :math:`(N,)`, as int64.
 
-    They come from ``targets``, ``labels`` or the tensors, through Subset and ConcatDataset, without decoding images.
-    Three items are compared with these labels. If they disagree, or no labels are listed, all items are read.
+    To avoid decoding images, labels are taken from the attribute ``targets`` or ``labels``, or from the tensors of a
+    TensorDataset. For a Subset or ConcatDataset, they are taken from the inner datasets. The first, the middle and the
+    last item are then read as a check. If a label differs, or the dataset lists no labels, all items are read.
 
     Raises:
         TypeError: If the dataset is not map-style.
-        ValueError: If it is empty, an item is not a pair, or a label is not an integer.
+        ValueError: If the dataset is empty, an item is not a pair, or a label is not an integer.
     """
     check_dataset(dataset)
     listed = _listed_labels(dataset)
@@ -79,9 +80,10 @@ def read_labels(dataset: Any) -> np.ndarray:
 
 
 def class_names(dataset: Any) -> dict[int, str] | None:
-    r"""Returns the name of each label, from ``classes``, through Subset, ConcatDataset and wrappers.
+    r"""Returns the name of each label, from the attribute ``classes``.
 
-    Returns None if a dataset has no ``classes``, has a ``target_transform``, or joins datasets with different names.
+    For a Subset, a ConcatDataset or a wrapper, the names are those of the inner datasets. Returns None if no dataset
+    has the attribute, a dataset has a ``target_transform``, or joined datasets have different names.
     """
     if getattr(dataset, "target_transform", None) is not None:
         return None
@@ -93,10 +95,14 @@ def class_names(dataset: Any) -> dict[int, str] | None:
 
 
 def label_array(y: Any, n_images: int) -> np.ndarray:
-    r"""Returns labels as an array of integers or strings with shape :math:`(N,)`.
+    r"""Converts labels to an array of integers or strings with shape :math:`(N,)`.
+
+    Args:
+        y: The labels.
+        n_images: The number of images, :math:`N`.
 
     Raises:
-        ValueError: If they are missing, not one per image, or neither integers nor strings.
+        ValueError: If the labels are missing, are not one per image, or are neither integers nor strings.
     """
     if y is None:
         raise ValueError("'y' is missing: fit(X, y) needs one label per image.")

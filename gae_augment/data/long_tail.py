@@ -10,7 +10,7 @@ import torch
 from .._utils.seeding import make_generator
 
 DEEPSMOTE_COUNTS = (4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40)
-"""The class counts of the DeepSMOTE paper (2105.02340) for MNIST and Fashion-MNIST."""
+"""The class counts of the DeepSMOTE paper (arXiv 2105.02340) for MNIST and Fashion-MNIST."""
 
 MIN_IMAGES = 2
 """The smallest count of an exponential profile: a model needs two images."""
@@ -20,10 +20,11 @@ def profile_counts(profile: str, available: list[int]) -> list[int]:
     r"""Returns the number of images to keep of each class.
 
     Args:
-        profile: ``"natural"`` keeps all images. ``"lt-R"`` is the exponential profile of LDAM-DRW (1906.07413) with the
-            imbalance ratio R: class :math:`c` of :math:`C` keeps :math:`\lfloor n_{\max} R^{-c/(C-1)} \rfloor` images.
-            Here :math:`n_{\max}` is the count of the smallest available class, so that the profile suits any order of
-            the classes. ``"deepsmote"`` has the counts of the DeepSMOTE paper, for ten classes.
+        profile: ``"natural"`` keeps all images. ``"lt-R"`` is the exponential profile of LDAM-DRW (arXiv 1906.07413)
+            with the imbalance ratio R: class :math:`c = 0 \dots C - 1` keeps
+            :math:`\lfloor n_{\max} R^{-c/(C-1)} \rfloor` images, but at least 2. Here :math:`n_{\max}` is the number of
+            images of the smallest available class, so that the profile suits any order of the classes.
+            ``"deepsmote"`` keeps the class counts of the DeepSMOTE paper and needs ten classes.
         available: The number of available images of each class.
 
     Raises:
@@ -57,8 +58,8 @@ def choose_images(labels: np.ndarray, counts: dict[int, int], seed: int) -> np.n
 
     Args:
         labels: The labels of all images, with shape :math:`(N,)`.
-        counts: The number of images to keep of each label.
-        seed: The seed.
+        counts: The number of images to keep, by label.
+        seed: The seed of the random choice.
     """
     subsets = []
     for label, count in counts.items():

@@ -21,14 +21,14 @@ from .transforms import raw_view
 from .values import ValueScale
 
 ImageReader = Callable[[Iterable[int]], Tensor]
-"""A function from indices to raw images, with shape :math:`(n, *)`."""
+"""A function that maps :math:`n` indices to the raw images, with shape :math:`(n, *)`."""
 
 READ_AT_ONCE = 1000
 """The number of images that are read at a time, which bounds the memory."""
 
 
 def read_in_batches(read: ImageReader, n: int) -> Iterator[tuple[slice, Tensor]]:
-    r"""Yields the images 0 to n - 1 in batches, each with its slice of the indices."""
+    r"""Reads the images 0 to n - 1 in batches, and yields the slice of indices and the images of each batch."""
     for start in range(0, n, READ_AT_ONCE):
         rows = slice(start, min(start + READ_AT_ONCE, n))
         yield rows, read(range(rows.start, rows.stop))
@@ -43,13 +43,13 @@ def read_classes(
 ) -> tuple[dict[Any, Tensor], ValueScale]:
     r"""Returns the images of selected classes, by label, and the value scale of all images.
 
-    All images are read and checked once, in batches. Only the selected classes stay in memory.
+    All images are read and checked once, in batches. Only images of the selected classes are kept.
 
     Args:
-        read: A function from indices to images, such as :func:`load_source` returns.
+        read: A function that maps indices to images, such as the function that :func:`load_source` returns.
         labels: The label of each image, with shape :math:`(N,)`.
         labels_to_keep: The labels of the selected classes.
-        folder: The folder of the memory-mapped files that hold the images; ``None`` for memory.
+        folder: The folder of the memory-mapped files that hold the images; ``None`` keeps the images in memory.
     """
     images: dict[Any, Tensor] = {}
     counts = dict.fromkeys(labels_to_keep, 0)
@@ -71,15 +71,15 @@ def read_classes(
 
 
 def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
-    r"""Returns the labels of a dataset or of an array's images, and a function from indices to raw images.
+    r"""Returns the labels of a dataset or array, and a function that maps indices to its raw images.
 
     Args:
         X: A map-style dataset, or an array of images.
-        y: The labels of an array's images.
+        y: The labels of an array's images; ``None`` for a dataset, which has labels.
 
     Raises:
-        TypeError, ValueError: For datasets as :func:`read_labels`, for arrays as :func:`image_array` and
-            :func:`label_array`.
+        TypeError, ValueError: For a dataset, for the reasons listed in :func:`read_labels`. For an array, for the
+            reasons listed in :func:`image_array` and :func:`label_array`.
     """
     if y is None and isinstance(X, list | tuple):
         raise TypeError(

@@ -21,10 +21,10 @@ def count_labels(y: np.ndarray) -> dict[Label, int]:
 
 
 def checked_label(label: Any) -> Label:
-    r"""Returns a label, such as that of a file.
+    r"""Returns a label unchanged if its type is valid, for example a label from a file.
 
     Raises:
-        ValueError: If it is neither an integer nor text.
+        ValueError: If the label is neither an integer nor text.
     """
     if not isinstance(label, int | str):
         raise ValueError(f"a label is {label!r}, but must be an integer or text")
@@ -37,17 +37,17 @@ def resolve_strategy(strategy: SamplingStrategy, y: np.ndarray) -> dict[Label, i
     Args:
         strategy: One of the following, as for the over-samplers of imbalanced-learn.
 
-            - A word: ``"minority"``, ``"not minority"``, ``"not majority"``, ``"all"``, or ``"auto"``, a synonym of
-              ``"not majority"``. The selected classes grow to the size of the largest class. Of several largest
-              classes, the first is the majority.
-            - A number :math:`\alpha` in (0, 1], for two classes only: the ratio of the smaller to the larger class
-              after augmentation.
-            - A mapping of labels to final totals.
-            - A function of ``y`` that returns such a mapping.
+            - A word that selects classes: ``"minority"``, ``"not minority"``, ``"not majority"``, ``"all"``, or
+              ``"auto"``, a synonym of ``"not majority"``. Each selected class grows to the size of the largest class.
+              If several classes are largest, the class with the lowest label counts as the majority.
+            - A number :math:`\alpha` in (0, 1], for two classes only: the size of the smaller class divided by the size
+              of the larger class, after augmentation.
+            - A mapping from labels to the total number of images after augmentation.
+            - A function that takes ``y`` and returns such a mapping.
         y: The labels, with shape :math:`(N,)`.
 
     Raises:
-        ValueError: If there are fewer than two classes, the strategy is invalid, or it would remove images.
+        ValueError: If there are fewer than two classes, or the strategy is invalid or would remove images.
         TypeError: If the strategy is of another type, such as a list of classes without numbers.
     """
     counts = count_labels(y)

@@ -1,4 +1,4 @@
-r"""Views of a dataset without its transforms, and the list of these transforms."""
+r"""Views of a dataset without its image transforms, and the list of the dataset's transforms."""
 
 __all__ = ["raw_view", "source_datasets", "transforms_of"]
 
@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, Dataset
 from torchvision.datasets.vision import StandardTransform
 
 JointTransform = Callable[[Any, Any], tuple[Any, Any]]
-"""A transform of image and label together."""
+"""A function that transforms an image and its label together."""
 
 
 def _unchanged(image: Any) -> Any:
@@ -23,7 +23,7 @@ def _both_unchanged(image: Any, label: Any) -> tuple[Any, Any]:
 
 
 def source_datasets(dataset: Any) -> list[Any]:
-    r"""Returns the datasets inside a dataset: one in a Subset or wrapper, all in a ConcatDataset."""
+    r"""Returns the datasets directly inside a dataset: one in a Subset or wrapper, several in a ConcatDataset."""
     if isinstance(dataset, ConcatDataset):
         return list(dataset.datasets)
     inner = getattr(dataset, "dataset", None)
@@ -31,11 +31,11 @@ def source_datasets(dataset: Any) -> list[Any]:
 
 
 def raw_view(dataset: Any) -> Any:
-    r"""Returns a view of a dataset with raw items: the same items, before any transform of the image.
+    r"""Returns a view of a dataset with raw items: the same items, but without any transform of the image.
 
-    The view is a shallow copy, so that the user's dataset does not change. The attributes ``transform`` and
-    ``transforms`` are replaced, also inside Subset, ConcatDataset and any wrapper with its dataset in ``dataset``.
-    Other processing in a dataset's code remains.
+    The view is a shallow copy, so that the user's dataset does not change. In the view, the attributes ``transform``
+    and ``transforms`` leave images unchanged. This includes datasets inside a Subset, a ConcatDataset, or a wrapper
+    whose attribute ``dataset`` is a dataset. Any other processing in a dataset's code remains.
     """
     children = source_datasets(dataset)
     names = [name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None]
@@ -56,10 +56,10 @@ def raw_view(dataset: Any) -> Any:
 
 
 def transforms_of(dataset: Any) -> list[JointTransform]:
-    r"""Returns the transforms that a dataset applies to its raw items, innermost first.
+    r"""Returns the transforms that a dataset applies to its raw items, in the order in which they are applied.
 
     Raises:
-        ValueError: If joined datasets have different transforms.
+        ValueError: If the datasets in a ConcatDataset have different transforms.
     """
     chains = [transforms_of(child) for child in source_datasets(dataset)]
     for chain in chains[1:]:
@@ -82,7 +82,7 @@ def transforms_of(dataset: Any) -> list[JointTransform]:
 
 @dataclass(frozen=True)
 class _ImageOnly:
-    r"""A transform of the image alone, as a transform of image and label."""
+    r"""A joint transform that transforms the image and leaves the label unchanged."""
 
     transform: Callable[[Any], Any]
 

@@ -1,4 +1,4 @@
-r"""Value scales: image values to network inputs, and network outputs back to image values."""
+r"""Value scales: conversion of image values to network inputs, and back to image values."""
 
 __all__ = ["ValueScale"]
 
@@ -16,23 +16,25 @@ Kind = Literal["levels", "unit", "standardised"]
 
 @dataclass(frozen=True)
 class ValueScale:
-    r"""The invertible map between a user's image values and a network's values.
+    r"""The conversion between a user's image values and a network's values, in both directions.
 
     ============== ============================ ==================== ========================
     kind           the user's values            the network's values reconstruction error
     ============== ============================ ==================== ========================
     levels         uint8 or bool                [0, 1]               binary cross-entropy
-    unit           floating point in [0, 1]     the same             binary cross-entropy
+    unit           floating point in [0, 1]     [0, 1]               binary cross-entropy
     standardised   anything else                mean 0, deviation 1  Gaussian, unit variance
     ============== ============================ ==================== ========================
 
     Attributes:
-        kind: The kind, one of the three above.
+        kind: The kind of values, one of the three in the table.
         dtype: The user's data type.
-        mean: The mean of each feature, with the shape :math:`(*)` of an image; standardised values only.
-        deviation: The standard deviation of each feature, 0 if it is constant; standardised values only.
-        bounds: The smallest and the largest value, to which outputs are clamped; standardised values only. For images,
-            over all pixels, with shape (2,); for vectors, per feature, with shape :math:`(2, F)`.
+        mean: The mean of each feature, with the shape :math:`(*)` of an image; ``None`` unless values are standardised.
+        deviation: The standard deviation of each feature, with the shape :math:`(*)`, and 0 for a constant feature;
+            ``None`` unless values are standardised.
+        bounds: The smallest and the largest value, to which outputs are clamped; ``None`` unless values are
+            standardised. For images, one pair for all pixels, with shape (2,). For vectors, one pair per feature, with
+            shape :math:`(2, F)`.
     """
 
     kind: Kind
@@ -43,7 +45,10 @@ class ValueScale:
 
     @classmethod
     def of(cls, images: Tensor | Iterable[Tensor]) -> Self:
-        r"""Returns the scale of images of shape :math:`(N, *)`, :math:`N \geq 1`, or of an iterable of batches.
+        r"""Returns the scale for images.
+
+        Args:
+            images: All images in one tensor, with shape :math:`(N, *)`, :math:`N \geq 1`, or an iterable of batches.
 
         Raises:
             ValueError: If the squares of values overflow.
@@ -72,15 +77,15 @@ class ValueScale:
 
     @classmethod
     def from_plain(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Self:
-        r"""Returns a scale loaded from a file.
+        r"""Returns the scale that the header and the tensors of a file describe.
 
         Args:
-            header: The kind and the data type.
-            tensors: The tensors by name; needed for standardised values only.
+            header: The entries ``kind`` and ``dtype``, as text.
+            tensors: The tensors ``mean``, ``deviation`` and ``bounds``; needed for standardised values only.
             shape: The shape of an image.
 
         Raises:
-            KeyError, TypeError, ValueError: If the contents are malformed.
+            KeyError, TypeError, ValueError: If the header or the tensors are malformed.
         """
         kind: Any = header["kind"]
         dtype = getattr(torch, header["dtype"], None)
@@ -100,7 +105,7 @@ class ValueScale:
         return cls(kind, dtype, mean, deviation, bounds)
 
     def to_network(self, images: Tensor) -> Tensor:
-        r"""Returns a user's images, with shape :math:`(B, *)`, as float32 network inputs."""
+        r"""Converts a user's images, with shape :math:`(B, *)`, to float32 network inputs."""
         if self.kind == "levels":
             return images.float() if self.dtype == torch.bool else images.float() / 255
         if self.kind == "unit":
@@ -111,7 +116,7 @@ class ValueScale:
         return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
 
     def from_network(self, x: Tensor) -> Tensor:
-        r"""Returns images on the scale of network inputs as images in the user's type and range."""
+        r"""Converts images on the scale of network inputs to the user's data type and value range."""
         if self.kind == "levels":
             unit = x.clamp(0, 1)
             return unit > 0.5 if self.dtype == torch.bool else unit.mul_(255).round_().to(self.dtype)
@@ -146,7 +151,7 @@ class _Moments:
             return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
 
     def merged_with(self, moments: Self) -> Self:
-        r"""Returns the moments of both sets of images together (Chan et al., 1979)."""
+        r"""Returns the statistics of both sets of images together (Chan et al., 1979)."""
         n = self.n + moments.n
         difference = moments.mean - self.mean
         return type(self)(
