@@ -1,4 +1,4 @@
-r"""The table of models: a definition names the objective and the latent density of each."""
+r"""The table of models: each definition names the objective and the latent density of a model."""
 
 __all__ = ["MODELS", "ModelDefinition", "custom_definition", "resolve_definition"]
 
@@ -28,12 +28,12 @@ class ModelDefinition:
 
     Attributes:
         name: The name of the model in files and messages.
-        objective: Returns the objective for a likelihood.
+        objective: A function that returns the objective for a likelihood.
         density: The default latent density, a key of :data:`gae_augment.models.DENSITIES`. If the objective learns
-            a prior, the density of that prior.
-        stochastic: Whether the encoder outputs means and log-variances of codes.
-        early_stopping: Whether training stops once the reconstruction error is below ``delta``. Otherwise it runs
-            for all epochs.
+            a prior, this is the density of the learned prior.
+        stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
+        early_stopping: Whether training stops early, by the rule for ``delta`` in
+            :class:`gae_augment.GenerativeModel`. If false, training runs for all epochs.
     """
 
     name: str
@@ -66,15 +66,15 @@ MODELS: Mapping[str, ModelDefinition] = MappingProxyType(
 
 
 def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | None:
-    r"""Returns a custom definition, which files do not contain, and ``None`` for the name of a model."""
+    r"""Returns a custom definition unchanged, and ``None`` for the name of a model; files contain only names."""
     return definition if isinstance(definition, ModelDefinition) else None
 
 
 def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
-    r"""Returns the definition with a name, or a custom definition unchanged.
+    r"""Returns the definition of the model with a given name, or a custom definition unchanged.
 
     Raises:
-        ValueError: If the name is unknown, or a custom definition has the name of another model.
+        ValueError: If the name is unknown, or a custom definition has the name of a built-in model.
     """
     # Worker processes receive copies of partial functions, which are equal only in their representation.
     if isinstance(definition, ModelDefinition):

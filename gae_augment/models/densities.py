@@ -28,14 +28,14 @@ from .._utils.threads import SharedContext, check_interruption, single_threaded_
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 
 CODES_PER_COMPONENT = 20
-"""The number of codes that a component of a mixture needs."""
+"""The minimum number of codes per component of a mixture."""
 
 SEARCHED_ON = 20_000
-"""The most codes used to choose the number of components; the chosen mixture is then refined on all codes."""
+"""The maximum number of codes used to choose the number of components; the mixture is then refined on all codes."""
 
 
 def supported_components(n_codes: int, max_components: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
-    r"""Returns the number of components that a number of codes supports, at least 1 and at most a maximum."""
+    r"""Returns the number of mixture components that ``n_codes`` codes support, from 1 to ``max_components``."""
     return max(1, min(max_components, n_codes // codes_per_component))
 
 
@@ -63,13 +63,13 @@ class LatentDensity(Protocol):
         r"""Returns the tensors of the fitted density."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Restores the tensors of :meth:`state_dict`."""
+        r"""Restores the fitted density from the tensors of :meth:`state_dict`."""
 
 
 class StandardNormal:
     r"""The density :math:`N(0, I)`, the prior of variational autoencoders.
 
-    The fit only takes the dimension of the codes.
+    Fitting only stores the dimension of the codes.
     """
 
     n_components = 1
@@ -91,11 +91,11 @@ class StandardNormal:
         return -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns the dimension."""
+        r"""Returns the dimension of a code, as a tensor."""
         return {"latent_dim": torch.tensor(self.latent_dim)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Restores the tensors of :meth:`state_dict`."""
+        r"""Restores the dimension of a code from the tensor of :meth:`state_dict`."""
         self.latent_dim = int(state["latent_dim"])
         return self
 
@@ -104,12 +104,12 @@ class GaussianMixture:
     r"""A mixture of Gaussians with full covariances, fitted by expectation maximisation in float64.
 
     The number of components minimises the Bayesian information criterion (BIC). The search tries each number up to 10,
-    then doubles it. It ends after two numbers in a row without improvement, or after one above 10.
+    then doubles the number. The search ends once two numbers in a row, or one above 10, do not lower the BIC.
 
     Args:
-        max_components: The largest number of components.
+        max_components: The maximum number of components.
         min_components: The number at which the search starts; equal to ``max_components`` for a fixed number.
-        codes_per_component: The number of codes that a component needs, which limits the components of small classes.
+        codes_per_component: The minimum number of codes per component, which limits the components of small classes.
         regularisation: The value added to the variances, as a fraction of the codes' variance in each dimension.
     """
 
@@ -135,8 +135,8 @@ class GaussianMixture:
 
         Args:
             weights: The components' weights, with shape :math:`(K,)` and sum 1.
-            means: Their means, with shape :math:`(K, d)`.
-            variances: Their variances in each dimension, with shape :math:`(K, d)`.
+            means: The components' means, with shape :math:`(K, d)`.
+            variances: The components' variances in each dimension, with shape :math:`(K, d)`.
         """
         self = cls(len(weights))
         self.weights = weights.detach().cpu().double()
@@ -179,7 +179,7 @@ class GaussianMixture:
             check_interruption()
             try:
                 mixture = fit_mixture(searched, n_components, "full", self.regularisation, seed)
-                # The criterion is that of all codes, since more codes support more components.
+                # The BIC is computed on all codes, since more codes support more components.
                 bic = mixture.bic(standardised)
             except FloatingPointError:
                 bic = math.inf
@@ -203,7 +203,7 @@ class GaussianMixture:
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        r"""Returns :math:`n` new codes in random order of components, with shape :math:`(n, d)`, as float64."""
+        r"""Returns :math:`n` new codes, their components in random order, with shape :math:`(n, d)`, as float64."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
         z = torch.empty_like(noise)
@@ -228,14 +228,14 @@ class GaussianMixture:
         return mixture.log_prob(z.double()[:, varying])
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns weights :math:`(K,)`, means :math:`(K, d)` and Cholesky factors :math:`(K, d, d)`."""
+        r"""Returns weights :math:`(K,)`, means :math:`(K, d)`, Cholesky factors of covariances :math:`(K, d, d)`."""
         return {"weights": self.weights, "means": self.means, "cholesky": self.cholesky}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Restores the tensors of :meth:`state_dict`.
+        r"""Restores the mixture from the tensors of :meth:`state_dict`.
 
         Raises:
-            KeyError, ValueError: If the tensors are not those of a mixture.
+            KeyError, ValueError: If the tensors do not describe a mixture.
         """
         weights, means, cholesky = state["weights"], state["means"], state["cholesky"]
         n_components, dimension = means.shape if means.ndim == 2 else (0, 0)
@@ -252,8 +252,9 @@ class GaussianMixture:
 class AncestralMixture(nn.Module):
     r"""The prior of the Gaussian mixture VAE, a mixture whose components depend on a second latent variable.
 
-    A code is drawn in three steps: :math:`w \sim N(0, I)`, :math:`k` uniform, and :math:`z \sim N(\mu_k(w),
-    \sigma_k^2(w))`. The density is learned together with the network and is not fitted afterwards.
+    A code :math:`z` is drawn in three steps: a latent variable :math:`w \sim N(0, I)`, a uniform component :math:`k`,
+    and :math:`z \sim N(\mu_k(w), \sigma_k^2(w))`. A network computes :math:`\mu_k` and :math:`\sigma_k^2` from
+    :math:`w`. The density is learned together with the autoencoder and is not fitted afterwards.
 
     Args:
         n_components: The number of components :math:`K`.
@@ -268,7 +269,7 @@ class AncestralMixture(nn.Module):
     HIDDEN = 128
 
     DRAWS = 1000
-    """The number of draws of w for an estimate of the log-density."""
+    """The number of samples of w that an estimate of the log-density uses."""
 
     def __init__(self, n_components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -280,12 +281,12 @@ class AncestralMixture(nn.Module):
         self.network = build_perceptron([latent_dim, self.HIDDEN, n_components * 2 * latent_dim], generator)
 
     def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns means and log-variances given w of shape :math:`(B, d)`, each with shape :math:`(B, K, d)`."""
+        r"""Returns components' means and log-variances, each :math:`(B, K, d)`, given w of shape :math:`(B, d)`."""
         mean, log_var = self.network(w).view(len(w), self.n_components, 2, self.latent_dim).unbind(dim=2)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Returns the density unchanged: it was learned with the network."""
+        r"""Returns the density unchanged, since it was learned with the autoencoder."""
         return self
 
     @torch.no_grad()
@@ -301,7 +302,7 @@ class AncestralMixture(nn.Module):
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Returns an estimate of the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        The estimate is the mean density over fixed draws of w.
+        The estimate is the logarithm of the mean density over a fixed set of samples of w.
         """
         mean, log_var = self.conditional(
             torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
@@ -313,7 +314,7 @@ class AncestralMixture(nn.Module):
         return torch.cat([mixture.log_prob(codes) for codes in z.double().split(100)])
 
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
-        r"""Restores the tensors of :meth:`state_dict`, of any size."""
+        r"""Restores the density from the tensors of :meth:`state_dict`, for any number of components and dimensions."""
         latent_dim = math.prod(state["network.0.weight"].shape[1:])
         n_components, remainder = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
         if not latent_dim or not n_components or remainder:
@@ -326,15 +327,15 @@ class AncestralMixture(nn.Module):
 def fit_mixture(
     z: np.ndarray, n_components: int, covariance: str, regularisation: float, seed: int, start: Any = None
 ) -> Any:
-    r"""Returns scikit-learn's Gaussian mixture fitted to codes.
+    r"""Fits scikit-learn's Gaussian mixture to codes, and returns the mixture.
 
     Args:
         z: The codes, with shape :math:`(N, d)`.
         n_components: The number of components.
-        covariance: The type of their covariances: ``"full"`` or ``"diag"``.
+        covariance: The type of the covariances: ``"full"`` or ``"diag"``.
         regularisation: The value added to the variances.
         seed: The seed of the initialisation.
-        start: A fitted mixture of the same type to start from.
+        start: ``None`` starts from k-means; a fitted mixture of the same size and covariance type is the start itself.
 
     Raises:
         FloatingPointError: If codes are not finite, or a covariance is not positive definite.
@@ -353,7 +354,7 @@ def fit_mixture(
         means_init=None if start is None else start.means_,
         precisions_init=None if start is None else start.precisions_,
     )
-    # With several threads, k-means would add up in an order that varies from run to run.
+    # With several threads, k-means would sum in an order that varies from run to run.
     with single_threaded_libraries(), _NO_CONVERGENCE_WARNINGS:
         try:
             return mixture.fit(z)
@@ -365,7 +366,7 @@ def fit_mixture(
 
 @contextmanager
 def _no_convergence_warnings() -> Iterator[None]:
-    r"""Ignores ConvergenceWarning: the criterion also judges mixtures that still improve after 200 steps."""
+    r"""Context manager: ignores ConvergenceWarning, since the BIC also judges mixtures that have not converged."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -377,7 +378,7 @@ _NO_CONVERGENCE_WARNINGS = SharedContext(_no_convergence_warnings)
 
 
 def _numbers(least: int, most: int) -> list[int]:
-    r"""Returns the numbers of components to try: each up to 10, then doubled each time, and the largest."""
+    r"""Returns the numbers of components to try: each from ``least`` to 10, then doubled numbers up to ``most``."""
     numbers = [least]
     while numbers[-1] < most:
         numbers.append(min(most, numbers[-1] + 1 if numbers[-1] < 10 else 2 * numbers[-1]))

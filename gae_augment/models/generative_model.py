@@ -1,4 +1,4 @@
-r"""A generative model with its hyper-parameters, none of which depends on data yet."""
+r"""A generative model with its hyper-parameters, before any data are known."""
 
 __all__ = ["LR_SCHEDULES", "MAX_ANCHOR_STEP", "PRECISIONS", "GenerativeModel"]
 
@@ -13,62 +13,68 @@ from .definitions import ModelDefinition, resolve_definition
 from .networks import Architecture, check_architecture
 
 LR_SCHEDULES = ("cosine", "constant")
-"""How the learning rate changes: along a cosine to 0, or not at all."""
+"""The learning-rate schedules: ``"cosine"`` decays to 0 along a cosine, ``"constant"`` does not decay."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""The types that matrix products of a training can be computed in."""
+"""The data types in which matrix products can be computed during training."""
 
 DENSITIES_OF_ANY_MODEL = ("mixture", "normal", "standard_normal")
 """The latent densities that suit every model."""
 
 MAX_ANCHOR_STEP = 3.0
-"""The largest value of ``anchored``."""
+"""The maximum step :math:`t` that ``anchored`` accepts."""
 
 
 class GenerativeModel(BaseEstimator):
     r"""A generative model and its hyper-parameters, for :class:`gae_augment.GAEAugmenter`.
 
-    It is a scikit-learn estimator without a ``fit`` method: ``clone``, ``get_params`` and ``set_params`` work, and so
-    do searches over parameters such as ``model__latent_dim``. Each ``"auto"`` is resolved when a class is fitted, and
-    ``augmenter.report_[label].plan`` shows the result.
+    The class is a scikit-learn estimator without a ``fit`` method. It supports ``clone``, ``get_params``,
+    ``set_params``, and searches over an augmenter's parameters such as ``model__latent_dim``. Each ``"auto"`` is
+    resolved when a class is fitted; ``augmenter.report_[label].plan`` shows the values chosen.
 
     Args:
-        definition: A key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.models.ModelDefinition` of your own.
+        definition: A key of :data:`gae_augment.MODELS`, or a custom :class:`gae_augment.models.ModelDefinition`.
         latent_dim: The latent dimension :math:`d`. ``"auto"`` is 10 for images of up to 1024 values and 32 for larger
-            ones.
-        architecture: ``"fc"`` and ``"paper"`` are fully connected (encoders 1000-500 and 500-500-2000), ``"conv"`` is
-            convolutional. ``"auto"`` is ``"fc"`` for vectors and images of up to 1024 values, else ``"conv"``. A tuple
-            gives the widths of a fully connected encoder.
-        density: The latent density that new codes are drawn from: a ``"mixture"`` of Gaussians or a single
-            ``"normal"``, both fitted to the codes, or ``"standard_normal"``. ``"auto"`` is the model's default.
-        n_components: The maximum number of mixture components, or (minimum, maximum). For a mixture that is fitted to
-            the codes, the Bayesian information criterion chooses the number, with at least 20 codes per component.
-            ``"auto"`` is at most 80 for these, and 10 for a mixture that is learned with the network.
-        delta: The boundary :math:`\delta` of the reconstruction error, as the excess over a perfect reconstruction, in
-            nats per pixel. Training stops below it. ``"auto"`` stops when the error of held-out images stops falling;
-            with fewer than 200 images, at 30 % of the mean image's error. Only for models with early stopping.
+            images, but at most the number of values.
+        architecture: ``"auto"`` chooses ``"fc"`` for vectors and images of up to 1024 values, and ``"conv"`` for larger
+            images. ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
+            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder.
+        density: The latent density from which new codes are drawn. ``"auto"`` is the model's default. ``"mixture"`` is
+            a Gaussian mixture and ``"normal"`` a single Gaussian, both fitted to the codes. ``"standard_normal"`` is
+            :math:`N(0, I)`.
+        n_components: The maximum number of mixture components, or (minimum, maximum). For a mixture fitted to the
+            codes, the Bayesian information criterion chooses the number, with at least 20 codes per component.
+            ``"auto"`` is a maximum of 80 for a fitted mixture, and of 10 for a mixture learned with the network.
+        delta: The boundary :math:`\delta` of the reconstruction error, for models with early stopping only. The error
+            is the excess over that of a perfect reconstruction, in nats per pixel. With a number, training stops once
+            the error is below the number. ``"auto"`` stops when the error of held-out images stops falling. With fewer
+            than 200 images, ``"auto"`` stops at 30 % of the mean image's error; with fewer than 200 vectors, when the
+            training error stops falling.
         epochs: The maximum number of epochs. ``"auto"`` is enough for 600 steps of the optimiser.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
-        lr_schedule: ``"cosine"``, along which the learning rate falls to 0, or ``"constant"``.
-        precision: The type of the matrix products in training, ``"float32"`` or ``"bfloat16"``; all else is float32.
-            ``"auto"`` is bfloat16 for images where the device multiplies it faster: on most CUDA GPUs, and on some
-            CPUs for fully connected networks.
-        n_init: The number of initialisations. They share half of the epochs, and the best one gets the other half.
-            ``"auto"`` is 8 for vectors with more features than latent dimensions, where the initial weights matter
-            most, and 1 for all other data.
-        truncated: Whether codes from a fitted mixture are drawn again if they lie outside the range of all training
-            codes. Applies from 20 images per latent dimension.
-        anchored: Whether a new image keeps the detail of a real one, which the autoencoder cannot reproduce. The
-            training image with the nearest code moves to the new code: :math:`x_i + f_d(z) - f_d(z_i)`. A number
-            :math:`t` is the length of the step: :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Training images are
-            then kept and saved with the augmenter, and new images lie closer to them. ``"auto"`` is :math:`t = 1.5` for
-            images and off for vectors.
-        max_similarity: The maximum similarity of a new image to any training image of its class: the correlation of
-            the two after alignment, in (0, 1], as in :func:`gae_augment.synthesis.aligned_nearest`. Images above it
-            are drawn again. Training images are then kept and saved with the augmenter. ``None`` is no limit.
-        n_threads: The number of CPU threads that share one training. The last bits of images depend on it. More than 1
-            pays off for classes of thousands of images, if there are fewer such classes than cores.
+        lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
+        precision: The data type of matrix products in training, ``"float32"`` or ``"bfloat16"``. All other computations
+            use float32. ``"auto"`` is bfloat16 for images if the device multiplies bfloat16 matrices faster, else
+            float32. Most CUDA GPUs do so, and some CPUs do so for fully connected networks.
+        n_init: The number of random initialisations. Several initialisations divide half of the epochs among
+            themselves; the best then trains for the other half. ``"auto"`` is 8 for vectors with more features than
+            latent dimensions, where the initial weights matter most, and 1 for all other data.
+        truncated: Whether codes drawn from a fitted mixture are redrawn if they lie outside the range of all training
+            codes. Applies only with at least 20 images per latent dimension.
+        anchored: Whether new images keep details of training images that the autoencoder cannot reproduce. If so, the
+            training image :math:`x_i` whose code :math:`z_i` is nearest moves towards the new code :math:`z`: the new
+            image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where :math:`f_d` is the decoder. A number is the
+            step :math:`t`; ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5` for images and ``False`` for
+            vectors. With a step, training images are kept and saved with the augmenter, and new images lie closer to
+            the training images.
+        max_similarity: The maximum similarity of a new image to any training image of its class; ``None`` sets no
+            limit. Similarity is the correlation of the two images after alignment, as in
+            :func:`gae_augment.synthesis.aligned_nearest`. A limit in (0, 1] rejects and redraws images of higher
+            similarity. With a limit, training images are kept and saved with the augmenter.
+        n_threads: The number of CPU threads that share the training of one class. The last bits of images depend on
+            this number. Several threads pay off for classes of thousands of images, if there are fewer such classes
+            than cores.
 
     Example:
         >>> model = GenerativeModel("vae", latent_dim=16).set_params(epochs=50)
@@ -115,18 +121,18 @@ class GenerativeModel(BaseEstimator):
 
     @property
     def resolved_definition(self) -> ModelDefinition:
-        r"""The definition itself, even if ``definition`` is its name.
+        r"""The :class:`gae_augment.models.ModelDefinition`, looked up by name if ``definition`` is a name.
 
         Raises:
-            ValueError: If there is no model of that name, or a custom definition has the name of a built-in model.
+            ValueError: If the name is unknown, or a custom definition has the name of a built-in model.
         """
         return resolve_definition(self.definition)
 
     def validated(self) -> Self:
-        r"""Returns a copy whose values have plain Python types.
+        r"""Returns a copy with validated hyper-parameters, converted to plain Python types.
 
         Raises:
-            ValueError: If a value is not allowed.
+            ValueError: If a hyper-parameter has a value that is not allowed.
         """
         definition = self.resolved_definition
         values: dict[str, Any] = self.get_params(deep=False)

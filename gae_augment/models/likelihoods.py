@@ -12,7 +12,7 @@ from torch.nn import functional
 
 
 class Likelihood(ABC):
-    r"""The distribution of each pixel given a code; a decoder's outputs are its parameters.
+    r"""The distribution of each pixel given a code; a decoder's outputs are the parameters of the distribution.
 
     Attributes:
         name: The name of the distribution.
@@ -26,7 +26,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the outputs with a given mean, the inverse of :meth:`mean`."""
+        r"""Returns the decoder outputs that represent a given mean image, the inverse of :meth:`mean`."""
 
     @abstractmethod
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -46,19 +46,20 @@ class Likelihood(ABC):
 
     @abstractmethod
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns offset and scale of a decoder's outputs, so that a network begins at the mean image.
+        r"""Returns the offset and the scale of a decoder's outputs, so that training begins at the mean image.
 
         Args:
             mean: The mean image, with shape :math:`(*)`.
-            deviation: The standard deviation of all pixels from it, a scalar.
+            deviation: The standard deviation of all pixels from the mean image, a scalar.
 
         Returns:
-            The outputs of the mean image, with shape :math:`(*)`, and their change per standard deviation, a scalar.
+            The offset, which is the outputs that represent the mean image, with shape :math:`(*)`, and the scale, which
+            is the change of outputs per standard deviation, a scalar.
         """
 
     @abstractmethod
     def clamp(self, x: Tensor) -> Tensor:
-        r"""Returns images with their values limited to the range of the data."""
+        r"""Returns images whose values are limited to the range of values that the distribution allows."""
 
 
 @final
@@ -66,18 +67,18 @@ class Likelihood(ABC):
 class Bernoulli(Likelihood):
     r"""Pixels in [0, 1]; outputs are logits, and the error is the binary cross-entropy.
 
-    Its entropy is :math:`-\sum_j x_j \log x_j + (1 - x_j) \log (1 - x_j)`: 0 for black and white images, and more than
-    half a nat per pixel for photographs.
+    The entropy of an image with pixels :math:`x_j` is :math:`-\sum_j [x_j \log x_j + (1 - x_j) \log (1 - x_j)]`. It is
+    0 for images of black and white pixels, and more than half a nat per pixel for photographs.
     """
 
     name: ClassVar[str] = "bernoulli"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the probabilities."""
+        r"""Returns the probability of each pixel, the sigmoid of the outputs."""
         return outputs.sigmoid()
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the logits of probabilities, which are limited to [1e-6, 1 - 1e-6]."""
+        r"""Returns the logits of a mean image, after limiting its values to [1e-6, 1 - 1e-6]."""
         return mean.logit(eps=1e-6)
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -86,7 +87,7 @@ class Bernoulli(Likelihood):
         if outputs.is_cuda:
             error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
         else:
-            # The same formula; PyTorch's function computes logarithms without vector instructions.
+            # This is the formula of PyTorch's function, which computes logarithms without vector instructions.
             size = outputs.abs()
             error = (0.5 - x) * outputs + (0.5 * size + (1 + (-size).exp()).log())
         return error.flatten(1).sum(dim=1)
@@ -96,7 +97,7 @@ class Bernoulli(Likelihood):
         return (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the logits of the mean image, and their change per standard deviation, at most 1."""
+        r"""Returns the logits of the mean image, and the change of logits per standard deviation, at most 1."""
         # A logit of minus infinity would keep pixels black that are black in all training images.
         mean = mean.clamp(0.001, 0.999)
         # The derivative of a probability p by its logit is p(1 - p). It vanishes for black and white pixels.
@@ -118,11 +119,11 @@ class Gaussian(Likelihood):
     name: ClassVar[str] = "gaussian"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the outputs."""
+        r"""Returns the outputs unchanged, since they are the means."""
         return outputs
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the mean."""
+        r"""Returns the mean image unchanged."""
         return mean
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -134,17 +135,17 @@ class Gaussian(Likelihood):
         return x.new_zeros(len(x))
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the mean image and the standard deviation."""
+        r"""Returns the mean image and the standard deviation unchanged."""
         return mean, deviation
 
     def clamp(self, x: Tensor) -> Tensor:
-        r"""Returns the images: standardised values have no limits."""
+        r"""Returns the images unchanged, since standardised values have no limits."""
         return x
 
 
 def _as_precise_as(x: Tensor, outputs: Tensor) -> Tensor:
-    r"""Returns outputs in the data type of the images, or unchanged if theirs is more precise.
+    r"""Returns outputs in the data type of the images, or unchanged if the outputs' data type is more precise.
 
-    Rounded to bfloat16, the terms of the gradient would cancel each other.
+    In bfloat16, rounding would make the terms of the gradient cancel each other.
     """
     return outputs.to(torch.promote_types(outputs.dtype, x.dtype))

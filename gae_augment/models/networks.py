@@ -24,7 +24,7 @@ from torch.nn import functional
 from .likelihoods import Likelihood
 
 HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
-"""The widths of the fully connected encoders; decoders have them in reverse order."""
+"""The widths of the hidden layers of fully connected encoders; decoders have the widths in reverse order."""
 
 ARCHITECTURES = ("conv", *HIDDEN)
 
@@ -32,7 +32,7 @@ Architecture = str | tuple[int, ...]
 """One of :data:`ARCHITECTURES`, or the widths of a custom fully connected encoder."""
 
 LOG_VARIANCE_LIMIT = 12.0
-"""The limit of the log-variances of codes, so that their exponentials cannot overflow."""
+"""The maximum absolute value of log-variances of codes, so that the variances cannot overflow."""
 
 
 class Layers(nn.Sequential):
@@ -46,12 +46,13 @@ class Layers(nn.Sequential):
 class Autoencoder(nn.Module):
     r"""An encoder :math:`f_e` and a decoder :math:`f_d` with a normalisation of inputs and outputs.
 
-    After :meth:`fit_normalisation` the first output is the mean image, and deviations from it have unit variance.
-    Without normalisation, training on images of low contrast would only learn their common background.
+    After :meth:`fit_normalisation`, the untrained decoder outputs the mean image, and the encoder's inputs are
+    deviations from the mean image with unit variance. Without normalisation, training on images of low contrast would
+    only learn the background that all images share.
 
     Args:
-        encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`, or to means and
-            log-variances of codes, concatenated with shape :math:`(B, 2d)`.
+        encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`. A stochastic encoder
+            outputs means and log-variances of codes, concatenated, with shape :math:`(B, 2d)`.
         decoder: Maps codes to the parameters of a likelihood, with shape :math:`(B, *)`: logits of Bernoulli pixels, or
             means of Gaussian features.
         shape: The shape of one image.
@@ -85,11 +86,11 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def fit_normalisation(self, x: Tensor, likelihood: Likelihood) -> None:
-        r"""Sets mean and scale of inputs and outputs from training images.
+        r"""Sets the offset and the scale of inputs and outputs from training images.
 
         Args:
-            x: The images, with shape :math:`(N, *)`, in [0, 1] or standardised.
-            likelihood: The distribution of an image given the outputs.
+            x: The training images, with shape :math:`(N, *)`, in [0, 1] or standardised.
+            likelihood: The distribution of an image given the outputs of the decoder.
         """
         mean = x.mean(dim=0)
         deviation = (x - mean).square().mean().sqrt()
@@ -105,16 +106,16 @@ class Autoencoder(nn.Module):
         return (x - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
-        r"""Returns the codes of images, or the means of their posteriors, with shape :math:`(B, d)`."""
+        r"""Returns the codes of images, or the posterior means if the encoder is stochastic: :math:`(B, d)`."""
         return self.encoder(self.centred(x))[:, : self.latent_dim]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns mean and log-variance of the posterior of each image, each with shape :math:`(B, d)`."""
+        r"""Returns the means and the log-variances of the codes' posteriors, each with shape :math:`(B, d)`."""
         mean, log_var = self.encoder(self.centred(x)).split(self.latent_dim, dim=1)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> Tensor:
-        r"""Returns the parameters of the likelihood of images, with shape :math:`(B, *)`."""
+        r"""Decodes codes to the parameters of the images' likelihood, with shape :math:`(B, *)`."""
         return self.offset + self.scale * self.decoder(z)
 
 
@@ -122,7 +123,7 @@ class ConvResize(nn.Module):
     r"""Convolves feature maps, then resizes them to a given height and width.
 
     Unlike a transposed convolution, resizing leaves no checkerboard pattern and reaches every size, including odd
-    sizes and one pixel. Convolving before resizing costs a quarter of convolving after it.
+    sizes and one pixel. Convolving before resizing costs a quarter of convolving after resizing.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
@@ -136,7 +137,7 @@ class ConvResize(nn.Module):
 
 
 class Critic(nn.Module):
-    r"""Distinguishes real images from generated ones.
+    r"""A network that distinguishes real images from generated images.
 
     Args:
         features: Maps images, with shape :math:`(B, *)`, to features, with shape :math:`(B, F)`.
@@ -158,7 +159,7 @@ def _layers(widths: Sequence[int]) -> list[nn.Module]:
 
 
 def _hidden(architecture: Architecture) -> Sequence[int]:
-    r"""Returns the widths of a fully connected encoder."""
+    r"""Returns the widths of the hidden layers of a fully connected encoder."""
     return architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
 
 
@@ -171,7 +172,7 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
 
 
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
-    r"""Returns the channels of an image, and the sizes and widths of its feature maps from fine to coarse."""
+    r"""Returns an image's number of channels, and sizes and channel numbers of its feature maps, finest first."""
     # A matrix is a grey image with one channel.
     channels, height, width = (1,) * (3 - len(shape)) + shape
     sizes = [(height, width)]
@@ -211,10 +212,11 @@ def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    r"""Draws weights by He's rule for ReLU networks (https://arxiv.org/abs/1502.01852), and small biases.
+    r"""Draws random weights by He's rule for ReLU networks (https://arxiv.org/abs/1502.01852), and small random biases.
 
     PyTorch's initialisation would draw from the global generator, which belongs to the user. With biases of 0, all
-    units of the first layer would bend at the origin, and a network with few inputs could hardly fit a curve.
+    ReLUs of the first layer would have their kink at the origin. A network with few inputs could then hardly fit a
+    curve.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for layer in layers:
@@ -226,7 +228,7 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
-    r"""Sets the weights and biases of all outputs from `start` on to 0."""
+    r"""Zeroes the weights and biases of the outputs with index ``start`` or higher."""
     assert layer.bias is not None
     with torch.no_grad():
         layer.weight[start:].zero_()
@@ -260,7 +262,7 @@ def build_autoencoder(
     stochastic: bool = False,
     generator: torch.Generator | None = None,
 ) -> Autoencoder:
-    r"""Returns an untrained autoencoder for images of a shape.
+    r"""Returns an untrained autoencoder for images of a given shape.
 
     Args:
         shape: The shape of one image: (C, H, W), (H, W) or (F,).
@@ -270,8 +272,8 @@ def build_autoencoder(
             or the widths of a fully connected encoder. Fully connected decoders have
             the widths in reverse order.
         stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
-        generator: The source of the random weights. Without it, weights are on the meta device and take no memory, for
-            use with ``load_state_dict(…, assign=True)``.
+        generator: The source of the random weights. ``None`` creates weights on the meta device, which take no memory,
+            for use with ``load_state_dict(…, assign=True)``.
 
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
@@ -290,8 +292,8 @@ def build_autoencoder(
     if generator is not None:
         network = network.to_empty(device="cpu")
         _initialise(network, generator)
-        # The first output is exactly the mean image. Random weights would leave speckles on the images of a class
-        # that is trained for a few dozen steps only.
+        # The untrained network outputs exactly the mean image. Random weights would leave speckles on the images of a
+        # class that is trained for a few dozen steps only.
         last = [module for module in network.decoder.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
         _zero_outputs(last)
         if stochastic:
@@ -303,11 +305,11 @@ def build_autoencoder(
 
 
 def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: torch.Generator) -> Critic:
-    r"""Returns an untrained critic for images of a shape; its features are the codes of an encoder.
+    r"""Returns an untrained critic for images of a given shape; its features are the outputs of an encoder.
 
     Args:
         shape: The shape of one image: (C, H, W), (H, W) or (F,).
-        architecture: As in :func:`build_autoencoder`.
+        architecture: The architecture of the encoder, as in :func:`build_autoencoder`.
         generator: The source of the random weights.
     """
     check_architecture(architecture, shape)
@@ -325,12 +327,12 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
 
 
 def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = None) -> Layers:
-    r"""Returns a fully connected network of ReLU layers whose outputs are 0 before training.
+    r"""Returns a fully connected network with ReLUs between its layers.
 
     Args:
-        widths: The number of inputs, of units in each hidden layer, and of outputs.
-        generator: The source of the random weights. Without it, weights are uninitialised, for use with
-            ``load_state_dict``.
+        widths: The numbers of inputs, of units in each hidden layer, and of outputs, in this order.
+        generator: The source of the random weights; the outputs of the network are then 0 before training. ``None``
+            leaves the weights uninitialised, for use with ``load_state_dict``.
     """
     with torch.device("meta"):
         network = Layers(*_layers(widths))

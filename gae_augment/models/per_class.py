@@ -1,4 +1,4 @@
-r"""The choice of a model for each class: a name, a model with hyper-parameters, or a mapping from labels to these."""
+r"""The choice of models: a name or a model with hyper-parameters for all classes, or a mapping from labels to these."""
 
 __all__ = [
     "ModelChoice",
@@ -19,11 +19,11 @@ ModelChoice = str | ModelDefinition | GenerativeModel
 """The name or the definition of a model for its defaults, or a model with hyper-parameters."""
 
 Choices = ModelChoice | Mapping[Any, ModelChoice]
-"""One choice for all classes, or one for each label."""
+"""One model choice for all classes, or a mapping from labels to model choices."""
 
 
 def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
-    r"""Returns the validated models by label, with the default for all other labels under ``None``.
+    r"""Returns the validated models by label; the key ``None`` holds the model of all labels without a key.
 
     Raises:
         TypeError, ValueError: If a choice is not a model, a hyper-parameter is not valid, or two custom definitions
@@ -62,7 +62,7 @@ def _validated(model: Any) -> GenerativeModel:
 
 
 def choice_to_plain(choice: Choices) -> Any:
-    r"""Returns a choice in plain values for JSON: a mapping from labels as a list of pairs."""
+    r"""Converts a choice to plain values for JSON; a mapping from labels becomes a list of pairs."""
     if isinstance(choice, Mapping):
         return [[label, choice_to_plain(model)] for label, model in choice.items()]
     if not isinstance(choice, GenerativeModel):
@@ -72,14 +72,14 @@ def choice_to_plain(choice: Choices) -> Any:
 
 
 def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) -> Choices:
-    r"""Returns the choice of plain values.
+    r"""Converts plain values back to a choice.
 
     Args:
         plain: The plain values of :func:`choice_to_plain`.
         definitions: Custom definitions, by name.
 
     Raises:
-        KeyError, TypeError, ValueError: If the values are malformed, or a custom definition is missing.
+        KeyError, TypeError, ValueError: If the plain values are malformed, or a custom definition is missing.
     """
     if isinstance(plain, list):
         return {label: _model_from_plain(model, definitions) for label, model in plain}
@@ -96,16 +96,16 @@ def _model_from_plain(plain: Mapping[str, Any], definitions: Mapping[str, ModelD
 
 
 def custom_definitions(choice: Choices) -> tuple[ModelDefinition, ...]:
-    r"""Returns the custom definitions in a choice, which a file does not hold."""
+    r"""Returns the custom definitions in a choice; a file holds only the names of custom definitions."""
     definitions = (custom_definition(model.definition) for model in choose_models(choice).values())
     return tuple(definition for definition in definitions if definition is not None)
 
 
 def settable_choice(choice: Choices) -> GenerativeModel:
-    r"""Returns a choice as a model whose hyper-parameters can be set.
+    r"""Converts a choice to a single model, whose hyper-parameters can be set.
 
     Raises:
-        ValueError: If it is a mapping.
+        ValueError: If the choice is a mapping.
     """
     if isinstance(choice, Mapping):
         raise ValueError(

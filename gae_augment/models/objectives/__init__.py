@@ -1,4 +1,4 @@
-r"""Objectives: the losses that networks are trained for, one module for each family."""
+r"""Objectives: the losses that networks are trained to minimise, one module for each family of models."""
 
 from .adversarial import AdversarialVariational
 from .base import Losses, Objective

@@ -15,17 +15,23 @@ from .variational import gaussian_kl, reparameterise, standard_normal
 class AdversarialVariational(Objective):
     r"""VAE-GAN: a critic distinguishes real from generated images, and its features measure similarity.
 
-    With :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2` and :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`,
-    :math:`z_p \sim N(0, I)`, the encoder minimises :math:`KL + L_{rec}`, the decoder :math:`\gamma L_{rec} - (1 -
-    \gamma) L_D`, and the critic :math:`L_D`. If the critic is far better than the decoder, its step is skipped; if it
-    is far worse, that of the decoder.
+    The feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`, where :math:`D_l` are the
+    critic's features and :math:`\tilde x` is the reconstruction of the image :math:`x`. The adversarial loss is
+    :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`. Here :math:`BCE` is the binary cross-entropy, :math:`D` the
+    critic's probability that an image is real, :math:`f_d` the decoder, and :math:`z_p \sim N(0, I)`.
+
+    The encoder minimises :math:`KL + L_{rec}`, where :math:`KL` is the divergence of :math:`q(z|x)` from
+    :math:`N(0, I)`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`, and the critic :math:`L_D`. If the
+    critic is far better than the decoder, the critic's step is skipped. If the critic is far worse, the decoder's step
+    is skipped.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        gamma: The weight :math:`\gamma` of the feature-matching reconstruction in the decoder's loss; the adversarial
-            loss has the weight :math:`1 - \gamma`.
+        gamma: The weight :math:`\gamma` of the feature-matching loss in the decoder's loss; the adversarial loss has
+            the weight :math:`1 - \gamma`.
         equilibrium: The cross-entropy of the critic at which critic and decoder are balanced, in nats.
-        margin: The largest deviation of the critic's cross-entropies from it without skipped steps.
+        margin: The maximum deviation of the critic's cross-entropies from ``equilibrium``, in nats. Beyond this
+            margin, steps are skipped.
 
     References:
         | Autoencoding beyond pixels using a learned similarity metric (Larsen et al., 2016)
@@ -51,11 +57,11 @@ class AdversarialVariational(Objective):
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of the encoder, and of decoder and critic unless their step is skipped."""
+        r"""Returns the losses of encoder, decoder and critic, without the loss of a skipped step."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
 
-        # Separate passes, because no loss needs the gradients of all three.
+        # Real, reconstructed and generated images pass separately: no loss needs the gradients of all three.
         def critic_features(images: Tensor) -> Tensor:
             features: Tensor = self.critic.features(network.centred(images))
             return features

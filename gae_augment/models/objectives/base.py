@@ -13,11 +13,11 @@ from ..likelihoods import Likelihood
 from ..networks import Autoencoder
 
 Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
-"""Scalar losses, each with the parameters that minimise it; parameters without a loss do not change."""
+"""Scalar losses, each with the parameters trained to minimise that loss; parameters without a loss do not change."""
 
 
 class Objective(nn.Module, ABC):
-    r"""A training objective: a loss, with its learned parameters in addition to those of the network.
+    r"""A training objective: a loss, and parameters that are learned in addition to those of the network.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
@@ -28,17 +28,17 @@ class Objective(nn.Module, ABC):
         self.likelihood = likelihood
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Initialises what depends on the data; called once before training.
+        r"""Initialises the parameters that depend on the data; called once before training.
 
         Args:
             network: The untrained network.
             x: Training images, a few thousand at most, with shape :math:`(N, *)`.
-            n_components: The largest number of components of a mixture.
+            n_components: The maximum number of components of a mixture prior.
             generator: The source of random initial values, on the CPU.
         """
 
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Updates the schedule of the objective; called before each epoch and after the last.
+        r"""Updates the schedule of the objective; called before each epoch and after the last epoch.
 
         Args:
             network: The network.
@@ -60,12 +60,12 @@ class Objective(nn.Module, ABC):
         """
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of a batch, each with the parameters that minimise it.
+        r"""Returns the losses of a batch, each with the parameters trained to minimise that loss.
 
-        Objectives without adversaries have one loss for all parameters.
+        The default is one loss for all parameters; adversarial objectives have several losses.
         """
         return [(self.loss(network, x, noise), [*network.parameters(), *self.parameters()])]
 
     def prior(self, network: Autoencoder) -> LatentDensity | None:
-        r"""Returns the density learned with the network, or ``None`` if a density has to be fitted to the codes."""
+        r"""Returns the prior learned with the network, or ``None`` if a density must be fitted to the codes."""
         return None

@@ -11,11 +11,11 @@ from .base import Objective
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""The factors of the kernel's width; the kernel is a sum over them."""
+"""The factors of the kernel's width; the kernel is a sum with one term per factor."""
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    r"""Returns :math:`\sum_C C / (C + \|a - b\|^2)` where :math:`C = 2dc` for each scale c."""
+    r"""Returns the kernel :math:`\sum_c C_c / (C_c + \|a - b\|^2)`, where :math:`C_c = 2dc` for each scale c."""
     distances = (a[:, None] - b[None]).square().sum(dim=-1)
     width = 2.0 * a.shape[1]
     return torch.stack([scale * width / (scale * width + distances) for scale in SCALES]).sum(dim=0)
@@ -24,14 +24,15 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
     r"""Returns the squared maximum mean discrepancy of two samples, with the inverse multi-quadratic kernel.
 
-    The estimate is unbiased: it omits the diagonals and may be negative. For fewer than two codes it is 0.
+    The estimate is unbiased: it omits the pairs of a point with itself, and may be negative. For samples of fewer than
+    two points, the estimate is 0.
 
     Args:
         a: The first sample, with shape :math:`(N, d)`.
-        b: The second sample, with the same shape.
+        b: The second sample, with shape :math:`(N, d)`.
 
     Returns:
-        A scalar in units of the kernel, whose largest value is 7.
+        A scalar in units of the kernel, whose maximum is 7.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -45,15 +46,19 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
 
 
 class InfoVariational(Objective):
-    r"""InfoVAE, :math:`rec + (1 - \alpha) KL + (\alpha + \lambda - 1) MMD(q(z), N(0, I))`.
+    r"""InfoVAE, with the loss :math:`rec + (1 - \alpha) KL + (\alpha + \lambda - 1) MMD(q(z), N(0, I))`.
+
+    Here :math:`rec` is the reconstruction error, and :math:`KL` the divergence of the posterior :math:`q(z|x)` from
+    :math:`N(0, I)`. :math:`MMD` is the squared maximum mean discrepancy between :math:`q(z)`, the distribution of all
+    codes, and :math:`N(0, I)`.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        alpha: The weight :math:`\alpha`, which reduces the divergence.
-        scale: The weight :math:`\lambda`; the authors' value for MNIST is said to be 1000, with :math:`\alpha = 0`.
+        alpha: The number :math:`\alpha`, which reduces the weight of the divergence.
+        scale: The number :math:`\lambda`. The authors' value for MNIST is reportedly 1000, with :math:`\alpha = 0`.
 
     Raises:
-        ValueError: If the weight of the discrepancy is negative.
+        ValueError: If the weight of the discrepancy, :math:`\alpha + \lambda - 1`, is negative.
 
     References:
         | InfoVAE: balancing learning and inference (Zhao et al., 2019), https://arxiv.org/abs/1706.02262
@@ -80,12 +85,16 @@ class InfoVariational(Objective):
 
 
 class Wasserstein(Objective):
-    r"""The Wasserstein autoencoder, :math:`rec + \lambda \cdot MMD`, with a deterministic encoder.
+    r"""The Wasserstein autoencoder, with the loss :math:`rec + \lambda \cdot MMD` and a deterministic encoder.
+
+    Here :math:`rec` is the reconstruction error, and :math:`MMD` the squared maximum mean discrepancy between the codes
+    and :math:`N(0, I)`.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        scale: The weight :math:`\lambda`. The authors use 10 for MNIST with 0.05 times the squared error; this equals
-            100 with half the squared error, which is the error of :class:`gae_augment.models.likelihoods.Gaussian`.
+        scale: The weight :math:`\lambda`. For MNIST, the authors use a weight of 10 with 0.05 times the squared error.
+            This equals a weight of 100 with half the squared error, which is the error of
+            :class:`gae_augment.models.likelihoods.Gaussian`.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558

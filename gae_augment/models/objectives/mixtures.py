@@ -24,12 +24,14 @@ LOG_TWO_PI = 1.8378770664093453
 class VariationalDeepEmbedding(Objective):
     r"""VaDE: a variational autoencoder whose prior is a mixture of diagonal Gaussians.
 
-    The responsibilities :math:`\gamma_c \propto \pi_c N(z; \mu_c, \lambda_c)` of a drawn code replace
-    :math:`q(c|x)`. Training starts with a plain autoencoder; then the mixture is fitted to the codes.
+    Component :math:`c` has the weight :math:`\pi_c`, the mean :math:`\mu_c` and the variance :math:`\lambda_c`. The
+    posterior of the component, :math:`q(c|x)`, is approximated by the responsibilities :math:`\gamma_c \propto \pi_c
+    N(z; \mu_c, \lambda_c)` of a code :math:`z` drawn from :math:`q(z|x)`. Training starts with a plain autoencoder. The
+    mixture is then fitted to the codes, and trained together with the network.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        pretraining: The fraction of epochs for the plain autoencoder.
+        pretraining: The fraction of epochs in which a plain autoencoder is trained.
 
     References:
         | Variational deep embedding (Jiang et al., 2017), https://arxiv.org/abs/1611.05148
@@ -45,7 +47,7 @@ class VariationalDeepEmbedding(Objective):
         self.pretrained = False
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Creates the mixture, with as many components as the images support."""
+        r"""Creates the mixture, with one component per 20 images, but at most ``n_components`` and at least one."""
         k = supported_components(len(x), n_components)
         self.logits = nn.Parameter(torch.zeros(k, dtype=torch.float32))
         self.means = nn.Parameter(torch.zeros(k, network.latent_dim, dtype=torch.float32))
@@ -66,7 +68,7 @@ class VariationalDeepEmbedding(Objective):
         self.log_variances.copy_(torch.from_numpy(mixture.covariances_).log())
 
     def bounded_log_variances(self) -> Tensor:
-        r"""Returns the limited log-variances of the components, with shape :math:`(K, d)`."""
+        r"""Returns the components' log-variances, limited to [-12, 12], with shape :math:`(K, d)`."""
         return self.log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def divergence(self, mean: Tensor, log_var: Tensor, z: Tensor) -> Tensor:
@@ -74,8 +76,8 @@ class VariationalDeepEmbedding(Objective):
 
         Args:
             mean: The means of the posteriors, with shape :math:`(B, d)`.
-            log_var: Their log-variances, with shape :math:`(B, d)`.
-            z: A code drawn from each, with shape :math:`(B, d)`, at which the responsibilities are evaluated.
+            log_var: The log-variances of the posteriors, with shape :math:`(B, d)`.
+            z: One code drawn from each posterior, with shape :math:`(B, d)`, for the responsibilities.
         """
         log_weights, log_variances = self.logits.log_softmax(dim=0), self.bounded_log_variances()
         log_gamma = (log_weights + gaussian_log_prob(z[:, None], self.means, log_variances)).log_softmax(dim=1)
@@ -88,7 +90,7 @@ class VariationalDeepEmbedding(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound, or during pretraining the error, in nats per image."""
+        r"""Returns the negative evidence lower bound, in pretraining the reconstruction error, in nats per image."""
         if not self.pretrained:
             return self.likelihood.negative_log_likelihood(network.decode(network.encode(x)), x).mean()
         mean, log_var = network.posterior(x)
@@ -97,21 +99,21 @@ class VariationalDeepEmbedding(Objective):
         return (error + self.divergence(mean, log_var, z)).mean()
 
     def prior(self, network: Autoencoder) -> GaussianMixture:
-        r"""Returns the mixture."""
+        r"""Returns the learned mixture."""
         return GaussianMixture.of(self.logits.softmax(dim=0), self.means, self.bounded_log_variances().exp())
 
 
 class VampPrior(Objective):
-    r"""VampVAE: the prior is the mixture of the posteriors at learned pseudo-inputs :math:`u_1 \dots u_K`.
+    r"""VampVAE: the prior is the mixture of the posteriors :math:`q(z|u_k)` at learned pseudo-inputs :math:`u_k`.
 
     The weight of the divergence can grow from 0 to 1 during a warm-up. With few components the warm-up harms:
     posteriors become narrow, and a narrow component that explains only its own pseudo-input gets no gradient. With
     ten components on 10 000 images of MNIST and 20 epochs, samples had a FID (classifier features) of 10.0 with a
-    warm-up of 0.2, and of 3.5 without.
+    warm-up of 0.2, and of 3.5 without a warm-up.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        warm_up: The fraction of epochs until the weight reaches 1.
+        warm_up: The fraction of epochs after which the weight of the divergence reaches 1; 0 for no warm-up.
 
     References:
         | VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
@@ -125,7 +127,7 @@ class VampPrior(Objective):
         self.weight = 1.0
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Initialises the pseudo-inputs with training images, at most all of them."""
+        r"""Initialises the pseudo-inputs with ``n_components`` random training images, or all if there are fewer."""
         rows = torch.randperm(len(x), generator=generator)[:n_components]
         self.pseudo_inputs = nn.Parameter(x[rows.to(x.device)].clone())
 
@@ -134,11 +136,11 @@ class VampPrior(Objective):
         self.weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
 
     def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
-        r"""Returns mean and log-variance of each component of the prior, with shape :math:`(K, d)`."""
+        r"""Returns the means and the log-variances of the prior's components, each with shape :math:`(K, d)`."""
         return network.posterior(self.likelihood.clamp(self.pseudo_inputs))
 
     def log_prior(self, network: Autoencoder, z: Tensor) -> Tensor:
-        r"""Returns the log-density of codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
+        r"""Returns the prior log-density of codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
         mean, log_var = self.components(network)
         return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
 
@@ -160,17 +162,18 @@ class VampPrior(Objective):
 class GaussianMixtureVariational(Objective):
     r"""GMVAE: codes are drawn from a mixture whose components depend on a second latent variable.
 
-    In the notation of the paper, an image y has the code x, and :math:`w \sim N(0, I)`, :math:`x | z{=}k, w \sim
-    N(\mu_k(w), \sigma_k^2(w))` with :math:`z` uniform. Here codes are :math:`z`, as everywhere, and components are
-    :math:`k`. The loss is
+    An image :math:`x` has the code :math:`z | k, w \sim N(\mu_k(w), \sigma_k^2(w))`, with a uniform component :math:`k`
+    and :math:`w \sim N(0, I)`. The paper names the image y, the code x and the component z. The loss is
 
-    .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)).
+    .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)),
+
+    where :math:`rec` is the reconstruction error and :math:`u` the uniform distribution of components.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        free_bits: The threshold :math:`\lambda` of the components' divergence from uniform ones, in nats. Smaller
-            divergences are not reduced further.
-        weight: The weight of the three divergences; 1 for the evidence lower bound.
+        free_bits: The threshold :math:`\lambda` of :math:`KL(p(k|z,w) \| u)`, in nats. Training does not reduce smaller
+            values further.
+        weight: The weight of the three divergences; 1 gives the evidence lower bound.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -188,7 +191,7 @@ class GaussianMixtureVariational(Objective):
         self.weight = weight
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Builds the prior, and the network of :math:`q(w|x)`, whose inputs are the outputs of the encoder."""
+        r"""Builds the prior, and the network of :math:`q(w|x)`, which takes the outputs of the encoder as inputs."""
         d = network.latent_dim
         k = supported_components(len(x), n_components)
         self.mixture = AncestralMixture(k, d, generator)
@@ -202,15 +205,15 @@ class GaussianMixtureVariational(Objective):
     def divergences(
         self, mean: Tensor, log_var: Tensor, z: Tensor, w_mean: Tensor, w_log_var: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Returns the divergences of the conditional prior, of w and of the components, each with shape :math:`(B,)`.
+        r"""Returns the three divergences in the order of the loss formula, each with shape :math:`(B,)`, in nats.
 
         Args:
             mean: The means of the codes' posteriors, with shape :math:`(B, d)`.
-            log_var: Their log-variances.
-            z: A code drawn from each.
+            log_var: The log-variances of the codes' posteriors, with shape :math:`(B, d)`.
+            z: One code drawn from each posterior, with shape :math:`(B, d)`.
             w_mean: The means of the posteriors of w, with shape :math:`(B, d)`.
-            w_log_var: Their log-variances.
-            w: A value drawn from each.
+            w_log_var: The log-variances of the posteriors of w, with shape :math:`(B, d)`.
+            w: One value drawn from each posterior of w, with shape :math:`(B, d)`.
         """
         means, log_variances = self.mixture.conditional(w)
         log_gamma = gaussian_log_prob(z[:, None], means, log_variances).log_softmax(dim=1)
@@ -227,7 +230,7 @@ class GaussianMixtureVariational(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound of a batch, in nats per image."""
+        r"""Returns the loss of a batch, in nats per image."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
@@ -240,5 +243,5 @@ class GaussianMixtureVariational(Objective):
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
-        r"""Returns the learned density, which draws a new w for each code."""
+        r"""Returns the learned prior, which draws a new w for each code."""
         return self.mixture.requires_grad_(False).cpu()

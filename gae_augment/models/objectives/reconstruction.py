@@ -10,20 +10,20 @@ from ..networks import Autoencoder
 from .base import Objective
 
 STEP = 0.01
-"""The step of the finite difference along the codes, in standard deviations."""
+"""The step of the finite difference in the space of codes, in standard deviations of the codes."""
 
 
 def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns the reconstruction error above that of a perfect reconstruction, in nats per pixel.
+    r"""Returns the reconstruction error minus the error of a perfect reconstruction, in nats per pixel.
 
-    A perfect reconstruction has the error
-    :meth:`gae_augment.models.likelihoods.Likelihood.entropy`. For Bernoulli pixels the excess is the divergence
-    :math:`KL(x \| \tilde x)`.
+    The error of a perfect reconstruction is :meth:`gae_augment.models.likelihoods.Likelihood.entropy`. For Bernoulli
+    pixels, the excess is the divergence :math:`KL(x \| \tilde x)` of the image :math:`x` from its reconstruction
+    :math:`\tilde x`.
 
     Args:
         outputs: The outputs of the decoder, with shape :math:`(B, *)`.
         x: The images, with shape :math:`(B, *)`.
-        likelihood: The distribution of an image given the outputs.
+        likelihood: The distribution of an image given the outputs of the decoder.
 
     Returns:
         One excess per image, with shape :math:`(B,)`.
@@ -34,12 +34,13 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
 class Reconstruction(Objective):
     r"""The objective of the generative autoencoder: the reconstruction error.
 
-    The method assumes a Lipschitz continuous decoder. A penalty can enforce this: :math:`w \cdot E_v \|J v\|^2`, where
-    :math:`J v` is the change of an image along a random direction of the codes, per standard deviation of the codes.
+    The method assumes a Lipschitz continuous decoder. An optional penalty can enforce this property:
+    :math:`w \cdot E_v \|J v\|^2`. Here :math:`J` is the Jacobian of the decoded image with respect to the code. The
+    random direction :math:`v` has the standard deviations of the codes.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        jacobian_weight: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for none.
+        jacobian_weight: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for no penalty.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -51,7 +52,7 @@ class Reconstruction(Objective):
         self.jacobian_weight = jacobian_weight
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean error of a batch plus the penalty, in nats per image."""
+        r"""Returns the mean reconstruction error of a batch plus the penalty, in nats per image."""
         z = network.encode(x)
         if not self.jacobian_weight:
             return self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -67,13 +68,17 @@ class Reconstruction(Objective):
 
 
 class RegularisedReconstruction(Objective):
-    r"""The regularised autoencoder, RAE-L2: :math:`rec + w \cdot \frac12 \|z\|^2 + v \|\theta_d\|^2`.
+    r"""The regularised autoencoder RAE-L2, with the loss :math:`rec + w \cdot \frac12 \|z\|^2 + v \|\theta_d\|^2`.
+
+    Here :math:`rec` is the reconstruction error, :math:`z` the code, and :math:`\theta_d` the decoder's parameters.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        code_weight: The weight :math:`w`. The authors use 1e-4 with means over pixels and codes; the default is about
-            the same for sums over 32x32 pixels and 16 dimensions.
-        decay: The weight :math:`v` of the squared parameters of the decoder; the authors' 1e-7, converted likewise.
+        code_weight: The weight :math:`w` of the squared code. The authors' 1e-4 applies to means over pixels and over
+            code dimensions. This loss uses sums, so the default is rescaled to match at 32x32 pixels and 16 code
+            dimensions.
+        decay: The weight :math:`v` of the squared parameters of the decoder. The default is the authors' 1e-7, rescaled
+            in the same way.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)
@@ -86,7 +91,7 @@ class RegularisedReconstruction(Objective):
         self.decay = decay
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean error of a batch plus both penalties, in nats per image."""
+        r"""Returns the mean reconstruction error of a batch plus both penalties, in nats per image."""
         z = network.encode(x)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         codes = 0.5 * z.square().sum(dim=1).mean()

@@ -15,7 +15,7 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
 
     Args:
         mean: The means :math:`\mu`, with shape :math:`(B, d)`.
-        log_var: The log-variances, with shape :math:`(B, d)`.
+        log_var: The log-variances :math:`\log \sigma^2`, with shape :math:`(B, d)`.
 
     Returns:
         One divergence per image, with shape :math:`(B,)`.
@@ -24,22 +24,25 @@ def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def standard_normal(like: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns draws from :math:`N(0, 1)`, with the shape, type and device of a given tensor."""
+    r"""Returns random values from :math:`N(0, 1)`, with the shape, data type and device of a given tensor."""
     return torch.randn(like.shape, generator=noise, device=like.device, dtype=like.dtype)
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns a differentiable draw from :math:`N(\mu, \sigma^2)`, with the shape of the mean."""
+    r"""Returns a sample of :math:`N(\mu, \sigma^2)`, differentiable in both arguments, with the shape of the mean."""
     return mean + (0.5 * log_var).exp() * standard_normal(mean, noise)
 
 
 class Variational(Objective):
-    r"""The variational autoencoder, :math:`rec + \beta \cdot KL`.
+    r"""The variational autoencoder, with the loss :math:`rec + \beta \cdot KL`.
+
+    Here :math:`rec` is the reconstruction error, and :math:`KL` the divergence of the posterior :math:`q(z|x)` from
+    :math:`N(0, I)`.
 
     Args:
         likelihood: The distribution of an image given the outputs of the decoder.
-        beta: The weight :math:`\beta` of the divergence, relative to a reconstruction error summed over pixels. 1 is
-            the evidence lower bound; larger values give disentangled codes, smaller ones faithful images.
+        beta: The weight :math:`\beta` of the divergence, relative to a reconstruction error summed over pixels. 1 gives
+            the evidence lower bound. Larger values give disentangled codes; smaller values give faithful images.
 
     References:
         | Auto-encoding variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
@@ -51,7 +54,7 @@ class Variational(Objective):
         self.beta = beta
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound of a batch, in nats per image."""
+        r"""Returns the loss of a batch, in nats per image; for ``beta=1``, the negative evidence lower bound."""
         mean, log_var = network.posterior(x)
         outputs = network.decode(reparameterise(mean, log_var, noise))
         return (
