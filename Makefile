@@ -6,7 +6,9 @@ DEMO ?=
 TEST ?= -m "not slow"
 # Tests that depend most on other packages; all tests with LOWEST=tests.
 LOWEST ?= $(addprefix tests/,cli data/test_source.py data/test_images.py data/test_formats.py evaluation/test_gain.py \
-	fitting integrations mixing models/test_densities.py report augmenter _utils/test_files.py)
+	fitting/test_fit.py fitting/test_plan.py integrations/test_callbacks.py integrations/test_imblearn.py \
+	integrations/test_lightning.py integrations/test_lightning_cache.py mixing models/test_densities.py report \
+	augmenter _utils/test_files.py)
 # Two at a time, with a thread each: tests with several threads ask for them.
 WORKERS ?= 2
 PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal

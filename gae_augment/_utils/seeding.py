@@ -19,8 +19,8 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 def derive_seed(*parts: int | str) -> int:
     r"""Returns a seed in :math:`[0, 2^{63})` that depends only on the parts and their order.
 
-    The parts name the purpose of the random numbers, such as ``derive_seed(seed, "fit", label)``. Random numbers for
-    different purposes are therefore independent, and the random numbers of a class do not depend on other classes.
+    The parts are a base seed and the purpose of the random numbers, as in ``derive_seed(seed, "fit", label)``. Random
+    numbers for different purposes are therefore independent. With the label as a part, so are those of the classes.
     """
     # NumPy's integers and strings give the same seed as Python's.
     text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}" for part in parts)

@@ -54,7 +54,7 @@ def profile_counts(profile: str, available: list[int]) -> list[int]:
 def choose_images(labels: np.ndarray, counts: dict[int, int], seed: int) -> np.ndarray:
     r"""Returns the sorted indices of a random subset with the given class counts, drawn without replacement.
 
-    The subset of a class depends only on the seed and the label.
+    The subset of a class does not depend on the other classes.
 
     Args:
         labels: The labels of all images, with shape :math:`(N,)`.

@@ -35,7 +35,7 @@ class Classifier(nn.Module):
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: The generator of the initial weights, which follow He's rule (https://arxiv.org/abs/1502.01852).
+        generator: The random number generator of the initial weights, which follow He's rule (https://arxiv.org/abs/1502.01852).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:

@@ -38,9 +38,10 @@ class Membership:
 def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: Distance = "pixels") -> Membership:
     r"""Returns how well the distance to the nearest synthetic image separates training images from other images.
 
-    The attacker knows the synthetic images. An image counts as a member of the training set if its distance to the
-    nearest synthetic image is at most a threshold. The threshold is chosen on one half of the images, and the advantage
-    is measured on the other half. Then the halves are swapped, and ``advantage`` is the mean of the two measurements.
+    This simulates an attacker who has only the synthetic images. The attacker takes an image for a member of the
+    training set if its distance to the nearest synthetic image is at most a threshold. The threshold is chosen on one
+    half of the members and one half of the others, and measured on the other halves. Then the halves are swapped, and
+    ``advantage`` is the mean of both measurements.
 
     Args:
         members: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,

@@ -141,7 +141,7 @@ class FittedModel:
         r"""Returns an untrained network, as specified by the plan.
 
         Args:
-            generator: The generator of the initial weights. With ``None``, the network is on the meta device and
+            generator: The random number generator of the weights. With ``None``, the network is on the meta device and
                 has no weights.
         """
         return build_autoencoder(

@@ -57,7 +57,7 @@ class AdversarialVariational(Objective):
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of encoder, decoder and critic, without the loss of a skipped step."""
+        r"""Returns the losses of encoder, decoder and critic; a network that skips this step has no loss."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
 

@@ -132,7 +132,7 @@ class VampPrior(Objective):
         self.pseudo_inputs = nn.Parameter(x[rows.to(x.device)].clone())
 
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Updates the weight of the divergence."""
+        r"""Raises the weight of the divergence linearly, from 0 to 1 at the end of the warm-up."""
         self.weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
 
     def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
