@@ -275,7 +275,6 @@ NONSENSE = {
     "held_out": [None, "auto", -1, 0.0, False, 300, "0"],
     "epochs": [None, "auto", 0, -1, 1.0, True],
     "n_init": [None, "auto", 0, -1, 1.0, True],
-    "trial_epochs": [None, "auto", -1, 0.0, False, 10**9],
     "batch_size": [None, "auto", 0, -1, 64.0, True],
     "learning_rate": [None, "auto", 0, -1e-3, float("nan"), float("inf"), True, "1e-3"],
     "lr_schedule": [None, "linear", 0, ["cosine"]],
@@ -314,7 +313,6 @@ def test_every_nonsense_field_of_a_plan_is_refused(name, value):
         {"min_components": 81},
         {"shape": [64], "architecture": "conv"},
         {"shape": [64], "max_similarity": 0.9},
-        {"n_init": 8, "trial_epochs": 60, "epochs": 400},
     ],
 )
 def test_contradicting_fields_of_a_plan_are_refused(changes):
