@@ -5,10 +5,13 @@ import doctest
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from gae_augment.cli import main
 
 # ```python, ```{code-block} python with options, ```bash, ```text
 FENCE = re.compile(r"^```(?:\{code-block\} )?(\w+)\n((?::\w+:[^\n]*\n)*)(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -28,6 +31,29 @@ def blocks(page: str) -> list[Block]:
     return page_blocks
 
 
+def _run_command(command: str) -> str:
+    r"""Runs a line of the shell, and returns its output.
+
+    Commands of gae-augment run in this process. A process of their own would import PyTorch each time.
+    """
+    program, *arguments = shlex.split(command)
+    if program == "gae-augment":
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as printed,
+            contextlib.redirect_stderr(io.StringIO()) as errors,
+        ):
+            status = main(arguments)
+        output, messages = printed.getvalue(), errors.getvalue()
+    else:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = {**os.environ, "PATH": path}
+        options = ["-euo", "pipefail", "-c", command]
+        process = subprocess.run(["bash", *options], capture_output=True, text=True, timeout=300, env=environment)
+        status, output, messages = process.returncode, process.stdout, process.stderr
+    assert status == 0, f"{command}\n{output}\n{messages}"
+    return output
+
+
 def run(page: str, name: str, names: dict) -> None:
     r"""Runs a page in the current folder, from top to bottom; its Python code reads and sets ``names``."""
     output = ""
@@ -39,16 +65,7 @@ def run(page: str, name: str, names: dict) -> None:
                 exec(compile(code, name, "exec"), names)
             output = printed.getvalue()
         elif language == "bash":
-            path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-            process = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", code],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                env={**os.environ, "PATH": path},
-            )
-            assert process.returncode == 0, f"{code}\n{process.stdout}\n{process.stderr}"
-            output = process.stdout
+            output = "".join(_run_command(command) for command in code.replace("\\\n", " ").splitlines())
         elif language == "text":
             checker = doctest.OutputChecker()
             # Three dots stand for any text, and differences in white space are ignored.

@@ -12,9 +12,11 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import NamedTuple
 
+import cached_fit
 import numpy as np
 import pytest
 import torch
+from cached_fit import fit
 from processes import interruptible
 
 import gae_augment.fitting.cache
@@ -25,26 +27,6 @@ from gae_augment.fitting import FitCache, parallel_fits
 from gae_augment.fitting.cache import LEFTOVER_AGE
 from gae_augment.models import ModelDefinition
 
-# All classes but the first get a model.
-FIT = """
-import sys
-import torch
-from gae_augment import GAEAugmenter, GenerativeModel
-from gae_augment._utils.seeding import make_generator
-
-if __name__ == "__main__":
-    folder, n_jobs, file, classes = sys.argv[1], eval(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    torch.set_num_threads(2)
-    sizes = {0: 60} | {label: 16 + 4 * label for label in range(1, classes + 1)}
-    y = torch.repeat_interleave(torch.tensor(list(sizes)), torch.tensor(list(sizes.values())))
-    X = torch.rand(len(y), 12, 12, generator=make_generator(0))
-    model = GenerativeModel(epochs=40, delta=1e-9)
-    augmenter = GAEAugmenter(model, random_state=0, progress=False, n_jobs=n_jobs)
-    print("begins", flush=True)
-    augmenter.fit(X, y, checkpoint_dir=None if folder == "-" else folder)
-    augmenter.save(file)
-"""
-
 
 def digest(augmenter):
     samples = [augmenter.sample(label, 5, seed=1).numpy().tobytes() for label in augmenter.models_]
@@ -52,12 +34,11 @@ def digest(augmenter):
 
 
 @pytest.fixture
-def start(tmp_path):
-    script = tmp_path / "fit.py"
-    script.write_text(FIT)
+def start():
+    r"""Starts the fit in a process group of its own."""
 
     def start(folder, file, n_jobs=None, classes=4):
-        command = [sys.executable, "-W", "ignore", script, folder, repr(n_jobs), file, str(classes)]
+        command = [sys.executable, "-W", "ignore", cached_fit.__file__, folder, repr(n_jobs), file, str(classes)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(interruptible(command), **pipes, start_new_session=True)
 
@@ -352,34 +333,29 @@ def test_fit_resumes_after_an_exception(data, tmp_path, class_fits, monkeypatch,
     assert digest(resumed) == digest(augmenter().fit(*data))
 
 
+@pytest.mark.filterwarnings("ignore:.*did not fall below delta:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_fit_resumes(start, tmp_path, n_jobs):
-    finish(start("-", tmp_path / "whole", n_jobs))
     folder = tmp_path / "cache"
-    folder.mkdir()
-    done = {}
-    for number in (1, 2):
-        process = start(folder, tmp_path / "out", n_jobs)
-        while len(cached(folder)) < number:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        now = cached(folder)
-        # Finished classes have not been written again.
-        assert done.items() <= now.items()
-        done = now
-    finish(start(folder, tmp_path / "out", n_jobs))
+    process = start(folder, tmp_path / "out", n_jobs)
+    while len(cached(folder)) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = cached(folder)
+    resumed = fit(folder, n_jobs)
+    # Finished classes have not been written again.
     assert done.items() <= cached(folder).items()
     assert len(cached(folder)) == 4
-    assert digest(GAEAugmenter.load(tmp_path / "out")) == digest(GAEAugmenter.load(tmp_path / "whole"))
+    assert digest(resumed) == digest(fit(None, n_jobs))
 
 
+@pytest.mark.filterwarnings("ignore:.*did not fall below delta:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.slow
 def test_fit_resumes_after_thirty_kills_at_random_moments(start, tmp_path):
     classes, moments, kills, fits = 10, random.Random(0), 0, 0
-    finish(start("-", tmp_path / "whole", classes=classes))
-    whole = digest(GAEAugmenter.load(tmp_path / "whole"))
+    whole = digest(fit(None, classes=classes))
     while kills < 30:
         fits += 1
         folder, done = tmp_path / f"cache{fits}", {}
@@ -413,6 +389,7 @@ def test_second_process_waits_and_reuses_the_classes_of_the_first(start, tmp_pat
     assert digest(GAEAugmenter.load(tmp_path / "a")) == digest(GAEAugmenter.load(tmp_path / "b"))
 
 
+@pytest.mark.filterwarnings("ignore:.*did not fall below delta:sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("n_jobs", [None, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_fit_ends_promptly_and_keeps_finished_classes(start, tmp_path, n_jobs):
     folder = tmp_path / "cache"
@@ -430,7 +407,7 @@ def test_interrupted_fit_ends_promptly_and_keeps_finished_classes(start, tmp_pat
     while processes_of(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert processes_of(process.pid) == []
-    finish(start(folder, tmp_path / "out", n_jobs))
+    fit(folder, n_jobs)
     assert done.items() <= cached(folder).items()
 
 

@@ -118,7 +118,8 @@ def fits_of(folder):
     return Counter(int(images) for images, _ in lines), {int(process) for _, process in lines}
 
 
-@pytest.fixture(params=["ray_tasks", "dask", "loky"])
+# The tests of a backend run one after another, so that its cluster starts once.
+@pytest.fixture(scope="module", params=["ray_tasks", "dask", "loky"])
 def backend(request):
     r"""A joblib backend, whose cluster starts on first use."""
     if request.param != "loky":
