@@ -1,4 +1,4 @@
-r"""Synthetic images for the scarce classes of a PyTorch classifier, from generative autoencoders."""
+r"""Synthetic training images for the scarce classes of a PyTorch classifier, from generative autoencoders."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -61,32 +61,30 @@ class GAEAugmenter(BaseEstimator):
 
     Args:
         model: The generative model: a key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.GenerativeModel` with
-            hyper-parameters. A mapping from labels to models sets the models of these classes; others use ``"gae"``.
+            hyper-parameters. A mapping from labels to models sets one model per class; unlisted classes use ``"gae"``.
         sampling_strategy: The number of images to add to each class, as in imbalanced-learn. ``"auto"`` adds images
             until all classes are as large as the largest one. A mapping gives the final size of each listed class.
-        on_error: What :meth:`fit` does if a class cannot be learned. ``"warn"`` warns and adds no images to the class;
-            ``"raise"`` raises an error after the other classes are fitted. If no class can be learned, :meth:`fit`
-            always raises an error.
-        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
-        n_jobs: The number of classes that are fitted at the same time; the images do not depend on it. ``None`` uses
-            threads of this process, as many as PyTorch has, or follows a joblib context. An integer is the number of
-            processes, as in joblib; -1 is one process per core.
-        random_state: The seed of all random numbers. ``None`` draws a new seed in every fit.
+        on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns and adds no images to the class;
+            ``"raise"`` raises an error after the other fits. If all fits fail, :meth:`fit` always raises an error.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
+        n_jobs: The number of processes that fit classes in parallel, as in joblib; -1 is one per core. ``None`` uses
+            the active joblib context if there is one, else threads: one on a GPU, PyTorch's number of threads on a CPU.
+            The images do not depend on ``n_jobs``.
+        random_state: The seed of all random numbers, or a NumPy generator. ``None`` draws a new seed in every fit.
         progress: Whether to show a progress bar.
-        cache_dir: A folder for images that do not fit in memory. The training images, and the synthetic images of
-            :meth:`augment`, are stored there in memory-mapped files, which are deleted after use. ``None`` stores them
-            in memory; from a dataset, only the images of classes to be fitted are stored.
+        cache_dir: A folder for images that do not fit in memory. The folder holds the training images and the synthetic
+            images of :meth:`augment` in memory-mapped files, deleted after use. ``None`` keeps these images in memory.
 
     Attributes:
         classes_: The labels, sorted.
-        counts_: The number of real images of each class.
-        class_names_: The name of each class: the name in the dataset if it has one, else the label as text.
-        sampling_strategy_: The number of images to add to each class that the strategy selects; 0 if its fit failed.
+        counts_: The number of real images of each class, by label.
+        class_names_: The name of each class, by label: its name in the dataset, else the label as text.
+        sampling_strategy_: The number of images to add to each class that the strategy selects; 0 after a failed fit.
         models_: The fitted model of each class that was learned, by label.
         failures_: The reason of each failed fit, by label.
         seed_: The seed of the fit.
         cache_key_: A hash of everything that the fitted models depend on; only after a fit with ``checkpoint_dir``.
-        n_features_in_: The length of ``X``'s second axis (features, channels or rows); only after a fit to an array.
+        n_features_in_: The length of the second axis of ``X``; only after a fit to an array.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -124,7 +122,7 @@ class GAEAugmenter(BaseEstimator):
         self.cache_dir = cache_dir
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters; ``model__latent_dim=8`` sets the model's ``latent_dim``, even if ``model`` is a key.
+        r"""Sets parameters by name, for example ``model__latent_dim=8`` for the ``latent_dim`` of the model.
 
         Raises:
             ValueError: If a parameter does not exist, or a ``model__`` parameter is set while ``model`` is a mapping.
@@ -140,19 +138,19 @@ class GAEAugmenter(BaseEstimator):
             X: An array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`; or a map-style
                 torch dataset of (image, label) pairs, whose images are read without the dataset's transforms.
             y: The labels of an array, with shape :math:`(N,)`; ``None`` for a dataset.
-            checkpoint_dir: A folder for each fitted model, but no training images. With the same data and parameters,
-                an interrupted fit resumes from the folder and produces the same images. For ``random_state=None``, the
-                folder also stores one seed for all its fits. You may empty the folder while no fit runs.
+            checkpoint_dir: A folder (or its ``FitCache``) that stores the fitted models, without training images. A
+                later fit with the same data and parameters reuses the models, even after an interruption, and produces
+                the same images. ``None`` stores no models. For ``random_state=None``, the folder also stores one seed
+                for all its fits. You may empty the folder while no fit runs.
 
         Raises:
             TypeError, ValueError: If data or parameters are invalid; raised before any training.
             RuntimeError: If no class could be learned, or if any class failed and ``on_error`` is ``"raise"``. The
                 models of the other classes are kept in ``models_``.
-            OSError: If ``cache_dir`` cannot be written to or has no space, or ``checkpoint_dir`` cannot be written to.
+            OSError: If ``cache_dir`` or ``checkpoint_dir`` cannot be written to, or ``cache_dir`` has no space.
 
         Warns:
-            ConvergenceWarning: If the reconstruction error of a class did not reach the model's stopping rule, or
-                training diverged and was retried with a smaller learning rate.
+            ConvergenceWarning: If training of a class diverged at first, or ended before its stopping rule was met.
             RuntimeWarning: If a class could not be learned, or its model could not be written to ``checkpoint_dir``.
         """
         self._check_parameters()
@@ -220,7 +218,7 @@ class GAEAugmenter(BaseEstimator):
 
     @property
     def report_(self) -> dict[Label, FitReport]:
-        r"""The report of each class's fit, by label, with its errors, duration and plan."""
+        r"""A report on the fit of each class, by label: the errors, the duration and the settings."""
         self._check_fitted()
         return {label: fitted.report for label, fitted in self.models_.items()}
 
@@ -230,13 +228,13 @@ class GAEAugmenter(BaseEstimator):
         Args:
             label: The label of the class.
             n: The number of images.
-            seed: The seed of the images; the same fit and seed give the same images. By default each call takes the
+            seed: The seed of the images; the same fit and seed give the same images. With ``None``, each call takes the
                 next seed of a fixed sequence, which starts again after :meth:`fit` or :meth:`load`.
-            out: A CPU tensor to write the images to; by default a new tensor.
+            out: A CPU tensor that receives the images and is returned. ``None`` creates a new tensor.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
-            ValueError: If the class has no model, n is not a positive integer, or ``out`` has a wrong shape or type.
+            ValueError: If the class has no model, ``n`` is not positive, or ``out`` has a wrong shape or type.
         """
         fitted = self._model(label)
         if seed is None:
@@ -259,7 +257,9 @@ class GAEAugmenter(BaseEstimator):
         )
 
     def reconstruct(self, label: Label, images: Tensor) -> Tensor:
-        r"""Returns the reconstructions of a class's images by its autoencoder, with shape :math:`(N, *)`.
+        r"""Returns the reconstructions of images by the autoencoder of a class, with shape :math:`(N, *)`.
+
+        Images and reconstructions have the shape, the type and the value range of the training images.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
@@ -279,7 +279,7 @@ class GAEAugmenter(BaseEstimator):
             class. Images are a tensor if ``X`` is a tensor, else an array; labels are a tensor if ``y`` is a tensor.
 
         Raises:
-            TypeError, ValueError, RuntimeError: As in :meth:`fit`, and a TypeError if ``X`` is a dataset.
+            TypeError, ValueError, RuntimeError: For the reasons listed in :meth:`fit`, or if ``X`` is a dataset.
         """
         if isinstance(X, Dataset):
             raise TypeError("'X' is a dataset, but fit_resample needs arrays. Use fit(dataset).augment(dataset).")
@@ -299,7 +299,7 @@ class GAEAugmenter(BaseEstimator):
 
         Args:
             dataset: The dataset of the fit, or another one whose images have the same shape and type.
-            transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable replaces them.
+            transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable is used instead.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
@@ -310,11 +310,12 @@ class GAEAugmenter(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
 
-        The file holds the mean image of each class. It also holds the training images of a class whose model uses
-        ``anchored`` or ``max_similarity``. The header's ``"holds training images"`` says whether it holds any.
+        The file holds the mean image of each fitted class. It also holds the training images of each class whose model
+        uses ``anchored`` (the default for images) or ``max_similarity``. The entry ``"holds training images"`` of the
+        header tells whether it holds any.
 
         A ``sampling_strategy`` that is a mapping or a function is saved as the final size of each class. A
-        ``random_state`` that is not an integer is saved as the seed that the fit drew from it.
+        ``random_state`` that is not an integer is saved as the seed of the fit.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
@@ -348,18 +349,17 @@ class GAEAugmenter(BaseEstimator):
         *,
         definition: ModelDefinition | Iterable[ModelDefinition] = (),
     ) -> Self:
-        r"""Returns the fitted augmenter that a file holds; it samples the same images as the saved augmenter.
+        r"""Returns the augmenter that :meth:`save` wrote to a file; it samples the same images as the saved augmenter.
 
         If this machine lacks the device of the saved augmenter, the device becomes ``"auto"``.
 
         Args:
             path: The path of the file.
-            definition: The custom model definition or definitions of the fit, because files hold no code.
+            definition: The definitions of the augmenter's custom models, if there are any, because files hold no code.
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is damaged, holds something else, or comes from a later version; or if a custom
-                definition is missing or unused.
+            ValueError: If the file is damaged, of another kind or too new, or a definition is missing or unused.
         """
         header, tensors = read_file(path)
         custom = [definition] if isinstance(definition, ModelDefinition) else definition

@@ -1,1 +1,4 @@
-r"""Integrations with other frameworks. Import each module separately: the package itself needs no framework."""
+r"""Integrations with other frameworks.
+
+Import each module separately. The package itself imports no framework.
+"""

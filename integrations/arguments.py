@@ -1,4 +1,4 @@
-r"""Checks the arguments of :class:`GAEDataModule` before any long fit."""
+r"""Checks the arguments of :class:`GAEDataModule` when it is created, before any model is fitted."""
 
 __all__ = ["AUTO", "MODES", "check_arguments", "check_data", "check_loader_settings"]
 
@@ -34,9 +34,9 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
     r"""Checks the type of the data, and that loader arguments are passed only with a training set.
 
     Args:
-        data: A data module, or a map-style training set.
-        loader_arguments: The sets and loader settings that are allowed only with a training set, by name; ``None`` for
-            those that were not passed.
+        data: A Lightning data module, or a map-style training set.
+        loader_arguments: The arguments, by name, that are allowed only if ``data`` is a training set: other sets, and
+            settings of the DataLoaders. The value is ``None`` for an argument that was not passed.
 
     Raises:
         TypeError: If the data are neither a data module nor a map-style training set.
@@ -58,7 +58,11 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
 
 
 def check_loader_settings(settings: Mapping[str, Any] | None) -> None:
-    r"""Raises a ValueError if the loader settings contain an argument that :class:`GAEDataModule` sets itself."""
+    r"""Checks the DataLoader arguments that the user passes to :class:`GAEDataModule`; ``None`` means no arguments.
+
+    Raises:
+        ValueError: If the data module itself sets one of these arguments.
+    """
     if reserved := RESERVED_SETTINGS.intersection(settings or ()):
         raise ValueError(
             f"'loader_settings' has {sorted(reserved)}, which the data module sets itself. Pass 'batch_size' and "
@@ -76,7 +80,9 @@ def check_arguments(
     teacher: Any,
     teacher_weight: Any,
 ) -> None:
-    r"""Checks the arguments about synthetic images and batches, described in :class:`GAEDataModule`.
+    r"""Checks the arguments of :class:`GAEDataModule` that control synthetic images and batches.
+
+    Each parameter is the data module's argument with the same name.
 
     Raises:
         TypeError: If the augmenter or the teacher has a wrong type.

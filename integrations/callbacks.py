@@ -40,26 +40,32 @@ except ModuleNotFoundError as error:
 class AugmentationLogger(Callback):
     r"""Logs the result of each class's fit, and pictures of real and synthetic images.
 
-    Every logger gets the numbers, under ``augmentation/<class>/``: the numbers of real and synthetic images, the
-    reconstruction error and its boundary in nats per pixel, the number of components, and the seconds of the fit.
+    At the start of training, every logger gets these numbers for each class with a generative model, under
+    ``augmentation/<class>/``:
+
+    - the numbers of real and synthetic images,
+    - the reconstruction error, and the error ``delta`` at which early stopping ends the fit, both in nats per pixel,
+    - the number of components of the latent density,
+    - the duration of the fit in seconds.
+
     TensorBoard and Weights & Biases also get one picture per class, with real images in the upper row and synthetic
-    images in the lower row. Pictures are logged again after each draw of fresh synthetic images.
+    images in the lower row. Pictures and fidelity are logged again whenever new synthetic images are drawn.
 
     Args:
         images: The number of images in each row of a picture; 0 logs no pictures.
-        held_out: Untransformed real images that are not used in training, by label, each with shape
-            :math:`(N, C, H, W)`. :func:`gae_augment.evaluation.fidelity` compares them with the same number of
+        held_out: Real images that are not used in training, by label, before transforms. Each tensor has the shape
+            :math:`(N, C, H, W)`. :func:`gae_augment.evaluation.fidelity` compares equal numbers of held-out and
             synthetic images. By default fidelity is not logged.
         extractor: The feature extractor for fidelity, required with ``held_out``. Its name is part of the names of the
             logged metrics.
 
     Raises:
-        TypeError: If the extractor has no name.
+        TypeError: If the extractor is not callable or has no name.
         ValueError: If only one of ``held_out`` and ``extractor`` is given, or held-out images are neither uint8 nor in
             [0, 1].
 
     Warns:
-        UserWarning: If there are too few images for fidelity.
+        UserWarning: In training, if there are too few images for fidelity.
     """
 
     def __init__(
@@ -86,7 +92,7 @@ class AugmentationLogger(Callback):
         self._real: dict[int, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Logs the numbers of each class's fit.
+        r"""Logs the numbers of each class's fit, such as its reconstruction error and duration.
 
         Raises:
             TypeError: If the trainer's data module is not a :class:`GAEDataModule`.
@@ -120,7 +126,7 @@ class AugmentationLogger(Callback):
                     self._real[int(label)] = read_images(raw, rows[: self.images], item_format)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        r"""Logs pictures and fidelity of the synthetic images, once after each draw of synthetic images."""
+        r"""Logs pictures and fidelity if new synthetic images were drawn since the previous batch."""
         augmented = trainer.datamodule.augmented  # type: ignore[attr-defined]
         if augmented.epoch != self._shown_epoch:
             self._shown_epoch = augmented.epoch
@@ -157,7 +163,7 @@ class AugmentationLogger(Callback):
 def _picture(real: Tensor, synthetic: Tensor, columns: int) -> Tensor:
     r"""Returns a picture in [0, 1], with shape :math:`(C, H, W)`: a row of real images above a row of synthetic images.
 
-    All images share one scale. At most ``columns`` images of each kind are shown.
+    The same scale maps the values of all images to [0, 1]. Each row shows at most ``columns`` images.
     """
     rows = [images[:columns].float() for images in (real, synthetic)]
     rows = [images[:, None] if images.ndim == 3 else images for images in rows]
@@ -177,11 +183,11 @@ class ClassRecall(Callback):
     r"""Logs the recall of each class as ``recall/<class>``, and the mean as ``recall/mean``, after every validation.
 
     If ``validation_step`` returns a mapping with ``"logits"``, the callback uses these logits. Otherwise it calls the
-    model once more with the images of each batch. Several validation sets count as one.
+    model once more with the images of each batch. If there are several validation sets, their images are pooled.
 
     Args:
-        baseline: The :attr:`recall_` of another training, such as one without synthetic images. With a baseline, the
-            difference in recall is logged as ``recall gain/<class>``.
+        baseline: The :attr:`recall_` of this callback in another training, such as one without synthetic images. With a
+            baseline, the difference in recall is logged as ``recall gain/<class>``. By default no difference is logged.
 
     Attributes:
         recall_: The recall of each class at the last validation, by label. Classes without validation images are
@@ -200,7 +206,7 @@ class ClassRecall(Callback):
         self._confusion: MulticlassConfusionMatrix | None = None
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Resets the counts of predictions."""
+        r"""Deletes the confusion matrix of the previous validation."""
         self._confusion = None
 
     def on_validation_batch_end(
@@ -212,11 +218,11 @@ class ClassRecall(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        r"""Counts the predictions of a batch.
+        r"""Adds the predictions for a batch of :math:`B` images to the confusion matrix.
 
         Raises:
-            ValueError: If the logits do not have the shape :math:`(B, C)` with :math:`C \ge 2`, or the labels are not
-                integers from 0 to :math:`C - 1` with the shape :math:`(B,)`.
+            ValueError: If the logits do not have the shape :math:`(B, C)` for :math:`C \ge 2` classes, or the labels
+                are not integers from 0 to :math:`C - 1` with the shape :math:`(B,)`.
         """
         images, labels = batch
         logits = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else pl_module(images)

@@ -1,4 +1,4 @@
-r"""The synthetic fraction of a training set, chosen once and kept in the folder of the fitted classes."""
+r"""Chooses the fraction of synthetic images in training batches once, and keeps the choice in a file."""
 
 __all__ = ["choose_fraction"]
 
@@ -23,16 +23,19 @@ STEPS, BATCH_SIZE = 600, 128
 
 
 def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed: int) -> FractionChoice:
-    r"""Returns the synthetic fraction for a training set, from a file in a folder if there is one.
+    r"""Chooses the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, and saves the choice in a file.
+
+    If a previous call saved the choice, the file is read. Otherwise fractions are tested on several random splits of
+    the training set into training and held-out images.
 
     Args:
-        fitted: The fitted augmenter; a copy of it is fitted for each split.
-        training_set: The training set; its raw images are used.
-        folder: The folder. The name of the file is a hash of everything that the choice depends on.
-        seed: The seed of everything random.
+        fitted: The fitted augmenter. For each split, a copy of it is fitted to the training images of the split.
+        training_set: The training set, whose images are read without transforms.
+        folder: The folder of the file. The name of the file is a hash of everything that the choice depends on.
+        seed: The seed of all random numbers.
 
     Raises:
-        ValueError: If a classifier of images cannot use the data: vectors, or values neither uint8 nor in [0, 1].
+        ValueError: If the data are vectors, or images that are neither uint8 nor in [0, 1].
     """
     labels, read = load_source(training_set)
     # The key covers the code of custom models, but only the plans of the whole training set; those of splits differ.

@@ -25,7 +25,7 @@ class HuggingFaceImages(VisionDataset):
     r"""A torchvision dataset of the (image, label) pairs of a Hugging Face dataset.
 
     Images are decoded on access. The format and the transform of the Hugging Face dataset are ignored, because they
-    apply to whole rows. Use the argument ``transform`` for transforms of images.
+    apply to whole rows. To transform images, use the argument ``transform``.
 
     Args:
         dataset: An indexed (not streamed) dataset, such as one split of ``datasets.load_dataset``.
@@ -40,7 +40,7 @@ class HuggingFaceImages(VisionDataset):
         class_to_idx: A mapping from class names to labels; empty if the labels have no names.
 
     Raises:
-        TypeError: If the dataset is a stream or has several splits.
+        TypeError: If ``dataset`` is not a ``datasets.Dataset``, for example a stream or a dictionary of splits.
         ValueError: If a column does not exist or has a wrong type, or a label is missing, negative or not an integer.
 
     Example:
@@ -107,17 +107,17 @@ class HuggingFaceImages(VisionDataset):
 
 
 def _column(features: datasets.Features, name: str | None, kind: type, argument: str) -> str:
-    r"""Returns the name of a column, after checks.
+    r"""Returns the name of a column, after checking that the column is valid.
 
     Args:
-        features: The columns and their types, by name.
+        features: The types of all columns, by column name.
         name: The name of the column. ``None`` means the only column of type ``kind``.
-        kind: The type of the column.
+        kind: The type of the column: ``datasets.Image`` or ``datasets.ClassLabel``.
         argument: The name of the argument that the user passed, for error messages.
 
     Raises:
         ValueError: If no column has the name, if ``name`` is ``None`` and not exactly one column has the type, or if
-            ``kind`` is ``Image`` and the column has another type.
+            ``kind`` is ``datasets.Image`` and the column has another type.
     """
     if name is None:
         columns = [column for column, feature in features.items() if isinstance(feature, kind)]
@@ -138,11 +138,11 @@ def _column(features: datasets.Features, name: str | None, kind: type, argument:
 
 
 def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
-    r"""Returns a new Hugging Face dataset: the unchanged real rows, followed by one row per synthetic image.
+    r"""Returns a new Hugging Face dataset: the real rows, followed by one row per synthetic image.
 
-    The Boolean column ``is_synthetic`` marks synthetic images. In their rows, columns other than image, label and
-    ``is_synthetic`` are ``None``. Labels are integers, even after
-    :meth:`gae_augment.AugmentedDataset.with_soft_labels`.
+    The new Boolean column ``is_synthetic`` is true for synthetic images. The real rows are otherwise unchanged. In the
+    rows of synthetic images, columns other than image, label and ``is_synthetic`` are ``None``. Labels are integers,
+    even after :meth:`gae_augment.AugmentedDataset.with_soft_labels`.
 
     Args:
         augmented: The augmented dataset of a :class:`HuggingFaceImages` without a ``target_transform``.

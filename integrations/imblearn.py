@@ -28,17 +28,18 @@ class GAESampler(BaseOverSampler):
 
     Args:
         sampling_strategy: The classes to over-sample and their numbers of samples, in any form that imbalanced-learn's
-            over-samplers accept.
+            over-samplers accept. ``"auto"`` makes all classes as large as the largest one.
         random_state: The seed of all random numbers; ``None`` uses a new seed for every call of ``fit_resample``.
-        augmenter: The augmenter, of which a copy is fitted. This sampler's ``sampling_strategy`` and ``random_state``
-            replace those of the copy. ``None`` means ``GAEAugmenter(progress=False)``.
+        augmenter: The augmenter; a copy of it is fitted. In the copy, the ``sampling_strategy`` and ``random_state`` of
+            this sampler replace those of the augmenter. ``None`` means ``GAEAugmenter(progress=False)``.
 
     Attributes:
         sampling_strategy_: The number of samples to add to each class, by label.
-        augmenter_: The fitted augmenter, for more samples or for saving.
-        is_synthetic_: Whether each of the :math:`N'` rows of the result is synthetic, with shape :math:`(N',)`. The
-            original rows come first.
-        whole_numbers_: Whether each column of a data frame holds integers or Booleans; empty for other data.
+        augmenter_: The fitted augmenter, which can generate more samples or be saved.
+        is_synthetic_: A Boolean array with one entry per row of the result, true for synthetic rows. The original rows
+            come first.
+        whole_numbers_: A Boolean array with one entry per column of a data frame, true for columns of integers or
+            Booleans; empty for other data.
         n_features_in_: The length of the second axis of the data: the number of features of vectors, or the number of
             channels or rows of images.
         feature_names_in_: The column names of a data frame; missing for other data, or if a name is not a string.
@@ -70,7 +71,10 @@ class GAESampler(BaseOverSampler):
         self.augmenter = augmenter
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters. ``augmenter__model__latent_dim=8`` works even if ``augmenter`` is ``None``."""
+        r"""Sets parameters, including nested ones such as ``augmenter__model__latent_dim``.
+
+        If ``augmenter`` is ``None``, a nested parameter replaces it with ``GAEAugmenter(progress=False)``.
+        """
         if params.get("augmenter", self.augmenter) is None and any(name.startswith("augmenter__") for name in params):
             params["augmenter"] = GAEAugmenter(progress=False)
         return super().set_params(**params)

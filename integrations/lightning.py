@@ -40,40 +40,41 @@ except ModuleNotFoundError as error:
 class GAEDataModule(WrappingDataModule):
     r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
 
-    ``prepare_data`` fits the models in one process, and saves each fitted class in ``cache_dir``. The file's name is a
-    hash of the images and hyper-parameters of the class. ``setup`` loads the saved models, so later runs, resumed runs
-    and other ranks fit no models. After a change of data or hyper-parameters, only the affected classes are fitted
-    again. Failed fits are saved too, so that all ranks have the same classes. A warning then names the file to remove
-    for another attempt.
+    ``prepare_data`` fits one generative model per scarce class, and saves each model in a file in ``cache_dir``.
+    ``setup`` loads the models. The file's name is a hash of the images and hyper-parameters of the class. Later runs,
+    resumed runs and other ranks therefore fit no models. After a change of data or hyper-parameters, only the affected
+    classes are fitted again. Failed fits are saved too, so that all ranks have the same classes. A warning then names
+    the file to remove for another attempt.
 
-    Only training batches change. The loaders for validation, test and prediction, and all other attributes, are those
-    of the wrapped data module. With several ranks, all ranks draw the same sequence of images, and each trains on its
-    share, whatever the trainer's ``use_distributed_sampler`` is. The hyper-parameters of this data module are saved in
-    checkpoints but not logged, because they could clash with hyper-parameters of the model.
+    Only training batches change. If a data module is wrapped, its loaders for validation, test and prediction and all
+    its other attributes remain available. With several ranks, all ranks draw the same sequence of images, and each rank
+    trains on its share, whatever the trainer's ``use_distributed_sampler`` is. The hyper-parameters of this data module
+    are saved in checkpoints but not logged, because a model can have hyper-parameters with the same names.
 
     Args:
-        data: A data module, or a map-style training set. The training loader of a data module keeps all its settings
-            except dataset and sampler.
+        data: A data module to wrap, or a map-style training set. The training loader of a data module keeps all its
+            settings except dataset and sampler.
         augmenter: The augmenter, ``GAEAugmenter()`` by default; an unfitted copy of it is fitted. If its
-            ``random_state`` is ``None``, ``seed`` is used, because runs with random seeds cannot share models.
+            ``random_state`` is ``None``, the copy uses ``seed``, because runs with random seeds cannot share models.
         val_set: The validation set, if ``data`` is a training set.
         test_set: The test set, if ``data`` is a training set.
-        synthetic_fraction: For ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1].
-            With ``"auto"``, :func:`gae_augment.evaluation.choose_synthetic_fraction` tests fractions with a small
-            classifier on held-out training images. It chooses 0 if no fraction is significantly better. The models are
-            fitted five more times, once per split of the training set. ``fraction_choice_`` has the result and the
-            reason.
+        synthetic_fraction: For the mode ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in
+            [0, 1]. With ``"auto"``, :func:`gae_augment.evaluation.choose_synthetic_fraction` tests fractions with a
+            small classifier on held-out training images. It chooses 0 if no fraction is significantly better. The test
+            fits the models five more times, once per split of the training set.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
             real and every synthetic image once per epoch, in random order.
-        real_last: For ``"mix"``, the fraction of the trainer's ``max_epochs`` that uses real images only. These are the
-            last epochs.
-        balance: For ``"mix"``, the ``balance`` of :class:`gae_augment.MixedSampler`, in [0, 1]. 1 makes all classes
-            equally frequent. Below 1, the loss should correct the remaining imbalance: add :attr:`log_frequencies` to
-            the logits in training.
-        refresh: The number of epochs between draws of fresh synthetic images, which depend only on seed and epoch. 0
-            keeps the images of the first draw. A draw takes time, on the augmenter's ``device``. Workers of the loader
-            see the images in shared memory, or in a file if the augmenter has a ``cache_dir``.
-        transform: ``"same"`` keeps the training set's transforms; ``None`` applies none; a callable replaces them.
+        real_last: For the mode ``"mix"``, the fraction of the trainer's ``max_epochs``, in [0, 1], that use real images
+            only, at the end of training.
+        balance: For the mode ``"mix"``, a number in [0, 1]. At 1 all classes are equally frequent. At 0 their
+            frequencies are proportional to their numbers of real images. Below 1, the loss should correct the
+            imbalance: add :attr:`log_frequencies` to the logits in training.
+        refresh: The number of epochs between draws of fresh synthetic images; 0 keeps the images of the first draw. The
+            images depend only on the seed and the epoch. A draw runs on the augmenter's ``device`` and takes time.
+            Worker processes of the loader see the images in shared memory, or in a file if the augmenter has a
+            ``cache_dir``.
+        transform: The transform of training images. ``"same"`` keeps the transforms of the training set; ``None``
+            applies no transform; a callable replaces them.
         teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic images
             by :meth:`gae_augment.AugmentedDataset.with_soft_labels`. All labels in training batches are then
             probabilities, which ``torch.nn.functional.cross_entropy`` accepts without class weights. By default labels
@@ -82,9 +83,13 @@ class GAEDataModule(WrappingDataModule):
         batch_size: If ``data`` is a training set, the number of images in a batch; 32 by default.
         num_workers: If ``data`` is a training set, the number of worker processes of each loader; 0 by default.
         loader_settings: If ``data`` is a training set, more arguments of the DataLoaders, such as ``pin_memory``.
-        cache_dir: The folder of the fitted classes, which may be emptied while no fit runs. By default the folder
+        cache_dir: The folder of the saved models. You may empty it while no fit runs. By default the folder
             ``gae-augment`` in ``$XDG_CACHE_HOME``, or in ``~/.cache`` if the variable is not set.
         seed: The seed of all draws. It is also the seed of the augmenter if its ``random_state`` is ``None``.
+
+    Attributes:
+        fraction_choice_: The result of ``synthetic_fraction="auto"``, with its reason; ``None`` before the choice, or
+            if the fraction is a number.
 
     Raises:
         TypeError: If ``data``, ``augmenter`` or ``teacher`` has a wrong type.
@@ -184,7 +189,7 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def augmented(self) -> AugmentedDataset:
-        r"""The training set with its synthetic images, available after ``setup``."""
+        r"""The training set with its synthetic images, available after ``setup("fit")``."""
         if self._augmented is None:
             raise RuntimeError(
                 "The data module has no synthetic images before 'setup'. Pass it to Trainer.fit, or call "
@@ -194,25 +199,27 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def augmenter_(self) -> GAEAugmenter:
-        r"""The fitted augmenter, available after ``setup``."""
+        r"""The fitted augmenter, available after ``setup("fit")``."""
         return self.augmented.augmenter  # type: ignore[return-value]
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithms of the class frequencies in batches, by ascending label, with shape :math:`(C,)`.
+        r"""The logarithm of each class's frequency in batches, by ascending label, with shape :math:`(C,)`.
 
-        With ``balance`` below 1, add them to the logits in training; see :class:`gae_augment.MixedSampler`.
+        The frequencies of the :math:`C` classes are those of the mode ``"mix"``. If ``balance`` is below 1, add the
+        logarithms to the logits in training, but not in evaluation, to correct the imbalance of the batches.
         """
         return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
     def prepare_data(self) -> None:
-        r"""Fits the models that are not in ``cache_dir``. Lightning calls this method in one process.
+        r"""Fits the models that are not in ``cache_dir``.
 
-        During ``Trainer.validate``, ``Trainer.test`` and ``Trainer.predict``, this method fits no models.
+        By default, Lightning calls this method in one process per machine. During ``Trainer.validate``,
+        ``Trainer.test`` and ``Trainer.predict``, this method fits no models.
 
         Raises:
-            TypeError, ValueError, RuntimeError: If :meth:`gae_augment.GAEAugmenter.fit` raises it, or dataset and
-                sampler of the training loader cannot be replaced.
+            TypeError, ValueError, RuntimeError: If :meth:`gae_augment.GAEAugmenter.fit` raises the error, or the
+                dataset and the sampler of a wrapped training loader cannot be replaced.
             OSError: If ``cache_dir`` is not writable.
         """
         if self._inner is not None:
@@ -225,7 +232,7 @@ class GAEDataModule(WrappingDataModule):
     def setup(self, stage: str) -> None:
         r"""Loads the fitted models and draws the synthetic images, if the stage is ``"fit"``.
 
-        In other stages, only the wrapped data module, if any, is set up.
+        In other stages, this method only sets up the wrapped data module, if there is one.
 
         Raises:
             TypeError, ValueError, RuntimeError, OSError: For the reasons given in :meth:`prepare_data`.
@@ -256,9 +263,9 @@ class GAEDataModule(WrappingDataModule):
         r"""Returns the training loader, which draws real and synthetic images.
 
         Raises:
-            RuntimeError: If ``setup`` has not been called.
-            TypeError, ValueError: If dataset and sampler of the wrapped training loader cannot be replaced.
-            ValueError: If workers of the loader could not see fresh images.
+            RuntimeError: If ``setup("fit")`` has not been called.
+            TypeError, ValueError: If the dataset and the sampler of a wrapped training loader cannot be replaced.
+            ValueError: If worker processes could not see fresh images, because shared memory is too small.
         """
         augmented = self.augmented
         loader = None if self._inner is None else check_loader(self._inner.train_dataloader())
@@ -317,17 +324,20 @@ class GAEDataModule(WrappingDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        r"""Returns the key of the fitted models and, if a data module is wrapped, its state."""
+        r"""Returns the state for a checkpoint.
+
+        It holds a hash that identifies the fitted models, and the state of the wrapped data module.
+        """
         state: dict[str, Any] = {} if self._key is None else {"key": self._key}
         if self._inner is not None and (inner := self._inner.state_dict()):
             state["data"] = inner
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        r"""Restores the state of the wrapped data module.
+        r"""Restores the state of the wrapped data module, if there is one.
 
         Warns:
-            UserWarning: If the checkpoint comes from a run with other fitted models.
+            UserWarning: If the state comes from a run with other fitted models.
         """
         if self._key is not None and state_dict.get("key", self._key) != self._key:
             warnings.warn(

@@ -24,11 +24,11 @@ from gae_augment._utils.seeding import make_generator
 class ShuffledSampler(Sampler[int]):
     r"""Draws every index once, in a random order that depends only on the seed and the epoch.
 
-    All ranks of a distributed run therefore draw the same order.
+    All ranks of a distributed run therefore draw the same order. Each pass over the sampler is one epoch.
 
     Args:
         items: The number of items in the dataset.
-        seed: The seed of the orders.
+        seed: The seed of the random orders.
     """
 
     def __init__(self, items: int, seed: int) -> None:
@@ -37,7 +37,7 @@ class ShuffledSampler(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Sets the epoch of the next pass."""
+        r"""Sets the epoch of the next pass over the sampler, counted from 0."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -50,10 +50,10 @@ class ShuffledSampler(Sampler[int]):
 
 
 class RefreshingSampler(Sampler[int]):
-    r"""Passes on the indices of another sampler, and makes the dataset draw fresh synthetic images every few epochs.
+    r"""Yields the indices of another sampler, and makes the dataset draw fresh synthetic images every few epochs.
 
-    Fresh images are drawn at the start of an epoch, when no worker reads the images of the previous epoch any more. An
-    epoch of real images only draws no synthetic images.
+    Fresh images are drawn at the start of an epoch, when no worker process reads the previous images any more. Before
+    an epoch that draws real images only, no synthetic images are drawn.
 
     Args:
         sampler: The sampler that draws the indices.
@@ -67,7 +67,7 @@ class RefreshingSampler(Sampler[int]):
         self.refresh = refresh
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Sets the epoch of the next pass."""
+        r"""Sets the epoch of the next pass over the sampler, counted from 0."""
         self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
@@ -85,7 +85,8 @@ def check_loader(loader: Any) -> DataLoader:
 
     Raises:
         TypeError: If ``loader`` is not a DataLoader.
-        ValueError: If the loader has a custom batch sampler, or a sampler that may do more than shuffle.
+        ValueError: If the loader has a custom batch sampler, or a sampler other than ``SequentialSampler``,
+            ``RandomSampler`` and ``WeightedRandomSampler``.
     """
     if not isinstance(loader, DataLoader):
         raise TypeError(
@@ -108,10 +109,10 @@ def check_loader(loader: Any) -> DataLoader:
 
 
 def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
-    r"""Returns a copy of a loader with another dataset and sampler.
+    r"""Returns a copy of a DataLoader with another dataset and sampler, and otherwise the same settings.
 
     Raises:
-        TypeError: If the loader's class cannot be constructed from its attributes.
+        TypeError: If the class of the loader cannot be constructed from the loader's attributes.
     """
     names = set(inspect.signature(type(loader)).parameters) - {"args", "kwargs"}
     names |= set(inspect.signature(DataLoader).parameters)

@@ -1,7 +1,7 @@
-r"""A joblib backend that fits classes and writes shards as Ray tasks.
+r"""A joblib backend that fits classes and writes shards (batches of exported images) as Ray tasks.
 
-Ray's own joblib backend returns all results at the end, and fails as a whole if a worker dies. Here, each task runs on
-any free node, and Ray retries a task if its worker or node is lost.
+Ray's own joblib backend returns all results at the end, and fails as a whole if a worker dies. With this backend, each
+task runs on any free node, and Ray retries a task if its worker or node is lost.
 """
 
 __all__ = ["RayTasks", "register_ray_tasks"]
@@ -19,11 +19,11 @@ except ModuleNotFoundError as error:
 
 
 class RayTasks(ParallelBackendBase):
-    r"""A joblib backend that runs each call as a Ray task, for use inside ``joblib.parallel_config("ray_tasks")``.
-
-    The arguments of a call are stored once in Ray's object store, even if the call is retried.
+    r"""A joblib backend that runs calls as Ray tasks, for use inside ``joblib.parallel_config("ray_tasks")``.
 
     Args:
+        nesting_level: The depth of nested parallel calls, set by joblib.
+        inner_max_num_threads: Not supported; must be ``None``.
         **options: The options of each Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources``. The option
             ``max_retries`` is the maximum number of retries of a task whose worker dies, 3 by default.
 
@@ -44,7 +44,7 @@ class RayTasks(ParallelBackendBase):
         self._running: dict[Future, ray.ObjectRef] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        r"""Returns the number of parallel calls: ``n_jobs`` if positive, or as many as the cluster's CPUs allow."""
+        r"""Returns the number of parallel calls: ``n_jobs`` if positive, else as many as the cluster's CPUs allow."""
         if n_jobs is not None and n_jobs > 0:
             return n_jobs
         if not ray.is_initialized():
@@ -66,7 +66,11 @@ class RayTasks(ParallelBackendBase):
         return future
 
     def retrieve_result_callback(self, out: Future) -> Any:
-        r"""Returns the results of a finished batch of calls, or raises the error of the batch."""
+        r"""Returns the results of a finished batch of calls, or raises the batch's error.
+
+        Args:
+            out: The future that :meth:`submit` returned.
+        """
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -83,5 +87,5 @@ _call = ray.remote(_call_batch)
 
 
 def register_ray_tasks() -> None:
-    r"""Registers the backend in joblib under the name ``"ray_tasks"``."""
+    r"""Registers the backend ``RayTasks`` in joblib under the name ``"ray_tasks"``."""
     register_parallel_backend("ray_tasks", RayTasks)

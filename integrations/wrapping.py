@@ -1,4 +1,4 @@
-r"""A Lightning data module that can wrap another data module, and forwards attributes and hooks to it."""
+r"""A Lightning data module that can wrap another data module, and forwards attributes and hooks to that module."""
 
 __all__ = ["WrappingDataModule"]
 
@@ -23,7 +23,7 @@ OPTIONAL_HOOKS = (
 
 
 class _Forwarded:
-    r"""Descriptor of an attribute. If a data module is wrapped, reads and writes go to it; otherwise to the wrapper."""
+    r"""Descriptor of an attribute of the wrapped data module, or of the wrapper if no data module is wrapped."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -45,7 +45,8 @@ class _Forwarded:
 class WrappingDataModule(LightningDataModule):
     r"""A data module that can wrap another data module.
 
-    After :meth:`wrap`, attributes and hooks are forwarded to the wrapped data module.
+    After :meth:`wrap`, Lightning's optional hooks are those of the wrapped data module. An attribute that the wrapper
+    does not define is read from the wrapped data module.
     """
 
     trainer = _Forwarded()
@@ -59,8 +60,8 @@ class WrappingDataModule(LightningDataModule):
     def wrap(self, inner: LightningDataModule) -> None:
         r"""Wraps a data module.
 
-        The optional hooks that the wrapped module overrides become attributes of the wrapper. Other optional hooks do
-        not, because Lightning checks which hooks are overridden.
+        The optional hooks that the wrapped module overrides, such as ``val_dataloader``, become attributes of the
+        wrapper. Other optional hooks do not, because Lightning would then regard them as overridden.
         """
         self._inner = inner
         for name in OPTIONAL_HOOKS:
@@ -74,11 +75,11 @@ class WrappingDataModule(LightningDataModule):
         return getattr(inner, name)
 
     def teardown(self, stage: str) -> None:
-        r"""Tears down the wrapped data module."""
+        r"""Tears down the wrapped data module, if there is one."""
         if self._inner is not None:
             self._inner.teardown(stage)
 
     def on_exception(self, exception: BaseException) -> None:
-        r"""Passes an exception to the wrapped data module."""
+        r"""Passes an exception to the wrapped data module, if there is one."""
         if self._inner is not None:
             self._inner.on_exception(exception)

@@ -1,4 +1,4 @@
-r"""Processing of large tensors in chunks, which limits the memory in use."""
+r"""Processing of large tensors in chunks, which limits memory use."""
 
 __all__ = ["VALUES_PER_CHUNK", "chunk_size", "map_chunks"]
 
@@ -17,20 +17,26 @@ Result = TypeVar("Result")
 
 
 def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) -> int:
-    r"""Returns the number of images per chunk: at most ``most`` images and ``values`` values, but at least 1 image."""
+    r"""Returns the largest number of images per chunk within two limits, but at least 1.
+
+    Args:
+        most: The maximum number of images per chunk.
+        shape: The shape of an image.
+        values: The maximum number of values per chunk. An image has one value per pixel and channel.
+    """
     return max(1, min(most, values // math.prod(shape)))
 
 
 def map_chunks(
     function: Callable[[slice], Result], n: int, size: int, device: torch.device
 ) -> Iterator[tuple[slice, Result]]:
-    r"""Calls a function for each chunk of n items, and yields each chunk with its result, in order.
+    r"""Splits n items into chunks, calls a function for each chunk, and yields each chunk and its result in order.
 
-    On a CPU, as many chunks run in parallel as PyTorch has threads. The function must not write to shared data: after
-    an interruption, some calls continue for a while.
+    On a CPU, as many calls run in parallel as PyTorch has threads. If the iteration is interrupted, calls that have
+    begun continue in the background. The function must therefore not write to shared data.
 
     Args:
-        function: A function of a slice, the chunk.
+        function: A function of a chunk. The chunk is a slice of the indices 0 to :math:`n - 1`.
         n: The number of items.
         size: The maximum number of items per chunk.
         device: The device on which the function computes.

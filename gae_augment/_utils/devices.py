@@ -1,4 +1,4 @@
-r"""Devices: choice of a device, and a check for fast products of bfloat16 matrices."""
+r"""Choice and checks of torch devices, and transfer of images to a device."""
 
 __all__ = ["check_device", "multiplies_bfloat16_fast", "resolve_device", "to_device"]
 
@@ -10,7 +10,7 @@ INDEXED_AS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    r"""Returns the torch device; ``"auto"`` gives a CUDA GPU if one is available, else the CPU."""
+    r"""Returns the torch device for a device name; ``"auto"`` gives a CUDA GPU if one is available, else the CPU."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -29,12 +29,16 @@ def check_device(device: torch.device | str) -> None:
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
-    r"""Returns images on a device, in a data type that the device can index."""
+    r"""Moves images to a device, in a data type that CUDA can index.
+
+    On all devices, uint16 becomes int32, uint32 becomes int64, and uint64 becomes float64. Other data types do not
+    change.
+    """
     return images.to(INDEXED_AS.get(images.dtype, images.dtype)).to(device)
 
 
 def multiplies_bfloat16_fast(device: torch.device) -> bool:
-    r"""Returns whether a device has special instructions for products of bfloat16 matrices."""
+    r"""Returns whether a device has hardware instructions for products of bfloat16 matrices."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Older versions of torch do not report CPU capabilities. Without these instructions, oneDNN is slower in bfloat16

@@ -1,4 +1,4 @@
-r"""Files of plain values and tensors: safetensors files with a JSON header, without pickle."""
+r"""Reading and writing of safetensors files, which contain tensors and a JSON header, without pickle."""
 
 __all__ = [
     "FORMAT_VERSION",
@@ -44,10 +44,10 @@ REMEDY = "A file needs an existing, writable folder with enough free space"
 
 
 def check_file_place(path: Path) -> None:
-    r"""Raises a FileExistsError if a path holds something other than a regular file.
+    r"""Raises a FileExistsError if a path exists but is not a regular file.
 
-    Without this check, an administrator could replace a device such as ``/dev/null`` by a file, which would break the
-    system.
+    Without this check, an administrator who saves a file could replace a device such as ``/dev/null``, which would
+    break the system.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(
@@ -57,16 +57,17 @@ def check_file_place(path: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    r"""Context manager: acquires an exclusive inter-process lock on a path, waiting if needed.
+    r"""Context manager: holds an exclusive inter-process lock for a path, and waits for the lock if needed.
 
-    The operating system releases the lock of a killed process.
+    The name of the lock file is the path with ``.lock`` appended. If a process is killed, the operating system releases
+    its lock.
     """
     with FileLock(path.with_name(f"{path.name}.lock")):
         yield
 
 
 def _umask() -> int:
-    r"""Returns the permissions that new files of this process lack, which can be read only by setting them."""
+    r"""Returns the umask of this process (the permissions that new files lack), which is read by briefly setting it."""
     with _UMASK_LOCK:
         mask = os.umask(0)
         os.umask(mask)
@@ -75,14 +76,14 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    r"""Context manager: yields a temporary file for writing, which replaces the path in one step at the end.
+    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` at the end.
 
-    Readers therefore never see a half-written file. After an error, the temporary file is deleted and the path is
-    unchanged.
+    The replacement is atomic, so that readers never see a half-written file. After an error, the temporary file is
+    deleted and the file at ``path`` is unchanged.
 
     Raises:
-        OSError: If the path holds something other than a file, or the folder does not exist, cannot be written to, or
-            has no space.
+        OSError: If ``path`` exists but is not a regular file, or its folder does not exist or is not
+            writable, or the disk is full.
     """
     check_file_place(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -101,15 +102,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    r"""Writes a file atomically: readers see either the complete old file or the complete new file.
+    r"""Writes a header and tensors to a file.
+
+    Writing is atomic: readers see either the complete old file or the complete new file.
 
     Args:
         path: The path of the file.
-        header: Values that JSON supports, NumPy numbers, or torch devices.
+        header: A mapping whose values are JSON-compatible, NumPy numbers, or torch devices.
         tensors: The tensors by name.
 
     Raises:
-        OSError: For the reasons listed in :func:`atomic_write`.
+        OSError: If ``path`` exists but is not a regular file, or its folder does not exist or is not
+            writable, or the disk is full.
+        TypeError: If the header contains other values.
     """
     path = Path(path)
     check_file_place(path)
@@ -131,7 +136,10 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""Returns contiguous tensors that share no memory, as safetensors requires; copies a tensor only if necessary."""
+    r"""Returns contiguous tensors that share no memory, as safetensors requires.
+
+    A tensor is copied only if necessary.
+    """
     separate: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
@@ -143,7 +151,11 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    r"""Converts a NumPy number or a torch device, which JSON does not support, to a plain Python value."""
+    r"""Converts a NumPy number or a torch device to a plain Python value, which JSON supports.
+
+    Raises:
+        TypeError: If the value has another type.
+    """
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, torch.device):
@@ -162,17 +174,17 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 class _ForeignFileError(ValueError):
-    r"""Raised for a file that another program or a later format version wrote; such a file may be intact."""
+    r"""Raised for a file that another program or a later format version wrote. The file may be undamaged."""
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns the header and the tensors of a file that :func:`write_file` wrote.
 
-    Nothing in the file is executed, and reading takes no more memory than the file has bytes. The checksum
-    detects damage but not manipulation, so callers must validate the content.
+    Reading executes no code from the file. The tensors need no more memory than the size of the file. The checksum
+    detects accidental damage but not manipulation, so callers must validate the content.
 
     Raises:
-        FileNotFoundError: If the path is not a file.
+        FileNotFoundError: If there is no file at the path.
         ValueError: If the file is truncated, damaged, in another format, or in a later version of this format.
     """
     path = Path(path)
@@ -198,7 +210,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
 
 
 def _version(path: Path, metadata: Mapping[str, str]) -> int:
-    r"""Returns the version of the file format that a file's metadata states.
+    r"""Returns the version of the file format from a file's metadata; ``path`` is for error messages.
 
     Raises:
         ValueError: If another program wrote the file, or the version is later than ``FORMAT_VERSION``.

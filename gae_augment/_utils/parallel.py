@@ -1,7 +1,7 @@
 r"""Parallel jobs in threads, in processes or on a cluster, with any backend of joblib.
 
-If a worker dies, for example from lack of memory, its jobs are lost and retried. The result of a job depends only on
-its arguments, so that a retry gives the same result.
+If a worker dies, for example from lack of memory, its jobs are retried. The result of a job must depend only on its
+arguments, so that a retry gives the same result.
 """
 
 __all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "check_n_jobs", "run_jobs", "runs_here"]
@@ -25,7 +25,7 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Failure:
-    r"""The result of a job that raised an exception; the other jobs continue.
+    r"""The result of a failed job, returned in place of an exception so that the other jobs continue.
 
     Attributes:
         reason: The type and the message of the exception.
@@ -35,7 +35,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        r"""Returns the failure that describes an exception."""
+        r"""Returns a failure whose ``reason`` is the type and the message of an exception."""
         return cls(f"{type(error).__name__}: {error}")
 
 
@@ -56,7 +56,7 @@ def check_n_jobs(n_jobs: int | None) -> None:
 
 
 def runs_here(n_jobs: int | None) -> bool:
-    r"""Returns whether joblib runs the jobs in this process, one after another."""
+    r"""Returns whether joblib runs jobs in this process, one after another, for a given ``n_jobs`` of joblib."""
     # A cluster backend runs jobs elsewhere even if the cluster has a single free processor.
     return effective_n_jobs(n_jobs) == 1 and get_active_backend()[0].default_n_jobs == 1
 
@@ -68,27 +68,28 @@ def _keyed(key: Key, function: Callable[..., Result], *arguments: Any) -> tuple[
 def run_jobs(
     function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], n_jobs: int | None, **options: Any
 ) -> Iterator[tuple[Key, Result | Failure]]:
-    r"""Yields the key and the result of each job, as soon as the job ends.
+    r"""Runs jobs in parallel, and yields the key and the result of each job as soon as the job ends.
 
-    If workers die, the jobs without a result are retried. Joblib's ``"multiprocessing"`` and Ray's ``"ray"`` return all
-    results at the end, so that they retry all jobs. Closing the iterator cancels jobs that have not begun.
+    If a worker dies, all jobs without a result are retried, at most twice. With the joblib backends
+    ``"multiprocessing"`` and ``"ray"``, no job has a result until all jobs end, so that all jobs are retried. Closing
+    the iterator cancels jobs that have not begun.
 
     Args:
-        function: The function to call.
-        jobs: The arguments of each call, by key.
-        n_jobs: The number of calls at a time, as in joblib.
+        function: The function that each job calls.
+        jobs: The arguments of the function for each job, by key.
+        n_jobs: The number of jobs at a time, as in joblib; ``None`` means joblib's default, usually 1.
         **options: Further arguments of :class:`joblib.Parallel`.
 
     Yields:
         The key and the result of a job. The result is a :class:`Failure` if the function raised an exception, or if the
-        backend failed in the last attempt.
+        worker also died in the last retry.
 
     Warns:
         RuntimeWarning: If jobs are retried.
     """
     missing = dict(jobs)
     for number in range(1, MAX_ATTEMPTS + 1):
-        # A job that always kills its worker is retried alone at last, so that it cannot take other jobs down with it.
+        # In the last attempt, each job runs alone, so that a job that kills its worker takes no other job down.
         for keys in [list(missing)] if number < MAX_ATTEMPTS else [[key] for key in missing]:
             results: Iterable[tuple[Key, Result | Failure]] = ()
             try:

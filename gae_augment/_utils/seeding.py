@@ -1,4 +1,4 @@
-r"""Seeds: one seed determines every random number of the package."""
+r"""Random seeds: all random numbers of the package are derived from one seed."""
 
 __all__ = ["RandomState", "derive_seed", "global_seed", "make_generator", "resolve_random_state"]
 
@@ -17,10 +17,13 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 
 
 def derive_seed(*parts: int | str) -> int:
-    r"""Returns a seed in :math:`[0, 2^{63})` that depends only on the parts and their order.
+    r"""Returns a seed in :math:`[0, 2^{63})` that is a hash of the given parts in their order.
 
-    The parts are a base seed and the purpose of the random numbers, as in ``derive_seed(seed, "fit", label)``. Random
-    numbers for different purposes are therefore independent. With the label as a part, so are those of the classes.
+    Seeds from different parts give independent random numbers. For example, ``derive_seed(seed, "fit", label)`` gives
+    each class a different seed.
+
+    Args:
+        *parts: Integers and strings, such as a base seed, the purpose of the random numbers, and a label.
     """
     # NumPy's integers and strings give the same seed as Python's.
     text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}" for part in parts)
@@ -28,16 +31,15 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def make_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    r"""Returns a torch generator, seeded with :func:`derive_seed` of the parts."""
+    r"""Returns a torch generator on a device, with the seed ``derive_seed(*parts)``."""
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
 
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    r"""Context manager: seeds the global generators for user code, and restores their states at the end.
+    r"""Context manager: seeds the global random generators of Python, NumPy and torch, and restores them at the end.
 
-    User code is, for example, a random transform. The generators are those of Python, of NumPy, and of torch on the
-    CPU. The generators of GPUs do not change.
+    This makes user code such as random transforms reproducible. The generators of GPUs do not change.
     """
     # torch.manual_seed would also seed the generators of all GPUs.
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -55,11 +57,11 @@ def global_seed(seed: int) -> Iterator[None]:
 def resolve_random_state(random_state: RandomState) -> int:
     r"""Converts a ``random_state`` to an integer seed.
 
-    ``None`` gives fresh entropy from the operating system, whereas scikit-learn draws from NumPy's global generator. An
-    integer is the seed itself. A generator object gives its next random number, as in scikit-learn.
+    An integer is the seed itself. A NumPy RandomState or Generator gives its next random integer. ``None`` gives a
+    random seed from the operating system, whereas scikit-learn uses NumPy's global generator.
 
     Raises:
-        ValueError: If ``random_state`` is of any other type.
+        ValueError: If ``random_state`` has any other type, including bool.
     """
     match random_state:
         case None:

@@ -1,4 +1,4 @@
-r"""Memory for images: ordinary memory, or memory-mapped files."""
+r"""Tensors for images, in memory or in memory-mapped files."""
 
 __all__ = ["ImageFile", "index_images", "new_images"]
 
@@ -16,22 +16,22 @@ from torch import Tensor
 
 
 class ImageFile:
-    r"""Images in a memory-mapped file: the operating system keeps only the pages in use in memory.
+    r"""Images in a memory-mapped file, which can be larger than memory.
 
-    A pickled copy maps the same file, so that worker processes see each other's writes. A deep copy has a separate
-    file. The file is deleted when the object that created it is garbage-collected, or when the interpreter ends. A
-    killed process leaves its file in the folder.
+    Unpickling maps the same file again, so that worker processes see each other's writes. A deep copy has a separate
+    file. The file is deleted when the object that created the file is garbage-collected, or when the interpreter ends.
+    If the process is killed, the file remains in the folder.
 
     Args:
         folder: The folder of the file, created if it does not exist.
-        shape: The shape of all images together, :math:`(N, *)`, :math:`N \geq 1`.
+        shape: The shape of all images together, :math:`(N, *)`, with :math:`N \geq 1` images of shape :math:`*`.
         dtype: The data type of the images.
 
     Attributes:
-        tensor: The tensor of all images, uninitialised at first.
+        tensor: The tensor of all images, which the caller must fill.
 
     Raises:
-        OSError: If the folder cannot be written to, or has no space for all images.
+        OSError: If the folder is not writable, or has no space for all images.
     """
 
     tensor: Tensor
@@ -95,17 +95,18 @@ def _remove(path: Path, process: int) -> None:
 
 
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
-    r"""Returns a tensor of uninitialised images, in memory or in an unnamed memory-mapped file.
+    r"""Returns an uninitialised tensor for images, in memory or in a memory-mapped file.
 
-    The file exists as long as the tensor is referenced. Pickling the tensor copies the images.
+    The file is not visible in the folder. Its disk space is freed when the tensor is garbage-collected. Pickling the
+    tensor copies the images.
 
     Args:
-        shape: The shape of all images together, :math:`(N, *)`.
+        shape: The shape of all images together, :math:`(N, *)`, for :math:`N` images of shape :math:`*`.
         dtype: The data type of the images.
-        folder: The folder of the file; ``None`` keeps the images in memory.
+        folder: The folder of the file, created if it does not exist; ``None`` keeps the images in memory.
 
     Raises:
-        OSError: For the reasons listed in :class:`ImageFile`.
+        OSError: If the folder is not writable, or has no space for all images.
     """
     if folder is None or not prod(shape):
         return torch.empty(tuple(shape), dtype=dtype)
@@ -115,11 +116,11 @@ def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLi
 
 
 def index_images(images: Tensor, indices: np.ndarray) -> Tensor:
-    r"""Returns a copy of the images at given indices, for every type that NumPy supports.
+    r"""Returns a copy of the images at given indices, for every data type that NumPy supports.
 
     Args:
-        images: Images on the CPU, with shape :math:`(N, *)`.
-        indices: The indices of the images, or one Boolean per image.
+        images: The images on the CPU, with shape :math:`(N, *)`, where :math:`*` is the shape of an image.
+        indices: The indices of the images, or a Boolean mask with shape :math:`(N,)`.
     """
     # Torch before 2.10 cannot index unsigned types wider than a byte.
     return torch.from_numpy(images.numpy()[indices])

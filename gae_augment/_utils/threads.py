@@ -1,8 +1,8 @@
-r"""Threads: a fixed number per task, and parallel tasks.
+r"""Parallel tasks with a fixed number of threads per task.
 
-The number of threads changes the order of summation in a matrix product, and thereby the last bits of the result. Each
-task therefore has a fixed number of threads, usually one, and several tasks run in parallel. All cores are used, and
-results do not depend on the number of cores.
+The number of threads changes the order of summation in a matrix product, and therefore the last bits of the result.
+Each task has a fixed number of threads, usually one, and several tasks run in parallel. Results therefore do not depend
+on the number of cores.
 """
 
 __all__ = [
@@ -28,10 +28,10 @@ Result = TypeVar("Result")
 
 
 class SharedContext:
-    r"""Context manager: shares a process-wide context among threads.
+    r"""Context manager: lets several threads share another context manager that changes a process-wide setting.
 
-    The first thread enters the context, and the last thread exits it. Without sharing, a thread that exits would
-    restore a process-wide setting while another thread still needs the changed setting.
+    The first thread to enter changes the setting, and the last thread to exit restores the setting. Without sharing, a
+    thread that exits would restore the setting while other threads still need the change.
 
     Args:
         make: A function that creates the shared context manager.
@@ -56,10 +56,10 @@ class SharedContext:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    r"""Context manager: sets the number of threads of PyTorch operations in the calling thread.
+    r"""Context manager: sets the number of threads that PyTorch uses for operations in the calling thread.
 
-    A single thread also avoids a deadlock in forked processes. With several threads, PyTorch would wait for threads of
-    the parent process, which do not exist in the forked process.
+    The previous number is restored at the end. A single thread avoids a deadlock in forked processes. With several
+    threads, PyTorch would wait for threads of the parent process, which do not exist in the forked process.
     """
     previous = torch.get_num_threads()
     torch.set_num_threads(number)
@@ -75,14 +75,17 @@ _thread_local = local()
 
 @contextmanager
 def single_threaded_libraries() -> Iterator[None]:
-    r"""Context manager: limits NumPy, scikit-learn and PyTorch to one thread when the current thread calls them."""
+    r"""Context manager: makes NumPy, scikit-learn and PyTorch run single-threaded in the calling thread.
+
+    The limit on BLAS, the linear algebra library of NumPy, applies to all threads of the process.
+    """
     if getattr(_thread_local, "single_threaded", False):
         # threadpoolctl takes milliseconds to find the libraries, so nested uses skip it.
         yield
         return
     _thread_local.single_threaded = True
     try:
-        # OpenMP limits apply to the calling thread, BLAS limits to the process, so only the latter are shared.
+        # OpenMP limits apply to the calling thread, BLAS limits to the process, so only BLAS limits are shared.
         with use_threads(1), _SINGLE_THREADED_BLAS, threadpool_limits(1, user_api="openmp"):
             yield
     finally:
@@ -93,7 +96,7 @@ def single_threaded_libraries() -> Iterator[None]:
 def interrupted_by(event: Event) -> Iterator[None]:
     r"""Context manager: makes :func:`check_interruption` raise in the calling thread once an event is set.
 
-    Ctrl+C interrupts the main thread only, so that other threads need such an event.
+    Ctrl+C interrupts the main thread only. The main thread can set the event to stop other threads.
 
     Raises:
         InterruptedError: If the event is already set at the start.
@@ -107,7 +110,7 @@ def interrupted_by(event: Event) -> Iterator[None]:
 
 
 def check_interruption() -> None:
-    r"""Raises an InterruptedError if the event passed to :func:`interrupted_by` in this thread is set."""
+    r"""Raises an InterruptedError if the event given to :func:`interrupted_by` in the calling thread is set."""
     event: Event | None = getattr(_thread_local, "interruption", None)
     if event is not None and event.is_set():
         raise InterruptedError("The work was interrupted.")
@@ -118,8 +121,8 @@ def map_in_threads(
 ) -> Iterator[Result]:
     r"""Calls a function for all items in parallel, and yields the results in the order of the items.
 
-    The calls together use as many threads as PyTorch has. If PyTorch has a single thread, as in a DataLoader worker or
-    a pool worker, the calls run sequentially in the calling thread.
+    All calls together use at most ``torch.get_num_threads()`` threads. If this number allows only one call at a time,
+    the calls run one after another in the calling thread.
 
     Args:
         function: The function to call.

@@ -1,4 +1,7 @@
-r"""The commands of the command line. Each returns its result as text and as plain values for JSON."""
+r"""One function for each command of the command line.
+
+Each function takes the parsed arguments, and returns the result as an ``Outcome``.
+"""
 
 __all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
 
@@ -28,7 +31,7 @@ class Outcome:
 
     Attributes:
         text: The result as text to print.
-        values: The result as plain values for JSON, with more detail than the text.
+        values: The result as values that JSON can represent, with more detail than the text.
     """
 
     text: str
@@ -63,7 +66,7 @@ def _new_file(arguments: Namespace, example: str) -> Path:
 def _counts(
     dataset: ImageFolder, real: Mapping[Label, int], synthetic: Mapping[Label, int]
 ) -> tuple[dict[str, dict[str, int]], list[str]]:
-    r"""Returns the numbers of real and synthetic images of each class, as a mapping and as lines of text."""
+    r"""Returns each class's numbers of real and synthetic images, as a mapping by class name and as lines of text."""
     classes = {
         name: {"real": real[label], "synthetic": synthetic.get(label, 0)} for label, name in enumerate(dataset.classes)
     }
@@ -88,7 +91,7 @@ def _duration(seconds: float) -> str:
 
 
 def demo(arguments: Namespace) -> Outcome:
-    r"""Trains a classifier on a long-tailed data set, with and without synthetic images."""
+    r"""Trains a classifier on a long-tailed data set, with and without synthetic images, and writes the results."""
     from ..demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
 
     output = check_output(arguments.output, force=True)
@@ -133,7 +136,7 @@ def fit(arguments: Namespace) -> Outcome:
 
 
 def sample(arguments: Namespace) -> Outcome:
-    r"""Writes synthetic images of a fitted augmenter."""
+    r"""Writes synthetic images from a saved augmenter, for one class or for every fitted class."""
     augmenter = GAEAugmenter.load(arguments.file)
     labels = {name: label for label, name in augmenter.class_names_.items()}
     labels |= {str(label): label for label in augmenter.counts_ if str(label) not in labels}
@@ -156,7 +159,7 @@ def sample(arguments: Namespace) -> Outcome:
 
 
 def balance(arguments: Namespace) -> Outcome:
-    r"""Copies an image folder, and adds synthetic images to its scarce classes."""
+    r"""Copies an image folder, and adds synthetic images to the scarce classes of the copy."""
     dataset = _open(arguments, arguments.folder, arguments.size)
     if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
         raise ValueError(
@@ -225,7 +228,11 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
 
 
 def evaluate(arguments: Namespace) -> Outcome:
-    r"""Measures a classifier's gain in accuracy, and the fidelity and memorisation of the synthetic images."""
+    r"""Assesses the synthetic images of a saved augmenter, with held-out real images.
+
+    The command measures a classifier's gain in accuracy, the fidelity of the synthetic images, and how many of them
+    copy training images.
+    """
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None
     gain = _gain(arguments, augmenter, dataset, held_out)
@@ -245,7 +252,7 @@ def evaluate(arguments: Namespace) -> Outcome:
 
 
 def report(arguments: Namespace) -> Outcome:
-    r"""Writes a report about a fitted augmenter as an HTML page."""
+    r"""Writes an HTML page about a saved augmenter and its synthetic images."""
     # A missing Jinja or matplotlib is reported before any work.
     import_module("gae_augment.report.page")
     path = _new_file(arguments, "report.html")
@@ -265,7 +272,7 @@ def report(arguments: Namespace) -> Outcome:
 
 
 def completion(arguments: Namespace, parser: ArgumentParser) -> Outcome:
-    r"""Returns a shell script that completes the commands and options."""
+    r"""Returns a shell script that enables tab completion of the commands and options."""
     try:
         import shtab
     except ModuleNotFoundError as error:

@@ -1,9 +1,8 @@
-r"""Keeps freed memory in the process, so that the next training step reuses it.
+r"""Keeps freed memory in the process, so that later allocations reuse it.
 
-glibc returns large freed blocks to the operating system. When a block is allocated again, the system clears every page
-of it. A convolutional network on images of 64x64 pixels spends up to two fifths of its training time on this clearing.
-The setting affects the whole process. Only the command line changes it, because a library must not change the process
-of its user.
+By default, the C library glibc returns large freed blocks of memory to the operating system. The operating system
+clears memory before it is allocated again, which slows training. The setting affects the whole process. Only the
+command line changes it, because a library must not change its user's process.
 """
 
 __all__ = ["keep_freed_memory"]
@@ -29,7 +28,10 @@ VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
 def _find_mallopt() -> Callable[[int, int], int] | None:
-    r"""Returns glibc's ``mallopt``, or ``None`` with another C library or if the user has set the thresholds."""
+    r"""Returns ``mallopt``, the function of glibc that sets how much freed memory a process keeps.
+
+    Returns ``None`` with a C library other than glibc, or if environment variables already set this amount.
+    """
     if sys.platform != "linux" or any(name in os.environ for name in (*VARIABLES, "GLIBC_TUNABLES")):
         return None
     library: Any = ctypes.CDLL(None)
@@ -43,8 +45,8 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
 def keep_freed_memory() -> Iterator[None]:
     r"""Context manager: keeps freed memory in this process, and in worker processes that start inside the context.
 
-    At the end, this process returns its freed memory to the operating system. The context changes nothing with a C
-    library other than glibc, or if the user has set glibc's thresholds in the environment.
+    At the end, this process returns its freed memory to the operating system. The context changes nothing if the C
+    library is not glibc, or if the user has set glibc's memory settings in the environment.
     """
     mallopt = _find_mallopt()
     if mallopt is None:

@@ -30,7 +30,10 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    r"""Returns the parser. The ``run`` attribute of the parsed arguments is the command's function."""
+    r"""Returns the parser of the command line.
+
+    In the parsed arguments, ``run`` is the function of the chosen command, which takes the parsed arguments.
+    """
     parser = argparse.ArgumentParser(
         prog="gae-augment",
         description="Synthetic images for the scarce classes of an image classifier.",

@@ -1,8 +1,7 @@
-r"""Reads datasets, arrays and folders: labels, raw images, value scales, and the number of images to add.
+r"""Reads the labels and images of datasets, arrays and image folders, and counts the images to add to each class.
 
-Input: a map-style dataset, arrays, or a folder of images. Output: labels, raw images as tensors, the
-:class:`ValueScale`, which converts the user's values to a network's values and back, and ``{label: images to add}``.
-Imports only ``_utils``.
+A :class:`ValueScale` converts image values to network inputs and back. Of the other sub-packages, this one imports only
+``_utils``.
 """
 
 from .folders import as_pictures, check_output, open_folder

@@ -1,4 +1,4 @@
-r"""Image folders: read with one sub-folder per class, and written as PNG files."""
+r"""Image folders: reading of folders with one sub-folder per class, and conversion of tensors to images for PNG."""
 
 __all__ = ["as_pictures", "check_output", "open_folder"]
 
@@ -45,7 +45,7 @@ def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
 
 @contextmanager
 def _naming_file(path: str) -> Iterator[None]:
-    r"""Context manager: turns any error in reading an image into a ValueError that names the file."""
+    r"""Context manager: converts any exception from reading an image file to a ValueError that names the file."""
     try:
         yield
     # Pillow's decoders raise many kinds of exceptions for damaged files.
@@ -61,21 +61,22 @@ def open_folder(
 ) -> ImageFolder:
     r"""Returns a dataset of the PIL images in a folder with one sub-folder per class.
 
-    If all images have the same mode, grey values, transparency and 16-bit values are preserved. Images of several modes
-    are converted to RGB. Torchvision's default loader converts every image to RGB.
+    The images keep their Pillow mode if they all have the same mode, and this mode is ``1``, ``L``, ``LA``, ``RGB``,
+    ``RGBA`` or ``I;16`` (16-bit greyscale). Otherwise, all images are converted to RGB.
 
     Args:
-        folder: The folder.
-        size: The height and width to which all images are resized; ``None`` requires images of the same size.
-        skip_unreadable: Whether unreadable files are skipped. If false, only headers are read, and a file with damaged
-            pixels raises a ValueError when it is used. If true, every file is decoded once to find unreadable files.
+        folder: The path of the folder.
+        size: The height and width to which all images are resized; ``None`` requires all images to have the same size.
+        skip_unreadable: Whether unreadable files are skipped. If true, every file is decoded once as a check. If false,
+            only headers are checked, and a file with damaged pixels raises a ValueError when its image is loaded.
 
     Raises:
-        ValueError: If the folder has no sub-folders with images, a file is not an image, images differ in size, their
-            modes cannot be converted, or all files of a class are unreadable.
+        ValueError: If there are no sub-folders, a sub-folder has no image files, a file is not an image, images differ
+            in size without a given ``size``, a Pillow mode is not supported, or only some images have 16 bits. If
+            ``skip_unreadable`` is true, unreadable files raise no error, but a class without readable files does.
 
     Warns:
-        UserWarning: If files are skipped; the warning lists up to 10 of these files.
+        UserWarning: If files are skipped. The warning lists up to 10 skipped files.
     """
     folder = Path(folder)
     try:
@@ -117,7 +118,10 @@ def open_folder(
 
 
 def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:
-    r"""Restricts a dataset to its readable files, and warns about the skipped files."""
+    r"""Removes unreadable files from a dataset in place, with a warning; raises a ValueError if a class becomes empty.
+
+    ``readable`` lists pairs of path and label, and ``skipped`` lists paths.
+    """
     empty_classes = set(range(len(dataset.classes))) - {label for _, label in readable}
     if empty_classes:
         names = ", ".join(dataset.classes[label] for label in sorted(empty_classes))
@@ -136,14 +140,14 @@ def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped
 
 
 def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path:
-    r"""Creates an output folder if it is missing, and returns its path.
+    r"""Creates an output folder if it does not exist, and returns its path.
 
     Args:
-        folder: The folder.
-        force: Whether the folder may already contain files.
+        folder: The path of the folder.
+        force: Whether the folder may already contain files. If false, it must be empty.
 
     Raises:
-        ValueError: If the path is not a writable folder, or it contains files and ``force`` is false.
+        ValueError: If the path is not a writable folder, or the folder is not empty and ``force`` is false.
     """
     folder = Path(folder)
     try:
@@ -168,13 +172,14 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
 
 
 def as_pictures(images: Tensor) -> Iterator[Image.Image]:
-    r"""Returns an iterator that converts images to PIL images, for PNG files.
+    r"""Returns an iterator over PIL images that can be saved as PNG files.
 
     Args:
-        images: The images, with shape :math:`(N, C, H, W)`.
+        images: The images, with shape :math:`(N, C, H, W)`. The data type is uint8 with 1 to 4 channels, or bool or
+            uint16 with 1 channel.
 
     Raises:
-        ValueError: If PNG does not support the data type or the number of channels of the images.
+        ValueError: If the images have another shape or data type.
     """
     channels = images.shape[1] if images.ndim == 4 else None
     mode = PNG_MODES.get(images.dtype) if images.dtype != torch.uint8 else PNG_MODES.get(channels)

@@ -1,4 +1,4 @@
-r"""The format of a dataset's raw images (PIL image, array or tensor), and conversion to tensors and back."""
+r"""The format of a dataset's images (PIL image, array or tensor), and conversion of images to tensors and back."""
 
 __all__ = ["ItemFormat"]
 
@@ -14,14 +14,15 @@ from torchvision import tv_tensors
 
 @dataclass(frozen=True)
 class ItemFormat:
-    r"""The format of a dataset's raw images, and the conversion to tensors and back.
+    r"""The format of an image in a dataset, and conversion between this format and tensors.
 
     Attributes:
-        container: The Python type: a PIL image, a NumPy array, a tensor, or a ``tv_tensors.Image``.
-        shape: The shape of the image as a tensor: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
+        container: The Python type: a PIL image, a NumPy array, a tensor, or torchvision's ``tv_tensors.Image``.
+        shape: The shape of the image as a tensor: :math:`(C, H, W)` for :math:`C` channels, height :math:`H` and width
+            :math:`W`; :math:`(H, W)`; or :math:`(F,)` for a vector of :math:`F` features.
         dtype: The data type of the image as a tensor.
-        mode: The mode of a PIL image; ``None`` for other containers.
-        channels_last: Whether the image is an array of shape :math:`(H, W, C)`.
+        mode: The Pillow mode of a PIL image, such as ``"RGB"``; ``None`` for other containers.
+        channels_last: Whether the image is a NumPy array of shape :math:`(H, W, C)`.
     """
 
     container: Literal["PIL image", "array", "tensor", "tv_tensor"]
@@ -32,10 +33,12 @@ class ItemFormat:
 
     @classmethod
     def of(cls, image: Any) -> Self:
-        r"""Returns the format of an image.
+        r"""Returns the format of a PIL image, a NumPy array or a tensor.
+
+        A 3-dimensional NumPy array has its channels last if its last axis has size 1 to 4 and its first axis does not.
 
         Raises:
-            ValueError: If the object is not an image or vector of real numbers, or its mode or data type is not
+            ValueError: If the object is not an image or vector of real numbers, or its Pillow mode or data type is not
                 supported.
         """
         if isinstance(image, Image.Image):
@@ -79,7 +82,7 @@ class ItemFormat:
         return cls(container, tuple(shape), tensor.dtype, channels_last=channels_last)
 
     def to_tensor(self, image: Any) -> Tensor:
-        r"""Converts an image of this format to a tensor of shape ``shape``."""
+        r"""Converts an image of this format to a CPU tensor with the shape in the attribute ``shape``."""
         if isinstance(image, Tensor):
             return image.detach().cpu().as_subclass(Tensor)
         tensor = torch.from_numpy(np.array(image))
@@ -88,7 +91,7 @@ class ItemFormat:
         return tensor.permute(2, 0, 1) if self.container == "PIL image" or self.channels_last else tensor
 
     def from_tensor(self, tensor: Tensor) -> Any:
-        r"""Converts a tensor of shape ``shape`` to an image of this format."""
+        r"""Converts a CPU tensor with the shape in the attribute ``shape`` to a new image of this format."""
         if self.container == "tensor":
             return tensor.clone()
         if self.container == "tv_tensor":

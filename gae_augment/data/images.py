@@ -1,4 +1,4 @@
-r"""Raw images of any dataset or array, as checked tensors."""
+r"""Conversion of the images of a dataset or array to tensors, with checks of their values."""
 
 __all__ = ["append_rows", "check_images", "image_array", "read_images"]
 
@@ -35,15 +35,18 @@ def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> 
 
 @use_threads(1)
 def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
-    r"""Returns the raw images of a dataset at given indices, as a tensor of shape :math:`(n, *)`.
+    r"""Returns images of a dataset as a tensor, without the dataset's image transforms.
+
+    The shape of the tensor is :math:`(n, *)` for :math:`n` indices and images of shape :math:`*`.
 
     Args:
         dataset: A map-style dataset.
-        indices: The indices of the images.
+        indices: The indices of the images, at least one.
         item_format: The format that every image must have.
 
     Raises:
-        ValueError: If an image cannot be read, has another format, or has a value that is not finite.
+        ValueError: If an item cannot be read or is not a pair of image and label. Also if an image has another format,
+            a value that is not finite, or a data type that NumPy does not support.
     """
     images = []
     items = ItemReader(raw_view(dataset))
@@ -61,7 +64,7 @@ def check_images(images: Tensor, name: str = "X") -> None:
     r"""Checks that all image values are finite, and that NumPy supports the data type.
 
     Args:
-        images: The images, with shape :math:`(N, *)`.
+        images: The images on the CPU, with shape :math:`(N, *)`, where :math:`*` is the shape of an image.
         name: The name of the images in error messages.
 
     Raises:
@@ -86,14 +89,18 @@ def check_images(images: Tensor, name: str = "X") -> None:
 
 @use_threads(1)
 def image_array(X: Any) -> Tensor:
-    r"""Converts an array of images or feature vectors to a tensor of shape :math:`(N, *)`.
+    r"""Converts an array of images or feature vectors to a CPU tensor of the same shape.
 
-    A writable array is not copied: the tensor shares its memory, so never write to the tensor. Such an array may be
-    memory-mapped from a file, as by ``numpy.load(path, mmap_mode="c")``.
+    The tensor shares memory with ``X`` if possible, so never write to the tensor. For example, an array from
+    ``numpy.load(path, mmap_mode="c")`` is not copied.
+
+    Args:
+        X: An array, tensor or list. The shape is :math:`(N, C, H, W)` or :math:`(N, H, W)` for :math:`N` images, and
+            :math:`(N, F)` for :math:`N` vectors of :math:`F` features.
 
     Raises:
-        TypeError, ValueError: If the array is empty or not numeric, its images differ in size, its shape is not
-            (N, C, H, W), (N, H, W) or (N, F), or a value is not finite.
+        TypeError, ValueError: If ``X`` is empty or not numeric, images differ in size, the shape is not allowed, the
+            last axis seems to hold the channels, or a value is not finite.
     """
     if isinstance(X, Tensor):
         images = X.detach().cpu()
@@ -136,9 +143,13 @@ def image_array(X: Any) -> Tensor:
 
 
 def append_rows(original: Any, rows: np.ndarray | None) -> Any:
-    r"""Returns the original array or tensor with rows appended; ``None`` appends nothing.
+    r"""Returns an array or tensor with further images or feature vectors appended.
 
-    The data type is that of the original. A tensor remains a tensor; any other type becomes an array.
+    The result is a tensor if ``original`` is a tensor, else a NumPy array. The data type is that of ``original``.
+
+    Args:
+        original: The images or vectors, with shape :math:`(N, *)`, where :math:`*` is the shape of an image or vector.
+        rows: The images or vectors to append, with shape :math:`(n, *)`; ``None`` appends nothing.
     """
     if isinstance(original, Tensor):
         return original if rows is None else torch.cat([original, torch.from_numpy(rows).to(original)])

@@ -1,4 +1,4 @@
-r"""The items of a dataset as pairs of image and label, and error messages that name the item."""
+r"""Reading of a dataset's items as pairs of image and label, with errors that state the index of the item."""
 
 __all__ = ["ItemReader", "check_dataset"]
 
@@ -40,7 +40,8 @@ def check_dataset(dataset: Any) -> None:
 class ItemReader:
     r"""Reads the items of a dataset as pairs of image and label.
 
-    If an item cannot be read or is not a pair, a ValueError states the index of the item.
+    The expression ``reader[index]`` returns a pair. If the item cannot be read or is not a pair, a ValueError states
+    the index.
 
     Args:
         dataset: A map-style dataset.

@@ -1,4 +1,4 @@
-r"""Labels and class names of any dataset or array."""
+r"""Labels of a dataset or array, and class names of a dataset."""
 
 __all__ = ["class_names", "label_array", "read_labels"]
 
@@ -32,7 +32,7 @@ def _integer_label(label: Any, index: int) -> int:
 
 
 def _listed_labels(dataset: Any) -> Sequence[Any] | None:
-    r"""Returns the labels that a dataset lists in its attributes, or None if no attribute lists labels."""
+    r"""Returns the labels from a dataset's attributes, without reading items, or None if no attribute lists labels."""
     children = source_datasets(dataset)
     transform = getattr(dataset, "target_transform", None)
     if isinstance(dataset, TensorDataset):
@@ -59,15 +59,17 @@ def _listed_labels(dataset: Any) -> Sequence[Any] | None:
 
 @use_threads(1)
 def read_labels(dataset: Any) -> np.ndarray:
-    r"""Returns the labels of a dataset's items, with shape :math:`(N,)`, as int64.
+    r"""Returns the labels of a dataset's :math:`N` items, with shape :math:`(N,)`, as int64.
 
     To avoid decoding images, labels are taken from the attribute ``targets`` or ``labels``, or from the tensors of a
     TensorDataset. For a Subset or ConcatDataset, they are taken from the inner datasets. The first, the middle and the
-    last item are then read as a check. If a label differs, or the dataset lists no labels, all items are read.
+    last item are then read to check their labels. If a label is wrong, or the dataset lists no labels, all items are
+    read.
 
     Raises:
         TypeError: If the dataset is not map-style.
-        ValueError: If the dataset is empty, an item is not a pair, or a label is not an integer.
+        ValueError: If the dataset is empty, an item cannot be read or is not a pair of image and label, or a label is
+            not an integer.
     """
     check_dataset(dataset)
     listed = _listed_labels(dataset)
@@ -80,10 +82,12 @@ def read_labels(dataset: Any) -> np.ndarray:
 
 
 def class_names(dataset: Any) -> dict[int, str] | None:
-    r"""Returns the name of each label, from the attribute ``classes``.
+    r"""Returns a mapping from labels to class names, or None if the names are unknown.
 
-    For a Subset, a ConcatDataset or a wrapper, the names are those of the inner datasets. Returns None if no dataset
-    has the attribute, a dataset has a ``target_transform``, or joined datasets have different names.
+    The attribute ``classes`` lists the names of the labels 0, 1, and so on. Without this attribute, a Subset,
+    ConcatDataset or other wrapper has the names of its inner datasets. Names are unknown if no dataset has the
+    attribute, or if the datasets in a ConcatDataset have different names. Names are also unknown if a dataset has a
+    ``target_transform``, which may renumber the classes.
     """
     if getattr(dataset, "target_transform", None) is not None:
         return None
@@ -95,14 +99,15 @@ def class_names(dataset: Any) -> dict[int, str] | None:
 
 
 def label_array(y: Any, n_images: int) -> np.ndarray:
-    r"""Converts labels to an array of integers or strings with shape :math:`(N,)`.
+    r"""Converts labels to an array of integers or strings, with shape :math:`(N,)`.
 
     Args:
-        y: The labels.
+        y: One integer or string per image. Booleans and floating-point numbers with whole values become integers.
         n_images: The number of images, :math:`N`.
 
     Raises:
-        ValueError: If the labels are missing, are not one per image, or are neither integers nor strings.
+        ValueError: If ``y`` is ``None``, does not have one label per image, mixes strings and numbers, or has labels of
+            another type.
     """
     if y is None:
         raise ValueError("'y' is missing: fit(X, y) needs one label per image.")

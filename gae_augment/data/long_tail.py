@@ -1,4 +1,4 @@
-r"""Long-tailed subsets of balanced training sets."""
+r"""Selection of long-tailed subsets of balanced training sets."""
 
 __all__ = ["choose_images", "profile_counts"]
 
@@ -17,18 +17,22 @@ MIN_IMAGES = 2
 
 
 def profile_counts(profile: str, available: list[int]) -> list[int]:
-    r"""Returns the number of images to keep of each class.
+    r"""Returns the number of images to keep of each class, for an imbalanced subset.
 
     Args:
-        profile: ``"natural"`` keeps all images. ``"lt-R"`` is the exponential profile of LDAM-DRW (arXiv 1906.07413)
-            with the imbalance ratio R: class :math:`c = 0 \dots C - 1` keeps
-            :math:`\lfloor n_{\max} R^{-c/(C-1)} \rfloor` images, but at least 2. Here :math:`n_{\max}` is the number of
-            images of the smallest available class, so that the profile suits any order of the classes.
-            ``"deepsmote"`` keeps the class counts of the DeepSMOTE paper and needs ten classes.
+        profile: One of the following.
+
+            - ``"natural"`` keeps all images.
+            - ``"lt-R"``, such as ``"lt-100"``, is the exponential profile of LDAM-DRW (arXiv 1906.07413). The integer
+              :math:`R \geq 1` is the imbalance ratio. Of :math:`C` classes, class :math:`c = 0 \dots C - 1` keeps
+              :math:`\lfloor n R^{-c/(C-1)} \rfloor` images, but at least 2, the minimum for a model. Here :math:`n` is
+              the smallest number in ``available``, so that every class has enough images.
+            - ``"deepsmote"`` keeps the class counts of the DeepSMOTE paper (arXiv 2105.02340), from 4000 down to 40
+              images. It needs ten classes.
         available: The number of available images of each class.
 
     Raises:
-        ValueError: If the profile is unknown, or does not suit the number of classes or images.
+        ValueError: If the profile is unknown, or ``"deepsmote"`` is used without ten classes that have enough images.
     """
     if profile == "natural":
         return list(available)
@@ -52,13 +56,13 @@ def profile_counts(profile: str, available: list[int]) -> list[int]:
 
 
 def choose_images(labels: np.ndarray, counts: dict[int, int], seed: int) -> np.ndarray:
-    r"""Returns the sorted indices of a random subset with the given class counts, drawn without replacement.
+    r"""Returns the sorted indices of a random subset with given class counts, drawn without replacement.
 
-    The subset of a class does not depend on the other classes.
+    The choice in one class does not depend on the other classes.
 
     Args:
-        labels: The labels of all images, with shape :math:`(N,)`.
-        counts: The number of images to keep, by label.
+        labels: The integer labels of all :math:`N` images, with shape :math:`(N,)`.
+        counts: The number of images to keep, by label. Classes without an entry keep no images.
         seed: The seed of the random choice.
     """
     subsets = []

@@ -1,4 +1,4 @@
-r"""Labels and raw images of any dataset or array, in batches."""
+r"""Labels and raw images (before any transform) of a dataset or array, in batches."""
 
 __all__ = ["READ_AT_ONCE", "ImageReader", "load_source", "read_classes", "read_in_batches"]
 
@@ -28,7 +28,12 @@ READ_AT_ONCE = 1000
 
 
 def read_in_batches(read: ImageReader, n: int) -> Iterator[tuple[slice, Tensor]]:
-    r"""Reads the images 0 to n - 1 in batches, and yields the slice of indices and the images of each batch."""
+    r"""Reads images in batches of at most 1000, and yields the indices (a slice) and the images of each batch.
+
+    Args:
+        read: A function that maps indices to a tensor of images.
+        n: The number of images. The indices 0 to :math:`n - 1` are read.
+    """
     for start in range(0, n, READ_AT_ONCE):
         rows = slice(start, min(start + READ_AT_ONCE, n))
         yield rows, read(range(rows.start, rows.stop))
@@ -41,15 +46,16 @@ def read_classes(
     labels_to_keep: Iterable[Any],
     folder: str | os.PathLike[str] | None = None,
 ) -> tuple[dict[Any, Tensor], ValueScale]:
-    r"""Returns the images of selected classes, by label, and the value scale of all images.
+    r"""Returns the images of selected classes, by label, and the :class:`ValueScale` of all images.
 
-    All images are read and checked once, in batches. Only images of the selected classes are kept.
+    The value scale converts image values to network inputs. To compute the value scale, all images are read once, in
+    batches. Only images of the selected classes are kept.
 
     Args:
-        read: A function that maps indices to images, such as the function that :func:`load_source` returns.
-        labels: The label of each image, with shape :math:`(N,)`.
-        labels_to_keep: The labels of the selected classes.
-        folder: The folder of the memory-mapped files that hold the images; ``None`` keeps the images in memory.
+        read: A function that maps indices to a tensor of images.
+        labels: The labels of all :math:`N` images, with shape :math:`(N,)`.
+        labels_to_keep: The labels of the selected classes. Each must occur in ``labels``.
+        folder: The folder of memory-mapped files for the selected images; ``None`` keeps these images in memory.
     """
     images: dict[Any, Tensor] = {}
     counts = dict.fromkeys(labels_to_keep, 0)
@@ -71,15 +77,19 @@ def read_classes(
 
 
 def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
-    r"""Returns the labels of a dataset or array, and a function that maps indices to its raw images.
+    r"""Returns the labels of a dataset or array, and a function that reads images.
+
+    The function maps indices to a tensor of images, without the dataset's image transforms.
 
     Args:
-        X: A map-style dataset, or an array of images.
-        y: The labels of an array's images; ``None`` for a dataset, which has labels.
+        X: A map-style dataset, or a dense array of images or feature vectors.
+        y: The labels of an array: one integer or string per image. Must be ``None`` for a dataset, whose items contain
+            integer labels.
 
     Raises:
-        TypeError, ValueError: For a dataset, for the reasons listed in :func:`read_labels`. For an array, for the
-            reasons listed in :func:`image_array` and :func:`label_array`.
+        TypeError, ValueError: If ``X`` is empty or has another type, or an array contains values that are not finite,
+            real numbers. Also if ``y`` is missing for an array or passed with a dataset, or if a label has another
+            type.
     """
     if y is None and isinstance(X, list | tuple):
         raise TypeError(

@@ -1,4 +1,4 @@
-r"""Sampling strategies: the number of images to add to each class, by imbalanced-learn's over-sampling rules."""
+r"""Sampling strategies: the number of images to add to each class, by the rules of imbalanced-learn's over-samplers."""
 
 __all__ = ["Label", "SamplingStrategy", "checked_label", "count_labels", "resolve_strategy"]
 
@@ -15,16 +15,16 @@ WORDS = ("auto", "all", "minority", "not majority", "not minority")
 
 
 def count_labels(y: np.ndarray) -> dict[Label, int]:
-    r"""Returns the number of images of each class, in ascending order of the labels."""
+    r"""Returns a mapping from each label in ``y`` to its number of occurrences, in ascending order of the labels."""
     labels, counts = np.unique(y, return_counts=True)
     return dict(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
 def checked_label(label: Any) -> Label:
-    r"""Returns a label unchanged if its type is valid, for example a label from a file.
+    r"""Checks that a label, for example from a file, is an integer or a string, and returns it unchanged.
 
     Raises:
-        ValueError: If the label is neither an integer nor text.
+        ValueError: If the label has another type.
     """
     if not isinstance(label, int | str):
         raise ValueError(f"a label is {label!r}, but must be an integer or text")
@@ -32,23 +32,24 @@ def checked_label(label: Any) -> Label:
 
 
 def resolve_strategy(strategy: SamplingStrategy, y: np.ndarray) -> dict[Label, int]:
-    r"""Returns the number of images to add to each class that the strategy selects.
+    r"""Returns a mapping from each class that the strategy selects to the number of images to add.
 
     Args:
         strategy: One of the following, as for the over-samplers of imbalanced-learn.
 
-            - A word that selects classes: ``"minority"``, ``"not minority"``, ``"not majority"``, ``"all"``, or
-              ``"auto"``, a synonym of ``"not majority"``. Each selected class grows to the size of the largest class.
-              If several classes are largest, the class with the lowest label counts as the majority.
-            - A number :math:`\alpha` in (0, 1], for two classes only: the size of the smaller class divided by the size
-              of the larger class, after augmentation.
+            - A word that selects classes: ``"minority"`` (the smallest class), ``"not minority"``, ``"not majority"``
+              (all but the largest class), ``"all"``, or ``"auto"``, a synonym of ``"not majority"``. Each selected
+              class grows to the size of the largest class. If several classes are largest or smallest, the class with
+              the lowest label counts as the majority or minority.
+            - A number in (0, 1], for two classes only: the size of the smaller class divided by the size of the larger
+              class, after augmentation.
             - A mapping from labels to the total number of images after augmentation.
-            - A function that takes ``y`` and returns such a mapping.
-        y: The labels, with shape :math:`(N,)`.
+            - A function that takes ``y`` and returns a mapping from labels to totals.
+        y: The labels of all :math:`N` images, with shape :math:`(N,)`.
 
     Raises:
         ValueError: If there are fewer than two classes, or the strategy is invalid or would remove images.
-        TypeError: If the strategy is of another type, such as a list of classes without numbers.
+        TypeError: If the strategy has another type, such as a list of classes without totals.
     """
     counts = count_labels(y)
     if len(counts) < 2:

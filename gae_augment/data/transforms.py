@@ -1,4 +1,4 @@
-r"""Views of a dataset without its image transforms, and the list of the dataset's transforms."""
+r"""Copies of datasets without image transforms, and lists of a dataset's image transforms."""
 
 __all__ = ["raw_view", "source_datasets", "transforms_of"]
 
@@ -23,7 +23,10 @@ def _both_unchanged(image: Any, label: Any) -> tuple[Any, Any]:
 
 
 def source_datasets(dataset: Any) -> list[Any]:
-    r"""Returns the datasets directly inside a dataset: one in a Subset or wrapper, several in a ConcatDataset."""
+    r"""Lists the datasets directly inside a dataset: one in a Subset or wrapper, several in a ConcatDataset, else none.
+
+    A wrapper is an object whose attribute ``dataset`` is a dataset.
+    """
     if isinstance(dataset, ConcatDataset):
         return list(dataset.datasets)
     inner = getattr(dataset, "dataset", None)
@@ -31,11 +34,11 @@ def source_datasets(dataset: Any) -> list[Any]:
 
 
 def raw_view(dataset: Any) -> Any:
-    r"""Returns a view of a dataset with raw items: the same items, but without any transform of the image.
+    r"""Returns a shallow copy of a dataset whose items contain the images before any transform.
 
-    The view is a shallow copy, so that the user's dataset does not change. In the view, the attributes ``transform``
-    and ``transforms`` leave images unchanged. This includes datasets inside a Subset, a ConcatDataset, or a wrapper
-    whose attribute ``dataset`` is a dataset. Any other processing in a dataset's code remains.
+    In the copy, the attributes ``transform`` and ``transforms`` leave images unchanged. The same holds for datasets
+    inside a Subset, a ConcatDataset, or a wrapper whose attribute ``dataset`` is a dataset. Any other processing in a
+    dataset's code remains. If there is nothing to remove, the original dataset is returned.
     """
     children = source_datasets(dataset)
     names = [name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None]
@@ -56,7 +59,9 @@ def raw_view(dataset: Any) -> Any:
 
 
 def transforms_of(dataset: Any) -> list[JointTransform]:
-    r"""Returns the transforms that a dataset applies to its raw items, in the order in which they are applied.
+    r"""Returns the image transforms of a dataset, in the order in which the dataset applies them.
+
+    Each transform takes and returns an image and its label. Transforms of the label alone are omitted.
 
     Raises:
         ValueError: If the datasets in a ConcatDataset have different transforms.
@@ -82,7 +87,7 @@ def transforms_of(dataset: Any) -> list[JointTransform]:
 
 @dataclass(frozen=True)
 class _ImageOnly:
-    r"""A joint transform that transforms the image and leaves the label unchanged."""
+    r"""A function of an image and its label that transforms the image and leaves the label unchanged."""
 
     transform: Callable[[Any], Any]
 

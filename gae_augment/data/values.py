@@ -1,4 +1,4 @@
-r"""Value scales: conversion of image values to network inputs, and back to image values."""
+r"""Conversion of image values to network inputs, and back to image values."""
 
 __all__ = ["ValueScale"]
 
@@ -16,25 +16,27 @@ Kind = Literal["levels", "unit", "standardised"]
 
 @dataclass(frozen=True)
 class ValueScale:
-    r"""The conversion between a user's image values and a network's values, in both directions.
+    r"""The conversion of image values to network inputs, and back to image values.
 
-    ============== ============================ ==================== ========================
-    kind           the user's values            the network's values reconstruction error
-    ============== ============================ ==================== ========================
-    levels         uint8 or bool                [0, 1]               binary cross-entropy
-    unit           floating point in [0, 1]     [0, 1]               binary cross-entropy
-    standardised   anything else                mean 0, deviation 1  Gaussian, unit variance
-    ============== ============================ ==================== ========================
+    The values of the images determine the kind of conversion, and the kind determines a model's reconstruction loss.
+
+    ============== ============================ ============================ ========================
+    kind           image values                 network inputs               reconstruction loss
+    ============== ============================ ============================ ========================
+    levels         uint8 or bool                in [0, 1]                    binary cross-entropy
+    unit           floating point in [0, 1]     in [0, 1]                    binary cross-entropy
+    standardised   any other values             mean 0, standard deviation 1 Gaussian, unit variance
+    ============== ============================ ============================ ========================
 
     Attributes:
-        kind: The kind of values, one of the three in the table.
-        dtype: The user's data type.
-        mean: The mean of each feature, with the shape :math:`(*)` of an image; ``None`` unless values are standardised.
-        deviation: The standard deviation of each feature, with the shape :math:`(*)`, and 0 for a constant feature;
-            ``None`` unless values are standardised.
-        bounds: The smallest and the largest value, to which outputs are clamped; ``None`` unless values are
-            standardised. For images, one pair for all pixels, with shape (2,). For vectors, one pair per feature, with
-            shape :math:`(2, F)`.
+        kind: The kind of conversion, one of the three in the table.
+        dtype: The data type of the images.
+        mean: The mean of each pixel or feature, with the shape of an image; ``None`` unless values are standardised.
+        deviation: The standard deviation of each pixel or feature, with the shape of an image, and 0 where values are
+            constant; ``None`` unless values are standardised.
+        bounds: The smallest and the largest value, to which the results of :meth:`from_network` are clamped; ``None``
+            unless values are standardised. For images, one pair for all pixels, with shape (2,). For vectors of
+            :math:`F` features, one pair per feature, with shape :math:`(2, F)`.
     """
 
     kind: Kind
@@ -45,13 +47,14 @@ class ValueScale:
 
     @classmethod
     def of(cls, images: Tensor | Iterable[Tensor]) -> Self:
-        r"""Returns the scale for images.
+        r"""Returns the conversion that suits the data type and the range of the given images.
 
         Args:
-            images: All images in one tensor, with shape :math:`(N, *)`, :math:`N \geq 1`, or an iterable of batches.
+            images: All images in one tensor, with shape :math:`(N, *)`, :math:`N \geq 1`, or an iterable of such
+                tensors. Here :math:`*` is the shape of an image.
 
         Raises:
-            ValueError: If the squares of values overflow.
+            ValueError: If the squares of the values overflow float64.
         """
         moments: _Moments | None = None
         for batch in [images] if isinstance(images, Tensor) else images:
@@ -77,11 +80,12 @@ class ValueScale:
 
     @classmethod
     def from_plain(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Self:
-        r"""Returns the scale that the header and the tensors of a file describe.
+        r"""Returns the conversion that the header and the tensors of a saved file describe.
 
         Args:
-            header: The entries ``kind`` and ``dtype``, as text.
-            tensors: The tensors ``mean``, ``deviation`` and ``bounds``; needed for standardised values only.
+            header: The entries ``kind`` and ``dtype``, such as ``"levels"`` and ``"uint8"``.
+            tensors: The float64 tensors ``mean``, ``deviation`` and ``bounds``; needed for the kind ``"standardised"``
+                only.
             shape: The shape of an image.
 
         Raises:
@@ -105,7 +109,10 @@ class ValueScale:
         return cls(kind, dtype, mean, deviation, bounds)
 
     def to_network(self, images: Tensor) -> Tensor:
-        r"""Converts a user's images, with shape :math:`(B, *)`, to float32 network inputs."""
+        r"""Converts a batch of images to float32 network inputs.
+
+        The shape is :math:`(B, *)` for :math:`B` images of shape :math:`*`.
+        """
         if self.kind == "levels":
             return images.float() if self.dtype == torch.bool else images.float() / 255
         if self.kind == "unit":
@@ -116,7 +123,11 @@ class ValueScale:
         return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
 
     def from_network(self, x: Tensor) -> Tensor:
-        r"""Converts images on the scale of network inputs to the user's data type and value range."""
+        r"""Converts a batch of values on the scale of network inputs to images with the data type ``dtype``.
+
+        The shape is :math:`(B, *)` for :math:`B` images of shape :math:`*`. Image values are clamped to the valid
+        range, which is ``bounds`` for the kind ``"standardised"``. Values of integer types are rounded.
+        """
         if self.kind == "levels":
             unit = x.clamp(0, 1)
             return unit > 0.5 if self.dtype == torch.bool else unit.mul_(255).round_().to(self.dtype)
@@ -133,7 +144,7 @@ class ValueScale:
 
 @dataclass(frozen=True)
 class _Moments:
-    r"""Statistics of each feature: count, mean, sum of squared deviations from the mean, minimum and maximum."""
+    r"""Mean, sum of squared deviations from the mean, minimum and maximum of each pixel or feature over n images."""
 
     n: int
     mean: Tensor
@@ -151,7 +162,7 @@ class _Moments:
             return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
 
     def merged_with(self, moments: Self) -> Self:
-        r"""Returns the statistics of both sets of images together (Chan et al., 1979)."""
+        r"""Returns the statistics of two sets of images together, by the formula of Chan et al. (1979)."""
         n = self.n + moments.n
         difference = moments.mean - self.mean
         return type(self)(

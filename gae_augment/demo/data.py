@@ -67,9 +67,10 @@ def load_data(
 
     Args:
         dataset: A name or the path of a folder. ``"digits"`` is scikit-learn's data set. ``"mnist"``,
-            ``"fashion_mnist"`` and ``"cifar10"`` are read from torchvision's files in ``data_root``. A folder has one
-            sub-folder per class, or the folders ``train`` and ``test`` with one sub-folder per class each. Without
-            ``train`` and ``test``, the test set is a quarter of each class, but at least six images.
+            ``"fashion_mnist"`` and ``"cifar10"`` are read from torchvision's files in ``data_root``. A folder holds one
+            sub-folder per class, or the folders ``train`` and ``test``, each with one sub-folder per class. Without
+            ``train`` and ``test``, the test set is a random quarter of each class, but at least the six images that
+            fidelity metrics need.
         data_root: The folder of torchvision's data sets. By default the value of the environment variable
             ``GAE_DATA_ROOT``, or ``data`` if the variable is not set.
         size: The height and width to which the images of a folder are resized. By default images are not resized, and

@@ -34,18 +34,19 @@ MODEL_NAME = "GAE"
 
 @dataclass(frozen=True)
 class DemoResult:
-    r"""The results of the demonstration.
+    r"""The results of the demonstration, which runs once per seed.
 
     Attributes:
-        settings: The settings of the run, by name.
-        before: The number of real training images of each class.
-        after: The number of training images of each class, synthetic images included.
-        gain: The classifier's test scores with and without synthetic images.
-        fidelity: The fidelity of the first seed's synthetic images, by the name of the metric.
-        memorisation: The memorisation of the first seed's synthetic images.
-        fits: ``"seconds"``: the duration of each seed's fit. ``"classes"``: the first seed's fit report of each class.
+        settings: The settings of the demonstration, by name.
+        before: The number of real training images of each class, ordered by label.
+        after: The number of training images of each class, synthetic images included, ordered by label.
+        gain: The classifier's test scores with and without synthetic images, for every seed.
+        fidelity: Metrics that compare the distributions of synthetic and test images, by name, for the first seed.
+        memorisation: How close the first seed's synthetic images are to the training images.
+        fits: Under ``"seconds"``, the duration of each seed's fit. Under ``"classes"``, the first seed's fit reports,
+            by class name.
         real: The first seed's real training images of each class, ordered by label.
-        synthetic: The first seed's synthetic images, by label.
+        synthetic: The first seed's synthetic images of each scarce class, by label.
         classes: The names of the classes, ordered by label.
     """
 
@@ -61,7 +62,7 @@ class DemoResult:
     classes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns everything except the images, as plain values for JSON."""
+        r"""Returns everything except the images, as values that JSON can represent."""
         return {
             "settings": self.settings,
             "images before": dict(zip(self.classes, self.before, strict=True)),
@@ -88,23 +89,27 @@ def run_demo(
 ) -> DemoResult:
     r"""Trains a classifier on a long-tailed subset of a data set, with and without synthetic images.
 
-    Once per seed, it chooses the subset, fits an augmenter to it, and trains the classifier in several ways.
+    For each seed, the demonstration chooses a subset and fits an augmenter to it. Then it trains the classifier on the
+    real images alone, with and without class-balanced sampling, and on real and synthetic images.
 
     Args:
         data: The data set.
-        profile: The class sizes of the subset, such as ``"lt-20"``; see
-            :func:`gae_augment.data.long_tail.profile_counts`.
+        profile: The class sizes of the subset. ``"natural"`` keeps all images. ``"lt-R"``, such as ``"lt-20"``, makes
+            the sizes decrease exponentially, with the largest class about R times as large as the smallest.
+            ``"deepsmote"`` has the class sizes of the DeepSMOTE paper and needs ten classes.
         seeds: The number of seeds. Each seed chooses different training images.
         steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
         affine: Whether training images, real and synthetic, are rotated, shifted and scaled slightly at random.
-        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1].
+        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. In a class with
+            few real images, about this fraction of the training images is synthetic.
         inception: Whether fidelity is also measured with the features of an Inception network.
-        device: The device of generative models and classifiers: a torch device, or ``"auto"``: a CUDA GPU if available.
-        n_jobs: The number of classes to fit in parallel, as in :class:`gae_augment.GAEAugmenter`.
-        say: Called with each line of progress.
+        device: The device of generative models and classifiers: a torch device, or ``"auto"`` for a CUDA GPU if
+            available.
+        n_jobs: The number of processes that fit classes. By default classes are fitted in threads of this process.
+        say: A function that is called with each line of progress; by default progress is not shown.
 
     Raises:
-        ValueError: If the images are not uint8, or a class has too few images.
+        ValueError: If the images are not uint8, a class has too few images, or the profile does not suit the data set.
         FileNotFoundError: If ``inception`` is true, but the weights of the Inception network are missing.
     """
     images, labels = data.train

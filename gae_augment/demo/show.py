@@ -12,19 +12,19 @@ from .run import DemoResult
 
 
 def table(result: DemoResult) -> str:
-    r"""Returns the results as a plain-text table."""
+    r"""Returns the results of the demonstration as a plain-text table."""
     text = gain_table(result.classes, result.before, result.after, result.gain, result.fidelity, result.memorisation)
     seconds = result.fits["seconds"]
     return f"{text}\nfit of {len(result.synthetic)} classes: {statistics.fmean(seconds):.1f} s on average"
 
 
 def picture(result: DemoResult, path: str | os.PathLike[str], *, columns: int = 10) -> None:
-    r"""Writes a PNG with one row per class: real images on the left, synthetic images on the right.
+    r"""Writes a PNG file with one row per class: real images on the left, synthetic images on the right.
 
     Args:
         result: The results of the demonstration.
         path: The file to write.
-        columns: The maximum number of real, and of synthetic, images in a row.
+        columns: The maximum number of images of each kind, real and synthetic, in a row.
     """
     shape = result.real[0].shape[1:]
     scale = max(1, round(48 / max(shape[-2:])))

@@ -1,8 +1,8 @@
-r"""Evaluates synthetic images: fidelity, memorisation, membership inference, and the gain of a classifier.
+r"""Evaluates synthetic images: fidelity, memorisation, membership inference, and a classifier's gain in test scores.
 
-Input: tensors of real and synthetic images. Output: metrics, trained classifiers, and the choice of a synthetic
-fraction. This subpackage imports ``_utils``, ``data``, ``mixing`` and ``synthesis``. It never imports an augmenter or a
-generative model.
+Input: tensors of real and synthetic images. Output: metrics, trained classifiers, and the best fraction of synthetic
+images in training batches. Modules of this subpackage import only ``_utils``, ``data``, ``mixing`` and ``synthesis``
+from the rest of ``gae_augment``.
 """
 
 from .classifier import Classifier, train_classifier

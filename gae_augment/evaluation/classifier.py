@@ -1,4 +1,4 @@
-r"""The small convolutional classifier of the evaluation, and its training."""
+r"""A small convolutional image classifier, and a function that trains it."""
 
 __all__ = ["Classifier", "train_classifier"]
 
@@ -26,16 +26,16 @@ ROTATION, SHIFT, ZOOM = 12.0, 0.1, 0.1
 
 
 class Classifier(nn.Module):
-    r"""Four convolutions with batch normalisation and ReLU, then global average pooling and a linear layer.
+    r"""An image classifier: four convolutions with batch normalisation and ReLU, average pooling, and a linear layer.
 
-    Each convolution halves height and width, as long as at least one of the two is above 2. Images from 8x8 to 64x64
-    pixels and above therefore need no resizing. The halving also saves time: an epoch of MNIST takes a few seconds on
-    one CPU core.
+    Each convolution has stride 2 until height and width are both at most 2; later convolutions have stride 1. The
+    pooling averages over all pixels, so ``shape`` can have any height and width.
 
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: The random number generator of the initial weights, which follow He's rule (https://arxiv.org/abs/1502.01852).
+        generator: The random number generator for the initial weights, which use Kaiming uniform initialisation
+            (https://arxiv.org/abs/1502.01852).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:
@@ -63,15 +63,18 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        r"""Returns the features of a batch of images in [0, 1], with shape :math:`(B, 128)`."""
+        r"""Returns the 128 inputs of the last layer for a batch of images in [0, 1], with shape :math:`(B, 128)`."""
         return self.body(x.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Returns the logits of a batch of images in [0, 1], with shape (B, classes)."""
+        r"""Returns the logits of the classes for a batch of images in [0, 1], with shape (B, classes)."""
         return self.head(self.features(x))
 
     def extract(self, images: Tensor) -> Tensor:
-        r"""Returns the features of :math:`N` images, uint8 or in [0, 1], on the CPU, with shape :math:`(N, 128)`.
+        r"""Returns the 128 inputs of the last layer for each image, in evaluation mode.
+
+        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`. The result is on the CPU, with shape
+        :math:`(N, 128)`.
 
         Raises:
             ValueError: If the images differ in shape from the classifier's ``shape``, or are otherwise invalid.
@@ -79,7 +82,10 @@ class Classifier(nn.Module):
         return self._apply_in_batches(self.features, images)
 
     def predict(self, images: Tensor) -> Tensor:
-        r"""Returns the predicted labels of :math:`N` images, uint8 or in [0, 1], on the CPU, with shape :math:`(N,)`.
+        r"""Returns the predicted label of each image, in evaluation mode.
+
+        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`. The result is on the CPU, with shape
+        :math:`(N,)`.
 
         Raises:
             ValueError: If the images differ in shape from the classifier's ``shape``, or are otherwise invalid.
@@ -98,13 +104,14 @@ class Classifier(nn.Module):
 
 
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
-    r"""Returns images after random affine maps, one map per image, with zeros outside the original image.
+    r"""Rotates, shifts and scales each image of a batch at random.
 
-    torchvision's transforms would draw only one map per batch.
+    Each image is rotated by up to 12 degrees, shifted by up to 10 % of its height and width, and scaled by up to 10 %.
+    Pixels that come from outside the original image are 0.
 
     Args:
         x: The images, with shape :math:`(B, C, H, W)`.
-        generator: The generator of the maps, on the CPU, so that the maps are the same on every device.
+        generator: The random number generator, on the CPU, so that the results are the same on every device.
     """
     rotation, shift_x, shift_y, zoom = 2 * torch.rand(4, len(x), generator=generator) - 1
     angle, scale = rotation * math.radians(ROTATION), 1 + zoom * ZOOM
@@ -120,7 +127,9 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def one_cycle(step: int, steps: int) -> float:
-    r"""Returns the learning rate of a step over the peak rate: a linear rise to 1, then half a cosine down to 0.
+    r"""Returns the learning rate of a training step, divided by the peak learning rate.
+
+    The returned factor rises linearly to 1 during the first 20 % of the steps. Then it falls towards 0 along a cosine.
 
     Args:
         step: The index of the step, from 0.
@@ -145,10 +154,10 @@ def train_classifier(
     seed: int = 0,
     device: torch.device | str = "auto",
 ) -> Classifier:
-    r"""Trains a classifier with AdamW on the cross-entropy, and returns the classifier in evaluation mode.
+    r"""Trains a small convolutional classifier, and returns it in evaluation mode.
 
-    The seed determines everything random except the sampler's indices. The initial weights do not depend on the values
-    of the images, nor on the sampler.
+    The optimiser AdamW minimises the cross-entropy. The initial weights depend on the seed, but not on pixel values or
+    the sampler.
 
     Args:
         images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
@@ -157,17 +166,17 @@ def train_classifier(
         sampler: An iterable over the image indices of an epoch, such as a :class:`gae_augment.MixedSampler`. If the
             sampler has a method ``set_epoch``, this method is called before each epoch. By default each epoch uses
             every image once, in random order.
-        epochs: The number of epochs, each one pass over the sampler.
+        epochs: The number of epochs. One epoch is one pass over the sampler.
         batch_size: The maximum number of images in a batch. The batches of an epoch differ in size by at most 1.
-        learning_rate: The peak learning rate.
-        affine: Whether each image is randomly rotated by up to 12 degrees, shifted by up to 10 % of its side and scaled
-            by up to 10 %.
-        seed: The seed of the weights, the order of the images and the affine maps.
+        learning_rate: The peak learning rate, reached after 20 % of the steps.
+        affine: Whether each image is randomly rotated by up to 12 degrees, shifted by up to 10 % of its height and
+            width, and scaled by up to 10 %.
+        seed: The seed of the initial weights, the default order of the images, and the random affine changes.
         device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: If the images, the labels or a number are invalid, or the sampler returns no index.
-        FloatingPointError: If training diverges.
+        ValueError: If the images, the labels or a number are invalid, or the sampler yields no index.
+        FloatingPointError: If the loss becomes NaN or infinite.
     """
     if classes < 2:
         raise ValueError(f"'classes' is {classes}, but must be at least 2. Add images of another class.")

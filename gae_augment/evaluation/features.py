@@ -1,4 +1,4 @@
-r"""Feature extractors, whose names are part of the names of all metrics from their features."""
+r"""Feature extractors, which map images to feature vectors for metrics such as FID."""
 
 __all__ = [
     "ClassifierFeatures",
@@ -31,18 +31,18 @@ INCEPTION_BATCH_SIZE = 32
 
 
 class FeatureExtractor(Protocol):
-    r"""A callable with a name that maps images to features."""
+    r"""The interface of a feature extractor: a named callable that maps images to feature vectors."""
 
     @property
     def name(self) -> str:
-        r"""The name of the extractor, which ends the name of every metric from its features."""
+        r"""The name of the extractor; it is appended to metric names, as in ``"FID (inception-v3-compat)"``."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns the features of images of shape :math:`(N, C, H, W)`, with shape :math:`(N, D)`."""
+        r"""Returns :math:`D` features per image, with shape :math:`(N, D)`, of images of shape :math:`(N, C, H, W)`."""
 
 
 def check_extractor(extractor: FeatureExtractor) -> None:
-    r"""Raises a TypeError unless an extractor is callable and has a name."""
+    r"""Raises a TypeError unless ``extractor`` is callable and has an attribute ``name`` of type str."""
     if not callable(extractor) or not isinstance(getattr(extractor, "name", None), str):
         raise TypeError(
             f"The feature extractor is a {type(extractor).__name__}, but must be a callable with a 'name' of type str. "
@@ -51,14 +51,14 @@ def check_extractor(extractor: FeatureExtractor) -> None:
 
 
 class ClassifierFeatures:
-    r"""The 128 features in the last hidden layer of a trained classifier.
+    r"""Extracts the 128 inputs of a trained classifier's last layer as features.
 
-    Compare only metrics from the same classifier. Train the classifier on the full real training set with a fixed seed.
+    Compare values of a metric such as FID only if the same classifier computed the features. Train the classifier on
+    the full real training set with a fixed seed.
 
     Args:
         classifier: The trained classifier.
-        dataset_name: The name of the classifier's training set, such as ``"mnist"``. It becomes part of the extractor's
-            name.
+        dataset_name: The name of the training set, such as ``"mnist"``. It becomes part of the extractor's name.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -82,13 +82,13 @@ class ClassifierFeatures:
         seed: int = 0,
         device: torch.device | str = "auto",
     ) -> Self:
-        r"""Trains a classifier, and returns the extractor of its features.
+        r"""Trains a classifier on labelled images, and returns a feature extractor that uses this classifier.
 
         Args:
             images: The full real training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or
                 :math:`(N, H, W)`.
             labels: The labels, integers from 0, with shape :math:`(N,)`.
-            dataset_name: The name of the training set.
+            dataset_name: The name of the training set, such as ``"mnist"``. It becomes part of the extractor's name.
             epochs: The number of passes over the images.
             seed: The seed of the training.
             device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
@@ -101,34 +101,37 @@ class ClassifierFeatures:
         return cls(classifier, dataset_name)
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns the features of images, with shape :math:`(N, 128)`.
+        r"""Returns 128 features per image, with shape :math:`(N, 128)`, of images that are uint8 or in [0, 1].
 
         Raises:
-            ValueError: If the images differ in shape from the training images, or are otherwise invalid.
+            ValueError: If the images differ in shape from the training images, or their type or values are invalid.
         """
         return self.classifier.extract(images)
 
 
 def epochs_of_a_thousand_steps(images: int) -> int:
-    r"""Returns the number of epochs in which :meth:`ClassifierFeatures.train` takes about 1000 optimiser steps.
+    r"""Returns the number of epochs that amount to about 1000 optimiser steps with batches of 128 images.
+
+    The number of epochs is at least 3 and at most 60. Training therefore takes fewer steps for small training sets, and
+    more steps for large training sets.
 
     Args:
         images: The number of training images.
-
-    Returns:
-        The number of epochs, from 3 to 60.
     """
     return max(3, min(60, 128 * 1000 // images))
 
 
 def inception_weights() -> Path | None:
-    r"""Returns the path of torch-fidelity's Inception weights in :mod:`torch.hub`'s cache, or ``None`` if missing."""
+    r"""Returns the path of torch-fidelity's Inception-v3 weights in the cache of :mod:`torch.hub`.
+
+    If the file does not exist, the result is ``None``. Nothing is downloaded.
+    """
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     return path if path.is_file() else None
 
 
 class InceptionFeatures:
-    r"""The 2048 features of torch-fidelity's Inception-v3, the usual network of published metrics.
+    r"""Extracts the 2048 features of torch-fidelity's Inception-v3, the usual features for FID.
 
     Args:
         weights_path: The path of the file with the weights; by default the file in the cache of :mod:`torch.hub`.
@@ -137,7 +140,7 @@ class InceptionFeatures:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file does not hold the weights of this network.
+        ValueError: If the file does not hold the weights of torch-fidelity's Inception-v3.
     """
 
     name = "inception-v3-compat"
@@ -171,10 +174,12 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns the features of images, with shape :math:`(N, 2048)`; a grey channel is copied to all three colours.
+        r"""Returns 2048 features per image, with shape :math:`(N, 2048)`, of images that are uint8 or in [0, 1].
+
+        The images must have one or three channels. A single channel is copied to all three colours.
 
         Raises:
-            ValueError: If images are invalid, or do not have one or three channels.
+            ValueError: If the images have an invalid type, shape or value.
         """
         images = checked_images(images, "images")
         if images.shape[1] not in (1, 3):

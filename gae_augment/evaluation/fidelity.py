@@ -1,4 +1,4 @@
-r"""Fidelity of synthetic images: FID, KID, precision, recall, density and coverage of their features."""
+r"""Metrics that compare the features of real and synthetic images: FID, KID, precision, recall, density, coverage."""
 
 __all__ = ["NEIGHBOURS", "as_many_of_each", "fidelity"]
 
@@ -24,7 +24,7 @@ CHUNK_SIZE = 1000
 
 
 class _FeatureDataset(Dataset[Tensor]):
-    r"""A dataset of feature vectors, which torch-fidelity takes as input."""
+    r"""A dataset of precomputed feature vectors, because torch-fidelity accepts no tensors as input."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -38,9 +38,9 @@ class _FeatureDataset(Dataset[Tensor]):
 
 @cache
 def _register_identity() -> None:
-    r"""Registers the identity function as a feature extractor of torch-fidelity.
+    r"""Registers the identity function as a feature extractor, so that torch-fidelity accepts precomputed features.
 
-    The result is cached, because torch-fidelity rejects a second registration.
+    Only the first call registers the function, because torch-fidelity rejects a second registration.
     """
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
@@ -71,17 +71,24 @@ def _register_identity() -> None:
 
 
 def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tuple[float, float]:
-    r"""Returns density and coverage, as in Naeem et al. (https://arxiv.org/abs/2002.09797), equations 4 and 5.
+    r"""Returns density and coverage, two fidelity metrics from nearest neighbours among image features.
 
-    Each real image is the centre of a ball. The radius is the distance to its :math:`k`-th nearest other real image.
-    Density is the number of balls around a synthetic image, averaged over the synthetic images and divided by
-    :math:`k`. If real and synthetic images have the same distribution, the expected density is 1; density can exceed 1.
-    Coverage is the fraction of balls that contain at least one synthetic image.
+    The features of each real image are the centre of a ball. The radius of the ball is the distance to the
+    :math:`k`-th nearest other real image.
 
     Args:
         real: The features of real images, with shape :math:`(N, D)`, :math:`N > k`.
         synthetic: The features of synthetic images, with shape :math:`(M, D)`.
-        neighbours: The number :math:`k`.
+        neighbours: The number :math:`k`, at least 1.
+
+    Returns:
+        The density and the coverage. Density is the number of balls that contain a given synthetic image, averaged over
+        the synthetic images and divided by :math:`k`. Density can exceed 1; its expected value is 1 if real and
+        synthetic images have the same distribution. Coverage, in [0, 1], is the fraction of balls that contain at least
+        one synthetic image.
+
+    References:
+        | Equations 4 and 5 of Naeem et al. (2020), https://arxiv.org/abs/2002.09797
     """
     memberships, covered_balls = 0, 0
     for chunk in real.split(CHUNK_SIZE):
@@ -110,11 +117,16 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
 
 
 def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
-    r"""Returns as many real as synthetic images of each class, so that both have the same class frequencies.
+    r"""Selects the same number of real and synthetic images for each class.
+
+    This number is the smaller of the numbers of real and synthetic images of the class.
 
     Args:
-        real: The real images of each class, by label, with shape :math:`(N, *)`; at least one class.
-        synthetic: The synthetic images of each class, by label, with at least the labels of ``real``.
+        real: A mapping from each label to the real images, with shape :math:`(N, *)`; at least one class.
+        synthetic: A mapping from each label to the synthetic images, with at least the labels of ``real``.
+
+    Returns:
+        The selected real images and the selected synthetic images, both class by class.
     """
     counts = {label: min(len(images), len(synthetic[label])) for label, images in real.items()}
     return (
@@ -128,39 +140,45 @@ def fidelity(
 ) -> dict[str, float]:
     r"""Returns metrics that compare the distributions of real and synthetic images.
 
+    All metrics are computed from features of the images. Precision, recall, density and coverage use a ball around the
+    features of each image. The radius of a real image's ball is the distance to the :math:`k`-th nearest other real
+    image. The radius of a synthetic image's ball is the distance to the :math:`k`-th nearest other synthetic image.
+
     ========================= ====================================================================== ===============
-    key                       meaning                                                                source
+    metric                    meaning                                                                arXiv source
     ========================= ====================================================================== ===============
-    FID                       Fréchet distance of two Gaussians fitted to the features, best 0       1706.08500
-    KID                       squared maximum mean discrepancy with a cubic kernel, best about 0     1801.01401
-    KID standard deviation    over 100 random subsets of min(1000, N, M) images; 0 if N = M and
-                              N is at most 1000, because there is only one subset
-    precision                 fraction of synthetic images in a real image's ball, best 1            1904.06991
-    recall                    fraction of real images in a synthetic image's ball, best 1            1904.06991
-    density                   mean number of real images' balls around a synthetic image, over k     2002.09797
-    coverage                  fraction of real images' balls with a synthetic image, best 1          2002.09797
+    FID                       Fréchet distance of Gaussians fitted to the features; best 0           1706.08500
+    KID                       squared maximum mean discrepancy with a cubic kernel; best about 0     1801.01401
+    KID standard deviation    standard deviation of KID over random subsets of the images
+    precision                 fraction of synthetic images in at least one real image's ball; best 1 1904.06991
+    recall                    fraction of real images in at least one synthetic image's ball; best 1 1904.06991
+    density                   number of real images' balls that contain a given synthetic image,     2002.09797
+                              averaged and divided by k; about 1 for equal distributions
+    coverage                  fraction of real images' balls that contain at least one synthetic     2002.09797
+                              image; best 1
     ========================= ====================================================================== ===============
 
-    The sources are arXiv identifiers. All distances are between features. The radius of a real image's ball is the
-    distance to its :math:`k`-th nearest other real image. The radius of a synthetic image's ball is the distance to its
-    :math:`k`-th nearest other synthetic image.
+    KID is averaged over 100 random subsets of :math:`m` real and :math:`m` synthetic images, where
+    :math:`m = \min(1000, N, M)`. If :math:`N = M \leq 1000`, the only subset is the set of all images, and the standard
+    deviation is 0.
 
-    Each key ends with the name of the extractor, as in ``"FID (classifier features, mnist)"``. Compare only metrics
-    from the same extractor. FID and recall also depend on the number of images, so compare them only at equal numbers.
-    torch-fidelity computes FID, KID, precision and recall, from features in double precision.
+    Compare only metrics from the same extractor. Compare FID and recall only at equal numbers of images, because the
+    two metrics depend on these numbers.
 
     Args:
-        real: Real images outside the model's training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
-        synthetic: Synthetic images, uint8 or in [0, 1], with shape :math:`(M, C, H, W)`. Their type may differ from
-            that of the real images.
-        extractor: The feature extractor.
+        real: Real images outside the generative model's training set, uint8 or in [0, 1], with shape
+            :math:`(N, C, H, W)`.
+        synthetic: Synthetic images, uint8 or in [0, 1], with shape :math:`(M, C, H, W)`.
+        extractor: A callable with a ``name`` that maps :math:`N` images to features with shape :math:`(N, D)`.
         seed: The seed of KID's random subsets.
-        neighbours: The number :math:`k` of neighbours, less than :math:`N` and :math:`M`.
+        neighbours: The number :math:`k` of neighbours, at least 1 and less than :math:`N` and :math:`M`.
+
+    Returns:
+        The metrics. The name of the extractor is appended to each key, as in ``"FID (classifier features, mnist)"``.
 
     Raises:
-        TypeError: If the extractor has no name or does not return a tensor.
-        ValueError: If images or features are invalid, or there are fewer than ``neighbours`` + 1 real or synthetic
-            images.
+        TypeError: If the extractor is not callable, has no name, or does not return a tensor.
+        ValueError: If images, features or ``neighbours`` are invalid, or there are too few images.
     """
     check_extractor(extractor)
     if neighbours < 1:

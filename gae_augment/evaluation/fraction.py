@@ -1,4 +1,4 @@
-r"""Chooses the synthetic fraction by its gain on held-out real images; 0 if no gain is significant."""
+r"""Chooses the fraction of synthetic images in training batches by a classifier's scores on held-out real images."""
 
 __all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
@@ -37,12 +37,14 @@ It returns the classifier's function from images to labels.
 
 @dataclass(frozen=True)
 class FractionChoice:
-    r"""The chosen synthetic fraction and its reason.
+    r"""The chosen fraction of synthetic images in training batches, and the scores that led to the choice.
+
+    A classifier was trained and scored on several random splits of the real images into training and held-out images.
 
     Attributes:
         fraction: The chosen fraction; 0 if the best tested fraction was not significantly better than 0.
         without: The balanced accuracy without synthetic images, one value per split, in [0, 1].
-        scores: The balanced accuracy with each tested fraction, one value per split, in [0, 1].
+        scores: For each tested fraction, the balanced accuracy, one value per split, in [0, 1].
     """
 
     fraction: float
@@ -50,18 +52,22 @@ class FractionChoice:
     scores: dict[float, tuple[float, ...]]
 
     def difference(self, fraction: float) -> PairedDifference:
-        r"""Returns the gain of a fraction over 0, the mean over the splits, with its 95 % confidence interval."""
+        r"""Returns the mean gain in balanced accuracy from synthetic images, with its 95 % confidence interval.
+
+        Args:
+            fraction: One of the tested fractions; it is compared with training without synthetic images.
+        """
         pairs = zip(self.scores[fraction], self.without, strict=True)
         return PairedDifference.of([score - base for score, base in pairs])
 
     @property
     def best(self) -> float:
-        r"""The fraction with the highest mean gain, even if it was not chosen."""
+        r"""The tested fraction with the highest mean balanced accuracy, even if its gain is not significant."""
         return max(self.scores, key=lambda fraction: self.difference(fraction).mean)
 
     @property
     def reason(self) -> str:
-        r"""The reason of the choice as a sentence, in percentage points of balanced accuracy."""
+        r"""A sentence that explains the choice by the best fraction's gain in balanced accuracy."""
         gain = self.difference(self.best)
         points = f"{100 * gain.mean:+.2f} points (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"  # type: ignore[operator]
         change = f"on held-out real images of {len(self.without)} splits the balanced accuracy changed by {points}"
@@ -70,21 +76,29 @@ class FractionChoice:
         return f"No synthetic images are used: with the best fraction, {self.best:g}, {change}, which may be chance."
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns everything as plain values for JSON."""
+        r"""Returns all attributes and the reason as a dictionary that the ``json`` module can write."""
         return {**asdict(self), "reason": self.reason}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        r"""Returns the choice whose :meth:`as_dict` returned these values, also after a round trip through JSON."""
+        r"""Restores a choice from the dictionary of :meth:`as_dict`, also if the dictionary was stored as JSON."""
         scores = {float(fraction): tuple(split_scores) for fraction, split_scores in values["scores"].items()}
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
 
 def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
-    r"""Splits labelled images at random: returns training images, and a held-out fraction of each class.
+    r"""Splits labelled images at random into training images and held-out images.
 
     At least one image is held out from each class with three or more images. No image is held out from a smaller
-    class, because a generative model needs two images. The split depends on the seed and the labels alone.
+    class, because a generative model needs at least two training images.
+
+    Args:
+        train: The images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
+        fraction: The fraction of each class to hold out.
+        seed: The seed of the split.
+
+    Returns:
+        The training images and their labels, and the held-out images and their labels.
     """
     images, labels = train
     counts = dict(enumerate(labels.bincount().tolist()))
@@ -105,24 +119,29 @@ def choose_synthetic_fraction(
     progress: Callable[[int, float, float], None] = lambda split, fraction, score: None,
     **training: Any,
 ) -> FractionChoice:
-    r"""Chooses the best ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier, or 0.
+    r"""Chooses the best fraction of synthetic images in a classifier's training batches, or 0.
 
-    For each split, a fifth of each class is held out, and ``synthesise`` creates synthetic images from the remaining
-    images alone. One classifier per fraction and one without synthetic images are trained. Their score is the balanced
-    accuracy on the held-out images. The fraction with the highest mean gain over the splits is chosen if a one-sided
-    t-test finds this gain above 0 with 95 % confidence. Otherwise the choice is 0. Do not pass test images.
+    The real images are split several times at random. A fifth of each class with at least three images is held out. For
+    each split, ``synthesise`` creates synthetic images from the other images. One classifier is trained for each
+    fraction, and one without synthetic images. Their scores are balanced accuracies on the held-out images.
+
+    The gain of a fraction is its score minus the score without synthetic images. The fraction with the highest mean
+    gain over the splits is chosen if a one-sided t-test finds this gain above 0 with 95 % confidence. Otherwise the
+    choice is 0.
 
     Args:
-        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels.
+        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. Do not
+            include test images.
         synthesise: A function ``synthesise(real, seed)`` that returns synthetic images and their labels. ``real`` is a
             pair of images and labels, and the function must learn from these images alone.
-        fractions: The fractions to test, each above 0 and at most 1.
+        fractions: The values of ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` to test, each above 0 and
+            at most 1. Each value is nearly the fraction of synthetic images among the draws from the scarcest class.
         splits: The number of splits, at least 2.
-        seed: The seed of everything random.
+        seed: The seed of the splits. It also determines the seeds of ``synthesise`` and ``train_on``.
         train_on: A function ``train_on(real, synthetic, fraction, seed)`` that trains your classifier and returns a
             function from images to labels. ``real`` and ``synthetic`` are pairs of images and labels. By default a
             small convolutional classifier is trained on class-balanced batches.
-        progress: A function that is called after each training with the split's number, the fraction and the score.
+        progress: A function that is called after each training with the split's index, the fraction and the score.
         **training: Arguments of :func:`gae_augment.evaluation.train_classifier` for the default classifier, such as
             ``epochs``, which is 10 by default.
 
@@ -183,6 +202,6 @@ def _significantly_above_zero(gains: np.ndarray) -> bool:
 
 
 def _balanced_accuracy(labels: Tensor, predictions: Tensor) -> float:
-    r"""Returns the mean recall of the classes that occur in the labels."""
+    r"""Returns the mean recall over the classes that occur in ``labels``, the true labels."""
     is_correct = (predictions.cpu() == labels).double()
     return torch.stack([is_correct[labels == label].mean() for label in labels.unique()]).mean().item()

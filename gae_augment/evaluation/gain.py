@@ -1,4 +1,4 @@
-r"""The gain of a classifier from synthetic images, by the same training with and without synthetic images."""
+r"""Measures how much synthetic images improve a classifier, by training it with and without synthetic images."""
 
 __all__ = [
     "BALANCED",
@@ -33,7 +33,7 @@ Source = Labelled | Callable[[int], Labelled]
 
 
 def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
-    r"""Returns metrics of a classifier that suit imbalanced classes, each in [0, 1].
+    r"""Returns metrics of a classifier's predictions, most of which weight rare and frequent classes equally.
 
     Args:
         labels: The true labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
@@ -41,9 +41,9 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
         classes: The number of classes.
 
     Returns:
-        A dictionary: ``"balanced accuracy"`` is the mean of the classes' recalls, ``"macro F1"`` the mean of the
-        classes' F1 scores, and ``"G-mean"`` the geometric mean of the classes' recalls. ``"accuracy"`` is the fraction
-        of correct predictions, and ``"recall"`` a list with one recall per class.
+        A dictionary with values in [0, 1]. ``"balanced accuracy"`` is the mean of the classes' recalls, ``"macro F1"``
+        is the mean of their F1 scores, and ``"G-mean"`` is the geometric mean of their recalls. ``"accuracy"`` is the
+        fraction of correct predictions. ``"recall"`` is a list with one recall per class.
 
     Raises:
         ValueError: If labels are out of range, or ``labels`` does not contain every class.
@@ -72,15 +72,15 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
 class PairedDifference:
     r"""The mean difference of a score between two ways of training, with its 95 % confidence interval.
 
-    Differences are paired: each of :math:`S` seeds gives one difference. The interval is Student's,
-    :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}`. Here :math:`\bar d` is the mean of the differences, :math:`s_d`
-    their standard deviation, and :math:`t_{0.975, S-1}` the 97.5 % quantile of Student's distribution with
-    :math:`S - 1` degrees of freedom.
+    Training is repeated with :math:`S` random seeds or data splits. Each repetition gives one difference of scores. The
+    confidence interval is :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}`. Here :math:`\bar d` is the mean and
+    :math:`s_d` is the standard deviation of the differences. The factor :math:`t_{0.975, S-1}` is the 97.5 % quantile
+    of Student's t distribution with :math:`S - 1` degrees of freedom.
 
     Attributes:
         mean: The mean difference.
-        low: The lower end of the interval; ``None`` for one seed.
-        high: The upper end of the interval; ``None`` for one seed.
+        low: The lower end of the confidence interval; ``None`` for one repetition.
+        high: The upper end of the confidence interval; ``None`` for one repetition.
     """
 
     mean: float
@@ -89,7 +89,7 @@ class PairedDifference:
 
     @classmethod
     def of(cls, differences: Sequence[float]) -> "PairedDifference":
-        r"""Returns the mean and the confidence interval of differences, one per seed."""
+        r"""Returns the mean and the 95 % confidence interval of one or more differences of scores."""
         mean, seeds = statistics.fmean(differences), len(differences)
         if seeds == 1:
             return cls(mean, None, None)
@@ -101,35 +101,42 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class ClassifierGain:
-    r"""The test scores of every arm (way of training) and every seed.
+    r"""The test scores of a classifier that was trained in several ways, once per random seed.
 
     Attributes:
         seeds: The :math:`S` seeds.
-        scores: For each arm, by name, a list with one result of :func:`imbalance_metrics` per seed.
+        scores: For each arm (way of training), by name, a list with one result of :func:`imbalance_metrics` per seed.
     """
 
     seeds: tuple[int, ...]
     scores: dict[str, list[dict[str, Any]]]
 
     def values(self, arm: str, metric: str) -> list[float]:
-        r"""Returns the values of a metric for an arm, one per seed."""
+        r"""Returns the values of a test metric for one arm (way of training), one value per seed."""
         return [scores[metric] for scores in self.scores[arm]]
 
     def mean(self, arm: str, metric: str) -> float:
-        r"""Returns the mean of a metric for an arm over the seeds."""
+        r"""Returns the mean of a test metric over the seeds, for one arm (way of training)."""
         return statistics.fmean(self.values(arm, metric))
 
     def deviation(self, arm: str, metric: str) -> float | None:
-        r"""Returns a metric's standard deviation over the seeds, with divisor :math:`S - 1`; ``None`` for one seed."""
+        r"""Returns the standard deviation of a test metric over the :math:`S` seeds, for one arm (way of training).
+
+        The divisor is :math:`S - 1`. For one seed, the result is ``None``.
+        """
         return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
 
     def difference(self, arm: str, metric: str, baseline: str = BALANCED) -> PairedDifference:
-        r"""Returns the difference of a metric between two arms, ``arm`` minus ``baseline``, paired by seed."""
+        r"""Returns the mean difference of a test metric between two arms (ways of training).
+
+        For each seed, the value for ``baseline`` is subtracted from the value for ``arm``. The result also holds the
+        95 % confidence interval of the mean difference.
+        """
         pairs = zip(self.values(arm, metric), self.values(baseline, metric), strict=True)
         return PairedDifference.of([value - base for value, base in pairs])
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns everything as plain values for JSON."""
+        r"""Returns the scores, and their means and differences, as a dictionary that the ``json`` module can write."""
         return {
             "seeds": list(self.seeds),
             "baseline": BALANCED,
@@ -168,35 +175,37 @@ def classifier_gain(
     device: torch.device | str = "auto",
     progress: Callable[[str, int, dict[str, Any]], None] = lambda arm, seed, scores: None,
 ) -> ClassifierGain:
-    r"""Returns the test scores of a classifier that is trained in several ways (the arms), once per arm and seed.
+    r"""Trains a small classifier with and without synthetic images, and returns its test scores.
 
-    For one seed, all arms have the same network, initial weights and number of training images: ``epochs`` times the
-    number of real images. The arms differ in the images of their batches:
+    For each seed, the classifier is trained in several ways, called arms. All arms have the same network, initial
+    weights and number of training steps. The arms differ in the images of their batches:
 
     - ``"plain training"`` uses every real image once per epoch.
     - ``"class-balanced sampling"`` draws real images, with equal class frequencies.
     - ``"class-balanced sampling + GAE"`` draws real and synthetic images with :class:`gae_augment.MixedSampler`, with
-      equal class frequencies. If ``synthetic`` is a mapping, there is one such arm per entry.
+      equal class frequencies. The last 15 % of the epochs draw only real images.
 
     Args:
-        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. A
-            function that returns such a pair for a seed gives each seed its own images.
-        synthetic: The synthetic images and their labels, or a function that returns such a pair for a seed. A mapping
-            from model names to pairs or functions adds one arm per model, ``"class-balanced sampling + NAME"``.
+        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels; or a
+            function from a seed to such a pair.
+        synthetic: The synthetic images and their labels, or a function from a seed to such a pair. A mapping from model
+            names to pairs or functions adds one arm per model, ``"class-balanced sampling + NAME"``.
         test: The test images and their labels, with at least one image of each class.
-        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`.
-        seeds: The seeds, without duplicates.
+        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. This number is
+            nearly the fraction of synthetic images among the draws from the scarcest class. The fraction is smaller for
+            larger classes.
+        seeds: The seeds of the initial weights and the batches, without duplicates.
         epochs: The number of epochs. Each epoch draws as many images as there are real training images.
         batch_size: The maximum number of images in a batch.
         learning_rate: The peak learning rate.
         affine: Whether real and synthetic training images are rotated, shifted and scaled slightly at random.
         classes: The number of classes; by default one more than the largest test label.
         device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
-        progress: A function that is called after each training with the arm, the seed and the scores.
+        progress: A function that is called after each training with the name of the arm, the seed and the scores.
 
     Raises:
         ValueError: If images, labels or a number are invalid, or a class has no real training or test image.
-        FloatingPointError: If a training diverges.
+        FloatingPointError: If the loss becomes NaN or infinite.
     """
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
@@ -240,17 +249,17 @@ def classifier_gain(
 def train_mixed(
     real: Labelled, synthetic: Labelled, fraction: float | None, *, classes: int, epochs: int, seed: int, **options: Any
 ) -> Classifier:
-    r"""Returns a classifier trained on class-balanced batches of real and synthetic images.
+    r"""Trains a classifier on real and synthetic images, and returns it.
 
     Args:
-        real: The real images and their labels, after :func:`checked_pair`.
-        synthetic: The synthetic images and their labels, after :func:`checked_pair`.
-        fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`. With ``None``, each epoch uses every
-            real and synthetic image once, without class balance.
+        real: The real images and their labels, as returned by :func:`checked_pair`.
+        synthetic: The synthetic images and their labels, as returned by :func:`checked_pair`.
+        fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1], which draws class-balanced
+            batches. With ``None``, each epoch uses every real and synthetic image once, without class balance.
         classes: The number of classes.
-        epochs: The number of epochs. With a fraction, each epoch draws as many images as there are real images.
-        seed: The seed of everything random.
-        **options: More arguments of :func:`train_classifier`.
+        epochs: The number of epochs. With a fraction, each epoch draws as many images as ``real`` holds.
+        seed: The seed of the initial weights and the batches.
+        **options: More arguments of :func:`train_classifier`, such as ``batch_size``.
     """
     images, labels = _concatenated(real, synthetic)
     sampler = None
@@ -262,7 +271,10 @@ def train_mixed(
 
 
 def _concatenated(real: Labelled, synthetic: Labelled) -> Labelled:
-    r"""Returns the real images and labels followed by the synthetic ones; images of two types become float32."""
+    r"""Concatenates real and synthetic images, and their labels.
+
+    If the real and the synthetic images differ in type, all images are converted to float32 in [0, 1].
+    """
     images = [real[0], synthetic[0]]
     if real[0].dtype != synthetic[0].dtype:
         images = [to_unit(batch) for batch in images]

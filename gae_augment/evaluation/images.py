@@ -1,4 +1,4 @@
-r"""Checks of the images and labels that the evaluation's functions receive."""
+r"""Checks of the images and labels that users pass to the functions of ``gae_augment.evaluation``."""
 
 __all__ = ["Labelled", "checked_images", "checked_labels", "checked_pair", "to_unit"]
 
@@ -10,17 +10,18 @@ Labelled = tuple[Tensor, Tensor]
 
 
 def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_least: int = 1) -> Tensor:
-    r"""Checks images, and returns them with shape :math:`(N, C, H, W)` and their type unchanged.
+    r"""Checks images, and returns them with shape :math:`(N, C, H, W)`. Types and values are not changed.
 
     Args:
-        images: Images as uint8, from 0 to 255, or as floating point, in [0, 1], with shape :math:`(N, C, H, W)`, or
-            :math:`(N, H, W)` for one channel.
+        images: Images with shape :math:`(N, C, H, W)`, or :math:`(N, H, W)` for one channel. Their type must be uint8,
+            bool or floating point. Floating-point values must lie in [0, 1].
         name: The name of the images in an error message.
-        like: Checked images, whose :math:`(C, H, W)` the images must have. By default any shape is allowed.
+        like: A tensor of images; ``images`` must have the same :math:`(C, H, W)`. By default any shape is allowed.
         at_least: The minimum number of images.
 
     Raises:
-        ValueError: If the images are invalid, too few, or differ in shape from ``like``.
+        ValueError: If ``images`` has an invalid type, shape or value, holds fewer than ``at_least`` images, or differs
+            in shape from ``like``.
     """
     if not isinstance(images, Tensor):
         raise ValueError(f"'{name}' is of type {type(images).__name__}, but must be a tensor. Use torch.as_tensor.")
@@ -61,10 +62,10 @@ def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | Non
         labels: Integers of at least 0, one per image.
         name: The name of the labels in an error message.
         images: The number of images :math:`N`.
-        classes: The number of classes, if known; every label must be less than this number.
+        classes: The number of classes; every label must be less than this number. ``None`` sets no upper limit.
 
     Raises:
-        ValueError: If the labels are invalid.
+        ValueError: If the labels are not integers or are out of range, or their number is not ``images``.
     """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
@@ -88,14 +89,17 @@ def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | Non
 def checked_pair(
     pair: Labelled, name: str, classes: int | None = None, *, like: Tensor | None = None, at_least: int = 1
 ) -> Labelled:
-    r"""Returns images and labels after :func:`checked_images` and :func:`checked_labels`.
+    r"""Checks images and their labels.
 
     Args:
-        pair: The images and their labels.
+        pair: The images, uint8 or in [0, 1], and their labels, integers from 0.
         name: The name of the pair in an error message.
-        classes: The number of classes, if known; every label must be less than this number.
-        like: Checked images, whose :math:`(C, H, W)` the images must have. By default any shape is allowed.
+        classes: The number of classes; every label must be less than this number. ``None`` sets no upper limit.
+        like: A tensor of images; the images must have the same :math:`(C, H, W)`. By default any shape is allowed.
         at_least: The minimum number of images.
+
+    Returns:
+        The images, with shape :math:`(N, C, H, W)`, and the labels as int64, with shape :math:`(N,)`.
 
     Raises:
         ValueError: If ``pair`` is not a pair, or its images or labels are invalid.
@@ -109,5 +113,5 @@ def checked_pair(
 
 
 def to_unit(images: Tensor) -> Tensor:
-    r"""Returns checked images as float32 in [0, 1]."""
+    r"""Converts images to float32 in [0, 1]; uint8 images are divided by 255."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()

@@ -1,4 +1,4 @@
-r"""The local Lipschitz constant of a decoder, a measure of its steepness."""
+r"""The local Lipschitz constant of a decoder: how much an image can change per unit change of its latent code."""
 
 __all__ = ["local_lipschitz"]
 
@@ -11,24 +11,25 @@ from .._utils.seeding import make_generator
 
 
 def local_lipschitz(decode: Callable[[Tensor], Tensor], z: Tensor, *, iterations: int = 20, seed: int = 0) -> Tensor:
-    r"""Returns the largest singular value of a decoder's Jacobian at each code.
+    r"""Returns the largest singular value of a decoder's Jacobian at each latent code.
 
-    For a decoder :math:`f` and a code :math:`z`, this local Lipschitz constant is the smallest :math:`K` with
-    :math:`\|f(z + \epsilon) - f(z)\| \leq K \|\epsilon\|` for infinitesimal steps :math:`\epsilon`. Power iteration
-    with Jacobian-vector products computes :math:`K` without forming the Jacobian.
+    This singular value is the local Lipschitz constant of the decoder :math:`f` at the code :math:`z`: the smallest
+    :math:`K` with :math:`\|f(z + \epsilon) - f(z)\| \leq K \|\epsilon\|` for infinitesimal steps :math:`\epsilon`. The
+    norms are Euclidean. Power iteration with Jacobian-vector products approximates :math:`K` from below, without
+    forming the Jacobian.
 
     Args:
-        decode: A function from codes, with shape :math:`(N, d)`, to images, with shape :math:`(N, *)`. Each image must
-            depend on its own code alone.
-        z: The codes, with shape :math:`(N, d)`.
-        iterations: The number of power iterations.
+        decode: A function from codes, with shape :math:`(N, d)`, to images, with shape :math:`(N, *)`. The image at an
+            index must depend only on the code at the same index.
+        z: The latent codes, with shape :math:`(N, d)`.
+        iterations: The number of power iterations, at least 1. More iterations are more accurate.
         seed: The seed of the random initial directions.
 
     Returns:
-        The constants :math:`K`, in image values per unit of a code, with shape :math:`(N,)`.
+        One constant :math:`K` per code, in image values per unit of a code, with shape :math:`(N,)`.
 
     Raises:
-        ValueError: If the codes are not a matrix, or ``iterations`` is below 1.
+        ValueError: If ``z`` is not two-dimensional, or ``iterations`` is below 1.
     """
     if z.ndim != 2 or iterations < 1:
         raise ValueError(

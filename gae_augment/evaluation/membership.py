@@ -1,4 +1,4 @@
-r"""Membership inference: whether synthetic images reveal the training images of their model."""
+r"""Membership inference: whether synthetic images reveal which images their generative model was trained on."""
 
 __all__ = ["Membership", "membership"]
 
@@ -14,16 +14,18 @@ from .memorisation import Distance, check_distance, nearest_by
 
 @dataclass(frozen=True)
 class Membership:
-    r"""The success of a membership inference attack.
+    r"""The success of an attack that guesses which images are members of a generative model's training set.
+
+    The attack guesses that an image is a member if its distance to the nearest synthetic image is at most a threshold.
 
     Attributes:
-        advantage: The true positive rate minus the false positive rate, at the attacker's best threshold. The threshold
-            and the rates come from different images. 0 means a random guess and 1 a perfect attack. Small negative
-            values are noise.
-        area: The area under the ROC curve: the probability that a random member is closer to its nearest synthetic
-            image than a random non-member. 0.5 means a random guess.
-        distance_ratio: The median distance of members to their nearest synthetic images, divided by the median distance
-            of non-members. 1 means no difference; 0 means that synthetic images copy members.
+        advantage: The true positive rate minus the false positive rate of the attack. The threshold is chosen on one
+            half of the images, and the rates are measured on the other half. 0 means a random guess, and 1 means a
+            perfect attack. Small negative values are noise.
+        area: The area under the ROC curve of the attack: the probability that the distance is smaller for a random
+            member than for a random non-member. 0.5 means a random guess.
+        distance_ratio: The median distance of members, divided by the median distance of non-members. 1 means no
+            difference. 0 means that synthetic images copy members.
     """
 
     advantage: float
@@ -31,28 +33,30 @@ class Membership:
     distance_ratio: float
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns plain values for JSON."""
+        r"""Returns the three attributes as a dictionary that the ``json`` module can write."""
         return {"advantage": self.advantage, "area": self.area, "distance ratio": self.distance_ratio}
 
 
 def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: Distance = "pixels") -> Membership:
-    r"""Returns how well the distance to the nearest synthetic image separates training images from other images.
+    r"""Simulates an attack that uses synthetic images to recognise the training images of their generative model.
 
-    This simulates an attacker who has only the synthetic images. The attacker takes an image for a member of the
-    training set if its distance to the nearest synthetic image is at most a threshold. The threshold is chosen on one
-    half of the members and one half of the others, and measured on the other halves. Then the halves are swapped, and
-    ``advantage`` is the mean of both measurements.
+    The attack guesses that an image is a member of the training set if its distance to the nearest synthetic image is
+    at most a threshold. The threshold is chosen on half of the members and non-members, and the rates of correct and
+    false guesses are measured on the other half. Then the halves are swapped, and the two measurements are averaged.
 
     Args:
         members: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
             :math:`N \geq 4`.
-        others: The non-members: at least four images of the same kind outside the training set.
-        synthetic: The synthetic images. The more synthetic images, the stronger the attack.
-        distance: The distance between images, ``"pixels"`` or ``"aligned"``, as in
-            :func:`gae_augment.evaluation.memorisation`.
+        others: The non-members: at least four real images outside the training set, from the same distribution.
+        synthetic: The synthetic images. More synthetic images make a stronger attack.
+        distance: The distance between images. ``"pixels"`` is the root mean squared difference of pixels in [0, 1].
+            ``"aligned"`` is 1 minus the correlation of two images after alignment
+            (:func:`gae_augment.synthesis.aligned_nearest`).
+
+
 
     Raises:
-        ValueError: If images are invalid or differ in shape, or the distance is unknown.
+        ValueError: If images are invalid or differ in shape, or ``distance`` is unknown.
 
     References:
         | GAN-Leaks: a taxonomy of membership inference attacks against generative models (Chen et al., 2020)

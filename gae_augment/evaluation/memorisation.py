@@ -1,4 +1,4 @@
-r"""Memorisation: whether synthetic images lie closer to the training images than held-out real images do."""
+r"""Memorisation: whether synthetic images are closer to the training images than held-out real images are."""
 
 __all__ = ["Distance", "Memorisation", "check_distance", "memorisation", "nearest", "nearest_by"]
 
@@ -21,19 +21,19 @@ CHUNK_SIZE = 2000
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
-    r"""How close synthetic images are to the training images.
+    r"""How close :math:`M` synthetic images are to the training images of their generative model.
 
     Attributes:
         flagged: The number of synthetic images whose distance to the nearest training image is at most ``threshold``.
-        fraction: ``flagged`` divided by the number :math:`M` of synthetic images.
-        expected_fraction: The expected ``fraction`` if synthetic images follow the distribution of held-out images. If
-            ``fraction`` is well above this value, the model copies training images.
-        threshold: The given quantile, usually 1 %, of the distances from held-out images to their nearest training
+        fraction: ``flagged`` divided by :math:`M`.
+        expected_fraction: The expected ``fraction`` if synthetic images have the same distribution as held-out real
+            images. If ``fraction`` is well above this value, the model copies training images.
+        threshold: A low quantile, by default 1 %, of the distances from held-out real images to their nearest training
             images.
         nearest_index: The index of each synthetic image's nearest training image, with shape :math:`(M,)`.
-        nearest_distance: The distance of each synthetic image to that training image, with shape :math:`(M,)`.
-        worst: The closest pairs of a synthetic image and its nearest training image, as (synthetic index, training
-            index, distance), closest pair first.
+        nearest_distance: The distance from each synthetic image to its nearest training image, with shape :math:`(M,)`.
+        worst: The pairs of a synthetic image and its nearest training image with the smallest distances, as tuples
+            (synthetic index, training index, distance), by ascending distance.
     """
 
     flagged: int
@@ -45,7 +45,7 @@ class Memorisation:
     worst: tuple[tuple[int, int, float], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns everything except the two tensors, as plain values for JSON."""
+        r"""Returns all attributes except the two tensors, as a dictionary that the ``json`` module can write."""
         return {
             "flagged": self.flagged,
             "fraction": self.fraction,
@@ -56,17 +56,17 @@ class Memorisation:
 
 
 def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance and the index of the nearest point of each query.
+    r"""Finds the nearest point to each query vector.
 
-    The distance of a query :math:`a` and a point :math:`b` with :math:`D` dimensions is the root mean squared
+    The distance between a query :math:`a` and a point :math:`b`, both with :math:`D` values, is the root mean squared
     difference, :math:`\sqrt{\|a - b\|^2 / D}`.
 
     Args:
-        queries: The queries, with shape :math:`(M, D)`.
+        queries: The query vectors, with shape :math:`(M, D)`.
         points: The points, with shape :math:`(N, D)`.
 
     Returns:
-        The distances and the indices of the nearest points, each with shape :math:`(M,)`.
+        The distance and the index of each query's nearest point, each with shape :math:`(M,)`.
     """
     distances, indices = [], []
     for chunk in queries.double().split(CHUNK_SIZE):
@@ -83,13 +83,16 @@ def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance and the index of the nearest point of each query, by the named distance.
+    r"""Finds the nearest point to each query, with a choice of distance.
 
     Args:
-        distance: ``"pixels"`` for :func:`nearest`, or ``"aligned"`` for images and
-            :func:`gae_augment.synthesis.aligned_nearest`.
-        queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, *)`.
-        points: Images or features like those of ``queries``, with shape :math:`(N, *)`.
+        distance: ``"pixels"`` is the root mean squared difference. ``"aligned"``, for images only, is 1 minus the
+            correlation of two images after alignment (:func:`gae_augment.synthesis.aligned_nearest`).
+        queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, D)`.
+        points: Images, with shape :math:`(N, C, H, W)`, or features, with shape :math:`(N, D)`.
+
+    Returns:
+        The distance and the index of each query's nearest point, each with shape :math:`(M,)`.
     """
     if distance == "aligned":
         return aligned_nearest(queries, points)
@@ -97,7 +100,7 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
 
 
 def check_distance(distance: str) -> None:
-    r"""Raises a ValueError unless ``distance`` is the name of a distance."""
+    r"""Raises a ValueError unless ``distance`` is ``"pixels"`` or ``"aligned"``."""
     if distance not in get_args(Distance):
         raise ValueError(f"'distance' is {distance!r}, but must be 'pixels' or 'aligned'.")
 
@@ -114,25 +117,28 @@ def memorisation(
 ) -> Memorisation:
     r"""Finds synthetic images that are suspiciously close to a training image.
 
-    The ``threshold`` comes from :math:`H` held-out images. It is the :math:`r`-th smallest of their distances to their
-    nearest training images, with :math:`r = \lfloor q (H - 1) \rfloor + 1`. A synthetic image is flagged if the
-    distance to its nearest training image is at most ``threshold``. If synthetic images had the distribution of
-    held-out images, the expected flagged fraction would be :math:`r / (H + 1)`, about :math:`q`.
+    A synthetic image is flagged if its distance to the nearest training image is at most a threshold. To set the
+    threshold, the distances from :math:`n` held-out real images to their nearest training images are sorted. The
+    threshold is the :math:`r`-th smallest, with :math:`r = \lfloor q (n - 1) \rfloor + 1`.
 
-    The default distance is the root mean squared difference of pixels in [0, 1], or of ``features`` if they are given.
-    This distance finds exact and noisy copies. ``distance="aligned"`` also finds copies that are shifted by a pixel or
-    brightened.
+    If synthetic images had the same distribution as held-out images, the expected flagged fraction would be
+    :math:`r / (n + 1)`, which is about :math:`q` for large :math:`n`.
 
     Args:
-        train: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
-        held_out: Real images of the same kind outside the training set, preferably at least :math:`1 / q` images.
+        train: The training images of the generative model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
+        held_out: Real images outside the training set, from the same distribution, with shape :math:`(n, C, H, W)`. At
+            least :math:`1 / q` images are recommended.
         synthetic: The synthetic images, with shape :math:`(M, C, H, W)`.
-        worst: The number of closest pairs to list.
-        quantile: The quantile :math:`q`, above 0 and below 1.
-        distance: ``"pixels"`` is the root mean squared difference. ``"aligned"`` is 1 minus the correlation of aligned
-            images, by :func:`gae_augment.synthesis.aligned_nearest`, and takes a few seconds for thousands of images.
-        features: A function from images to vectors, with shape :math:`(N, D)`, such as
+        worst: The number of closest pairs of a synthetic and a training image to list in the result.
+        quantile: The quantile :math:`q` of the held-out images' distances, above 0 and below 1.
+        distance: ``"pixels"`` is the root mean squared difference of pixels in [0, 1], or of ``features`` if given. It
+            finds exact and noisy copies. ``"aligned"`` is 1 minus the correlation of two images after alignment
+            (:func:`gae_augment.synthesis.aligned_nearest`). It also finds shifted and brightened copies, but takes
+            longer.
+        features: A function from images to feature vectors, with shape :math:`(N, D)`, such as
             :class:`gae_augment.evaluation.ClassifierFeatures`. By default pixels are compared.
+
+
 
     Raises:
         ValueError: If images are invalid or differ in shape, an option is invalid, or ``features`` are given with

@@ -1,9 +1,9 @@
-r"""Exports real and synthetic images of a fitted augmenter in shards: batches that are written in parallel.
+r"""Exports synthetic images, and optionally real images, from a fitted augmenter to files.
 
-Input: a fitted augmenter, and optionally the image folder of its training set. Output: an image folder, WebDataset tar
-files or Parquet files. Imports the augmenter and the packages that the augmenter imports, but not
-``evaluation`` or ``report``.
-The libraries ``webdataset`` and ``datasets`` are imported only when their formats are written.
+The images are divided into shards: batches of images, written in parallel. Input: a fitted augmenter, and optionally
+the image folder of its training set. Output: an image folder, WebDataset tar files or Parquet files. This subpackage
+does not import ``evaluation`` or ``report``. The optional libraries ``webdataset`` and ``datasets`` are imported only
+when their formats are written.
 """
 
 from .formats import FORMATS

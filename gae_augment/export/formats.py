@@ -1,4 +1,4 @@
-r"""The file formats of a shard: image folder, WebDataset and Parquet."""
+r"""The file formats for exported images: image folder, WebDataset and Parquet."""
 
 __all__ = ["FORMATS", "Format", "Item", "Shard"]
 
@@ -19,7 +19,7 @@ from .._utils.threads import SharedContext
 
 @dataclass(frozen=True)
 class Item:
-    r"""One image to be written.
+    r"""One image to export.
 
     Attributes:
         path: The path of the image's file in an image folder, relative to that folder.
@@ -39,7 +39,11 @@ class Item:
 
     @property
     def data(self) -> bytes:
-        r"""The encoded image: the bytes of a real image's file, or the PNG of a synthetic image."""
+        r"""The encoded image: the bytes of a real image's file, or the PNG of a synthetic image.
+
+        Raises:
+            ValueError: If the image is synthetic and not sampled yet.
+        """
         if isinstance(self.source, Path):
             return self.source.read_bytes()
         if self.source is None:
@@ -54,11 +58,11 @@ class Shard:
     r"""A batch of images that one job samples and writes.
 
     Attributes:
-        target: The file to write, or the image folder that all shards share.
+        target: The path to write to: the shard's file, or the image folder, which all shards share.
         first: The total number of images in the preceding shards.
         seed: The seed of the shard's synthetic images and of the order of all its images.
-        items: The images, class by class; the synthetic images are not sampled yet.
-        class_names: The names of all classes.
+        items: The images: real ones first, then synthetic ones, which are not sampled yet.
+        class_names: The names of all classes, ordered by class index.
     """
 
     target: Path
@@ -70,10 +74,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Format:
-    r"""A file format.
+    r"""A file format for shards (batches of exported images).
 
     Attributes:
-        write: A function that writes a shard. It gets the shard and its images, sampled and in their final order.
+        write: A function that writes a shard. Its arguments are the ``Shard`` and the shard's images, sampled and in
+            their final order.
         suffix: The suffix of a shard's file; ``None`` for an image folder.
         library: The optional library that the format needs; ``None`` if it needs none.
         extra: The optional dependency group of gae-augment that installs the library; ``None`` without a library.
@@ -85,7 +90,7 @@ class Format:
     extra: str | None = None
 
     def check_library(self) -> None:
-        r"""Raises a ModuleNotFoundError with the installation command if the library is missing."""
+        r"""Raises a ModuleNotFoundError, with the installation command, if the format's optional library is missing."""
         if self.library is None:
             return
         try:

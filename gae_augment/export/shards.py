@@ -1,4 +1,4 @@
-r"""Samples and writes the images of a fitted augmenter in shards, in parallel."""
+r"""Samples images of a fitted augmenter, and writes them in parallel, in shards (batches of images)."""
 
 __all__ = ["write_shards"]
 
@@ -37,12 +37,15 @@ def write_shards(
 ) -> list[Path]:
     r"""Writes synthetic images, and optionally the real images too, in shards (batches of images), in parallel.
 
-    Each shard holds about the same fraction of every class, in random order. The images depend only on ``seed``, the
-    numbers of images and ``images_per_shard``, not on the number of workers or their machines. If a worker dies, its
-    shard is written again. On a cluster, inside ``joblib.parallel_config``, all workers must see the output folder
-    under the same path.
+    Each shard holds about the same fraction of every class, in random order. The images of an augmenter depend only on
+    ``seed``, the numbers of images and ``images_per_shard``, not on the number of workers. If a worker dies, its shard
+    is written again. If workers run on several machines, with a cluster backend of joblib, all must see the output
+    folder under the same path.
+
+    There are three formats:
 
     - ``"imagefolder"`` writes the files ``CLASS/synthetic_00000.png``, and real files under their original names.
+      ``CLASS`` is the name of the class.
     - ``"webdataset"`` writes the files ``shard-00000-of-00010.tar``. Each sample holds the image, the index of its
       class (``.cls``) and a ``.json``. The ``.json`` gives the name of the class, whether the image is synthetic, and
       the path that the image would have in an image folder.
@@ -52,17 +55,17 @@ def write_shards(
     Args:
         augmenter: A fitted augmenter.
         output: The folder to write to.
-        real: The image folder that the augmenter was fitted to. By default only synthetic images are written; with
-            ``real``, the files of this folder are written too, unchanged. If images were resized for the fit, only the
-            synthetic images have the new size.
-        images_to_add: The number of synthetic images of each class, by label. By default the augmenter's
+        real: The image folder that the augmenter was fitted to, whose files are then written too, unchanged. By default
+            only synthetic images are written. If images were resized for the fit, only the synthetic images have the
+            new size.
+        images_to_add: The number of synthetic images of each class, by label. By default the numbers in the augmenter's
             ``sampling_strategy_``.
         format: One of the formats above.
         images_per_shard: The maximum number of images in a shard, real and synthetic together.
         n_jobs: The number of shards written at the same time, as in joblib. By default shards are written one after
             another, unless a joblib context sets another number.
         seed: The seed of the synthetic images and of the order of all images.
-        force: Whether the output folder may already hold files. Shards of the same format are never allowed there.
+        force: Whether the output folder may already hold files. Even then, it must not hold shards of the same format.
 
     Returns:
         The paths of the shards' files. For ``"imagefolder"``, the path of the output folder only.
@@ -70,9 +73,9 @@ def write_shards(
     Raises:
         NotFittedError: If the augmenter is not fitted.
         ValueError: If an argument is invalid, a class has no model, PNG files cannot hold the images, or the output
-            folder is not empty.
+            folder holds files that are not allowed.
         ModuleNotFoundError: If the library of the format is missing: ``webdataset``, or ``datasets`` for Parquet.
-        RuntimeError: If some shards could not be written. The other shards are kept.
+        RuntimeError: If a shard could not be written. The other shards are kept.
     """
     augmenter.report_  # noqa: B018, raises NotFittedError
     if format not in FORMATS:
@@ -133,7 +136,7 @@ def write_shards(
 
 
 def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
-    r"""Returns the name of each class; the label is appended to a duplicate name."""
+    r"""Returns the name of each class, with the label appended to a name that an earlier class has."""
     names: list[str] = []
     for label, name in augmenter.class_names_.items():
         names.append(f"{name}-{label}" if name in names else name)
@@ -143,9 +146,9 @@ def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
 def _plan(
     folder: Path, class_names: Sequence[str], images_to_add: Sequence[int], real: ImageFolder | None
 ) -> list[Item]:
-    r"""Returns all images to write: real ones first, then synthetic ones, class by class.
+    r"""Returns all images to write: real images first, then synthetic images, class by class.
 
-    The names of synthetic files differ from those of real files and of files that exist already.
+    Each synthetic image gets a path in ``folder`` that no real image and no existing file has.
     """
     items: list[Item] = []
     if real is not None:
@@ -163,7 +166,7 @@ def _plan(
 def _write_all(
     augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
 ) -> Iterator[tuple[int, Failure | None]]:
-    r"""Yields, for each finished shard, its number and its failure, or ``None`` after success."""
+    r"""Writes all shards, and yields each shard's number with its failure, or with ``None`` after success."""
     if runs_here(n_jobs):
         for number, shard in enumerate(shards):
             yield number, attempt(_write, shard, format, augmenter)
@@ -191,7 +194,7 @@ def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
 
 
 def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
-    r"""Samples the synthetic images of a shard, and returns all its images in random order."""
+    r"""Samples the synthetic images of a shard, and returns all images of the shard in random order."""
     items = [item for item in shard.items if not item.is_synthetic]
     synthetic_items = (item for item in shard.items if item.is_synthetic)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):

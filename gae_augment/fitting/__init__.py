@@ -1,8 +1,9 @@
-r"""Fits a model to the images of a class: the plan, the training loop, the fit, and the cache.
+r"""Fits generative models, one to the images of each class.
 
-Input: images, a value scale and a :class:`gae_augment.models.GenerativeModel`. The :class:`Plan` holds the value of
-every ``"auto"``, and all later steps read the plan instead of the hyper-parameters. Output: a :class:`FittedModel`,
-which maps images to codes and codes to images. This subpackage imports ``_utils``, ``data`` and ``models``.
+A :class:`Plan` holds the settings of one fit: it replaces each ``"auto"`` of a :class:`gae_augment.GenerativeModel` by
+a value. :func:`fit_class` trains the model as the plan says. It returns a :class:`FittedModel`, which maps images to
+codes and codes to images. A :class:`FitCache` stores fitted models in a folder. This subpackage imports ``_utils``,
+``data`` and ``models``.
 """
 
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits

@@ -1,4 +1,4 @@
-r"""The cache of fitted models: a folder that any fit of the same data with the same settings reuses."""
+r"""Stores fitted models in a folder, so that a repeated fit with the same data and settings needs no training."""
 
 __all__ = ["ClassFit", "FitCache", "default_cache_dir", "plan_fits"]
 
@@ -33,14 +33,14 @@ LEFTOVER_AGE = 600
 
 @dataclass(frozen=True, eq=False)
 class ClassFit:
-    r"""The input of one class's fit.
+    r"""All inputs of one class's fit.
 
     Attributes:
         images: The images of the class, with shape :math:`(N, *)`.
-        plan: The plan of the fit.
-        definition: The definition of the model.
-        values: The value scale of the images.
-        seed: The seed of the fit.
+        plan: The settings of the fit, such as the batch size.
+        definition: The model's objective, latent density and type of encoder.
+        values: The conversion from image values to network inputs, and back.
+        seed: The seed of all random numbers of the fit.
     """
 
     images: Tensor
@@ -51,7 +51,7 @@ class ClassFit:
 
     @cached_property
     def digest(self) -> str:
-        r"""A hash of images, plan, definition, value scale, seed, and the versions of this package and of torch."""
+        r"""A hexadecimal hash of all inputs, and of the versions of this package, its file format and torch."""
         scale = [
             None if tensor is None else tensor.tolist()
             for tensor in (self.values.mean, self.values.deviation, self.values.bounds)
@@ -78,17 +78,18 @@ def plan_fits(
     seed: int,
     device: torch.device | str,
 ) -> dict[Label, ClassFit]:
-    r"""Returns the input of each class's fit, by label.
+    r"""Returns the inputs of each class's fit, by label.
 
     Args:
-        images: The images of each class, by label.
-        models: The models by label; the key ``None`` holds the model of all other labels.
-        values: The value scale of all images.
-        seed: The seed from which the seed of each fit is derived.
-        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        images: The images of each class to fit, by label, each with shape :math:`(N, *)`.
+        models: The model of each label. The key ``None`` holds the model of all labels that are not keys.
+        values: The conversion from image values to network inputs, and back, for all classes.
+        seed: The base seed. The seed of each class's fit is derived from the base seed and the label.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
-        ValueError: If a hyper-parameter is invalid or does not suit the images.
+        ValueError: If a class has fewer than 2 images, or a hyper-parameter is invalid or does not suit the images.
+        RuntimeError: If ``device`` is not the name of a torch device.
     """
     fits = {}
     for label, class_images in images.items():
@@ -101,12 +102,18 @@ def plan_fits(
 
 
 def _describe(definition: ModelDefinition) -> Any:
-    r"""Returns the fields of a definition, with the source of its objective, but not of functions that this calls."""
+    r"""Returns the fields of a model definition, with the objective's name and source code instead of the objective.
+
+    The source code of functions that the objective calls is not included.
+    """
     return {**vars(definition), "objective": _source(definition.objective)}
 
 
 def _source(function: Any) -> Any:
-    r"""Returns the name of a function or class, with its source code if that can be read."""
+    r"""Returns the name and the source code of a function or class, or the name alone if no source can be read.
+
+    A partial function is described by the wrapped function and the fixed arguments.
+    """
     if isinstance(function, partial):
         return _source(function.func), function.args, function.keywords
     # A callable object has no name.
@@ -118,26 +125,26 @@ def _source(function: Any) -> Any:
 
 
 def default_cache_dir() -> Path:
-    r"""Returns the path of the folder ``gae-augment`` in ``$XDG_CACHE_HOME``, by default ``~/.cache``."""
+    r"""Returns the path ``$XDG_CACHE_HOME/gae-augment``; without this variable, ``~/.cache/gae-augment``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gae-augment"
 
 
 class FitCache:
-    r"""A folder of fitted models, one file per class. You may empty the folder while no fit runs.
+    r"""A folder of fitted models, one file per class, so that a repeated fit needs no training.
 
-    The files hold no training images. The name of a file is :attr:`ClassFit.digest`, a hash of everything that the fit
-    depends on. Any fit of the same data with the same settings reuses the file. An interrupted fit resumes from the
-    folder and produces the same images.
+    The name of a file is :attr:`ClassFit.digest`, a hash of everything that the fit depends on. A class with a file is
+    not trained again. A fit that is repeated after an interruption trains only the remaining classes, and produces the
+    same images. The files hold no training images. You may empty the folder while no fit runs.
 
     Args:
-        folder: The folder, which is created if it does not exist.
-        keep_failures: Whether failures are saved too, so that other processes do not retry the failed fits.
-        on_miss: A function that is called with the labels of the classes that are not in the cache, before these
-            classes are fitted. By default nothing is called.
-        name: The name of the user's parameter for the folder, for error messages.
+        folder: The path of the folder, which is created if it does not exist.
+        keep_failures: Whether to store failed fits too, so that these fits are not tried again.
+        on_miss: A function that is called with the labels of the classes without a file, before training. ``None``
+            calls no function.
+        name: The parameter name that error messages use for ``folder``.
 
     Raises:
-        TypeError: If the folder is not a path.
+        TypeError: If ``folder`` is not a path.
         OSError: If the folder cannot be created or written to.
     """
 
@@ -172,7 +179,11 @@ class FitCache:
 
     @contextmanager
     def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
-        r"""Context manager: locks the given fits together against other processes, and yields a hash of all fits."""
+        r"""Context manager: locks a set of fits against other processes, and yields a hash of the set.
+
+        Another process that opens the same set waits until the context ends. Temporary files of these fits are deleted
+        if they are older than 10 minutes: killed processes left them.
+        """
         paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
         with file_lock(self.folder / f"fit-{key}"):
@@ -185,11 +196,15 @@ class FitCache:
             yield key
 
     def seed(self, random_state: RandomState) -> int:
-        r"""Returns the seed of a ``random_state``; for ``None``, the folder's seed, which is drawn once and stored.
+        r"""Returns an integer seed for a ``random_state``.
+
+        Args:
+            random_state: An integer, which is the seed, or a NumPy generator, which draws the seed. For ``None``, the
+                first call draws a seed and stores it in the folder; later calls return the stored seed.
 
         Raises:
-            ValueError: If ``random_state`` has a wrong type.
-            OSError: If the seed cannot be written.
+            ValueError: If ``random_state`` has any other type.
+            OSError: If the seed cannot be written to the folder.
         """
         if random_state is not None:
             return resolve_random_state(random_state)
@@ -203,18 +218,18 @@ class FitCache:
                 return seed
 
     def path(self, fit: ClassFit) -> Path:
-        r"""Returns the path of a fit's file; the file may not exist."""
+        r"""Returns the path at which the cache stores a fit; the file need not exist."""
         return self.folder / f"{fit.digest}.safetensors"
 
     def load(self, fit: ClassFit) -> FittedModel | Failure | None:
-        r"""Returns the cached result of a fit.
+        r"""Returns the stored result of a fit.
 
         Returns:
-            The fitted model, without training images; a saved failure, if the cache keeps failures; or ``None`` if the
-            class has to be fitted.
+            The fitted model, without training images. If the fit failed and the cache stores failures, the failure.
+            ``None`` if the class must be fitted.
 
         Warns:
-            UserWarning: If the file is damaged.
+            UserWarning: If the file of the fit is damaged; the class must then be fitted.
         """
         path = self.path(fit)
         try:
@@ -230,17 +245,17 @@ class FitCache:
             return None
 
     def save(self, fit: ClassFit, fitted: FittedModel) -> None:
-        r"""Writes a fitted model, without training images.
+        r"""Writes a fitted model to the folder, without training images.
 
         Warns:
-            RuntimeWarning: If the file cannot be written; the fit continues.
+            RuntimeWarning: If the file cannot be written.
         """
         header, tensors = fitted.state_dict()
         tensors.pop("anchors.images", None)
         self._write(self.path(fit), header, tensors)
 
     def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
-        r"""Writes the reasons of failures, if the cache keeps failures.
+        r"""Writes the reasons of failed fits to the folder if the cache stores failures; otherwise does nothing.
 
         Warns:
             RuntimeWarning: If a file cannot be written.
@@ -249,7 +264,10 @@ class FitCache:
             self._write(self.path(fit), {"failure": reason}, {})
 
     def remedy(self, failed: Iterable[ClassFit]) -> str:
-        r"""Returns a sentence on how to try failed classes again; an empty text if failures are not kept."""
+        r"""Returns a sentence that tells the user which files to remove, so that failed fits are tried again.
+
+        The text is empty if the cache stores no failures or no fit failed.
+        """
         files = [str(self.path(fit)) for fit in failed]
         return f" To try again, remove {', '.join(map(repr, files))}." if files and self.keep_failures else ""
 

@@ -1,4 +1,4 @@
-r"""Fits the model of one class: trains the network as the plan specifies, then fits the latent density to the codes."""
+r"""Fits the model of one class: trains the network, then obtains the density from which new codes are drawn."""
 
 __all__ = ["Progress", "fit_class", "fit_model", "no_progress"]
 
@@ -42,7 +42,7 @@ LEARNING_RATE_FACTORS = (1.0, 0.1, 0.01)
 
 
 def no_progress(error: float, delta: float | None) -> None:
-    r"""Does nothing: the default function for progress."""
+    r"""Does nothing: the default function for showing the progress of training."""
 
 
 def fit_model(
@@ -54,19 +54,22 @@ def fit_model(
     device: torch.device | str = "auto",
     progress: Progress = no_progress,
 ) -> FittedModel:
-    r"""Fits a model to the images of one class, and returns the fitted model.
+    r"""Returns a model fitted to the images of one class.
 
     Args:
         images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
-        model: The model and its hyper-parameters; by default the generative autoencoder.
-        seed: The seed of everything random.
-        values: The value scale; by default computed from ``images``. Pass the scale of all classes to share it.
-        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
-        progress: A function that is called after each measurement of the error, with the error and the boundary.
+        model: The model and its hyper-parameters. ``None`` is the generative autoencoder with its defaults.
+        seed: The seed of all random numbers.
+        values: The conversion from image values to network inputs, and back. ``None`` derives it from ``images``.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
+        progress: A function of a measured reconstruction error and the threshold below which training stops, in nats
+            per pixel. The threshold is ``None`` if it is not fixed.
 
     Raises:
-        ValueError: If there are too few images, or the hyper-parameters do not suit the images.
-        FloatingPointError: If training diverged, and again in both retries in float32 with smaller learning rates.
+        ValueError: If there are too few images, or a hyper-parameter is invalid or does not suit the images.
+        RuntimeError: If ``device`` is not the name of a torch device.
+        FloatingPointError: If training diverged, and diverged again in two retries in float32 with smaller learning
+            rates.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -87,18 +90,20 @@ def fit_class(
     seed: int,
     progress: Progress = no_progress,
 ) -> FittedModel:
-    r"""Fits a model to the images of one class as a plan specifies, and returns the fitted model.
+    r"""Returns a model fitted to the images of one class, with the settings of a plan.
 
     Args:
         images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
-        plan: The plan of the fit.
-        definition: The definition of the model.
-        values: The value scale of the images.
-        seed: The seed of everything random.
-        progress: A function that is called after each measurement of the error, with the error and the boundary.
+        plan: The settings of the fit.
+        definition: The model's objective, latent density and type of encoder.
+        values: The conversion from image values to network inputs, and back.
+        seed: The seed of all random numbers.
+        progress: A function of a measured reconstruction error and the threshold below which training stops, in nats
+            per pixel. The threshold is ``None`` if it is not fixed.
 
     Raises:
-        FloatingPointError: If training diverged, and again in both retries in float32 with smaller learning rates.
+        FloatingPointError: If training diverged, and diverged again in two retries in float32 with smaller learning
+            rates.
     """
     start = time.perf_counter()
     anchors = images.cpu()
@@ -134,7 +139,12 @@ def fit_class(
 def _train_and_fit_density(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, float | None]:
-    r"""Trains the network and fits the density; returns the training log and the boundary of the error."""
+    r"""Trains the network and sets the density of ``fitted``, from which new codes are drawn.
+
+    Returns:
+        The training log, and the error at which training counts as complete, in nats per pixel. The error is ``None``
+        without early stopping.
+    """
     plan = fitted.plan
     with use_threads(plan.n_threads):
         log, objective, delta = _train(fitted, images, seed, progress)
@@ -161,7 +171,12 @@ def _train_and_fit_density(
 def _train(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, Objective, float | None]:
-    r"""Trains the network by the plan's stopping rule; returns the training log, the objective and the boundary."""
+    r"""Trains the network of ``fitted`` by the stopping rule of the plan.
+
+    Returns:
+        The training log, the trained objective, and the error at which training counts as complete, in nats per pixel.
+        The error is ``None`` without early stopping.
+    """
     plan = fitted.plan
     rows, held_out = torch.arange(len(images), device=images.device), None
     delta: float | None
@@ -199,7 +214,11 @@ def _train_best_of(
     seed: int,
     progress: Progress,
 ) -> tuple[TrainingLog, Objective]:
-    r"""Trains every initialisation for the plan's trial epochs, then the best one for the remaining epochs."""
+    r"""Trains each initialisation for the plan's trial epochs, then the best one for the remaining epochs.
+
+    Training uses the images with the indices ``rows``. The error is measured on the images ``held_out``, or on training
+    images if ``held_out`` is ``None``.
+    """
     plan, likelihood = fitted.plan, likelihood_for(fitted.values)
 
     def run(network: Autoencoder, start: int, epochs: int, **options: Any) -> tuple[TrainingLog, Objective]:

@@ -1,4 +1,4 @@
-r"""The fitted model of one class, which maps images to codes and codes to images, in the user's values."""
+r"""The fitted model of one class: maps images to codes, and codes to images of the user's type and value range."""
 
 __all__ = ["FitReport", "FittedModel"]
 
@@ -33,24 +33,26 @@ IMAGES_PER_CHUNK = 500
 
 @dataclass(frozen=True)
 class FitReport:
-    r"""The report of one class's fit.
+    r"""A report on the fit of one class.
+
+    All errors are excess reconstruction errors in nats per pixel: the error minus that of a perfect reconstruction.
 
     Attributes:
         images: The number of real images of the class.
         epochs: The number of epochs trained.
-        reconstruction_error: The excess reconstruction error of the training images, in nats per pixel: the error minus
-            that of a perfect reconstruction.
-        delta: The boundary :math:`\delta` of the error, in nats per pixel. It is the user's ``delta`` if that is a
-            number. For ``"auto"`` it is the least error of held-out images; for fewer than 200 images, 30 % of the mean
-            image's error; for fewer than 200 vectors, the least error. ``None`` without early stopping.
-        delta_reached: Whether the error fell below :math:`\delta`, or stopped falling if that is the stopping rule;
-            ``None`` without early stopping.
-        n_components: The number of components of the latent density.
-        seconds: The duration of the fit.
-        retries: The number of times that training diverged and restarted with a smaller learning rate, in float32.
-        curve: The excess error during training, as pairs (epoch, error after that epoch), in nats per pixel. The error
-            is measured on held-out images if there are any, else on training images.
-        plan: All choices of the fit; ``print(report.plan)`` shows the value of every ``"auto"``.
+        reconstruction_error: The mean error of training images after training.
+        delta: The error :math:`\delta` at which training counts as complete; ``None`` without early stopping. A number
+            that the user sets is used unchanged. With ``"auto"`` and at least 200 images or vectors, :math:`\delta` is
+            the smallest error on held-out data. With fewer images, :math:`\delta` is 30 % of the error if every image
+            is reconstructed as the mean image. With fewer vectors, :math:`\delta` is the smallest error in ``curve``.
+        delta_reached: Whether training was complete before the epochs ended: the error fell below :math:`\delta`, or
+            stopped falling if that is the stopping rule. ``None`` without early stopping.
+        n_components: The number of mixture components of the latent density.
+        seconds: The duration of the fit, in seconds.
+        retries: The number of times that training diverged and restarted in float32 with a smaller learning rate.
+        curve: The error during training, as pairs (epoch, error after that epoch). The error is measured on held-out
+            images if there are any, else on training images.
+        plan: The settings of the fit; ``print(report.plan)`` shows the value for each ``"auto"``.
     """
 
     images: int
@@ -65,12 +67,12 @@ class FitReport:
     curve: tuple[tuple[int, float], ...] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns the report as plain values for JSON."""
+        r"""Returns the report as a dictionary of plain values, which JSON supports."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], plan: Plan) -> Self:
-        r"""Returns a report from plain values, such as those in a file.
+        r"""Returns the report that plain values describe.
 
         Args:
             values: The values of :meth:`as_dict`; an entry ``"plan"`` is ignored.
@@ -97,22 +99,22 @@ class FitReport:
 
 
 class FittedModel:
-    r"""The fitted model of one class.
+    r"""A generative model, fitted to the images of one class.
 
     Args:
-        plan: The plan of the fit.
-        definition: The definition of the model.
-        values: The value scale of the images.
+        plan: The settings of training and sampling.
+        definition: The model's objective, latent density and type of encoder.
+        values: The conversion from image values to network inputs, and back.
 
     Attributes:
-        network: The autoencoder, on the CPU.
-        density: The latent density that new codes are drawn from.
-        limits: The least and the greatest training code in each of :math:`d` dimensions, with shape :math:`(2, d)`; new
-            codes stay within these limits. ``None`` is no limit.
-        report: The report of the fit.
-        anchors: The training images, in the user's values, if sampling needs them, else ``None``.
-        anchor_codes: The codes of the training images in ``anchors``; ``None`` until the fit or the first sampling
-            computes the codes.
+        network: The autoencoder. It is on the CPU unless it is in use.
+        density: The latent density, from which new codes are drawn.
+        limits: The smallest and the largest value of the training images' codes in each of the :math:`d` latent
+            dimensions, with shape :math:`(2, d)`. New codes outside the limits are redrawn. ``None`` sets no limits.
+        report: The report on the fit.
+        anchors: The training images, in the user's type and value range. ``None`` if sampling does not need them.
+        anchor_codes: The codes of the images in ``anchors``. ``None`` until the fit or the first sampling computes
+            them.
     """
 
     network: Autoencoder
@@ -129,20 +131,20 @@ class FittedModel:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        r"""The shape of one image."""
+        r"""The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`."""
         return self.plan.shape
 
     @property
     def likelihood(self) -> Likelihood:
-        r"""The likelihood: the distribution of a pixel given a code."""
+        r"""The likelihood: the distribution of a pixel given the decoder's output."""
         return likelihood_for(self.values)
 
     def build_network(self, generator: torch.Generator | None) -> Autoencoder:
-        r"""Returns an untrained network, as specified by the plan.
+        r"""Returns an untrained autoencoder, as specified by the plan.
 
         Args:
-            generator: The random number generator of the weights. With ``None``, the network is on the meta device and
-                has no weights.
+            generator: The random number generator of the weights. ``None`` returns a network without weights, on
+                PyTorch's meta device.
         """
         return build_autoencoder(
             self.plan.shape,
@@ -153,14 +155,17 @@ class FittedModel:
         ).requires_grad_(generator is not None)
 
     def build_density(self) -> LatentDensity:
-        r"""Returns an unfitted density, as specified by the plan."""
+        r"""Returns an unfitted latent density, as specified by the plan."""
         if self.plan.density == "mixture":
             return DENSITIES["mixture"](self.plan.max_components, min_components=self.plan.min_components)
         return DENSITIES[self.plan.density]()
 
     @contextmanager
     def on_device(self) -> Iterator[torch.device]:
-        r"""Context manager: the network is on the plan's device, and returns to the CPU at the end."""
+        r"""Context manager: moves the network to the plan's device, and yields this device.
+
+        At the end, the network moves back to the CPU.
+        """
         device = torch.device(self.plan.device)
         self.network.to(device)
         try:
@@ -170,6 +175,8 @@ class FittedModel:
 
     def encode(self, images: Tensor) -> Tensor:
         r"""Returns the codes of images, with shape :math:`(N, d)`, on the network's device.
+
+        Here :math:`d` is the latent dimension. If the encoder is stochastic, the codes are the posterior means.
 
         Args:
             images: The images, with shape :math:`(N, *)`, in the user's type and value range.
@@ -187,8 +194,8 @@ class FittedModel:
         r"""Returns the images decoded from codes, in the user's type and value range, on the CPU.
 
         Args:
-            z: The codes, with shape :math:`(N, d)`.
-            out: A CPU tensor to write the images to; by default a new tensor.
+            z: The codes, with shape :math:`(N, d)`, where :math:`d` is the latent dimension.
+            out: A CPU tensor that receives the images and is returned. ``None`` creates a new tensor.
         """
         images = self.empty_images(len(z)) if out is None else out
         with self.on_device() as device:
@@ -204,7 +211,10 @@ class FittedModel:
         return images
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        r"""Returns the autoencoder's reconstructions of images of shape :math:`(N, *)`, in the same shape.
+        r"""Returns the autoencoder's reconstructions of images, in the shape of the images.
+
+        Args:
+            images: The images, with shape :math:`(N, *)`, in the user's type and value range.
 
         Raises:
             ValueError: If the images differ in shape from those of the fit.
@@ -217,11 +227,11 @@ class FittedModel:
         return self.decode(self.encode(images))
 
     def empty_images(self, n: int) -> Tensor:
-        r"""Returns an uninitialised tensor for n images of the class, with shape :math:`(n, *)`."""
+        r"""Returns an uninitialised CPU tensor for ``n`` images of the class, with shape :math:`(n, *)`."""
         return new_images((n, *self.shape), self.values.dtype, None)
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        r"""Returns the fitted model as a pair: plain values for a JSON header, and named tensors."""
+        r"""Returns the fitted model as a pair: plain values for a JSON header, and tensors by name."""
         report = self.report.as_dict()
         del report["plan"]
         header = {
@@ -248,14 +258,14 @@ class FittedModel:
         definitions: Mapping[str, ModelDefinition] = MODELS,
         device: torch.device | str = "auto",
     ) -> Self:
-        r"""Returns the fitted model from the values that :meth:`state_dict` returned.
+        r"""Returns the fitted model that the output of :meth:`state_dict` describes.
 
         Args:
             header: The plain values.
-            tensors: The named tensors.
-            definitions: Custom model definitions, by name.
-            device: The device of sampling, which may differ from the device of the fit. ``"auto"`` is a CUDA GPU if
-                there is one, else the CPU.
+            tensors: The tensors by name.
+            definitions: The definitions of custom models, by name.
+            device: The device of sampling, which may differ from the device of the fit. ``"auto"`` is a CUDA GPU if one
+                is available, else the CPU.
 
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: If ``header`` and ``tensors`` are not those of a fitted
@@ -291,6 +301,6 @@ class FittedModel:
 
 
 def _require(condition: bool, rule: str) -> None:
-    r"""Raises a ValueError with the text ``rule`` unless the condition holds."""
+    r"""Raises a ValueError with the message ``rule`` unless the condition is true."""
     if not condition:
         raise ValueError(rule)

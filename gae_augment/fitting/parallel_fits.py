@@ -1,4 +1,4 @@
-r"""The fits of several classes: loaded from the cache, or run in parallel."""
+r"""Fits the models of several classes in parallel, or loads them from a cache."""
 
 __all__ = ["fit_classes", "fit_with_progress", "fits_at_a_time"]
 
@@ -35,19 +35,20 @@ def fit_classes(
     scratch_dir: str | os.PathLike[str] | None = None,
     show: Show = lambda label, error, delta: None,
 ) -> Generator[tuple[Label, FittedModel | Failure], None, None]:
-    r"""Yields the label and the fitted model of each class, as soon as its fit ends; a failed fit yields its failure.
+    r"""Fits one model per class, and yields each label with its result as soon as the fit ends.
 
-    Closing the iterator interrupts the fits in this process, and waits until these fits have ended.
+    A result is the fitted model, or a failure with the reason if the fit raised an exception. Results from the cache
+    come first. Closing the iterator interrupts the fits in threads of this process, and waits until they end.
 
     Args:
-        fits: The input of each class's fit, by label.
-        n_jobs: The number of classes that are fitted at the same time. ``None`` uses threads of this process: as many
-            as PyTorch has on a CPU, and one on a GPU. An active joblib context replaces ``None``. A number is the
-            number of processes, as in joblib.
-        cache: The cache of fitted models; by default no cache.
-        scratch_dir: The folder of the memory-mapped files that pass images to joblib's workers; by default joblib
-            chooses the folder.
-        show: A function that shows the progress of the classes that are fitted in this process.
+        fits: The inputs of each class's fit, by label.
+        n_jobs: The number of processes, as in joblib; -1 is one per core. ``None`` uses the active joblib context if
+            there is one, else threads of this process: one on a GPU, PyTorch's number of threads on a CPU.
+        cache: The cache of fitted models; ``None`` uses no cache.
+        scratch_dir: The folder of the memory-mapped files that pass images to joblib's worker processes. ``None`` lets
+            joblib choose the folder.
+        show: A function of a label, a measured reconstruction error and the threshold below which training stops, in
+            nats per pixel. The threshold is ``None`` if it is not fixed. Only fits in this process call the function.
     """
     if cache is not None:
         loaded = {label: cache.load(fit) for label, fit in fits.items()}
@@ -65,7 +66,8 @@ def fit_classes(
 
     def arguments(label: Label, progress: Progress) -> tuple[Any, ...]:
         fit = fits[label]
-        # As an array, which joblib maps into its workers' memory, and which clusters keep in their object store.
+        # An array instead of a tensor: joblib maps arrays into its workers' memory, and clusters share arrays among
+        # workers.
         return fit.images.numpy(), fit.plan, fit.definition, fit.values, fit.seed, progress
 
     if _uses_threads(n_jobs):
@@ -73,7 +75,7 @@ def fit_classes(
         slots, interrupted = BoundedSemaphore(workers), Event()
 
         def fit_and_keep(label: Label) -> FittedModel | Failure:
-            # Saved by the thread that fitted it: after an interruption no other thread receives the result.
+            # The thread of the fit saves the model: after an interruption no other thread receives the result.
             with slots, interrupted_by(interrupted), use_threads(fits[label].plan.n_threads):
                 return keep(label, attempt(_fit, *arguments(label, partial(show, label))))
 
@@ -103,10 +105,10 @@ def fit_with_progress(
     r"""Yields the results of :func:`fit_classes`, and shows a progress bar.
 
     Args:
-        fits: The input of each class's fit, by label.
+        fits: The inputs of each class's fit, by label.
         names: The name of each class, by label.
         progress: Whether to show the progress bar.
-        **options: More arguments of :func:`fit_classes`.
+        **options: Keyword arguments of :func:`fit_classes`, except ``show``.
     """
     with tqdm(total=len(fits), unit="class", disable=not progress) as bar:
 
@@ -126,7 +128,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns a result; a fitted model gets the training images that sampling needs, which workers and files omit."""
+    r"""Returns a result, after adding the training images to a fitted model that needs them for sampling."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result
@@ -138,13 +140,12 @@ def _uses_threads(n_jobs: int | None) -> bool:
 
 
 def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
-    r"""Returns how many classes are fitted at the same time.
-
-    Threads of this process fit one class at a time on a GPU. On a CPU they fit as many as PyTorch has threads for.
+    r"""Returns the number of classes that are fitted at the same time.
 
     Args:
-        plans: The plans of the classes.
-        n_jobs: As in :func:`fit_classes`.
+        plans: The settings of each class's fit.
+        n_jobs: The number of processes, as in joblib. ``None`` uses the active joblib context if there is one, else
+            threads of this process: one on a GPU, PyTorch's number of threads divided by the threads per fit on a CPU.
     """
     if not _uses_threads(n_jobs):
         return effective_n_jobs(n_jobs)
@@ -156,7 +157,7 @@ def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
 def _fit(
     images: np.ndarray, plan: Plan, definition: ModelDefinition, values: ValueScale, seed: int, progress: Progress
 ) -> FittedModel:
-    r"""Fits a model, and returns it without the training images, which the caller already holds."""
+    r"""Fits the model of one class, and returns it without the training images, which the caller already has."""
     # Some backends map images read-only, and torch warns of such arrays.
     tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
     fitted = fit_class(tensor, plan, definition, values, seed, progress)

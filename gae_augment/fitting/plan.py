@@ -1,4 +1,4 @@
-r"""The plan of one class's fit, in which each ``"auto"`` of a model is replaced by a value."""
+r"""The plan of a fit: all its settings, with a value in place of each ``"auto"`` of the model."""
 
 __all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "Plan", "check_classes", "make_plan"]
 
@@ -92,36 +92,41 @@ HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    r"""All values that determine a fit and its samples, besides images and seed; no value is ``"auto"``.
+    r"""The settings of one class's fit and of sampling from the fitted model, with a value for each ``"auto"``.
 
-    ``print(plan)`` shows one value per line.
+    ``print(plan)`` shows one setting per line.
 
     Attributes:
-        model: The name of the model's definition.
+        model: The name of the model.
         shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
         images: The number of images of the class.
         latent_dim: The latent dimension :math:`d`.
-        architecture: ``"fc"``, ``"paper"``, ``"conv"``, or the widths of a fully connected encoder.
-        density: The latent density that new codes are drawn from, a key of :data:`gae_augment.models.DENSITIES`.
-        learned_prior: Whether the latent density is a prior that the objective learns with the network.
+        architecture: ``"conv"``, a convolutional network; ``"fc"`` or ``"paper"``, fully connected networks; or the
+            layer widths of another fully connected encoder.
+        density: The latent density from which new codes are drawn, a key of :data:`gae_augment.models.DENSITIES`.
+        learned_prior: Whether the density is a prior that is learned together with the network, and not fitted to the
+            codes.
         min_components: The minimum number of components of a mixture that is fitted to the codes.
         max_components: The maximum number of components of a mixture that is fitted to the codes.
         learned_components: The maximum number of components of a mixture that is learned with the network.
-        stopping: The stopping rule, a key of :data:`STOPPING_RULES`.
-        delta: The boundary of the excess reconstruction error that the user set, in nats per pixel, else ``None``.
-        resolution: The excess reconstruction error below which nothing is left to learn, in nats per pixel.
-        held_out: The number of images that are held out from training.
+        stopping: The name of the stopping rule, such as ``"held-out"``; ``print(plan)`` describes the rule.
+        delta: The user's threshold for the error, below which training stops; ``None`` without such a threshold. The
+            error is the excess over that of a perfect reconstruction, in nats per pixel.
+        resolution: An excess reconstruction error below this value, in nats per pixel, counts as perfect.
+        held_out: The number of images that are held out from training to measure the error.
         epochs: The maximum number of epochs, including the trials of all initialisations.
-        n_init: The number of initialisations.
+        n_init: The number of random initialisations, of which the best is kept.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: The schedule of the learning rate, ``"cosine"`` or ``"constant"``.
-        precision: The type of the matrix products in training, ``"float32"`` or ``"bfloat16"``.
-        truncated: Whether codes from a fitted mixture are drawn again if they lie outside the range of all training
-            codes.
-        anchor_step: The step of a training image's code towards a new code; 1 reaches the new code. ``None`` decodes
-            new codes without training images.
-        max_similarity: The maximum similarity of a new image to a training image; ``None`` is no limit.
+        precision: The data type of matrix products in training, ``"float32"`` or ``"bfloat16"``.
+        truncated: Whether codes drawn from a fitted mixture or Gaussian are redrawn if they lie outside the range of
+            the training images' codes.
+        anchor_step: The step :math:`t` from a training image :math:`x_i` to the new image
+            :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`z_i` is the code of :math:`x_i`, :math:`z` a
+            new code, and :math:`f_d` the decoder. ``None`` makes :math:`f_d(z)` the new image.
+        max_similarity: The maximum similarity of a new image to a training image, in (0, 1]; ``None`` sets no limit.
+            Similarity is the correlation of two images after alignment by small shifts.
         device: The device of training and sampling.
         n_threads: The number of CPU threads that share the training.
     """
@@ -154,12 +159,12 @@ class Plan:
 
     @property
     def keeps_images(self) -> bool:
-        r"""Whether sampling needs the training images, so that the fitted model keeps these images."""
+        r"""Whether the fitted model keeps the training images, because sampling needs them."""
         return self.anchor_step is not None or self.max_similarity is not None
 
     @property
     def trial_epochs(self) -> int:
-        r"""The epochs of each initialisation's trial; 0 with a single initialisation."""
+        r"""The number of epochs that each initialisation trains before the best is chosen; 0 for one initialisation."""
         return self.epochs // (2 * self.n_init) if self.n_init > 1 else 0
 
     def __str__(self) -> str:
@@ -170,7 +175,7 @@ class Plan:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Self:
-        r"""Returns a plan from plain values, such as those in a file.
+        r"""Returns the plan that plain values describe.
 
         Args:
             values: The values of ``dataclasses.asdict(plan)``, also after a round trip through JSON.
@@ -243,7 +248,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_device(value: Any) -> bool:
-    r"""Returns whether the value is the name of a device that torch knows; this machine may lack the device."""
+    r"""Returns whether a value is the name of a torch device; this machine need not have the device."""
     try:
         return isinstance(value, str) and bool(torch.device(value))
     except RuntimeError:
@@ -255,17 +260,17 @@ def _is_positive(value: Any) -> bool:
 
 
 def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, device: torch.device | str = "auto") -> Plan:
-    r"""Returns the plan of one class's fit.
+    r"""Returns the plan of one class's fit: its settings, with a value in place of each ``"auto"``.
 
     Args:
         model: The model and its hyper-parameters.
         shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
-        images: The number of images of the class.
-        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        images: The number of images of the class, at least 2.
+        device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
-        ValueError: If there are too few images, a hyper-parameter is invalid or does not suit the shape, or torch
-            cannot use the device.
+        ValueError: If there are too few images, or a hyper-parameter is invalid or does not suit the shape.
+        RuntimeError: If ``device`` is not the name of a torch device.
     """
     if images < MIN_IMAGES:
         raise ValueError(f"There is {images} image, but a model needs at least {MIN_IMAGES}. Add images.")
@@ -319,7 +324,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         lr_schedule=model.lr_schedule,
         precision=_precision(model.precision, is_vector, architecture, torch_device),
         truncated=bool(model.truncated) and _can_truncate(density, learned_prior, images, latent_dim),
-        # True is a step of 1, and False none.
+        # True gives a step of 1, and False gives None.
         anchor_step=float(anchored) or None,
         max_similarity=model.max_similarity,
         device=str(torch_device),
@@ -333,16 +338,16 @@ def check_classes(
     scarce: Iterable[Label],
     names: Mapping[Label, str],
 ) -> None:
-    r"""Checks that every scarce class has enough images, and that every label of ``models`` exists.
+    r"""Checks that every class to fit has at least 2 images, and that the data have every label in ``models``.
 
     Args:
-        models: The models by label; the key ``None`` holds the model of all other labels.
-        counts: The number of images of each class.
+        models: The model of each label. The key ``None`` holds the model of all labels that are not keys.
+        counts: The number of images of each class, by label.
         scarce: The labels of the classes to fit.
-        names: The name of each class.
+        names: The name of each class, by label.
 
     Raises:
-        ValueError: If a class to fit has too few images, or the data have no class with a label of ``models``.
+        ValueError: If a class to fit has too few images, or the data lack a label that is in ``models``.
     """
     unknown = [label for label in models if label is not None and label not in counts]
     if unknown:
@@ -359,7 +364,7 @@ def check_classes(
 
 
 def _can_truncate(density: str, learned_prior: bool, images: int, latent_dim: int) -> bool:
-    # The range of a few codes says little about the density, and learned or fixed densities do not depend on it.
+    # Few codes do not show the range of the density. Learned and fixed densities do not depend on the range of codes.
     return density in ("mixture", "normal") and not learned_prior and images >= LIMITS_FROM * latent_dim
 
 

@@ -12,19 +12,19 @@ from .fitted import FitReport
 
 
 def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, raises: bool, remedy: str = "") -> None:
-    r"""Raises an error or warns if fits failed.
+    r"""Raises an error or issues a warning if the fit of any class failed.
 
     Args:
-        failures: The reason of each failure.
-        fitted: The classes that were fitted.
-        remedy: A sentence that the warning ends with.
-        raises: Whether a failure is an error even if other classes were fitted.
+        failures: The reason of each failed fit, by label.
+        fitted: The labels of the classes that were fitted.
+        raises: Whether to raise an error even if other classes were fitted.
+        remedy: A sentence to append to the warning, with a leading space.
 
     Raises:
-        RuntimeError: If fits failed, and ``raises`` is true or no class was fitted.
+        RuntimeError: If a fit failed, and ``raises`` is true or no class was fitted.
 
     Warns:
-        RuntimeWarning: If fits failed, but ``raises`` is false and some classes were fitted.
+        RuntimeWarning: If a fit failed, but ``raises`` is false and another class was fitted.
     """
     if not failures:
         return
@@ -43,7 +43,11 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
 
 
 def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
-    r"""Warns of fits that diverged at first, and of fits whose error stayed too large."""
+    r"""Warns if the training of a class diverged at first, or ended before the stopping rule was met.
+
+    Warns:
+        ConvergenceWarning: One warning per kind of fault, for all classes that have this fault.
+    """
     rates = {label: report.plan.learning_rate for label, report in reports.items() if report.retries}
     if rates:
         warnings.warn(

@@ -1,4 +1,4 @@
-r"""Converts an augmenter's fitted models to plain values and named tensors, and back; upgrades older headers."""
+r"""Converts fitted models to plain values and tensors for a file, and back; also reads older file formats."""
 
 __all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade_header"]
 
@@ -20,11 +20,11 @@ RENAMED = {"components": "n_components", "schedule": "lr_schedule", "starts": "n
 
 
 def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dict[str, Tensor]]:
-    r"""Returns the models as plain values and tensors.
+    r"""Converts the fitted models of an augmenter to plain values and tensors.
 
     Returns:
-        A list with a pair (label, header) per model, and the tensors of all models by name. The name of a tensor
-        begins with the index of its model.
+        A list with a pair (label, header) per model, and the tensors of all models by name. A header holds plain values
+        for JSON. The name of a tensor begins with the index of its model in the list.
     """
     headers: list[Any] = []
     tensors: dict[str, Tensor] = {}
@@ -46,10 +46,10 @@ def models_from_state(
 
     Args:
         headers: The pairs (label, header).
-        tensors: The tensors, by name.
-        labels: All labels of the data.
-        definitions: Custom model definitions, by name.
-        device: The device of sampling. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        tensors: The tensors by name.
+        labels: All labels of the data; a model of any other label is an error.
+        definitions: The definitions of custom models, by name.
+        device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
         KeyError, TypeError, ValueError, RuntimeError: If headers and tensors are not those of fitted models.
@@ -70,15 +70,15 @@ def models_from_state(
 def check_definitions(
     path: str | os.PathLike[str], header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
 ) -> None:
-    r"""Checks that the custom definitions of a file are given, and no others.
+    r"""Checks that the caller passed every custom model definition that a file needs, and no unused definition.
 
     Args:
-        path: The file.
-        header: Its header, in any format; a malformed header is left to others.
-        definitions: The given definitions, by name.
+        path: The path of the file, for error messages.
+        header: The header of the file, in any version of the format. Nothing is checked if the header is malformed.
+        definitions: The definitions that the caller passed, by name.
 
     Raises:
-        ValueError: If a custom definition is missing, or the file does not use one.
+        ValueError: If a custom definition is missing or unused.
     """
     try:
         needed = _definition_names(header) - MODELS.keys()
@@ -109,11 +109,13 @@ def _definition_names(header: Mapping[str, Any]) -> set[str]:
 
 
 def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
-    r"""Returns the header of a saved augmenter, converted to format 3. The tensors of all formats are the same.
+    r"""Converts the header of a saved augmenter from an older file format to format 3, the current one.
+
+    The tensors are the same in all formats.
 
     Args:
-        header: The header of a file. A header of format 3 is returned unchanged, as a copy.
-        definitions: Custom model definitions, by name.
+        header: The header of a file. A header of format 3 is returned as a copy.
+        definitions: The definitions of custom models, by name.
 
     Raises:
         KeyError, TypeError, ValueError: If the header is malformed.
@@ -143,7 +145,7 @@ def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
     settings = _renamed(header["settings"])
     name = settings.pop("model")
-    # The device of the fit may be missing here, so the augmenter's is used.
+    # This machine may lack the device of the fit, so the device of the augmenter is used.
     settings.pop("device", None)
     report = {"retries": 0, "curve": [], **header["report"]}
     report["n_components"] = report.pop("components")

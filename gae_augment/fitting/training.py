@@ -49,15 +49,18 @@ PREPARED_VALUES = 4 * VALUES_PER_CHUNK
 
 @dataclass
 class TrainingLog:
-    r"""The course of a training.
+    r"""A record of the training of one network.
+
+    All errors are excess reconstruction errors in nats per pixel: the error minus that of a perfect reconstruction.
 
     Attributes:
         epochs: The number of epochs trained.
         steps: The number of optimiser steps.
-        errors: The excess reconstruction error at each check, in nats per pixel.
-        checked_after: The number of epochs before each check.
-        training_error: The excess reconstruction error of the training images at the end, in nats per pixel.
-        reached: Whether the error fell below ``delta``; with ``delta=None``, whether it stopped falling.
+        errors: The errors measured during training, one every few epochs.
+        checked_after: The number of epochs trained before each measurement in ``errors``.
+        training_error: The error of training images after training.
+        reached: Whether the error fell below the threshold of training. Without a threshold, whether the error stopped
+            falling.
     """
 
     epochs: int = 0
@@ -69,15 +72,15 @@ class TrainingLog:
 
 
 def likelihood_for(values: ValueScale) -> Likelihood:
-    r"""Returns the likelihood for images on the scale of the network's inputs.
+    r"""Returns the likelihood for images: the distribution of a pixel given the decoder's output.
 
-    The likelihood is Gaussian for standardised values, and Bernoulli for values in [0, 1].
+    The likelihood is Gaussian if ``values`` standardises images, and Bernoulli if it scales pixels to [0, 1].
     """
     return Gaussian() if values.kind == "standardised" else Bernoulli()
 
 
 def _autocast(precision: torch.dtype, device: torch.device) -> torch.autocast:
-    r"""Context manager: layers compute matrix products in the type ``precision``."""
+    r"""Returns a context manager in which network layers compute matrix products in the type ``precision``."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
@@ -91,7 +94,8 @@ def mean_excess_error(
 ) -> float:
     r"""Returns the mean excess reconstruction error of images, in nats per pixel.
 
-    The excess error is the reconstruction error of an image minus that of a perfect reconstruction.
+    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The images have the
+    user's value range, from which ``values`` converts them to network inputs.
     """
     errors = []
     for batch in images.split(chunk_size(batch_size, images.shape[1:])):
@@ -104,9 +108,10 @@ def mean_excess_error(
 
 @torch.no_grad()
 def mean_image_error(images: Tensor, values: ValueScale) -> float:
-    r"""Returns the mean excess error if the mean image is the reconstruction of every image, in nats per pixel.
+    r"""Returns the mean excess error if every image is reconstructed as the mean image, in nats per pixel.
 
-    An autoencoder that has learned only the mean image has this error, whatever the contrast of the images.
+    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The images have the
+    user's value range, from which ``values`` converts them to network inputs.
     """
     x = values.to_network(images)
     mean = x.mean(dim=0, keepdim=True)
@@ -136,34 +141,34 @@ def train(
 ) -> TrainingLog:
     r"""Trains a network with Adam, and returns the training log.
 
-    An objective may have several losses, each for its own parameters. One Adam optimiser serves all losses: it moves
-    each parameter by the gradient of that parameter's loss. Parameters without a gradient do not change.
+    An objective may have several losses, each with the parameters trained to minimise that loss. Each step moves every
+    parameter by the gradient of that parameter's loss. Parameters without a loss do not change.
 
     Args:
         network: The network, on the device of the images.
         objective: The objective to minimise.
         images: The training images, with shape :math:`(N, *)`, in the user's value range.
-        values: The value scale, which converts the user's values to the network's inputs.
-        rows: The indices of the images to train on; by default all images.
-        held_out: Images that the network is not trained on. If they are given, the error is measured on these images,
-            and the network ends with the weights of the least error. By default the error is measured on training
-            images.
+        values: The conversion from image values to network inputs, and back.
+        rows: The indices of the images to train on; ``None`` trains on all images.
+        held_out: Images that are not trained on. The error is then measured on these images, and the network ends with
+            the weights of the smallest error. ``None`` measures the error on training images.
         epochs: The maximum number of epochs.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
-        lr_schedule: ``"cosine"``, along which the learning rate falls to 0, or ``"constant"``.
-        precision: The type of matrix products inside the layers, forwards and backwards. Weights, losses and the error
+        lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
+        precision: The data type of matrix products in the layers, forwards and backwards. Weights, losses and errors
             are float32.
         n_components: The maximum number of mixture components, for objectives that learn a mixture.
-        delta: The excess reconstruction error, in nats per pixel, below which training stops. With 0, training runs for
-            all epochs. With ``None``, training stops when the error stops falling: the last quarter of the checks did
-            not lower the error, or the error is below ``resolution``.
-        resolution: The excess reconstruction error below which nothing is left to learn, in nats per pixel.
-        generator: The generator of the order of the images; its initial seed determines everything else that is random.
-        progress: A function that is called with the error at each check.
+        delta: The excess reconstruction error, in nats per pixel, below which training stops. The excess is the error
+            minus that of a perfect reconstruction. 0 trains for all epochs. ``None`` stops when the error stops
+            falling: the last quarter of the measurements lowered the error by at most 0.5 %.
+        resolution: With ``delta=None``, training also stops below this excess reconstruction error, in nats per pixel.
+        generator: The random number generator of the order of images. Its initial seed determines all other randomness.
+        progress: A function that is called with each measured error.
 
     Raises:
-        FloatingPointError: If the error is not finite, or at least ten thousand times the mean image's error.
+        FloatingPointError: If training diverged: the error is not finite, or at least ten thousand times the error of
+            the mean image as a reconstruction.
     """
     log = TrainingLog()
     best = None
@@ -233,13 +238,14 @@ def train(
 
 
 def stopped_falling(errors: list[float], tolerance: float) -> bool:
-    r"""Returns whether the recent errors are at most slightly lower than the least earlier error.
+    r"""Returns whether errors have stopped falling during training.
 
-    Recent errors are the last quarter, and at least four. Without earlier errors, the result is false.
+    The smallest recent error is compared with the smallest earlier error. The recent errors are the last quarter of all
+    errors, but at least four. Without earlier errors, the result is false.
 
     Args:
-        errors: The errors at all checks.
-        tolerance: The largest fall, as a fraction of the least earlier error, that does not count as falling.
+        errors: All errors measured so far, in order.
+        tolerance: The largest decrease that does not count as falling, as a fraction of the smallest earlier error.
     """
     recent = max(4, len(errors) // 4)
     return len(errors) > recent and min(errors[-recent:]) >= (1 - tolerance) * min(errors[:-recent])

@@ -1,8 +1,8 @@
-r"""Mixes real and synthetic images in training batches: the augmented dataset, the sampler, and soft labels.
+r"""Mixes real and synthetic images in training batches.
 
-Input: the user's dataset and a source of synthetic images. Output: a dataset of real and synthetic items, from
-:class:`AugmentedDataset`, and the indices of mixed batches, from :class:`MixedSampler`. This subpackage imports
-``_utils`` and ``data``.
+:class:`AugmentedDataset` appends synthetic images to the user's dataset. :class:`MixedSampler` draws the indices of
+batches with real and synthetic images. :func:`soft_labels` replaces integer labels by class probabilities. From the
+rest of ``gae_augment``, this subpackage imports only ``_utils`` and ``data``.
 """
 
 from .dataset import AugmentedDataset, ImageSource

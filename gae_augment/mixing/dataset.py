@@ -30,56 +30,62 @@ from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher
 
 
 class ImageSource(Protocol):
-    r"""A source of synthetic images, such as a fitted :class:`gae_augment.GAEAugmenter`.
-
-    :meth:`sample` may write the images to ``out`` and return ``out``. If it returns another tensor, the dataset copies
-    the images from that tensor.
+    r"""Protocol of a source of synthetic images, such as a fitted :class:`gae_augment.GAEAugmenter`.
 
     Attributes:
-        sampling_strategy: The number of images to add to each class, as in imbalanced-learn.
-        seed_: The default seed of an augmented dataset.
+        sampling_strategy: Which classes get synthetic images, and how many, as in imbalanced-learn's over-samplers.
+        seed_: The seed of an :class:`AugmentedDataset` that is created without a seed.
     """
 
     sampling_strategy: SamplingStrategy
     seed_: int
 
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
-        r"""Returns ``n`` synthetic images of a class, with shape :math:`(n, *)`, in the values of the raw images."""
+        r"""Returns ``n`` synthetic images of a class, with shape :math:`(n, *)`.
+
+        The images have the shape, data type and value range of the dataset's images before any transform.
+
+        Args:
+            label: The label of the class.
+            n: The number of images.
+            seed: The seed of the images; ``None`` lets the source choose one.
+            out: A tensor that the source may fill with the images and return. If the source returns another tensor, the
+                dataset copies that tensor.
+        """
 
 
 class AugmentedDataset(VisionDataset):
-    r"""The real items of a dataset, followed by synthetic items, class by class.
+    r"""A dataset of real items, followed by synthetic items that are ordered by class.
 
-    The augmenter's sampling strategy sets the number of synthetic items. Labels must be class labels: items with boxes
-    or masks cannot be augmented. If you use ``wrap_dataset_for_transforms_v2``, wrap the real dataset, not the
-    ``AugmentedDataset``.
+    Labels must be integer class labels: datasets with boxes or masks cannot be augmented. If you use torchvision's
+    ``wrap_dataset_for_transforms_v2``, wrap the real dataset, not the ``AugmentedDataset``.
 
-    A synthetic item is an (image, label) pair. The image has the type of the dataset's raw images (PIL image, tensor or
-    array) before the dataset's transforms are applied; the label is an integer.
+    A synthetic item is an (image, label) pair with an integer label. Before transforms, a synthetic image has the same
+    type as a real image: PIL image, tensor or array.
 
     Args:
         dataset: The real images: a map-style dataset of (image, label) pairs.
-        augmenter: A fitted augmenter.
+        augmenter: The source of the synthetic images, usually a fitted :class:`gae_augment.GAEAugmenter`.
         transform: The transform of all images, real and synthetic. ``"same"`` keeps the dataset's transforms; ``None``
-            applies none and returns raw images; a callable replaces the dataset's transforms.
+            applies no transform; a callable replaces the dataset's transforms.
         images_to_add: The number of synthetic images of each class, by label. By default the augmenter's sampling
-            strategy is applied to the dataset's labels.
-        seed: The seed of the synthetic images; by default the augmenter's seed.
-        cache_dir: A folder for a memory-mapped file of the synthetic images, if they do not fit in memory. Worker
-            processes and pickled copies share the file: if any of them calls :meth:`set_epoch`, all see the new
-            images. The file is deleted when the original dataset object is garbage-collected, or when Python exits.
-            By default the synthetic images are in memory.
+            strategy is applied to the dataset's labels, and classes whose fit failed get no images.
+        seed: The seed of the synthetic images; by default ``augmenter.seed_``.
+        cache_dir: A folder for a memory-mapped file of the synthetic images, if these images do not fit in memory. By
+            default the images are in memory. Worker processes and pickled copies share the file: if one process calls
+            :meth:`set_epoch`, all processes see the new images. The file is deleted when the original dataset object is
+            garbage-collected, or when Python exits.
 
     Attributes:
-        targets: The list of all items' labels.
+        targets: A list with the integer label of each item.
         is_synthetic: A Boolean array with one entry per item, true for synthetic items.
         classes: The names of the classes.
         class_to_idx: The label of each class, by class name.
 
     Raises:
         TypeError: If the dataset is not map-style.
-        ValueError: If the augmenter was fitted to images of another shape or type, or has no model of a class that
-            needs synthetic images.
+        ValueError: If a number in ``images_to_add`` is negative, the augmenter was fitted to images of another shape or
+            type, or the augmenter has no model of a class that needs synthetic images.
         OSError: If ``cache_dir`` is not writable or its disk is full.
     """
 
@@ -155,18 +161,21 @@ class AugmentedDataset(VisionDataset):
 
     @property
     def shares_images(self) -> bool:
-        r"""Whether worker processes of a DataLoader see the images that :meth:`set_epoch` draws in the main process."""
+        r"""Whether running DataLoader workers see the new images after the main process calls :meth:`set_epoch`."""
         return self._file is not None or self._synthetic.is_shared() or not len(self._synthetic)
 
     def set_epoch(self, epoch: int) -> None:
-        r"""Draws new synthetic images for an epoch; equal seeds and epochs give equal images.
+        r"""Draws new synthetic images for an epoch.
 
-        A new dataset starts with the images of epoch 0. DataLoader workers, even persistent ones, see the new images
-        if :attr:`shares_images` is true: with ``cache_dir``, or if shared memory can hold all synthetic images. If
-        labels are soft, the teacher labels the new images.
+        With the same augmenter and seed, an epoch always has the same images. A new dataset has the images of epoch 0.
+        DataLoader workers, even persistent ones, see the new images if :attr:`shares_images` is true. If labels are
+        soft, the teacher passed to :meth:`with_soft_labels` labels the new images.
+
+        Args:
+            epoch: The number of the epoch. A call with the current epoch changes nothing.
 
         Raises:
-            RuntimeError: If labels are soft and the dataset is a copy, because copies have no teacher.
+            RuntimeError: If labels are soft and this dataset is a copy, because copies have no teacher.
         """
         if epoch == self.epoch:
             return
@@ -184,29 +193,31 @@ class AugmentedDataset(VisionDataset):
         self.epoch = epoch
 
     def with_soft_labels(self, teacher: Teacher, weight: float = 0.5) -> Self:
-        r"""Replaces integer labels by class probabilities in place, and returns this dataset.
+        r"""Replaces integer labels by soft labels (class probabilities) in place, and returns this dataset.
 
-        A synthetic image can look like a class other than its own. A teacher can detect such images: a classifier
-        trained in the same way, but on the real images alone. The soft label of a synthetic image mixes its class with
-        the teacher's probabilities, as in :func:`gae_augment.mixing.soft_labels`. The soft label of a real image is
-        one-hot. ``torch.nn.functional.cross_entropy`` without class weights and torchvision's ``MixUp`` and ``CutMix``
-        accept soft labels. ``targets`` remains a list of integers.
+        A synthetic image can look like an image of another class. A teacher, which is a classifier trained on the real
+        images alone, can recognise such an image. The soft label of a synthetic image mixes the one-hot vector of its
+        class with the teacher's probabilities, as in :func:`gae_augment.mixing.soft_labels`. The soft label of a real
+        image is one-hot. ``targets`` remains a list of integers. ``torch.nn.functional.cross_entropy`` (without class
+        weights) and torchvision's ``MixUp`` and ``CutMix`` accept soft labels.
 
-        This method, and each later :meth:`set_epoch`, calls the teacher once for every synthetic image. The teacher
-        sees the image after all transforms. If transforms are random, it sees one random view, which depends on the
-        seed and the epoch. DataLoader workers that are already running keep integer labels. If their labels are
-        already soft and in shared memory, they see the new soft labels. Copies of the dataset do not hold the teacher.
+        This method, and each later :meth:`set_epoch`, applies the teacher once to every synthetic image, after all
+        transforms. If transforms are random, the teacher sees one random version of the image, which depends on the
+        seed and the epoch.
+
+        Call this method before DataLoader workers start. A running worker sees the new labels only if its labels are
+        already soft and in shared memory. Copies of the dataset do not hold the teacher.
 
         Args:
-            teacher: A function from a batch of transformed images, with shape :math:`(B, *)`, to logits of shape
-                :math:`(B, C)`, where :math:`C` is the number of classes. A ``torch.nn.Module`` runs in evaluation mode
-                on its own device. If you pass another function, it must set the mode and the device itself.
-            weight: The weight of the teacher's probabilities, in [0, 1].
+            teacher: A function from a batch of :math:`B` transformed images to logits of shape :math:`(B, C)`, where
+                :math:`C` is the number of classes. A ``torch.nn.Module`` runs in evaluation mode on the device of its
+                parameters. Any other function must itself set the evaluation mode and use the right device.
+            weight: The weight of the teacher's probabilities in the soft labels, in [0, 1].
 
         Raises:
             TypeError: If the teacher is not callable, or transformed images or logits are not tensors.
-            ValueError: If the weight is out of range, a label is negative, the logits have no column for some label,
-                or the logits are not finite.
+            ValueError: If the weight is out of range, a label is negative, the logits have no column for a label, or
+                the logits are not finite.
 
         Example:
             >>> from gae_augment import GAEAugmenter, GenerativeModel
@@ -238,7 +249,10 @@ class AugmentedDataset(VisionDataset):
         return self
 
     def _teacher_labels(self, teacher: Teacher, weight: float, epoch: int) -> Tensor:
-        r"""Returns the soft labels of the synthetic images."""
+        r"""Returns the soft labels of the :math:`n` synthetic images, with shape :math:`(n, C)` for :math:`C` classes.
+
+        The seed of random transforms depends on ``epoch``.
+        """
         labels = torch.tensor(self.targets)[torch.from_numpy(self.is_synthetic)]
         # Without synthetic images, the teacher's logits of one real image give the number of classes.
         indices = np.flatnonzero(self.is_synthetic).tolist() if len(labels) else [0]
@@ -261,7 +275,7 @@ class AugmentedDataset(VisionDataset):
             self._synthetic = self._file.tensor
 
     def synthetic_images(self, label: int) -> Tensor:
-        r"""Returns the raw synthetic images of a class, with shape :math:`(n, *)`."""
+        r"""Returns all synthetic images of a class, before transforms, in one tensor with a row per image."""
         targets = np.array(self.targets)[self.is_synthetic]
         return index_images(self._synthetic, targets == label)
 
@@ -277,7 +291,10 @@ class AugmentedDataset(VisionDataset):
         return image, functional.one_hot(torch.tensor(label), self._soft_labels.shape[1]).to(self._soft_labels)
 
     def __getitems__(self, indices: Iterable[int]) -> list[tuple[Any, int | Tensor]]:
-        r"""Returns a batch of items; DataLoader calls this method, because it is faster than one call per item."""
+        r"""Returns the items at several indices, faster than one call per item.
+
+        DataLoader calls this method for each batch.
+        """
         indices = list(map(int, indices))
         n_real = len(self) - len(self._synthetic)
         # A subclass may override __getitem__.
@@ -305,7 +322,7 @@ class AugmentedDataset(VisionDataset):
         ]
 
     def _synthetic_index(self, index: int) -> int:
-        r"""Returns the index among the synthetic items, given an item's index in the dataset."""
+        r"""Converts the index of a synthetic item in the dataset to its index among the synthetic items."""
         return index - len(self) + len(self._synthetic)
 
     def _image(self, index: int) -> Any:
@@ -322,17 +339,17 @@ class AugmentedDataset(VisionDataset):
         return len(self.targets)
 
     def extra_repr(self) -> str:
-        r"""Returns the part of ``repr`` that follows the number of items."""
+        r"""Returns the text that this class adds to ``repr``: the numbers of synthetic images, and the real dataset."""
         added = ", ".join(f"{label}: {number}" for label, number in self.images_to_add.items())
         return f"Synthetic: {len(self._synthetic)} ({added})\nReal: {self.dataset!r}".replace("\n", "\n    ")
 
 
 @use_threads(1)
 def _share_memory(tensor: Tensor) -> None:
-    r"""Moves a tensor to shared memory, so that worker processes see the images that ``set_epoch`` writes to it.
+    r"""Moves a tensor to shared memory, so that DataLoader workers see later changes of the tensor.
 
-    If the tensor would take more than a quarter of the free shared memory, it is not moved. Filling shared memory would
-    kill the process.
+    A tensor larger than a quarter of the free shared memory is not moved, because a process that fills shared memory is
+    killed.
     """
     try:
         free = shutil.disk_usage("/dev/shm").free

@@ -15,11 +15,11 @@ from .._utils.seeding import make_generator
 
 
 class LabelledImages(Protocol):
-    r"""The part of a training set that :class:`MixedSampler` reads; :class:`gae_augment.AugmentedDataset` has it."""
+    r"""Protocol of a training set for :class:`MixedSampler`, such as :class:`gae_augment.AugmentedDataset`."""
 
     @property
     def targets(self) -> Sequence[int]:
-        r"""The label of each image."""
+        r"""The integer label of each image."""
 
     @property
     def is_synthetic(self) -> Sequence[bool] | np.ndarray:
@@ -29,34 +29,35 @@ class LabelledImages(Protocol):
 class MixedSampler(Sampler[int]):
     r"""Draws the indices of class-balanced batches, in which some images of scarce classes are synthetic.
 
-    Unless ``balance`` is 0, each index is drawn independently, in three steps:
+    By default, each index is drawn independently, in three steps:
 
-    1. A class :math:`c` is drawn; all classes are equally probable if ``balance`` is 1.
-    2. The kind of the image is drawn: synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`, else real. Here
-       :math:`f` is the synthetic fraction, :math:`n_c` the number of real images of the class, and :math:`n_{\max}`
-       the number of real images of the largest class.
-    3. An image of that class and kind is drawn uniformly.
+    1. A class :math:`c` is drawn. All classes are equally probable.
+    2. The image will be synthetic with probability :math:`f \cdot (1 - n_c / n_{\max})`, else real. Here :math:`f` is
+       ``synthetic_fraction``, :math:`n_c` is the number of real images of class :math:`c`, and :math:`n_{\max}` is the
+       number of real images of the largest class.
+    3. An image is drawn uniformly from the synthetic images of the class, or from its real images.
 
-    For the largest class, all draws are real images. For the scarcest class, nearly a fraction :math:`f` of the draws
-    are synthetic images. If a class has no synthetic images, all its draws are real. If a class has no real images, all
-    its draws are synthetic.
+    In the largest class, all drawn images are therefore real. In a class with very few real images, nearly a fraction
+    :math:`f` of the drawn images is synthetic. If a class has no synthetic images, all its drawn images are real. If a
+    class has no real images, all its drawn images are synthetic, in every epoch.
 
-    In general a class is drawn with frequency :math:`\pi_c \propto n_c^{1 - b}`, where :math:`b` is ``balance``;
-    :math:`b = 0.5` is square-root sampling. If :math:`b < 1`, some imbalance remains, which the loss should correct:
-    add :attr:`log_frequencies` to the logits in training (balanced softmax, logit adjustment). If :math:`b = 0`, an
-    epoch visits every real image once, in random order. Each real image is then replaced by a synthetic image of its
-    class with the probability of step 2.
+    The argument ``balance``, called :math:`b` here, is 1 by default. In general, step 1 draws class :math:`c` with a
+    frequency proportional to :math:`n_c^{1 - b}`. The value :math:`b = 0.5` is square-root sampling. If :math:`b < 1`,
+    the batches remain imbalanced, and the loss should correct the imbalance: add :attr:`log_frequencies` to the logits
+    in training (balanced softmax, logit adjustment). If :math:`b = 0`, the sampler does not draw independently. An
+    epoch then goes through all real images once, in random order. Each real image is replaced by a synthetic image of
+    its class with the probability of step 2.
 
-    The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same indices. Every
-    pass over the sampler advances to the next epoch; :meth:`set_epoch` sets the epoch explicitly.
+    The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same indices. Each
+    pass over the sampler advances the epoch by one; :meth:`set_epoch` sets the epoch explicitly.
 
     Args:
-        data: The training set, with ``targets`` and ``is_synthetic``, both of length :math:`N`.
-        synthetic_fraction: The fraction :math:`f`, in [0, 1]. Zero is plain class-balanced sampling of real images.
-        epochs: The number of training epochs. If it is given, the last epochs draw real images only. By default all
-            epochs are mixed.
-        real_last: The fraction of ``epochs``, at the end of training, that draw real images only, in [0, 1]. A value
-            above 0 makes at least one epoch real, if there are at least two epochs.
+        data: The training set. Its ``targets`` and ``is_synthetic`` have one entry per image.
+        synthetic_fraction: The fraction :math:`f`, in [0, 1]. 0 draws real images only.
+        epochs: The number of training epochs. By default all epochs mix real and synthetic images, and ``real_last``
+            has no effect.
+        real_last: The fraction of ``epochs``, in [0, 1], that draw real images only, at the end of training. A fraction
+            above 0 means at least one such epoch, if there are at least two epochs.
         balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent. At 0 their frequencies are
             proportional to their numbers of real images.
         num_samples: The number of indices in an epoch; by default the number of real images.
@@ -64,8 +65,8 @@ class MixedSampler(Sampler[int]):
 
     Raises:
         TypeError: If ``data`` lacks ``targets`` or ``is_synthetic``, or the synthetic fraction is not a number.
-        ValueError: If a number is out of range, ``data`` is empty, or ``targets`` and ``is_synthetic`` differ in
-            length.
+        ValueError: If a number is out of range, ``data`` is empty, ``targets`` and ``is_synthetic`` differ in length,
+            or ``balance`` is below 1 without any real image.
 
     Example:
         >>> from types import SimpleNamespace
@@ -161,9 +162,10 @@ class MixedSampler(Sampler[int]):
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithms of the class frequencies :math:`\pi_c`, by ascending label, with shape :math:`(C,)`.
+        r"""The logarithm of each class's frequency in the batches, by ascending label, with shape :math:`(C,)`.
 
-        Add the logarithms to the logits in training, but not in evaluation, to correct the remaining imbalance.
+        Here :math:`C` is the number of classes. If ``balance`` is below 1, add the logarithms to the logits in
+        training, but not in evaluation, to correct the imbalance of the batches.
 
         References:
             | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
@@ -184,7 +186,7 @@ class MixedSampler(Sampler[int]):
         return epoch >= self.epochs - real_epochs
 
     def draw(self, epoch: int) -> Tensor:
-        r"""Returns the indices of an epoch, with shape (num_samples,)."""
+        r"""Returns the indices that are drawn in an epoch, with shape ``(num_samples,)``; epochs count from 0."""
         generator = make_generator(self.seed, "mixed sampler", epoch)
         real_indices = None
         if self.balance == 1:

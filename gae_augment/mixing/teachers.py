@@ -1,4 +1,4 @@
-r"""Soft labels: class labels mixed with the predictions of a trained classifier, the teacher."""
+r"""Soft labels: class labels mixed with the predicted probabilities of a trained classifier, the teacher."""
 
 __all__ = ["Teacher", "check_teacher", "check_weight", "soft_labels", "teacher_logits"]
 
@@ -21,20 +21,21 @@ BATCH_SIZE = 500
 def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
     r"""Returns labels mixed with a teacher's probabilities, with shape :math:`(N, C)`.
 
-    The mixture is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(\text{logits})`, where :math:`e_y` is the one-hot
-    vector of the label :math:`y`. It is the target of distillation (https://arxiv.org/abs/1503.02531) at a temperature
-    of 1.
+    The mixture is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(z)`, where :math:`e_y` is the one-hot vector of the
+    label :math:`y`, :math:`z` are the teacher's logits, and :math:`w` is the weight. This mixture is the target of
+    knowledge distillation (https://arxiv.org/abs/1503.02531) at a temperature of 1.
 
     Args:
-        labels: The labels :math:`y`, from 0 to :math:`C - 1`, with shape :math:`(N,)`.
-        logits: The teacher's logits, with shape :math:`(N, C)`.
+        labels: The labels :math:`y` of :math:`N` images, integers from 0 to :math:`C - 1`, with shape :math:`(N,)`.
+        logits: The logits :math:`z` of a trained classifier, the teacher, for :math:`C` classes, with shape
+            :math:`(N, C)`.
         weight: The weight :math:`w` of the teacher's probabilities, in [0, 1].
     """
     return (1 - weight) * functional.one_hot(labels, logits.shape[1]) + weight * logits.softmax(dim=1)
 
 
 def check_teacher(teacher: Any) -> None:
-    r"""Checks that a teacher is callable.
+    r"""Checks that a teacher (the classifier whose predictions are mixed into soft labels) is callable.
 
     Raises:
         TypeError: If the teacher is not callable.
@@ -47,7 +48,7 @@ def check_teacher(teacher: Any) -> None:
 
 
 def check_weight(weight: Any, name: str) -> None:
-    r"""Checks the weight of a teacher's probabilities.
+    r"""Checks the weight of a teacher's probabilities in soft labels. ``name`` is its name in the error message.
 
     Raises:
         ValueError: If the weight is not a number in [0, 1].
@@ -60,16 +61,16 @@ def check_weight(weight: Any, name: str) -> None:
 
 
 def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) -> Tensor:
-    r"""Returns a teacher's logits for images, with shape :math:`(N, C)`, on the CPU.
+    r"""Returns a teacher's logits for :math:`N` images, with shape :math:`(N, C)` for :math:`C` classes, on the CPU.
 
     Args:
-        teacher: The teacher. A module runs in evaluation mode on its device; the training mode of each of its
-            submodules is restored afterwards.
-        images: The images, one tensor each.
-        min_classes: The smallest valid :math:`C`.
+        teacher: The trained classifier. A module runs in evaluation mode on the device of its parameters. Afterwards
+            each of its submodules returns to its previous mode.
+        images: The images, one tensor each, all with the same shape.
+        min_classes: The minimum of :math:`C`.
 
     Raises:
-        TypeError: If images or logits are not tensors.
+        TypeError: If the images or the logits are not tensors.
         ValueError: If the logits have the wrong shape or are not finite.
     """
     module = teacher if isinstance(teacher, nn.Module) else nn.Module()

@@ -1,8 +1,7 @@
-r"""Generative models: networks, likelihoods, densities and objectives, and the table of the ten built-in models.
+r"""Generative models: networks, likelihoods, latent densities, training objectives, and ten built-in models.
 
-Input: hyper-parameters, and tensors on the scale of a network's inputs. Output: networks, losses and densities. To add
-a model, write its loss in ``objectives`` and its row in ``definitions``. Imports only ``_utils``, and does not depend
-on the user's data.
+The functions take hyper-parameters, and image tensors that are already in [0, 1] or standardised. To add a model, write
+its training objective in ``objectives``, and add its :class:`ModelDefinition` to ``MODELS`` in ``definitions``.
 """
 
 from .definitions import MODELS, ModelDefinition, custom_definition, resolve_definition

@@ -1,4 +1,4 @@
-r"""The table of models: each definition names the objective and the latent density of a model."""
+r"""The built-in generative models: each has a training objective and a default latent density."""
 
 __all__ = ["MODELS", "ModelDefinition", "custom_definition", "resolve_definition"]
 
@@ -24,16 +24,16 @@ from .objectives import (
 
 @dataclass(frozen=True)
 class ModelDefinition:
-    r"""A row of the table of models, or a custom model.
+    r"""A generative model: its training objective, its type of encoder and its default latent density.
 
     Attributes:
-        name: The name of the model in files and messages.
-        objective: A function that returns the objective for a likelihood.
-        density: The default latent density, a key of :data:`gae_augment.models.DENSITIES`. If the objective learns
-            a prior, this is the density of the learned prior.
-        stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
-        early_stopping: Whether training stops early, by the rule for ``delta`` in
-            :class:`gae_augment.GenerativeModel`. If false, training runs for all epochs.
+        name: The name of the model in files and messages. A custom model must not use the name of a built-in model.
+        objective: A function that takes a likelihood (the distribution of an image given the decoder's outputs), and
+            returns the training objective.
+        density: The default distribution of new latent codes, a key of :data:`gae_augment.models.DENSITIES`. If the
+            objective learns a prior, the key must name the type of this prior.
+        stochastic: Whether the encoder outputs the mean and the log-variance of a code instead of the code itself.
+        early_stopping: Whether training may stop before the last epoch.
     """
 
     name: str
@@ -66,15 +66,15 @@ MODELS: Mapping[str, ModelDefinition] = MappingProxyType(
 
 
 def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | None:
-    r"""Returns a custom definition unchanged, and ``None`` for the name of a model; files contain only names."""
+    r"""Returns ``definition`` if it is a :class:`ModelDefinition`, and ``None`` if it is the name of a model."""
     return definition if isinstance(definition, ModelDefinition) else None
 
 
 def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
-    r"""Returns the definition of the model with a given name, or a custom definition unchanged.
+    r"""Returns the definition of a built-in model from its name; returns a :class:`ModelDefinition` unchanged.
 
     Raises:
-        ValueError: If the name is unknown, or a custom definition has the name of a built-in model.
+        ValueError: If no built-in model has the given name, or if a custom definition has the name of a built-in model.
     """
     # Worker processes receive copies of partial functions, which are equal only in their representation.
     if isinstance(definition, ModelDefinition):

@@ -1,4 +1,4 @@
-r"""Latent densities: distributions fitted to codes z and sampled for new codes."""
+r"""Latent densities: distributions that are fitted to the latent codes of an autoencoder, and sampled for new codes."""
 
 __all__ = [
     "DENSITIES",
@@ -35,39 +35,45 @@ SEARCHED_ON = 20_000
 
 
 def supported_components(n_codes: int, max_components: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
-    r"""Returns the number of mixture components that ``n_codes`` codes support, from 1 to ``max_components``."""
+    r"""Returns the largest number of mixture components that can be fitted to ``n_codes`` codes.
+
+    The result is ``n_codes // codes_per_component``, limited to the range from 1 to ``max_components``.
+    """
     return max(1, min(max_components, n_codes // codes_per_component))
 
 
 class LatentDensity(Protocol):
-    r"""A distribution of codes z."""
+    r"""The interface of a latent density: a distribution of latent codes."""
 
     @property
     def n_components(self) -> int:
-        r"""The number of components of a mixture; 1 for other densities."""
+        r"""The number of components of a mixture; 1 for a density that is not a mixture."""
 
     @property
     def latent_dim(self) -> int:
-        r"""The dimension of a code; 0 before the fit."""
+        r"""The dimension of a latent code."""
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Fits the density to codes of shape :math:`(N, d)`."""
+        r"""Fits the density to latent codes of shape :math:`(N, d)`, and returns the density."""
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        r"""Returns new codes, with shape :math:`(n, d)`."""
+        r"""Returns ``n`` random latent codes, with shape :math:`(n, d)`.
+
+        ``generator=None`` uses PyTorch's global generator.
+        """
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
+        r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns the tensors of the fitted density."""
+        r"""Returns the tensors that describe the fitted density, by name."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Restores the fitted density from the tensors of :meth:`state_dict`."""
+        r"""Restores a fitted density from the tensors of :meth:`state_dict`, and returns the density."""
 
 
 class StandardNormal:
-    r"""The density :math:`N(0, I)`, the prior of variational autoencoders.
+    r"""The density :math:`N(0, I)`, the usual prior of variational autoencoders.
 
     Fitting only stores the dimension of the codes.
     """
@@ -78,24 +84,24 @@ class StandardNormal:
         self.latent_dim = 0
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Stores the dimension of codes of shape :math:`(N, d)`."""
+        r"""Stores the dimension :math:`d` of latent codes of shape :math:`(N, d)`, and returns the density."""
         self.latent_dim = z.shape[1]
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
+        r"""Returns ``n`` random latent codes, with shape :math:`(n, d)`, as float64."""
         return torch.randn(n, self.latent_dim, dtype=torch.float64, generator=generator)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
+        r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
         return -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns the dimension of a code, as a tensor."""
+        r"""Returns the dimension of a latent code as an integer tensor, with the key ``"latent_dim"``."""
         return {"latent_dim": torch.tensor(self.latent_dim)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Restores the dimension of a code from the tensor of :meth:`state_dict`."""
+        r"""Restores the dimension of a latent code from the tensor of :meth:`state_dict`, and returns the density."""
         self.latent_dim = int(state["latent_dim"])
         return self
 
@@ -103,14 +109,17 @@ class StandardNormal:
 class GaussianMixture:
     r"""A mixture of Gaussians with full covariances, fitted by expectation maximisation in float64.
 
-    The number of components minimises the Bayesian information criterion (BIC). The search tries each number up to 10,
-    then doubles the number. The search ends once two numbers in a row, or one above 10, do not lower the BIC.
+    The fit chooses the number of components with the lowest Bayesian information criterion (BIC). It tries each number
+    from ``min_components`` to 10, and then doubles the number until ``max_components``. The search ends early after two
+    successive numbers that do not lower the BIC. Above 10, it ends after the first such number.
 
     Args:
-        max_components: The maximum number of components.
-        min_components: The number at which the search starts; equal to ``max_components`` for a fixed number.
-        codes_per_component: The minimum number of codes per component, which limits the components of small classes.
-        regularisation: The value added to the variances, as a fraction of the codes' variance in each dimension.
+        max_components: The largest number of components to try.
+        min_components: The smallest number of components to try; equal to ``max_components`` for a fixed number.
+        codes_per_component: The minimum number of codes per component. For few codes, the number of components can
+            therefore be less than ``min_components``.
+        regularisation: The value added to the components' variances, as a fraction of the codes' variance in each
+            dimension.
     """
 
     def __init__(
@@ -131,11 +140,11 @@ class GaussianMixture:
 
     @classmethod
     def of(cls, weights: Tensor, means: Tensor, variances: Tensor) -> Self:
-        r"""Returns the mixture with given components.
+        r"""Returns a mixture of Gaussians with given parameters and diagonal covariances.
 
         Args:
-            weights: The components' weights, with shape :math:`(K,)` and sum 1.
-            means: The components' means, with shape :math:`(K, d)`.
+            weights: The weights of the :math:`K` components, with shape :math:`(K,)` and sum 1.
+            means: The components' means in :math:`d` dimensions, with shape :math:`(K, d)`.
             variances: The components' variances in each dimension, with shape :math:`(K, d)`.
         """
         self = cls(len(weights))
@@ -146,20 +155,23 @@ class GaussianMixture:
 
     @property
     def n_components(self) -> int:
-        r"""The number of components chosen by the fit; 0 before the fit."""
+        r"""The number of components of the fitted mixture; 0 before the fit."""
         return len(self.weights)
 
     @property
     def latent_dim(self) -> int:
-        r"""The dimension of a code; 0 before the fit."""
+        r"""The dimension of a latent code; 0 before the fit."""
         return self.means.shape[1]
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Fits the mixture to codes.
+        r"""Fits the mixture to latent codes, and returns the mixture.
 
         Args:
             z: The codes, with shape :math:`(N, d)`, :math:`N \geq 2`.
-            seed: The seed of the initialisation.
+            seed: The random seed of the initialisation.
+
+        Raises:
+            FloatingPointError: If no mixture can be fitted, for example because codes are not finite.
         """
         with single_threaded_libraries():
             return self._fit(z.detach().cpu().double(), seed)
@@ -203,7 +215,7 @@ class GaussianMixture:
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        r"""Returns :math:`n` new codes, their components in random order, with shape :math:`(n, d)`, as float64."""
+        r"""Returns ``n`` random latent codes, with shape :math:`(n, d)`, as float64."""
         component = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, self.means.shape[1], dtype=torch.float64, generator=generator)
         z = torch.empty_like(noise)
@@ -214,9 +226,9 @@ class GaussianMixture:
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
+        r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        Dimensions in which all training codes were equal have no density and are left out.
+        A dimension in which all training codes are equal has no finite density, and is ignored.
         """
         varying = self.cholesky[0].diagonal() > 0
         if not varying.any():
@@ -228,11 +240,15 @@ class GaussianMixture:
         return mixture.log_prob(z.double()[:, varying])
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns weights :math:`(K,)`, means :math:`(K, d)`, Cholesky factors of covariances :math:`(K, d, d)`."""
+        r"""Returns the parameters of the :math:`K` components in :math:`d` dimensions.
+
+        The keys are ``"weights"``, with shape :math:`(K,)`, ``"means"``, with shape :math:`(K, d)`, and ``"cholesky"``,
+        the Cholesky factors of the covariances, with shape :math:`(K, d, d)`.
+        """
         return {"weights": self.weights, "means": self.means, "cholesky": self.cholesky}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
-        r"""Restores the mixture from the tensors of :meth:`state_dict`.
+        r"""Restores the mixture from the tensors of :meth:`state_dict`, and returns the mixture.
 
         Raises:
             KeyError, ValueError: If the tensors do not describe a mixture.
@@ -250,16 +266,17 @@ class GaussianMixture:
 
 
 class AncestralMixture(nn.Module):
-    r"""The prior of the Gaussian mixture VAE, a mixture whose components depend on a second latent variable.
+    r"""The prior of the Gaussian mixture VAE: a mixture whose components depend on a second latent variable.
 
-    A code :math:`z` is drawn in three steps: a latent variable :math:`w \sim N(0, I)`, a uniform component :math:`k`,
-    and :math:`z \sim N(\mu_k(w), \sigma_k^2(w))`. A network computes :math:`\mu_k` and :math:`\sigma_k^2` from
-    :math:`w`. The density is learned together with the autoencoder and is not fitted afterwards.
+    A latent code :math:`z` is drawn in three steps: a latent variable :math:`w \sim N(0, I)`; a component :math:`k`,
+    with equal probabilities; and :math:`z \sim N(\mu_k(w), \sigma_k^2(w))`. A network computes the means :math:`\mu_k`
+    and the variances :math:`\sigma_k^2` from :math:`w`. The network is trained together with the autoencoder.
 
     Args:
-        n_components: The number of components :math:`K`.
-        latent_dim: The dimension :math:`d` of both :math:`z` and :math:`w`.
-        generator: The source of the random weights.
+        n_components: The number of components.
+        latent_dim: The dimension of :math:`z`, and also of :math:`w`.
+        generator: The random generator of the initial weights. ``None`` leaves the weights uninitialised, for use with
+            :meth:`load_state_dict`.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -281,17 +298,21 @@ class AncestralMixture(nn.Module):
         self.network = build_perceptron([latent_dim, self.HIDDEN, n_components * 2 * latent_dim], generator)
 
     def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns components' means and log-variances, each :math:`(B, K, d)`, given w of shape :math:`(B, d)`."""
+        r"""Returns the components' means and log-variances for :math:`B` values of the latent variable :math:`w`.
+
+        The values have the shape :math:`(B, d)`. Means and log-variances each have the shape :math:`(B, K, d)`, for
+        :math:`K` components.
+        """
         mean, log_var = self.network(w).view(len(w), self.n_components, 2, self.latent_dim).unbind(dim=2)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Returns the density unchanged, since it was learned with the autoencoder."""
+        r"""Returns the density unchanged, because its parameters are trained together with the autoencoder."""
         return self
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        r"""Returns :math:`n` new codes, with shape :math:`(n, d)`, as float64."""
+        r"""Returns ``n`` random latent codes, with shape :math:`(n, d)`, as float64."""
         w = torch.randn(n, self.latent_dim, dtype=torch.float32, generator=generator)
         component = torch.randint(self.n_components, (n,), generator=generator)
         mean, log_var = (parameters[torch.arange(n), component] for parameters in self.conditional(w))
@@ -300,9 +321,10 @@ class AncestralMixture(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns an estimate of the log-density of codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
+        r"""Returns estimated log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        The estimate is the logarithm of the mean density over a fixed set of samples of w.
+        The components depend on a random variable :math:`w`. The estimate is the logarithm of the mean density over
+        1000 samples of :math:`w`, which are the same in each call.
         """
         mean, log_var = self.conditional(
             torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
@@ -314,7 +336,11 @@ class AncestralMixture(nn.Module):
         return torch.cat([mixture.log_prob(codes) for codes in z.double().split(100)])
 
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
-        r"""Restores the density from the tensors of :meth:`state_dict`, for any number of components and dimensions."""
+        r"""Restores the density from the tensors of :meth:`state_dict`, and returns the density.
+
+        The tensors determine the number of components and the latent dimension. Further arguments are passed to
+        :meth:`torch.nn.Module.load_state_dict`.
+        """
         latent_dim = math.prod(state["network.0.weight"].shape[1:])
         n_components, remainder = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
         if not latent_dim or not n_components or remainder:
@@ -327,15 +353,19 @@ class AncestralMixture(nn.Module):
 def fit_mixture(
     z: np.ndarray, n_components: int, covariance: str, regularisation: float, seed: int, start: Any = None
 ) -> Any:
-    r"""Fits scikit-learn's Gaussian mixture to codes, and returns the mixture.
+    r"""Fits a Gaussian mixture to latent codes with scikit-learn.
 
     Args:
         z: The codes, with shape :math:`(N, d)`.
         n_components: The number of components.
         covariance: The type of the covariances: ``"full"`` or ``"diag"``.
-        regularisation: The value added to the variances.
-        seed: The seed of the initialisation.
-        start: ``None`` starts from k-means; a fitted mixture of the same size and covariance type is the start itself.
+        regularisation: The value added to the variances of the components.
+        seed: The random seed of the initialisation.
+        start: A fitted mixture of the same size and covariance type, whose parameters initialise the fit. ``None``
+            initialises the fit by k-means.
+
+    Returns:
+        The fitted :class:`sklearn.mixture.GaussianMixture`.
 
     Raises:
         FloatingPointError: If codes are not finite, or a covariance is not positive definite.
@@ -366,7 +396,7 @@ def fit_mixture(
 
 @contextmanager
 def _no_convergence_warnings() -> Iterator[None]:
-    r"""Context manager: ignores ConvergenceWarning, since the BIC also judges mixtures that have not converged."""
+    r"""Context manager: ignores scikit-learn's warnings that a fit has not converged."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
@@ -378,7 +408,10 @@ _NO_CONVERGENCE_WARNINGS = SharedContext(_no_convergence_warnings)
 
 
 def _numbers(least: int, most: int) -> list[int]:
-    r"""Returns the numbers of components to try: each from ``least`` to 10, then doubled numbers up to ``most``."""
+    r"""Returns the increasing numbers of components to try, from ``least`` to ``most``.
+
+    Up to 10, these are all integers. Above 10, each number is twice the number before it, but at most ``most``.
+    """
     numbers = [least]
     while numbers[-1] < most:
         numbers.append(min(most, numbers[-1] + 1 if numbers[-1] < 10 else 2 * numbers[-1]))

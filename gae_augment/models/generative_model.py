@@ -1,4 +1,4 @@
-r"""A generative model with its hyper-parameters, before any data are known."""
+r"""A generative model with its hyper-parameters."""
 
 __all__ = ["LR_SCHEDULES", "MAX_ANCHOR_STEP", "PRECISIONS", "GenerativeModel"]
 
@@ -28,53 +28,59 @@ MAX_ANCHOR_STEP = 3.0
 class GenerativeModel(BaseEstimator):
     r"""A generative model and its hyper-parameters, for :class:`gae_augment.GAEAugmenter`.
 
-    The class is a scikit-learn estimator without a ``fit`` method. It supports ``clone``, ``get_params``,
-    ``set_params``, and searches over an augmenter's parameters such as ``model__latent_dim``. Each ``"auto"`` is
-    resolved when a class is fitted; ``augmenter.report_[label].plan`` shows the values chosen.
+    The class is a scikit-learn estimator without a ``fit`` method. It supports ``clone``, ``get_params`` and
+    ``set_params``. A parameter search over an augmenter can set hyper-parameters by names such as
+    ``model__latent_dim``. Each ``"auto"`` is replaced by a value when the augmenter fits the model to a class;
+    ``augmenter.report_[label].plan`` shows the value.
+
+    Below, a code is a latent vector. The values of an image are its pixels in all channels, and the values of a vector
+    are its features.
 
     Args:
         definition: A key of :data:`gae_augment.MODELS`, or a custom :class:`gae_augment.models.ModelDefinition`.
-        latent_dim: The latent dimension :math:`d`. ``"auto"`` is 10 for images of up to 1024 values and 32 for larger
-            images, but at most the number of values.
-        architecture: ``"auto"`` chooses ``"fc"`` for vectors and images of up to 1024 values, and ``"conv"`` for larger
-            images. ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
-            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder.
-        density: The latent density from which new codes are drawn. ``"auto"`` is the model's default. ``"mixture"`` is
-            a Gaussian mixture and ``"normal"`` a single Gaussian, both fitted to the codes. ``"standard_normal"`` is
-            :math:`N(0, I)`.
-        n_components: The maximum number of mixture components, or (minimum, maximum). For a mixture fitted to the
-            codes, the Bayesian information criterion chooses the number, with at least 20 codes per component.
-            ``"auto"`` is a maximum of 80 for a fitted mixture, and of 10 for a mixture learned with the network.
-        delta: The boundary :math:`\delta` of the reconstruction error, for models with early stopping only. The error
-            is the excess over that of a perfect reconstruction, in nats per pixel. With a number, training stops once
-            the error is below the number. ``"auto"`` stops when the error of held-out images stops falling. With fewer
-            than 200 images, ``"auto"`` stops at 30 % of the mean image's error; with fewer than 200 vectors, when the
-            training error stops falling.
-        epochs: The maximum number of epochs. ``"auto"`` is enough for 600 steps of the optimiser.
+        latent_dim: The latent dimension. ``"auto"`` is 10 for images or vectors of up to 1024 values and 32 for larger
+            ones, but at most the number of values.
+        architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
+            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder. ``"auto"`` is ``"fc"``
+            for vectors and for images of up to 1024 values, and ``"conv"`` for larger images.
+        density: The distribution from which new codes are drawn. ``"mixture"`` is a Gaussian mixture and ``"normal"`` a
+            single Gaussian, each fitted to the codes of the training images. ``"standard_normal"`` is :math:`N(0, I)`.
+            ``"auto"`` is the default of the model.
+        n_components: The maximum number of mixture components, or a tuple (minimum, maximum). For a mixture fitted
+            after training, the Bayesian information criterion chooses the number, with at least 20 codes per component;
+            ``"auto"`` is a maximum of 80. A mixture trained together with the network ignores the minimum; ``"auto"``
+            is a maximum of 10.
+        delta: The reconstruction error of training images below which training stops, in nats per pixel. The error of a
+            perfect reconstruction counts as 0. Only models with early stopping, such as ``"gae"``, accept a number.
+            With ``"auto"``, these models stop when the error of held-out data, a tenth of the class, no longer falls.
+            Classes of fewer than 200 images stop at 30 % of the error that the mean image has as the reconstruction of
+            every image. Classes of fewer than 200 vectors stop when the training error no longer falls.
+        epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
-        precision: The data type of matrix products in training, ``"float32"`` or ``"bfloat16"``. All other computations
-            use float32. ``"auto"`` is bfloat16 for images if the device multiplies bfloat16 matrices faster, else
-            float32. Most CUDA GPUs do so, and some CPUs do so for fully connected networks.
-        n_init: The number of random initialisations. Several initialisations divide half of the epochs among
-            themselves; the best then trains for the other half. ``"auto"`` is 8 for vectors with more features than
-            latent dimensions, where the initial weights matter most, and 1 for all other data.
-        truncated: Whether codes drawn from a fitted mixture are redrawn if they lie outside the range of all training
-            codes. Applies only with at least 20 images per latent dimension.
-        anchored: Whether new images keep details of training images that the autoencoder cannot reproduce. If so, the
-            training image :math:`x_i` whose code :math:`z_i` is nearest moves towards the new code :math:`z`: the new
-            image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where :math:`f_d` is the decoder. A number is the
-            step :math:`t`; ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5` for images and ``False`` for
-            vectors. With a step, training images are kept and saved with the augmenter, and new images lie closer to
-            the training images.
-        max_similarity: The maximum similarity of a new image to any training image of its class; ``None`` sets no
-            limit. Similarity is the correlation of the two images after alignment, as in
-            :func:`gae_augment.synthesis.aligned_nearest`. A limit in (0, 1] rejects and redraws images of higher
-            similarity. With a limit, training images are kept and saved with the augmenter.
-        n_threads: The number of CPU threads that share the training of one class. The last bits of images depend on
-            this number. Several threads pay off for classes of thousands of images, if there are fewer such classes
-            than cores.
+        precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``. All
+            other computations use float32. ``"auto"`` is bfloat16 for images if the device multiplies bfloat16 matrices
+            faster. ``"auto"`` is float32 for vectors, and for convolutional networks on a CPU.
+        n_init: The number of random initialisations of the network. If there are several, each is trained for an equal
+            share of half the epochs. The network with the lowest error then trains for the other half. ``"auto"`` is 8
+            for vectors with more features than latent dimensions, and 1 for all other data.
+        truncated: Whether a new code is redrawn if it lies outside the range of the training codes in any dimension.
+            Applies only to a density fitted to the codes, with at least 20 images per latent dimension.
+        anchored: Whether a new image starts from a training image, to keep details that the autoencoder cannot
+            reproduce. Let :math:`z` be a new code, :math:`z_i` the nearest code of a training image, :math:`x_i` this
+            training image, and :math:`f_d` the decoder. With ``False``, the new image is :math:`f_d(z)`. Otherwise, the
+            new image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. A number above 0 and up to 3 is the step
+            :math:`t`. ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5` for images and ``False`` for vectors.
+            With a step, the training images are saved with the augmenter, and new images are more similar to the
+            training images.
+        max_similarity: The maximum similarity of a new image to any training image of its class, in (0, 1]. Similarity
+            is the correlation of two images after small shifts that align them. New images above the limit are redrawn,
+            up to 20 times. With a limit, the training images are saved with the augmenter. ``None`` sets no limit, and
+            is the only valid value for vectors.
+        n_threads: The number of CPU threads that train one class. This number changes new images slightly, by rounding.
+            Several threads help only for classes of thousands of images, if there are fewer such classes than CPU
+            cores.
 
     Example:
         >>> model = GenerativeModel("vae", latent_dim=16).set_params(epochs=50)
@@ -121,18 +127,19 @@ class GenerativeModel(BaseEstimator):
 
     @property
     def resolved_definition(self) -> ModelDefinition:
-        r"""The :class:`gae_augment.models.ModelDefinition`, looked up by name if ``definition`` is a name.
+        r"""The model's :class:`gae_augment.models.ModelDefinition`, looked up by name if ``definition`` is a name.
 
         Raises:
-            ValueError: If the name is unknown, or a custom definition has the name of a built-in model.
+            ValueError: If no built-in model has the given name, or if a custom definition has the name of a built-in
+                model.
         """
         return resolve_definition(self.definition)
 
     def validated(self) -> Self:
-        r"""Returns a copy with validated hyper-parameters, converted to plain Python types.
+        r"""Returns a copy with validated hyper-parameters, converted to Python types such as ``int`` and ``tuple``.
 
         Raises:
-            ValueError: If a hyper-parameter has a value that is not allowed.
+            ValueError: If a hyper-parameter has an invalid value.
         """
         definition = self.resolved_definition
         values: dict[str, Any] = self.get_params(deep=False)

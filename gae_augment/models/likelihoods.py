@@ -1,4 +1,4 @@
-r"""Likelihoods: the distribution of an image given the outputs of a decoder."""
+r"""Likelihoods: distributions of an image given the outputs of a decoder."""
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood"]
 
@@ -12,7 +12,9 @@ from torch.nn import functional
 
 
 class Likelihood(ABC):
-    r"""The distribution of each pixel given a code; a decoder's outputs are the parameters of the distribution.
+    r"""The interface of a likelihood: the distribution of an image given the outputs of a decoder.
+
+    The decoder outputs one parameter of the distribution for each pixel.
 
     Attributes:
         name: The name of the distribution.
@@ -22,18 +24,20 @@ class Likelihood(ABC):
 
     @abstractmethod
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the mean image of the distribution, with the shape of the outputs."""
+        r"""Returns the mean of the image distribution for given decoder outputs, with the shape of the outputs."""
 
     @abstractmethod
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the decoder outputs that represent a given mean image, the inverse of :meth:`mean`."""
+        r"""Returns the decoder outputs for a given mean of the image distribution; the inverse of :meth:`mean`."""
 
     @abstractmethod
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        r"""Returns the reconstruction error of each image, summed over its pixels, in nats.
+        r"""Returns the reconstruction error of each image: the negative log-likelihood, summed over pixels, in nats.
+
+        Terms that depend on neither argument may be omitted.
 
         Args:
-            outputs: The outputs of the decoder, with shape :math:`(B, *)`.
+            outputs: The decoder outputs for :math:`B` images, with shape :math:`(B, *)`.
             x: The images, with shape :math:`(B, *)`.
 
         Returns:
@@ -42,47 +46,53 @@ class Likelihood(ABC):
 
     @abstractmethod
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns the reconstruction error of a perfect reconstruction of each image, in nats, with shape (B,)."""
+        r"""Returns the error of a perfect reconstruction of each image: one value per image, in nats."""
 
     @abstractmethod
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the offset and the scale of a decoder's outputs, so that training begins at the mean image.
+        r"""Returns an offset and a scale for a decoder, so that training begins at the mean image.
+
+        The decoder outputs the offset plus the scale times the output of its last layer, which is 0 before training.
 
         Args:
-            mean: The mean image, with shape :math:`(*)`.
+            mean: The mean of the training images.
             deviation: The standard deviation of all pixels from the mean image, a scalar.
 
         Returns:
-            The offset, which is the outputs that represent the mean image, with shape :math:`(*)`, and the scale, which
-            is the change of outputs per standard deviation, a scalar.
+            The offset: the decoder outputs that represent the mean image. The scale, a scalar: the change of decoder
+            outputs that changes pixels by about ``deviation``.
         """
 
     @abstractmethod
     def clamp(self, x: Tensor) -> Tensor:
-        r"""Returns images whose values are limited to the range of values that the distribution allows."""
+        r"""Returns images with their values limited to the range that the distribution allows."""
 
 
 @final
 @dataclass(frozen=True)
 class Bernoulli(Likelihood):
-    r"""Pixels in [0, 1]; outputs are logits, and the error is the binary cross-entropy.
+    r"""A Bernoulli distribution of each pixel in [0, 1]: the decoder outputs logits.
 
-    The entropy of an image with pixels :math:`x_j` is :math:`-\sum_j [x_j \log x_j + (1 - x_j) \log (1 - x_j)]`. It is
-    0 for images of black and white pixels, and more than half a nat per pixel for photographs.
+    The reconstruction error is the binary cross-entropy. For a perfect reconstruction, it equals the entropy of the
+    image, :math:`-\sum_j [x_j \log x_j + (1 - x_j) \log (1 - x_j)]`, where :math:`x_j` is pixel :math:`j`. The entropy
+    is 0 if all pixels are 0 or 1, and above 0 for grey pixels.
     """
 
     name: ClassVar[str] = "bernoulli"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the probability of each pixel, the sigmoid of the outputs."""
+        r"""Returns the mean image for given logits: their sigmoid."""
         return outputs.sigmoid()
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the logits of a mean image, after limiting its values to [1e-6, 1 - 1e-6]."""
+        r"""Returns the logits of a mean image, whose values are first limited to [1e-6, 1 - 1e-6] for finite logits."""
         return mean.logit(eps=1e-6)
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        r"""Returns the binary cross-entropy of each image, in nats, with shape (B,)."""
+        r"""Returns the binary cross-entropy of each image, summed over pixels: one value per image, in nats.
+
+        The ``outputs`` are logits. The images ``x`` have values in [0, 1].
+        """
         outputs = _as_precise_as(x, outputs)
         if outputs.is_cuda:
             error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
@@ -93,11 +103,16 @@ class Bernoulli(Likelihood):
         return error.flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns the entropy of each image, in nats, with shape (B,)."""
+        r"""Returns the entropy of each image, the error of a perfect reconstruction: one value per image, in nats."""
         return (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the logits of the mean image, and the change of logits per standard deviation, at most 1."""
+        r"""Returns an offset and a scale for a decoder's logits, so that training begins at the mean image.
+
+        The offset is the logits of the mean image, whose values are first limited to [0.001, 0.999] for finite logits.
+        The scale is the change of logits that changes pixels by about one standard deviation, ``deviation``, but at
+        most 1.
+        """
         # A logit of minus infinity would keep pixels black that are black in all training images.
         mean = mean.clamp(0.001, 0.999)
         # The derivative of a probability p by its logit is p(1 - p). It vanishes for black and white pixels.
@@ -111,41 +126,42 @@ class Bernoulli(Likelihood):
 @final
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
-    r"""Standardised values with unit variance; outputs are means, and the error is half the squared error.
+    r"""A Gaussian distribution of each pixel with variance 1, for standardised values: the decoder outputs means.
 
-    The constant :math:`\frac12 \log 2 \pi` per pixel is left out, so that a perfect reconstruction has an error of 0.
+    The reconstruction error is half the squared error. The constant :math:`\frac12 \log 2 \pi` per pixel is left out,
+    so that a perfect reconstruction has an error of 0.
     """
 
     name: ClassVar[str] = "gaussian"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the outputs unchanged, since they are the means."""
+        r"""Returns the decoder outputs unchanged, because the outputs are the mean image."""
         return outputs
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the mean image unchanged."""
+        r"""Returns the mean image unchanged, because the decoder outputs are the mean image."""
         return mean
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        r"""Returns half the squared error of each image, in nats, with shape (B,)."""
+        r"""Returns half the squared error of each image, summed over pixels: one value per image, in nats."""
         return (0.5 * (_as_precise_as(x, outputs) - x).square()).flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns zeros, with shape (B,)."""
+        r"""Returns the error of a perfect reconstruction of each image, which is 0: one zero per image."""
         return x.new_zeros(len(x))
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the mean image and the standard deviation unchanged."""
+        r"""Returns the mean image as the offset of a decoder's outputs, and the standard deviation as their scale."""
         return mean, deviation
 
     def clamp(self, x: Tensor) -> Tensor:
-        r"""Returns the images unchanged, since standardised values have no limits."""
+        r"""Returns the images unchanged, because standardised values have no limits."""
         return x
 
 
 def _as_precise_as(x: Tensor, outputs: Tensor) -> Tensor:
-    r"""Returns outputs in the data type of the images, or unchanged if the outputs' data type is more precise.
+    r"""Converts decoder outputs to the data type of the images, unless the data type of the outputs is more precise.
 
-    In bfloat16, rounding would make the terms of the gradient cancel each other.
+    A loss computed in bfloat16 would have inaccurate gradients.
     """
     return outputs.to(torch.promote_types(outputs.dtype, x.dtype))

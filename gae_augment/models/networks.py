@@ -36,7 +36,7 @@ LOG_VARIANCE_LIMIT = 12.0
 
 
 class Layers(nn.Sequential):
-    r"""Layers whose outputs have the data type of their inputs, also under autocast."""
+    r"""A sequence of layers; its outputs have the data type of its inputs, even under ``torch.autocast``."""
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = super().forward(x)
@@ -44,20 +44,19 @@ class Layers(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    r"""An encoder :math:`f_e` and a decoder :math:`f_d` with a normalisation of inputs and outputs.
+    r"""An encoder and a decoder, with a normalisation of the encoder's inputs and the decoder's outputs.
 
-    After :meth:`fit_normalisation`, the untrained decoder outputs the mean image, and the encoder's inputs are
-    deviations from the mean image with unit variance. Without normalisation, training on images of low contrast would
-    only learn the background that all images share.
+    After :meth:`fit_normalisation`, the encoder receives deviations from the mean image, scaled to unit variance. The
+    untrained decoder then outputs the mean image. Without normalisation, training on images of low contrast would only
+    learn the background that all images share.
 
     Args:
-        encoder: Maps images, with shape :math:`(B, *)`, to codes, with shape :math:`(B, d)`. A stochastic encoder
-            outputs means and log-variances of codes, concatenated, with shape :math:`(B, 2d)`.
-        decoder: Maps codes to the parameters of a likelihood, with shape :math:`(B, *)`: logits of Bernoulli pixels, or
-            means of Gaussian features.
+        encoder: Maps :math:`B` images, with shape :math:`(B, *)`, to latent codes, with shape :math:`(B, d)`. A
+            stochastic encoder outputs means and log-variances of codes, concatenated, with shape :math:`(B, 2d)`.
+        decoder: Maps codes to logits of Bernoulli pixels or means of Gaussian pixels, with shape :math:`(B, *)`.
         shape: The shape of one image.
-        latent_dim: The dimension of a code, :math:`d`.
-        architecture: The architecture of encoder and decoder.
+        latent_dim: The latent dimension :math:`d`.
+        architecture: The name of the architecture, or the layer widths of a fully connected encoder.
     """
 
     mean: Tensor
@@ -86,11 +85,11 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def fit_normalisation(self, x: Tensor, likelihood: Likelihood) -> None:
-        r"""Sets the offset and the scale of inputs and outputs from training images.
+        r"""Sets the normalisation of the encoder's inputs and the decoder's outputs from training images.
 
         Args:
-            x: The training images, with shape :math:`(N, *)`, in [0, 1] or standardised.
-            likelihood: The distribution of an image given the outputs of the decoder.
+            x: :math:`N` training images, with shape :math:`(N, *)`, in [0, 1] or standardised.
+            likelihood: The distribution of an image given the decoder's outputs.
         """
         mean = x.mean(dim=0)
         deviation = (x - mean).square().mean().sqrt()
@@ -102,28 +101,37 @@ class Autoencoder(nn.Module):
         self.scale.copy_(scale)
 
     def centred(self, x: Tensor) -> Tensor:
-        r"""Returns the deviations of images from the mean image, in standard deviations."""
+        r"""Returns images minus the mean training image, divided by the standard deviation of all training pixels."""
         return (x - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
-        r"""Returns the codes of images, or the posterior means if the encoder is stochastic: :math:`(B, d)`."""
+        r"""Returns the latent codes of :math:`B` images, with shape :math:`(B, d)`.
+
+        If the encoder is stochastic, the codes are the posterior means.
+        """
         return self.encoder(self.centred(x))[:, : self.latent_dim]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the means and the log-variances of the codes' posteriors, each with shape :math:`(B, d)`."""
+        r"""Returns the means and the log-variances of latent codes that a stochastic encoder outputs for images.
+
+        Each has the shape :math:`(B, d)`, for :math:`B` images and :math:`d` latent dimensions. The log-variances are
+        limited to [-12, 12] against overflow.
+        """
         mean, log_var = self.encoder(self.centred(x)).split(self.latent_dim, dim=1)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> Tensor:
-        r"""Decodes codes to the parameters of the images' likelihood, with shape :math:`(B, *)`."""
+        r"""Decodes latent codes of shape :math:`(B, d)` to logits of Bernoulli pixels or means of Gaussian pixels.
+
+        The result has the shape :math:`(B, *)` of :math:`B` images.
+        """
         return self.offset + self.scale * self.decoder(z)
 
 
 class ConvResize(nn.Module):
-    r"""Convolves feature maps, then resizes them to a given height and width.
+    r"""A 3x3 convolution and a ReLU, then bilinear resizing of the feature maps to the height and width in ``size``.
 
-    Unlike a transposed convolution, resizing leaves no checkerboard pattern and reaches every size, including odd
-    sizes and one pixel. Convolving before resizing costs a quarter of convolving after resizing.
+    Unlike a transposed convolution, resizing leaves no checkerboard pattern, and allows every output size.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
@@ -140,8 +148,8 @@ class Critic(nn.Module):
     r"""A network that distinguishes real images from generated images.
 
     Args:
-        features: Maps images, with shape :math:`(B, *)`, to features, with shape :math:`(B, F)`.
-        head: Maps features to logits of the probability that an image is real, with shape :math:`(B, 1)`.
+        features: Maps :math:`B` images to :math:`F` features per image, with shape :math:`(B, F)`.
+        head: Maps features to the logit of the probability that an image is real, with shape :math:`(B, 1)`.
     """
 
     def __init__(self, features: nn.Module, head: nn.Module) -> None:
@@ -151,7 +159,10 @@ class Critic(nn.Module):
 
 
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
-    r"""Returns linear layers with ReLUs between them."""
+    r"""Returns linear layers with ReLUs between them.
+
+    The ``widths`` are the number of inputs, and then the number of outputs of each layer.
+    """
     modules: list[nn.Module] = []
     for in_width, out_width in pairwise(widths):
         modules += [nn.Linear(in_width, out_width), nn.ReLU()]
@@ -159,7 +170,10 @@ def _layers(widths: Sequence[int]) -> list[nn.Module]:
 
 
 def _hidden(architecture: Architecture) -> Sequence[int]:
-    r"""Returns the widths of the hidden layers of a fully connected encoder."""
+    r"""Returns the widths of the hidden layers of a fully connected encoder with a given architecture.
+
+    For a tuple of widths, the tuple is returned.
+    """
     return architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
 
 
@@ -172,7 +186,11 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
 
 
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
-    r"""Returns an image's number of channels, and sizes and channel numbers of its feature maps, finest first."""
+    r"""Returns an image's number of channels, and the sizes and channel numbers of a network's feature maps.
+
+    The first feature maps have the size of the image. Each later size is half of the size before it, down to at most
+    4x4 pixels.
+    """
     # A matrix is a grey image with one channel.
     channels, height, width = (1,) * (3 - len(shape)) + shape
     sizes = [(height, width)]
@@ -214,9 +232,8 @@ def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
     r"""Draws random weights by He's rule for ReLU networks (https://arxiv.org/abs/1502.01852), and small random biases.
 
-    PyTorch's initialisation would draw from the global generator, which belongs to the user. With biases of 0, all
-    ReLUs of the first layer would have their kink at the origin. A network with few inputs could then hardly fit a
-    curve.
+    With biases of 0, all ReLUs of the first layer would bend at the origin. A network with few inputs could then hardly
+    fit a curve.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for layer in layers:
@@ -228,7 +245,7 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
-    r"""Zeroes the weights and biases of the outputs with index ``start`` or higher."""
+    r"""Sets the weights and biases of a layer's outputs with index ``start`` or higher to 0."""
     assert layer.bias is not None
     with torch.no_grad():
         layer.weight[start:].zero_()
@@ -236,7 +253,10 @@ def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
 
 
 def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    r"""Raises a ValueError if an architecture is unknown, or is convolutional for vectors."""
+    r"""Raises a ValueError if an architecture is unknown, or is convolutional although the data are vectors.
+
+    The ``shape`` is that of one image or vector.
+    """
     custom = (
         isinstance(architecture, tuple)
         and len(architecture) > 0
@@ -265,15 +285,14 @@ def build_autoencoder(
     r"""Returns an untrained autoencoder for images of a given shape.
 
     Args:
-        shape: The shape of one image: (C, H, W), (H, W) or (F,).
-        latent_dim: The latent dimension :math:`d`.
-        architecture: ``"paper"``, the paper's fully connected network, 500-500-2000; ``"fc"``, 1000-500, which trains
-            three times as fast; ``"conv"``, convolutions of stride 2 down to at most 4x4 pixels and back;
-            or the widths of a fully connected encoder. Fully connected decoders have
-            the widths in reverse order.
-        stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
-        generator: The source of the random weights. ``None`` creates weights on the meta device, which take no memory,
-            for use with ``load_state_dict(…, assign=True)``.
+        shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
+        latent_dim: The latent dimension.
+        architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
+            ``"conv"`` has convolutions of stride 2, down to at most 4x4 pixels. A tuple gives the widths of a fully
+            connected encoder. Fully connected decoders have the widths in reverse order.
+        stochastic: Whether the encoder outputs means and log-variances of latent codes instead of codes.
+        generator: The random generator of the initial weights. ``None`` creates weights on PyTorch's meta device,
+            without memory, for use with ``load_state_dict(…, assign=True)``.
 
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
@@ -305,12 +324,13 @@ def build_autoencoder(
 
 
 def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: torch.Generator) -> Critic:
-    r"""Returns an untrained critic for images of a given shape; its features are the outputs of an encoder.
+    r"""Returns an untrained critic, a network that distinguishes real images from generated images.
 
     Args:
-        shape: The shape of one image: (C, H, W), (H, W) or (F,).
-        architecture: The architecture of the encoder, as in :func:`build_autoencoder`.
-        generator: The source of the random weights.
+        shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
+        architecture: The architecture of all layers but the last: ``"fc"``, ``"paper"``, ``"conv"``, or a tuple of
+            widths.
+        generator: The random generator of the initial weights.
     """
     check_architecture(architecture, shape)
     with torch.device("meta"):
@@ -330,9 +350,9 @@ def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = 
     r"""Returns a fully connected network with ReLUs between its layers.
 
     Args:
-        widths: The numbers of inputs, of units in each hidden layer, and of outputs, in this order.
-        generator: The source of the random weights; the outputs of the network are then 0 before training. ``None``
-            leaves the weights uninitialised, for use with ``load_state_dict``.
+        widths: The number of inputs, the number of units of each hidden layer, and the number of outputs.
+        generator: The random generator of the initial weights. The last layer is 0, so that the untrained network
+            outputs 0. ``None`` leaves all weights uninitialised, for use with ``load_state_dict``.
     """
     with torch.device("meta"):
         network = Layers(*_layers(widths))

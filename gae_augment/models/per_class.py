@@ -1,4 +1,4 @@
-r"""The choice of models: a name or a model with hyper-parameters for all classes, or a mapping from labels to these."""
+r"""The choice of models: one model for all classes, or a mapping from class labels to models."""
 
 __all__ = [
     "ModelChoice",
@@ -23,7 +23,15 @@ Choices = ModelChoice | Mapping[Any, ModelChoice]
 
 
 def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
-    r"""Returns the validated models by label; the key ``None`` holds the model of all labels without a key.
+    r"""Returns the validated models by class label.
+
+    Args:
+        choice: A model name, a :class:`ModelDefinition` or a :class:`GenerativeModel` for all classes, or a mapping
+            from labels to these types.
+
+    Returns:
+        The models by label. The key ``None`` holds the model of all other labels: the single model, or the default
+        model if ``choice`` is a mapping.
 
     Raises:
         TypeError, ValueError: If a choice is not a model, a hyper-parameter is not valid, or two custom definitions
@@ -62,7 +70,11 @@ def _validated(model: Any) -> GenerativeModel:
 
 
 def choice_to_plain(choice: Choices) -> Any:
-    r"""Converts a choice to plain values for JSON; a mapping from labels becomes a list of pairs."""
+    r"""Converts a model to a dictionary of hyper-parameters that JSON can store.
+
+    The dictionary contains the name of the model definition, not the definition. A mapping from labels to models
+    becomes a list of pairs of a label and a dictionary.
+    """
     if isinstance(choice, Mapping):
         return [[label, choice_to_plain(model)] for label, model in choice.items()]
     if not isinstance(choice, GenerativeModel):
@@ -72,14 +84,14 @@ def choice_to_plain(choice: Choices) -> Any:
 
 
 def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) -> Choices:
-    r"""Converts plain values back to a choice.
+    r"""Converts the result of :func:`choice_to_plain` back to a model, or to a mapping from labels to models.
 
     Args:
-        plain: The plain values of :func:`choice_to_plain`.
+        plain: The result of :func:`choice_to_plain`: a dictionary, or a list of pairs of a label and a dictionary.
         definitions: Custom definitions, by name.
 
     Raises:
-        KeyError, TypeError, ValueError: If the plain values are malformed, or a custom definition is missing.
+        KeyError, TypeError, ValueError: If ``plain`` is malformed, or a custom definition is missing.
     """
     if isinstance(plain, list):
         return {label: _model_from_plain(model, definitions) for label, model in plain}
@@ -96,16 +108,18 @@ def _model_from_plain(plain: Mapping[str, Any], definitions: Mapping[str, ModelD
 
 
 def custom_definitions(choice: Choices) -> tuple[ModelDefinition, ...]:
-    r"""Returns the custom definitions in a choice; a file holds only the names of custom definitions."""
+    r"""Returns each :class:`ModelDefinition` in a choice of models; models given by name are left out."""
     definitions = (custom_definition(model.definition) for model in choose_models(choice).values())
     return tuple(definition for definition in definitions if definition is not None)
 
 
 def settable_choice(choice: Choices) -> GenerativeModel:
-    r"""Converts a choice to a single model, whose hyper-parameters can be set.
+    r"""Converts a model name or definition to a :class:`GenerativeModel`, whose hyper-parameters can be set.
+
+    A :class:`GenerativeModel` is returned unchanged.
 
     Raises:
-        ValueError: If the choice is a mapping.
+        ValueError: If the choice is a mapping from labels to models.
     """
     if isinstance(choice, Mapping):
         raise ValueError(

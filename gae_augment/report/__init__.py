@@ -1,8 +1,8 @@
-r"""Assesses a fitted augmenter, and writes the assessment as one HTML page.
+r"""Measures the quality of an augmenter's synthetic images, and writes reports as HTML pages.
 
-Input: a fitted augmenter and its training set, optionally with held-out images. Output: metrics, a text table, or an
-HTML file that needs no network. Imports the augmenter, ``evaluation`` and the rooms below them. Only ``write_report``
-imports Jinja and matplotlib.
+An augmenter holds one generative model for each class with too few images. Input: a :class:`gae_augment.GAEAugmenter`
+and its training set, optionally with held-out images. Output: metrics, a text table, a forecast of the fit's duration,
+or an HTML file that needs no network. Only :func:`write_report` imports Jinja and matplotlib.
 """
 
 from .assessment import (

@@ -1,4 +1,4 @@
-r"""Measures the synthetic images of a fitted augmenter: fidelity, memorisation, and a classifier's gain in accuracy."""
+r"""Measures the synthetic images of a fitted augmenter: fidelity, memorisation, and a classifier's gain in scores."""
 
 __all__ = [
     "Assessment",
@@ -47,9 +47,9 @@ class Assessment:
     r"""The comparison of synthetic images with training images and with held-out real images.
 
     Attributes:
-        synthetic: Synthetic images of each class that has a model, at most 1000.
-        training: Training images of the same classes, at most 1000 of each class.
-        fidelity: The metrics that :func:`gae_augment.evaluation.fidelity` returned, by name; empty if not measured.
+        synthetic: A mapping from each class that has a generative model to at most 1000 synthetic images.
+        training: A mapping from the same classes to at most 1000 training images each.
+        fidelity: The metrics of :func:`gae_augment.evaluation.fidelity`, by name; empty if not measured.
         memorisation: How close synthetic images are to training images; ``None`` if not measured.
     """
 
@@ -60,14 +60,14 @@ class Assessment:
 
 
 def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, Read]:
-    r"""Returns the labels of an augmenter's training set, and a function that reads its images.
+    r"""Returns the labels of an augmenter's training set, and a function that maps indices to images of the set.
 
     Args:
         augmenter: A fitted augmenter.
         data: The training set of the augmenter: a dataset, or a pair of images and labels.
 
     Raises:
-        ValueError: If the augmenter was fitted to other data.
+        ValueError: If the class sizes or class names of ``data`` differ from those of the training set.
     """
     labels, read = open_data(data)
     counts = count_labels(labels)
@@ -86,7 +86,7 @@ def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, 
 
 
 def open_data(data: Any) -> tuple[np.ndarray, Read]:
-    r"""Returns the labels of labelled images, and a function that reads the images.
+    r"""Returns the labels of labelled images, and a function that maps indices to the images.
 
     Args:
         data: A dataset, or a pair of images and labels.
@@ -105,17 +105,21 @@ def assess(
 ) -> Assessment:
     r"""Measures the fidelity and the memorisation of an augmenter's synthetic images.
 
+    At most 1000 synthetic, 1000 training and 1000 held-out images are compared for each class with a generative model.
+
     Args:
         augmenter: A fitted augmenter.
         data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        held_out: Real images outside the training set: a dataset, or a pair of images and labels. Without held-out
-            images, neither fidelity nor memorisation is measured.
-        extractor: Turns images into features for the fidelity metrics. Without an extractor, fidelity is not measured.
+        held_out: Real images outside the training set: a dataset, or a pair of images and labels. If ``None``, neither
+            fidelity nor memorisation is measured.
+        extractor: A callable with a ``name`` that maps images to features for the fidelity metrics. If ``None``,
+            fidelity is not measured. Fidelity also needs more than five held-out images.
         seed: The seed for choosing real images and sampling synthetic images.
 
     Raises:
-        TypeError: If the extractor has no name.
-        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for the pixel values.
+        TypeError: If the extractor is not callable or has no name.
+        ValueError: If the augmenter was fitted to other data, or held-out images are given and images are neither uint8
+            nor in [0, 1].
     """
     if extractor is not None:
         check_extractor(extractor)
@@ -151,18 +155,29 @@ def _real_images(read: Read, labels: np.ndarray, label: Label, generator: torch.
 
 
 def training_budget(images: int, steps: int) -> dict[str, int]:
-    r"""Returns the training settings of a classifier: ``batch_size``, from 16 to 128, and ``epochs``, at least 7.
+    r"""Returns the batch size and the number of epochs for training a classifier with a given number of steps.
 
     Args:
         images: The number of training images.
-        steps: The number of training steps that the epochs should amount to.
+        steps: The approximate number of training steps.
+
+    Returns:
+        ``"batch_size"``, from 16 to 128, and ``"epochs"``, at least 7 even if 7 epochs take more than ``steps`` steps.
     """
     batch_size = min(128, max(16, images // 5))
     return {"batch_size": batch_size, "epochs": max(7, round(steps * batch_size / images))}
 
 
 def strategy_images(augmenter: GAEAugmenter, seed: int) -> tuple[Tensor, Tensor]:
-    r"""Samples the images that an augmenter's ``sampling_strategy_`` adds; returns the images, by class, and labels."""
+    r"""Samples the synthetic images that an augmenter adds to its training set.
+
+    Args:
+        augmenter: A fitted augmenter that adds images to at least one class. Its labels must be integers.
+        seed: The seed of the images.
+
+    Returns:
+        The images, class by class, and their labels.
+    """
     images_to_add = {label: number for label, number in augmenter.sampling_strategy_.items() if number}
     images = [augmenter.sample(label, number, seed=seed) for label, number in images_to_add.items()]
     return torch.cat(images), torch.from_numpy(np.repeat(list(images_to_add), list(images_to_add.values())))
@@ -181,21 +196,24 @@ def measure_gain(
 ) -> ClassifierGain:
     r"""Measures how much synthetic images improve the test scores of a small classifier.
 
-    The synthetic images are those that the augmenter's ``sampling_strategy_`` adds to the training set. For each seed,
-    :func:`gae_augment.evaluation.classifier_gain` trains the classifier in several ways (the arms).
+    The augmenter samples as many synthetic images as it adds to its training set. For each seed, the classifier is
+    trained in three ways, called arms: on real images without class balance, on class-balanced batches of real images,
+    and on class-balanced batches of real and synthetic images.
 
     Args:
         augmenter: A fitted augmenter, whose labels are the integers from 0.
         data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        held_out: Real images of all classes outside the training set: a dataset, or a pair of images and labels.
+        held_out: Real test images of all classes: a dataset, or a pair of images and labels.
         seeds: The seeds of the classifiers and of the synthetic images.
         steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
         affine: Whether training images are rotated, shifted and scaled slightly at random.
-        device: A torch device, or ``"auto"``: a CUDA GPU if available.
-        progress: Called after each training with the name of the arm, the seed and the scores.
+        device: The device of the classifier; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        progress: A function that is called after each training with the name of the arm, the seed and the scores.
 
     Raises:
-        ValueError: If the augmenter was fitted to other data, or a classifier cannot be trained on the data.
+        ValueError: If the augmenter was fitted to other data, images are neither uint8 nor in [0, 1], or a class has no
+            test image.
+        FloatingPointError: If the loss of a classifier becomes NaN or infinite.
     """
     labels, read = open_training_data(augmenter, data)
     test_labels, read_test = open_data(held_out)
@@ -220,15 +238,15 @@ def gain_table(
     figures: Mapping[str, float],
     copied: Memorisation | None,
 ) -> str:
-    r"""Returns image counts, recall, balanced accuracy, FID and memorisation as a plain-text table.
+    r"""Returns a plain-text table of image counts, recall, balanced accuracy, FID and memorisation.
 
     Args:
         classes: The names of the classes, ordered by label.
         before: The number of real training images of each class, ordered by label.
         after: The number of real plus synthetic training images of each class, ordered by label.
-        gain: A classifier's scores without synthetic images and with those of one model.
-        figures: The fidelity metrics, by name; the table shows only FID.
-        copied: The memorisation; ``None`` if it was not measured.
+        gain: The classifier's scores for three ways of training, as returned by :func:`measure_gain`.
+        figures: The fidelity metrics, by name. The table shows only metrics whose names start with ``"FID"``.
+        copied: How close synthetic images are to training images; ``None`` if it was not measured.
     """
     arms = list(gain.scores)
     recall = {arm: np.mean([scores["recall"] for scores in gain.scores[arm]], axis=0) * 100 for arm in arms}

@@ -1,4 +1,4 @@
-r"""Gathers the contents of a report from a fitted augmenter and its training set."""
+r"""Collects the images, codes and metrics that a report about a fitted augmenter shows."""
 
 __all__ = ["ClassContents", "Contents", "Pair", "gather"]
 
@@ -26,9 +26,9 @@ class Pair:
     r"""A synthetic image and its closest training image.
 
     Attributes:
-        synthetic: The synthetic image.
-        training: The training image.
-        distance: The root mean squared difference of their pixel values, in units of the full value range.
+        synthetic: The synthetic image, in [0, 1], with shape :math:`(C, H, W)`.
+        training: The training image, in [0, 1], with shape :math:`(C, H, W)`.
+        distance: The root mean squared difference of the pixel values of the two images, from 0 to 1.
     """
 
     synthetic: Tensor
@@ -38,18 +38,19 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassContents:
-    r"""The part of a report about one class that has a model.
+    r"""The section of a report about one class that has a generative model.
 
     Attributes:
         name: The name of the class.
-        fit: The report of the class's fit.
-        real: Real images to display, with shape :math:`(n, C, H, W)` in [0, 1]; empty for vectors.
-        synthetic: Synthetic images to display, with shape :math:`(m, C, H, W)` in [0, 1]; empty for vectors.
-        nearest: The synthetic images that are closest to a training image, by ascending distance.
-        real_codes: The coordinates of real images' codes along the first two principal axes of these codes, with shape
-            :math:`(N, 2)`, or :math:`(N, 1)` if codes have one dimension.
-        synthetic_codes: The coordinates of synthetic images' codes along the same axes, with shape :math:`(M, 2)` or
-            :math:`(M, 1)`.
+        fit: The training curve, errors, duration and settings of the class's fit.
+        real: Training images to display, in [0, 1], with shape :math:`(n, C, H, W)`; empty for feature vectors.
+        synthetic: Synthetic images to display, in [0, 1], with shape :math:`(m, C, H, W)`; empty for feature vectors.
+        nearest: The pairs of a synthetic image and its closest training image with the smallest distances, by ascending
+            distance.
+        real_codes: The latent codes of training images, projected onto the first two principal axes of these codes,
+            with shape :math:`(N, 2)`, or :math:`(N, 1)` if the latent space has one dimension.
+        synthetic_codes: Codes sampled from the model's latent density, projected onto the same axes, with shape
+            :math:`(M, 2)` or :math:`(M, 1)`.
     """
 
     name: str
@@ -63,16 +64,16 @@ class ClassContents:
 
 @dataclass(frozen=True)
 class Contents:
-    r"""The contents of a report.
+    r"""Everything that a report about a fitted augmenter shows.
 
     Attributes:
-        counts: The name, the number of real images and the number of synthetic images of each class.
-        classes: The contents about each class that has a model.
-        fidelity: The metrics that :func:`gae_augment.evaluation.fidelity` returned, by name; empty if not measured.
+        counts: A tuple for each class: its name, its number of real images, and the number of synthetic images to add.
+        classes: The section about each class that has a generative model.
+        fidelity: The metrics of :func:`gae_augment.evaluation.fidelity`, by name; empty if not measured.
         memorisation: How close synthetic images are to training images; ``None`` if not measured.
-        gain: The classifier's gain in balanced accuracy, or ``None`` if it was not measured.
-        settings: The augmenter's parameters.
-        versions: The versions of Python and of the main libraries.
+        gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
+        settings: The parameters of the augmenter, by name, as text.
+        versions: The versions of Python and of the main libraries, by name.
     """
 
     counts: tuple[tuple[str, int, int], ...]
@@ -95,7 +96,18 @@ def gather(
     pairs: int = 4,
     seed: int = 0,
 ) -> Contents:
-    r"""Returns the contents of a report. :func:`gae_augment.report.write_report` describes the arguments."""
+    r"""Measures a fitted augmenter's synthetic images, and returns everything that its report shows.
+
+    Args:
+        augmenter: A fitted augmenter.
+        data: The training set of the augmenter: a dataset, or a pair of images and labels.
+        held_out: Real images outside the training set, like ``data``. ``None`` skips fidelity and memorisation.
+        extractor: A callable with a ``name`` that maps images to features. ``None`` skips fidelity.
+        gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
+        images: The maximum number of real, and of synthetic, images to display for each class.
+        pairs: The maximum number of pairs of a synthetic and a training image to display for each class.
+        seed: The seed for choosing real images and sampling synthetic images.
+    """
     assessment = assess(augmenter, data, held_out=held_out, extractor=extractor, seed=seed)
     generator = make_generator(seed, "report")
     classes = [
@@ -148,7 +160,11 @@ def _class_contents(
 
 
 def _displayable(images: Tensor, values: ValueScale) -> Tensor:
-    r"""Scales images to [0, 1], with shape :math:`(n, C, H, W)` and C 1 or 3. Vectors give an empty tensor."""
+    r"""Converts images to values in [0, 1], with shape :math:`(n, C, H, W)`, where :math:`C` is 1 or 3.
+
+    Of four channels, the first three are kept. Of two channels, or more than four, only the first is kept. Feature
+    vectors, with shape :math:`(n, F)`, give an empty tensor. ``values`` describes the range of the image values.
+    """
     if images.ndim == 2:
         return torch.zeros(0)
     x = images.double()

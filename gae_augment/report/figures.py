@@ -1,4 +1,4 @@
-r"""Images of a report as PNG, and its charts as SVG. Charts take their text colour from the page."""
+r"""Encodes the images of a report as PNG, and draws its charts as SVG in the text colour of the HTML page."""
 
 __all__ = ["code_chart", "count_chart", "curve_chart", "png_address"]
 
@@ -30,7 +30,7 @@ def png_address(image: Tensor) -> str:
     r"""Encodes an image as a PNG, and returns the ``data:`` URL of the PNG.
 
     Args:
-        image: The image, in [0, 1], with shape :math:`(C, H, W)`, where C is 1 or 3.
+        image: The image, in [0, 1], with shape :math:`(C, H, W)`, where :math:`C` is 1 or 3.
     """
     levels = (image * 255).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
@@ -63,7 +63,7 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
     r"""Returns a bar chart, as SVG, of the numbers of real and synthetic images of each class.
 
     Args:
-        counts: The name, the number of real images and the number of synthetic images of each class.
+        counts: A tuple for each class: its name, its number of real images, and its number of synthetic images.
     """
     figure, axes = _axes(7.0, 0.9 + 0.3 * len(counts))
     names, real, synthetic = zip(*counts, strict=True)
@@ -78,9 +78,12 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
 
 
 def curve_chart(fit: FitReport) -> str:
-    r"""Returns a line chart, as SVG, of the reconstruction error by epoch.
+    r"""Returns a line chart, as SVG, of the reconstruction error by epoch, in nats per pixel.
 
-    A dashed line shows the boundary δ, the error at which early stopping ends the training.
+    If early stopping is used, a dashed line marks the error δ at which early stopping ends the training.
+
+    Args:
+        fit: The report of a class's fit, whose ``curve`` holds at least one error.
     """
     figure, axes = _axes(3.4, 2.4)
     epochs, errors = zip(*fit.curve, strict=True)
@@ -95,11 +98,13 @@ def curve_chart(fit: FitReport) -> str:
 
 
 def code_chart(real_codes: Tensor, synthetic_codes: Tensor) -> str:
-    r"""Returns a scatter chart, as SVG, of real and synthetic codes.
+    r"""Returns a scatter chart, as SVG, of the latent codes of a class.
 
     Args:
-        real_codes: The codes of real images, with shape :math:`(N, 2)`, or :math:`(N, 1)` if codes have one dimension.
-        synthetic_codes: The codes of synthetic images, with shape :math:`(M, 2)` or :math:`(M, 1)`.
+        real_codes: The codes of real images, projected onto their first two principal axes, with shape :math:`(N, 2)`,
+            or :math:`(N, 1)` if the latent space has one dimension.
+        synthetic_codes: Codes sampled from the model's latent density, projected onto the same axes, with shape
+            :math:`(M, 2)` or :math:`(M, 1)`.
     """
     figure, axes = _axes(3.4, 2.4)
     for codes, colour, name in ((synthetic_codes, SYNTHETIC, "synthetic"), (real_codes, REAL, "real")):

@@ -1,4 +1,4 @@
-r"""Forecasts how long fitting and sampling take, from a short measurement."""
+r"""Forecasts how long an augmenter takes to fit and to sample images, from two short trainings."""
 
 __all__ = ["Forecast", "forecast"]
 
@@ -24,9 +24,9 @@ class Forecast:
     r"""The numbers of images, and the forecast durations of fitting and sampling.
 
     Attributes:
-        counts: The number of images of each class.
-        added: The number of synthetic images to add to each scarce class.
-        fit_seconds: The duration of fitting all scarce classes, in seconds. Early stopping can shorten it.
+        counts: The number of real images of each class.
+        added: The number of synthetic images to add to each class that needs more images.
+        fit_seconds: The duration of fitting a model to each class in ``added``, in seconds, without early stopping.
         sample_seconds: The duration of sampling the images to add and of encoding them as PNG, in seconds.
     """
 
@@ -37,18 +37,19 @@ class Forecast:
 
 
 def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
-    r"""Forecasts the duration of ``augmenter.fit``, and of sampling the images to add, on this machine.
+    r"""Forecasts how long ``augmenter.fit`` and the sampling of the images to add take on this machine.
 
-    The forecast extrapolates from two short trainings of the largest scarce class's model. The first takes a fiftieth
-    of the planned epochs, and the second three times as many. The augmenter does not change.
+    The model of the largest class that needs synthetic images is trained twice: for a fiftieth of the planned epochs,
+    and for three times that number. The measured times are extrapolated to all epochs and classes. The augmenter does
+    not change.
 
     Args:
         augmenter: The augmenter, fitted or not.
-        X: The data, as in :meth:`gae_augment.GAEAugmenter.fit`.
-        y: The labels, as in :meth:`gae_augment.GAEAugmenter.fit`.
+        X: A dataset of (image, label) pairs, or an array or tensor of images or feature vectors.
+        y: The labels of an array, with shape :math:`(N,)`; ``None`` for a dataset.
 
     Raises:
-        TypeError, ValueError: If ``fit`` would reject the data or the settings.
+        TypeError, ValueError: If data or parameters of the augmenter are invalid.
     """
     models = choose_models(augmenter.model)
     labels, read = load_source(X, y)

@@ -26,23 +26,25 @@ def write_report(
     pairs: int = 4,
     seed: int = 0,
 ) -> Path:
-    r"""Writes a report about a fitted augmenter as one HTML file. The page loads no other files and needs no network.
+    r"""Writes a report about a fitted augmenter as one HTML file, which needs no other files and no network.
 
-    For each class, the report shows the numbers of real and synthetic images, and examples of both. For each fit, it
-    shows the reconstruction error by epoch, the codes, and the synthetic images that are closest to a training image.
-    It ends with the augmenter's settings. The file contains some training images.
+    The report shows the numbers of real and synthetic images of each class. For each class with a generative model, it
+    shows real and synthetic images, and the synthetic images that are closest to a training image. It also shows the
+    reconstruction error by epoch and a chart of the latent codes. The file therefore contains training images. The
+    report ends with the augmenter's settings.
 
     Args:
         augmenter: A fitted augmenter.
         data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        path: The file to write.
+        path: The file to write. An existing file is replaced.
         held_out: Real images outside the training set: a dataset, or a pair of images and labels. With held-out images,
             the report compares how close synthetic images and held-out images are to the training images.
-        extractor: Turns images into features for FID and related metrics. These metrics also need held-out images.
+        extractor: A callable with a ``name`` that maps images to features. With an extractor and more than five
+            held-out images, the report shows FID and other fidelity metrics.
         gain: The result of :func:`gae_augment.evaluation.classifier_gain` with the augmenter's synthetic images. By
             default the report has no table of the classifier's scores.
         images: The maximum number of real, and of synthetic, images shown of each class.
-        pairs: The number of synthetic images of each class shown next to their closest training images.
+        pairs: The maximum number of synthetic images of each class shown next to their closest training images.
         seed: The seed for choosing real images and sampling synthetic images.
 
     Returns:
@@ -50,7 +52,9 @@ def write_report(
 
     Raises:
         NotFittedError: If the augmenter is not fitted.
-        ValueError: If the augmenter was fitted to other data, or fidelity is not defined for the pixel values.
+        TypeError: If the extractor is not callable or has no name.
+        ValueError: If the augmenter was fitted to other data, or held-out images are given and images are neither uint8
+            nor in [0, 1].
         ModuleNotFoundError: If matplotlib or Jinja is missing.
         OSError: If the folder of the file does not exist, or the file cannot be written.
     """

@@ -1,7 +1,7 @@
-r"""Samples images: draws codes, decodes them, adds the detail of training images, and limits similarity to these.
+r"""Samples new images from a fitted model.
 
-Input: a :class:`gae_augment.fitting.FittedModel`, a number of images and a seed. Output: images in the type and value
-range of the training images. The entry point is :func:`sample`. This subpackage imports ``_utils``, ``data``,
+:func:`sample` draws codes and decodes them. Depending on the settings of the model, it also adds detail of training
+images, or redraws images that are too similar to a training image. This subpackage imports ``_utils``, ``data``,
 ``models`` and ``fitting``.
 """
 

@@ -26,20 +26,20 @@ CPU = torch.device("cpu")
 def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None) -> Tensor:
     r"""Returns ``n`` new images, with shape :math:`(n, *)`, in the type and value range of the training images.
 
-    By default an image is :math:`f_d(z)`, where :math:`z` is a new code and :math:`f_d` the decoder. If the plan has an
-    ``anchor_step`` :math:`t`, the image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the
-    training image whose code :math:`z_i` is nearest to :math:`z`. The new image keeps the detail of :math:`x_i` that
-    the autoencoder cannot reproduce.
+    Let :math:`z` be a new code and :math:`f_d` the decoder. Without an ``anchor_step`` in the model's plan, the new
+    image is :math:`f_d(z)`. With an ``anchor_step`` :math:`t`, the new image is
+    :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the training image whose code :math:`z_i` is
+    nearest to :math:`z`. The new image then keeps the detail of :math:`x_i` that the autoencoder cannot reproduce.
 
     Args:
         fitted: The fitted model.
         n: The number of images.
-        seed: The seed; the images depend on nothing but the seed and the fitted model.
-        out: A CPU tensor to write the images to; by default a new tensor.
+        seed: The seed of all random numbers. The same model and seed give the same images.
+        out: A CPU tensor that receives the images and is returned. ``None`` creates a new tensor.
 
     Raises:
-        ValueError: If ``n`` is not a positive integer, or ``out`` differs in shape or type from the images.
-        RuntimeError: If some images still exceed the plan's ``max_similarity`` after 20 redraws.
+        ValueError: If ``n`` is not a positive integer, or ``out`` has a wrong shape, type or device.
+        RuntimeError: If an image still exceeds the plan's ``max_similarity`` after 20 redraws.
     """
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"'n' is {n!r}, but must be an integer of at least 1: the number of images.")
@@ -81,8 +81,8 @@ def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
 def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
     r"""Returns ``n`` new codes, with shape :math:`(n, d)`, where :math:`d` is the latent dimension.
 
-    If the model has ``limits``, a code outside the range of the training codes is redrawn, up to 20 times, because the
-    decoder was not trained there.
+    If the model has ``limits``, codes outside the range of the training images' codes are redrawn up to 20 times. The
+    decoder was not trained on such codes.
     """
     z = fitted.density.sample(n, generator)
     if fitted.limits is None:
@@ -106,7 +106,7 @@ def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Te
 
 
 def _similarity(fitted: FittedModel, images: Tensor) -> Tensor:
-    r"""Returns the correlation of each image with its most similar training image, after alignment of the two."""
+    r"""Returns the similarity of each image to its most similar training image: their correlation after alignment."""
     assert fitted.anchors is not None
     training = _to_nchw(fitted.values.to_network(to_device(fitted.anchors, CPU)))
 

@@ -1,4 +1,4 @@
-r"""Distances between images that ignore small shifts, brightness, contrast and noise."""
+r"""Distances between images that hardly depend on small shifts, brightness, contrast and noise."""
 
 __all__ = ["aligned_nearest"]
 
@@ -14,16 +14,20 @@ MAX_CHUNK_VALUES = 2**23
 
 
 def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance and the index of the nearest point of each query, after alignment.
+    r"""Returns the distance and the index of the point nearest to each query, after alignment of the two images.
 
-    Queries and points are images, and all are blurred slightly. The central window of a query is compared with the
-    windows of a point at all shifts of up to two pixels. The mean of each window is subtracted from its pixels; these
-    are divided by their standard deviation, or by 0.02 if that is larger. The distance of two windows is half their
-    mean squared difference, and the distance of two images is the smallest one over all shifts.
+    Queries and points are images of the same size. The distance is computed in four steps:
 
-    Where no standard deviation is below 0.02, the distance equals :math:`1 - r`, where :math:`r` is the correlation of
-    the windows. It then does not depend on brightness or contrast. Images with a side below 16 pixels are shifted by up
-    to one pixel. Images with a side below 8 pixels are not shifted.
+    1. Blur both images slightly, unless a side is shorter than 12 pixels.
+    2. Cut a window out of the centre of the query. Cut windows of the same size out of the point, at all shifts of up
+       to two pixels. The shifts are at most one pixel if a side is below 16 pixels, and zero if a side is below 8
+       pixels.
+    3. Standardise each window: subtract its mean, and divide by its standard deviation, or by 0.02 if that is larger.
+    4. Take half the mean squared difference between the query's window and each window of the point. The smallest of
+       these values is the distance.
+
+    If no standard deviation is below 0.02, the distance is :math:`1 - r`, where :math:`r` is the largest correlation of
+    the query's window with a window of the point. It then does not depend on brightness or contrast.
 
     Args:
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`.

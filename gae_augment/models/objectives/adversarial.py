@@ -1,4 +1,4 @@
-r"""VAE-GAN: a variational autoencoder trained with a critic."""
+r"""VAE-GAN: a variational autoencoder trained together with a critic that distinguishes real from generated images."""
 
 __all__ = ["AdversarialVariational"]
 
@@ -15,23 +15,25 @@ from .variational import gaussian_kl, reparameterise, standard_normal
 class AdversarialVariational(Objective):
     r"""VAE-GAN: a critic distinguishes real from generated images, and its features measure similarity.
 
-    The feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`, where :math:`D_l` are the
-    critic's features and :math:`\tilde x` is the reconstruction of the image :math:`x`. The adversarial loss is
-    :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`. Here :math:`BCE` is the binary cross-entropy, :math:`D` the
-    critic's probability that an image is real, :math:`f_d` the decoder, and :math:`z_p \sim N(0, I)`.
+    The feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`. Here :math:`D_l` are the
+    critic's features, :math:`x` is an image, and :math:`\tilde x` is its reconstruction. The adversarial loss is
+    :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`. Here :math:`BCE` is the binary cross-entropy, :math:`D` is the
+    critic's probability that an image is real, :math:`f_d` is the decoder, and :math:`z_p \sim N(0, I)` is a random
+    code.
 
-    The encoder minimises :math:`KL + L_{rec}`, where :math:`KL` is the divergence of :math:`q(z|x)` from
-    :math:`N(0, I)`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`, and the critic :math:`L_D`. If the
-    critic is far better than the decoder, the critic's step is skipped. If the critic is far worse, the decoder's step
-    is skipped.
+    The encoder minimises :math:`KL + L_{rec}`, where :math:`KL` is the divergence of the posterior :math:`q(z|x)` of
+    the code :math:`z` from :math:`N(0, I)`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`. The critic
+    minimises :math:`L_D`.
+
+    If a term of :math:`L_D` is below ``equilibrium - margin``, the critic is not updated in this step. If a term is
+    above ``equilibrium + margin``, the decoder is not updated. If both conditions hold, critic and decoder are both
+    updated.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        gamma: The weight :math:`\gamma` of the feature-matching loss in the decoder's loss; the adversarial loss has
-            the weight :math:`1 - \gamma`.
-        equilibrium: The cross-entropy of the critic at which critic and decoder are balanced, in nats.
-        margin: The maximum deviation of the critic's cross-entropies from ``equilibrium``, in nats. Beyond this
-            margin, steps are skipped.
+        likelihood: The distribution of an image given the decoder's outputs.
+        gamma: The weight :math:`\gamma` of the feature-matching loss in the decoder's loss, in [0, 1].
+        equilibrium: The cross-entropy at which critic and decoder are balanced, in nats.
+        margin: The allowed deviation of each cross-entropy from ``equilibrium``, in nats.
 
     References:
         | Autoencoding beyond pixels using a learned similarity metric (Larsen et al., 2016)
@@ -49,15 +51,19 @@ class AdversarialVariational(Objective):
         self.margin = margin
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Builds the critic, with the architecture of the encoder."""
+        r"""Builds the critic, with the architecture of ``network`` and random weights from ``generator``."""
         self.critic = build_critic(network.shape, network.architecture, generator)
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the encoder's loss, in nats per image; :meth:`losses` returns all three losses."""
+        r"""Returns the encoder's loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes."""
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of encoder, decoder and critic; a network that skips this step has no loss."""
+        r"""Returns the losses of encoder, decoder and critic, each with the parameters that minimise this loss.
+
+        Each loss is averaged over a batch of images ``x``. The generator ``noise`` draws the codes. A decoder or a
+        critic that must not be updated in this step has no loss.
+        """
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
 

@@ -1,4 +1,4 @@
-r"""The interface of objectives."""
+r"""The interface of training objectives."""
 
 __all__ = ["Losses", "Objective"]
 
@@ -17,10 +17,10 @@ Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
 
 
 class Objective(nn.Module, ABC):
-    r"""A training objective: a loss, and parameters that are learned in addition to those of the network.
+    r"""A training objective: a loss, and parameters that are trained in addition to those of the autoencoder.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
+        likelihood: The distribution of an image given the decoder's outputs.
     """
 
     def __init__(self, likelihood: Likelihood) -> None:
@@ -28,44 +28,47 @@ class Objective(nn.Module, ABC):
         self.likelihood = likelihood
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Initialises the parameters that depend on the data; called once before training.
+        r"""Initialises the objective's parameters; called once before training.
 
         Args:
-            network: The untrained network.
-            x: Training images, a few thousand at most, with shape :math:`(N, *)`.
-            n_components: The maximum number of components of a mixture prior.
-            generator: The source of random initial values, on the CPU.
+            network: The untrained autoencoder.
+            x: :math:`N` training images, a few thousand at most, with shape :math:`(N, *)`.
+            n_components: The maximum number of components, for objectives that learn a mixture.
+            generator: The random generator of the initial values, on the CPU.
         """
 
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Updates the schedule of the objective; called before each epoch and after the last epoch.
+        r"""Adapts the objective to the progress of training; called before each epoch and after the last epoch.
 
         Args:
-            network: The network.
-            x: The images passed to :meth:`prepare`.
-            progress: The fraction of epochs completed, in [0, 1].
+            network: The autoencoder.
+            x: The training images that were passed to :meth:`prepare`.
+            progress: The fraction of epochs that are completed, in [0, 1].
         """
 
     @abstractmethod
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss of a batch.
+        r"""Returns the loss, averaged over the images of a batch.
 
         Args:
-            network: The network.
-            x: The images of the batch, with shape :math:`(B, *)`, in [0, 1] or standardised.
-            noise: The source of random numbers, on the device of the images.
+            network: The autoencoder.
+            x: The :math:`B` images of the batch, with shape :math:`(B, *)`, in [0, 1] or standardised.
+            noise: The random generator, on the device of the images.
 
         Returns:
-            A scalar, in nats per image.
+            A scalar, in nats.
         """
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of a batch, each with the parameters trained to minimise that loss.
+        r"""Returns the losses of a batch of images, each with the parameters that are trained to minimise this loss.
 
-        The default is one loss for all parameters; adversarial objectives have several losses.
+        By default, :meth:`loss` is the only loss, for all parameters. Adversarial objectives have several losses.
         """
         return [(self.loss(network, x, noise), [*network.parameters(), *self.parameters()])]
 
     def prior(self, network: Autoencoder) -> LatentDensity | None:
-        r"""Returns the prior learned with the network, or ``None`` if a density must be fitted to the codes."""
+        r"""Returns the prior that was trained with the autoencoder, or ``None`` if the objective trains no prior.
+
+        Without a prior, a density is fitted to the latent codes after training.
+        """
         return None

@@ -1,4 +1,4 @@
-r"""Autoencoders that match their codes to N(0, I) by the maximum mean discrepancy."""
+r"""Autoencoders that minimise the maximum mean discrepancy between their codes and :math:`N(0, I)`."""
 
 __all__ = ["InfoVariational", "Wasserstein", "maximum_mean_discrepancy"]
 
@@ -15,7 +15,11 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    r"""Returns the kernel :math:`\sum_c C_c / (C_c + \|a - b\|^2)`, where :math:`C_c = 2dc` for each scale c."""
+    r"""Returns the kernel :math:`\sum_c 2 d c / (2 d c + \|a - b\|^2)` of all pairs of points :math:`a` and :math:`b`.
+
+    Here :math:`d` is the dimension of the points, and :math:`c` runs over the seven factors in ``SCALES``. For points
+    of shapes :math:`(N, d)` and :math:`(M, d)`, the result has the shape :math:`(N, M)`.
+    """
     distances = (a[:, None] - b[None]).square().sum(dim=-1)
     width = 2.0 * a.shape[1]
     return torch.stack([scale * width / (scale * width + distances) for scale in SCALES]).sum(dim=0)
@@ -24,15 +28,14 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
     r"""Returns the squared maximum mean discrepancy of two samples, with the inverse multi-quadratic kernel.
 
-    The estimate is unbiased: it omits the pairs of a point with itself, and may be negative. For samples of fewer than
-    two points, the estimate is 0.
+    The estimate is unbiased, and therefore may be negative. For samples of fewer than two points, the estimate is 0.
 
     Args:
-        a: The first sample, with shape :math:`(N, d)`.
+        a: The first sample: :math:`N` points in :math:`d` dimensions, with shape :math:`(N, d)`.
         b: The second sample, with shape :math:`(N, d)`.
 
     Returns:
-        A scalar in units of the kernel, whose maximum is 7.
+        A scalar without unit. The kernel is largest for equal points, where it is 7.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -46,16 +49,16 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
 
 
 class InfoVariational(Objective):
-    r"""InfoVAE, with the loss :math:`rec + (1 - \alpha) KL + (\alpha + \lambda - 1) MMD(q(z), N(0, I))`.
+    r"""InfoVAE, with the loss :math:`rec + (1 - \alpha) KL + (\alpha + \lambda - 1) MMD`.
 
-    Here :math:`rec` is the reconstruction error, and :math:`KL` the divergence of the posterior :math:`q(z|x)` from
-    :math:`N(0, I)`. :math:`MMD` is the squared maximum mean discrepancy between :math:`q(z)`, the distribution of all
-    codes, and :math:`N(0, I)`.
+    Here :math:`rec` is the reconstruction error of an image :math:`x`. :math:`KL` is the divergence of the posterior
+    :math:`q(z|x)` of the code :math:`z` from :math:`N(0, I)`. :math:`MMD` is the squared maximum mean discrepancy
+    between the codes of a batch and :math:`N(0, I)`.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        alpha: The number :math:`\alpha`, which reduces the weight of the divergence.
-        scale: The number :math:`\lambda`. The authors' value for MNIST is reportedly 1000, with :math:`\alpha = 0`.
+        likelihood: The distribution of an image given the decoder's outputs.
+        alpha: The number :math:`\alpha`. Larger values reduce the weight of :math:`KL`.
+        scale: The number :math:`\lambda`. Larger values increase the weight of :math:`MMD`.
 
     Raises:
         ValueError: If the weight of the discrepancy, :math:`\alpha + \lambda - 1`, is negative.
@@ -75,7 +78,7 @@ class InfoVariational(Objective):
         self.scale = scale
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss of a batch, in nats per image."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -87,14 +90,13 @@ class InfoVariational(Objective):
 class Wasserstein(Objective):
     r"""The Wasserstein autoencoder, with the loss :math:`rec + \lambda \cdot MMD` and a deterministic encoder.
 
-    Here :math:`rec` is the reconstruction error, and :math:`MMD` the squared maximum mean discrepancy between the codes
-    and :math:`N(0, I)`.
+    Here :math:`rec` is the reconstruction error of an image. :math:`MMD` is the squared maximum mean discrepancy
+    between the codes of a batch and :math:`N(0, I)`.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        scale: The weight :math:`\lambda`. For MNIST, the authors use a weight of 10 with 0.05 times the squared error.
-            This equals a weight of 100 with half the squared error, which is the error of
-            :class:`gae_augment.models.likelihoods.Gaussian`.
+        likelihood: The distribution of an image given the decoder's outputs.
+        scale: The weight :math:`\lambda`. For MNIST, the authors minimise 0.05 times the squared error plus 10 times
+            :math:`MMD`. If :math:`rec` is half the squared error, the default gives ten times this loss.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -105,7 +107,10 @@ class Wasserstein(Objective):
         self.scale = scale
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss of a batch, in nats per image."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats.
+
+        The generator ``noise`` draws the sample of :math:`N(0, I)` with which the codes are compared.
+        """
         z = network.encode(x)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         return error + self.scale * maximum_mean_discrepancy(z, standard_normal(z, noise))

@@ -1,4 +1,4 @@
-r"""Variational autoencoders whose prior is a mixture learned with the network."""
+r"""Variational autoencoders whose prior is a mixture that is trained together with the network."""
 
 __all__ = ["GaussianMixtureVariational", "VampPrior", "VariationalDeepEmbedding"]
 
@@ -14,7 +14,11 @@ from .variational import gaussian_kl, reparameterise
 
 
 def gaussian_log_prob(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
-    r"""Returns :math:`\log N(z; \mu, \sigma^2)`, in nats, summed over the last dimension."""
+    r"""Returns the log-density :math:`\log N(z; \mu, \sigma^2)` of a diagonal Gaussian, in nats.
+
+    The arguments are :math:`z`, :math:`\mu` and :math:`\log \sigma^2`. They are broadcast, and their last dimension is
+    summed.
+    """
     return -0.5 * (log_var + (z - mean).square() / log_var.exp() + LOG_TWO_PI).sum(dim=-1)
 
 
@@ -24,14 +28,16 @@ LOG_TWO_PI = 1.8378770664093453
 class VariationalDeepEmbedding(Objective):
     r"""VaDE: a variational autoencoder whose prior is a mixture of diagonal Gaussians.
 
-    Component :math:`c` has the weight :math:`\pi_c`, the mean :math:`\mu_c` and the variance :math:`\lambda_c`. The
-    posterior of the component, :math:`q(c|x)`, is approximated by the responsibilities :math:`\gamma_c \propto \pi_c
-    N(z; \mu_c, \lambda_c)` of a code :math:`z` drawn from :math:`q(z|x)`. Training starts with a plain autoencoder. The
-    mixture is then fitted to the codes, and trained together with the network.
+    Training starts with pretraining, which minimises only the reconstruction error, with the posterior means as codes.
+    The mixture is then fitted to the codes. Finally, network and mixture together maximise the evidence lower bound.
+
+    Component :math:`c` of the mixture has the weight :math:`\pi_c`, the mean :math:`\mu_c` and the variances
+    :math:`\lambda_c`. For a code :math:`z` drawn from the posterior :math:`q(z|x)` of an image :math:`x`, the posterior
+    :math:`q(c|x)` of the component is approximately proportional to :math:`\pi_c N(z; \mu_c, \lambda_c)`.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        pretraining: The fraction of epochs in which a plain autoencoder is trained.
+        likelihood: The distribution of an image given the decoder's outputs.
+        pretraining: The fraction of epochs used for pretraining.
 
     References:
         | Variational deep embedding (Jiang et al., 2017), https://arxiv.org/abs/1611.05148
@@ -47,7 +53,7 @@ class VariationalDeepEmbedding(Objective):
         self.pretrained = False
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Creates the mixture, with one component per 20 images, but at most ``n_components`` and at least one."""
+        r"""Creates the mixture, with one component per 20 images ``x``, but from 1 to ``n_components`` components."""
         k = supported_components(len(x), n_components)
         self.logits = nn.Parameter(torch.zeros(k, dtype=torch.float32))
         self.means = nn.Parameter(torch.zeros(k, network.latent_dim, dtype=torch.float32))
@@ -56,7 +62,7 @@ class VariationalDeepEmbedding(Objective):
 
     @torch.no_grad()
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Fits the mixture to the codes at the end of pretraining."""
+        r"""Fits the mixture to the codes of the images ``x`` once, at the end of pretraining."""
         if self.pretrained or progress < self.pretraining:
             return
         self.pretrained = True
@@ -68,16 +74,21 @@ class VariationalDeepEmbedding(Objective):
         self.log_variances.copy_(torch.from_numpy(mixture.covariances_).log())
 
     def bounded_log_variances(self) -> Tensor:
-        r"""Returns the components' log-variances, limited to [-12, 12], with shape :math:`(K, d)`."""
+        r"""Returns the mixture components' log-variances, limited to [-12, 12] against overflow.
+
+        They have the shape :math:`(K, d)`, for :math:`K` components in :math:`d` dimensions.
+        """
         return self.log_variances.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def divergence(self, mean: Tensor, log_var: Tensor, z: Tensor) -> Tensor:
-        r"""Returns :math:`KL(q(z, c|x) \| p(z, c))`, in nats, with shape :math:`(B,)`.
+        r"""Returns an estimate of :math:`KL(q(z, c|x) \| p(z, c))` for each of :math:`B` images :math:`x`, in nats.
+
+        Here :math:`q` is the posterior and :math:`p` the prior of the code :math:`z` and the component :math:`c`.
 
         Args:
-            mean: The means of the posteriors, with shape :math:`(B, d)`.
-            log_var: The log-variances of the posteriors, with shape :math:`(B, d)`.
-            z: One code drawn from each posterior, with shape :math:`(B, d)`, for the responsibilities.
+            mean: The means of the codes' posteriors, with shape :math:`(B, d)`.
+            log_var: The log-variances of the codes' posteriors, with shape :math:`(B, d)`.
+            z: One code drawn from each posterior, with shape :math:`(B, d)`.
         """
         log_weights, log_variances = self.logits.log_softmax(dim=0), self.bounded_log_variances()
         log_gamma = (log_weights + gaussian_log_prob(z[:, None], self.means, log_variances)).log_softmax(dim=1)
@@ -90,7 +101,10 @@ class VariationalDeepEmbedding(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound, in pretraining the reconstruction error, in nats per image."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes.
+
+        The loss is the reconstruction error during pretraining, and then the negative evidence lower bound.
+        """
         if not self.pretrained:
             return self.likelihood.negative_log_likelihood(network.decode(network.encode(x)), x).mean()
         mean, log_var = network.posterior(x)
@@ -99,20 +113,21 @@ class VariationalDeepEmbedding(Objective):
         return (error + self.divergence(mean, log_var, z)).mean()
 
     def prior(self, network: Autoencoder) -> GaussianMixture:
-        r"""Returns the learned mixture."""
+        r"""Returns the mixture that was trained with the autoencoder."""
         return GaussianMixture.of(self.logits.softmax(dim=0), self.means, self.bounded_log_variances().exp())
 
 
 class VampPrior(Objective):
-    r"""VampVAE: the prior is the mixture of the posteriors :math:`q(z|u_k)` at learned pseudo-inputs :math:`u_k`.
+    r"""VampVAE: a variational autoencoder whose prior is the mixture of the posteriors at learned pseudo-inputs.
 
-    The weight of the divergence can grow from 0 to 1 during a warm-up. With few components the warm-up harms:
-    posteriors become narrow, and a narrow component that explains only its own pseudo-input gets no gradient. With
-    ten components on 10 000 images of MNIST and 20 epochs, samples had a FID (classifier features) of 10.0 with a
-    warm-up of 0.2, and of 3.5 without a warm-up.
+    Component :math:`k` of the prior is :math:`q(z|u_k)`, the posterior of the code :math:`z` for the pseudo-input
+    :math:`u_k`. Pseudo-inputs have the shape of images, and are trained together with the network.
+
+    The loss is the negative evidence lower bound. The weight of the divergence in this bound can grow from 0 to 1
+    during a warm-up. With few components, a warm-up can make components so narrow that they receive no gradient.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
+        likelihood: The distribution of an image given the decoder's outputs.
         warm_up: The fraction of epochs after which the weight of the divergence reaches 1; 0 for no warm-up.
 
     References:
@@ -127,25 +142,34 @@ class VampPrior(Objective):
         self.weight = 1.0
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Initialises the pseudo-inputs with ``n_components`` random training images, or all if there are fewer."""
+        r"""Initialises the pseudo-inputs with ``n_components`` random images from ``x``, or all if there are fewer."""
         rows = torch.randperm(len(x), generator=generator)[:n_components]
         self.pseudo_inputs = nn.Parameter(x[rows.to(x.device)].clone())
 
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Raises the weight of the divergence linearly, from 0 to 1 at the end of the warm-up."""
+        r"""Sets the weight of the divergence, which grows linearly from 0 to 1 during the warm-up.
+
+        Here ``progress`` is the fraction of epochs that are completed.
+        """
         self.weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
 
     def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
-        r"""Returns the means and the log-variances of the prior's components, each with shape :math:`(K, d)`."""
+        r"""Returns the means and the log-variances of the prior's components.
+
+        Each has the shape :math:`(K, d)`, for :math:`K` components in :math:`d` dimensions.
+        """
         return network.posterior(self.likelihood.clamp(self.pseudo_inputs))
 
     def log_prior(self, network: Autoencoder, z: Tensor) -> Tensor:
-        r"""Returns the prior log-density of codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
+        r"""Returns the prior's log-densities, in nats and with shape :math:`(B,)`, at codes of shape :math:`(B, d)`."""
         mean, log_var = self.components(network)
         return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the negative evidence lower bound with the weighted divergence, in nats per image."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes.
+
+        The loss is the negative evidence lower bound, with a smaller weight of the divergence during the warm-up.
+        """
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x)
@@ -154,26 +178,28 @@ class VampPrior(Objective):
 
     @torch.no_grad()
     def prior(self, network: Autoencoder) -> GaussianMixture:
-        r"""Returns the mixture of the posteriors at the pseudo-inputs, with equal weights."""
+        r"""Returns the learned prior: a mixture of the posteriors at the pseudo-inputs, with equal weights."""
         mean, log_var = self.components(network)
         return GaussianMixture.of(torch.full((len(mean),), 1 / len(mean)), mean, log_var.exp())
 
 
 class GaussianMixtureVariational(Objective):
-    r"""GMVAE: codes are drawn from a mixture whose components depend on a second latent variable.
+    r"""GMVAE: a variational autoencoder whose prior is a mixture that depends on a second latent variable.
 
-    An image :math:`x` has the code :math:`z | k, w \sim N(\mu_k(w), \sigma_k^2(w))`, with a uniform component :math:`k`
-    and :math:`w \sim N(0, I)`. The paper names the image y, the code x and the component z. The loss is
+    An image :math:`x` has the code :math:`z`, whose distribution :math:`p(z|w,k)` is
+    :math:`N(\mu_k(w), \sigma_k^2(w))`. Here :math:`w \sim N(0, I)` is the second latent variable, and the component
+    :math:`k` is uniform. A network computes the means :math:`\mu_k` and the variances :math:`\sigma_k^2`. The loss is
 
-    .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)),
+    .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)).
 
-    where :math:`rec` is the reconstruction error and :math:`u` the uniform distribution of components.
+    Here :math:`rec` is the reconstruction error. The posteriors are :math:`q(z|x)`, :math:`q(w|x)` and
+    :math:`p(k|z,w)`, and :math:`u` is the uniform distribution of components. The maximum is taken after averaging over
+    a batch.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        free_bits: The threshold :math:`\lambda` of :math:`KL(p(k|z,w) \| u)`, in nats. Training does not reduce smaller
-            values further.
-        weight: The weight of the three divergences; 1 gives the evidence lower bound.
+        likelihood: The distribution of an image given the decoder's outputs.
+        free_bits: The threshold :math:`\lambda`, in nats. Training does not reduce :math:`KL(p(k|z,w) \| u)` below it.
+        weight: The weight of the three divergences; 1 gives the loss above.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -191,11 +217,14 @@ class GaussianMixtureVariational(Objective):
         self.weight = weight
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Builds the prior, and the network of :math:`q(w|x)`, which takes the outputs of the encoder as inputs."""
+        r"""Builds the mixture prior, and a network that computes the posterior of the second latent variable.
+
+        The mixture has one component per 20 images ``x``, but from 1 to ``n_components`` components.
+        """
         d = network.latent_dim
         k = supported_components(len(x), n_components)
         self.mixture = AncestralMixture(k, d, generator)
-        # With a last layer of 0 all components would be identical and stay so. Random means separate them.
+        # With a last layer of 0, all components would remain identical. Random means separate the components.
         last = self.mixture.network[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():
@@ -205,15 +234,19 @@ class GaussianMixtureVariational(Objective):
     def divergences(
         self, mean: Tensor, log_var: Tensor, z: Tensor, w_mean: Tensor, w_log_var: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Returns the three divergences in the order of the loss formula, each with shape :math:`(B,)`, in nats.
+        r"""Returns three terms of the loss for each of :math:`B` images, in nats, each with shape :math:`(B,)`.
+
+        The terms are the divergences of the code's posterior from the mixture components, of the posterior of the
+        second latent variable :math:`w` from :math:`N(0, I)`, and of the component's posterior from the uniform
+        distribution.
 
         Args:
             mean: The means of the codes' posteriors, with shape :math:`(B, d)`.
             log_var: The log-variances of the codes' posteriors, with shape :math:`(B, d)`.
             z: One code drawn from each posterior, with shape :math:`(B, d)`.
-            w_mean: The means of the posteriors of w, with shape :math:`(B, d)`.
-            w_log_var: The log-variances of the posteriors of w, with shape :math:`(B, d)`.
-            w: One value drawn from each posterior of w, with shape :math:`(B, d)`.
+            w_mean: The means of the posteriors of :math:`w`, with shape :math:`(B, d)`.
+            w_log_var: The log-variances of the posteriors of :math:`w`, with shape :math:`(B, d)`.
+            w: One value drawn from each posterior of :math:`w`, with shape :math:`(B, d)`.
         """
         means, log_variances = self.mixture.conditional(w)
         log_gamma = gaussian_log_prob(z[:, None], means, log_variances).log_softmax(dim=1)
@@ -230,7 +263,7 @@ class GaussianMixtureVariational(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss of a batch, in nats per image."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the latent variables."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
@@ -243,5 +276,5 @@ class GaussianMixtureVariational(Objective):
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
-        r"""Returns the learned prior, which draws a new w for each code."""
+        r"""Returns the mixture prior that was trained with the autoencoder, on the CPU."""
         return self.mixture.requires_grad_(False).cpu()

@@ -1,4 +1,4 @@
-r"""Reconstruction: the excess error, and deterministic autoencoders that minimise the reconstruction error."""
+r"""Deterministic autoencoders that minimise the reconstruction error, and the excess of this error over its minimum."""
 
 __all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error"]
 
@@ -14,33 +14,33 @@ STEP = 0.01
 
 
 def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns the reconstruction error minus the error of a perfect reconstruction, in nats per pixel.
+    r"""Returns the reconstruction error of each image minus the error of a perfect reconstruction, in nats per pixel.
 
-    The error of a perfect reconstruction is :meth:`gae_augment.models.likelihoods.Likelihood.entropy`. For Bernoulli
-    pixels, the excess is the divergence :math:`KL(x \| \tilde x)` of the image :math:`x` from its reconstruction
-    :math:`\tilde x`.
+    For Bernoulli pixels, the result is the divergence :math:`KL(x \| \tilde x)` of the image :math:`x` from its
+    reconstruction :math:`\tilde x`, averaged over pixels.
 
     Args:
-        outputs: The outputs of the decoder, with shape :math:`(B, *)`.
+        outputs: The decoder outputs for :math:`B` images, with shape :math:`(B, *)`.
         x: The images, with shape :math:`(B, *)`.
-        likelihood: The distribution of an image given the outputs of the decoder.
+        likelihood: The distribution of an image given the decoder's outputs.
 
     Returns:
-        One excess per image, with shape :math:`(B,)`.
+        One error per image, with shape :math:`(B,)`.
     """
     return (likelihood.negative_log_likelihood(outputs, x) - likelihood.entropy(x)) / x[0].numel()
 
 
 class Reconstruction(Objective):
-    r"""The objective of the generative autoencoder: the reconstruction error.
+    r"""The objective of the generative autoencoder: the reconstruction error, with an optional penalty.
 
-    The method assumes a Lipschitz continuous decoder. An optional penalty can enforce this property:
-    :math:`w \cdot E_v \|J v\|^2`. Here :math:`J` is the Jacobian of the decoded image with respect to the code. The
-    random direction :math:`v` has the standard deviations of the codes.
+    The penalty :math:`w \cdot E_v \|J v\|^2` makes the decoder smooth. Here :math:`J` is the Jacobian of the decoded
+    image with respect to the code. :math:`E_v` is the mean over random directions :math:`v`, which are Gaussian with
+    the standard deviations of the codes.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        jacobian_weight: The weight :math:`w` of the penalty, in nats per squared unit of change; 0 for no penalty.
+        likelihood: The distribution of an image given the decoder's outputs.
+        jacobian_weight: The weight :math:`w` of the penalty, in nats per squared change of the pixels; 0 for no
+            penalty.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -52,7 +52,10 @@ class Reconstruction(Objective):
         self.jacobian_weight = jacobian_weight
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean reconstruction error of a batch plus the penalty, in nats per image."""
+        r"""Returns the reconstruction error plus the penalty, averaged over a batch of images ``x``, in nats.
+
+        The generator ``noise`` draws the random directions of the penalty.
+        """
         z = network.encode(x)
         if not self.jacobian_weight:
             return self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -73,12 +76,11 @@ class RegularisedReconstruction(Objective):
     Here :math:`rec` is the reconstruction error, :math:`z` the code, and :math:`\theta_d` the decoder's parameters.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        code_weight: The weight :math:`w` of the squared code. The authors' 1e-4 applies to means over pixels and over
-            code dimensions. This loss uses sums, so the default is rescaled to match at 32x32 pixels and 16 code
-            dimensions.
-        decay: The weight :math:`v` of the squared parameters of the decoder. The default is the authors' 1e-7, rescaled
-            in the same way.
+        likelihood: The distribution of an image given the decoder's outputs.
+        code_weight: The weight :math:`w` of the squared code. The authors' weight is 1e-4, but they average over pixels
+            and code dimensions. The default rescales it to sums over 32x32 pixels and 16 code dimensions.
+        decay: The weight :math:`v` of the decoder's squared parameters. The authors' weight is 1e-7, for a loss
+            averaged over pixels. The default rescales it to a sum over about 1000 pixels.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)
@@ -91,7 +93,7 @@ class RegularisedReconstruction(Objective):
         self.decay = decay
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the mean reconstruction error of a batch plus both penalties, in nats per image."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` is not used."""
         z = network.encode(x)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         codes = 0.5 * z.square().sum(dim=1).mean()

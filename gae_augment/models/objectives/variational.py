@@ -1,4 +1,4 @@
-r"""Variational autoencoders with the prior N(0, I)."""
+r"""Variational autoencoders with the prior :math:`N(0, I)`."""
 
 __all__ = ["Variational", "gaussian_kl", "reparameterise", "standard_normal"]
 
@@ -11,38 +11,41 @@ from .base import Objective
 
 
 def gaussian_kl(mean: Tensor, log_var: Tensor) -> Tensor:
-    r"""Returns :math:`KL(N(\mu, \sigma^2) \| N(0, I))`, in nats.
+    r"""Returns the divergence :math:`KL(N(\mu, \sigma^2) \| N(0, I))` of diagonal Gaussians, in nats.
 
     Args:
-        mean: The means :math:`\mu`, with shape :math:`(B, d)`.
+        mean: The means :math:`\mu` of :math:`B` Gaussians in :math:`d` dimensions, with shape :math:`(B, d)`.
         log_var: The log-variances :math:`\log \sigma^2`, with shape :math:`(B, d)`.
 
     Returns:
-        One divergence per image, with shape :math:`(B,)`.
+        One divergence per Gaussian, with shape :math:`(B,)`.
     """
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(dim=-1)
 
 
 def standard_normal(like: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns random values from :math:`N(0, 1)`, with the shape, data type and device of a given tensor."""
+    r"""Returns random values from :math:`N(0, 1)`, with the shape, data type and device of the tensor ``like``."""
     return torch.randn(like.shape, generator=noise, device=like.device, dtype=like.dtype)
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns a sample of :math:`N(\mu, \sigma^2)`, differentiable in both arguments, with the shape of the mean."""
+    r"""Returns a sample of :math:`N(\mu, \sigma^2)` that is differentiable in its parameters.
+
+    The means :math:`\mu` and the log-variances :math:`\log \sigma^2` have the shape of the sample.
+    """
     return mean + (0.5 * log_var).exp() * standard_normal(mean, noise)
 
 
 class Variational(Objective):
     r"""The variational autoencoder, with the loss :math:`rec + \beta \cdot KL`.
 
-    Here :math:`rec` is the reconstruction error, and :math:`KL` the divergence of the posterior :math:`q(z|x)` from
-    :math:`N(0, I)`.
+    Here :math:`rec` is the reconstruction error of an image :math:`x`, summed over pixels. :math:`KL` is the divergence
+    of the posterior :math:`q(z|x)` of the code :math:`z` from :math:`N(0, I)`.
 
     Args:
-        likelihood: The distribution of an image given the outputs of the decoder.
-        beta: The weight :math:`\beta` of the divergence, relative to a reconstruction error summed over pixels. 1 gives
-            the evidence lower bound. Larger values give disentangled codes; smaller values give faithful images.
+        likelihood: The distribution of an image given the decoder's outputs.
+        beta: The weight :math:`\beta` of the divergence. 1 gives the negative evidence lower bound. Larger values give
+            more disentangled codes; smaller values give more accurate reconstructions.
 
     References:
         | Auto-encoding variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
@@ -54,7 +57,10 @@ class Variational(Objective):
         self.beta = beta
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss of a batch, in nats per image; for ``beta=1``, the negative evidence lower bound."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes.
+
+        For ``beta=1``, the loss is the negative evidence lower bound.
+        """
         mean, log_var = network.posterior(x)
         outputs = network.decode(reparameterise(mean, log_var, noise))
         return (
