@@ -13,9 +13,8 @@ from gae_augment.models.densities import (
     AncestralMixture,
     GaussianMixture,
     StandardNormal,
-    _numbers,
-    fit_mixture,
 )
+from gae_augment.models.mixture_fit import component_numbers, fit_mixture
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 80.0]], dtype=torch.float64)
@@ -240,10 +239,10 @@ def test_unfitted_mixture_has_no_components():
 
 
 def test_search_doubles_the_number_of_components_above_10():
-    assert _numbers(1, 12) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
-    assert _numbers(1, 100)[9:] == [10, 20, 40, 80, 100]
-    assert _numbers(10, 10) == [10]
-    assert _numbers(1, 1) == [1]
+    assert component_numbers(1, 12) == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]
+    assert component_numbers(1, 100)[9:] == [10, 20, 40, 80, 100]
+    assert component_numbers(10, 10) == [10]
+    assert component_numbers(1, 1) == [1]
 
 
 @pytest.mark.usefixtures("global_rngs_unmoved")

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..densities import AncestralMixture, GaussianMixture, fit_mixture, supported_components
+from ..densities import AncestralMixture, GaussianMixture
 from ..likelihoods import Likelihood
+from ..mixture_fit import fit_mixture, supported_components
 from ..networks import LOG_VARIANCE_LIMIT, Autoencoder, build_perceptron
 from .base import Objective
 from .variational import gaussian_kl, reparameterise
