@@ -1,4 +1,4 @@
-r"""Synthetic training images for the scarce classes of a PyTorch classifier, from generative autoencoders."""
+r"""Generates training images for the scarce classes of a PyTorch classifier, with generative autoencoders."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ _HOMES = {
 }
 """The submodule of each public name, imported when the name is first used.
 
-Processes that only unpickle a training set, such as DataLoader workers, therefore do not import scikit-learn. That
-import takes two thirds as long as the import of torch.
+A process that only unpickles a training set, such as a DataLoader worker, therefore does not import scikit-learn, which
+would take two thirds as long as importing torch.
 """
 
 

@@ -65,26 +65,26 @@ class GAEAugmenter(BaseEstimator):
         sampling_strategy: The number of images to add to each class, as in imbalanced-learn. ``"auto"`` adds images
             until all classes are as large as the largest one. A mapping gives the final size of each listed class.
         on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns and adds no images to the class;
-            ``"raise"`` raises an error after the other fits. If all fits fail, :meth:`fit` always raises an error.
+            ``"raise"`` raises an error once all fits have ended. If all fits fail, :meth:`fit` always raises an error.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
         n_jobs: The number of processes that fit classes in parallel, as in joblib; -1 is one per core. ``None`` uses
             the active joblib context if there is one, else threads: one on a GPU, PyTorch's number of threads on a CPU.
-            The images do not depend on ``n_jobs``.
+            The synthetic images do not depend on ``n_jobs``.
         random_state: The seed of all random numbers, or a NumPy generator. ``None`` draws a new seed in every fit.
         progress: Whether to show a progress bar.
-        cache_dir: A folder for images that do not fit in memory. The folder holds the training images and the synthetic
-            images of :meth:`augment` in memory-mapped files, deleted after use. ``None`` keeps these images in memory.
+        cache_dir: A folder for images that do not fit in memory. Memory-mapped files in it hold the training images and
+            the images that :meth:`augment` generates; these files are deleted after use. ``None`` uses memory instead.
 
     Attributes:
         classes_: The labels, sorted.
         counts_: The number of real images of each class, by label.
         class_names_: The name of each class, by label: its name in the dataset, else the label as text.
-        sampling_strategy_: The number of images to add to each class that the strategy selects; 0 after a failed fit.
-        models_: The fitted model of each class that was learned, by label.
+        sampling_strategy_: The number of images to add to each class, by label; 0 if the fit of the class failed.
+        models_: The fitted models, by label.
         failures_: The reason of each failed fit, by label.
         seed_: The seed of the fit.
-        cache_key_: A hash of everything that the fitted models depend on; only after a fit with ``checkpoint_dir``.
-        n_features_in_: The length of the second axis of ``X``; only after a fit to an array.
+        cache_key_: A hash of everything that the fitted models depend on; set only by a fit with ``checkpoint_dir``.
+        n_features_in_: The length of the second axis of the array or tensor ``X``; not set by a fit to a dataset.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -137,21 +137,21 @@ class GAEAugmenter(BaseEstimator):
         Args:
             X: An array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`; or a map-style
                 torch dataset of (image, label) pairs, whose images are read without the dataset's transforms.
-            y: The labels of an array, with shape :math:`(N,)`; ``None`` for a dataset.
+            y: The labels, with shape :math:`(N,)`, if ``X`` is an array or tensor; ``None`` if ``X`` is a dataset.
             checkpoint_dir: A folder (or its ``FitCache``) that stores the fitted models, without training images. A
-                later fit with the same data and parameters reuses the models, even after an interruption, and produces
-                the same images. ``None`` stores no models. For ``random_state=None``, the folder also stores one seed
-                for all its fits. You may empty the folder while no fit runs.
+                later fit with the same data and parameters reuses the stored models, even those of an interrupted fit,
+                and gives the same synthetic images. If ``random_state`` is ``None``, later fits reuse the seed of the
+                first fit. You may empty the folder while no fit runs. ``None`` stores nothing.
 
         Raises:
             TypeError, ValueError: If data or parameters are invalid; raised before any training.
-            RuntimeError: If no class could be learned, or if any class failed and ``on_error`` is ``"raise"``. The
-                models of the other classes are kept in ``models_``.
+            RuntimeError: If all fits failed, or if any fit failed and ``on_error`` is ``"raise"``. The models of the
+                other classes are kept in ``models_``.
             OSError: If ``cache_dir`` or ``checkpoint_dir`` cannot be written to, or ``cache_dir`` has no space.
 
         Warns:
-            ConvergenceWarning: If training of a class diverged at first, or ended before its stopping rule was met.
-            RuntimeWarning: If a class could not be learned, or its model could not be written to ``checkpoint_dir``.
+            ConvergenceWarning: If training of a class diverged and was restarted, or never met its stopping rule.
+            RuntimeWarning: If the fit of a class failed, or its model could not be written to ``checkpoint_dir``.
         """
         self._check_parameters()
         models = choose_models(self.model)
@@ -218,12 +218,12 @@ class GAEAugmenter(BaseEstimator):
 
     @property
     def report_(self) -> dict[Label, FitReport]:
-        r"""A report on the fit of each class, by label: the errors, the duration and the settings."""
+        r"""A report on the fit of each fitted class, by label: reconstruction errors, duration and settings."""
         self._check_fitted()
         return {label: fitted.report for label, fitted in self.models_.items()}
 
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
-        r"""Returns new images of a class, with shape :math:`(n, *)`, in the type and the value range of the data.
+        r"""Returns new images of a class, with shape :math:`(n, *)`, in the type and value range of the real images.
 
         Args:
             label: The label of the class.
@@ -268,15 +268,15 @@ class GAEAugmenter(BaseEstimator):
         return self._model(label).reconstruct(images)
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
-        r"""Fits the augmenter, and returns the real images followed by synthetic images, with all labels.
+        r"""Fits the augmenter; returns the real images followed by synthetic images, and the labels of both.
 
         Args:
             X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
             y: The labels, with shape :math:`(N,)`.
 
         Returns:
-            Images and labels: first the unchanged originals, then the synthetic images and their labels, class by
-            class. Images are a tensor if ``X`` is a tensor, else an array; labels are a tensor if ``y`` is a tensor.
+            A pair (images, labels): first the unchanged ``X`` and ``y``, then the synthetic images and their labels,
+            class by class. The images are a tensor if ``X`` is one, else an array. The labels are a tensor if ``y`` is.
 
         Raises:
             TypeError, ValueError, RuntimeError: For the reasons listed in :meth:`fit`, or if ``X`` is a dataset.
@@ -299,7 +299,7 @@ class GAEAugmenter(BaseEstimator):
 
         Args:
             dataset: The dataset of the fit, or another one whose images have the same shape and type.
-            transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable is used instead.
+            transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable replaces them.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
@@ -310,9 +310,9 @@ class GAEAugmenter(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
 
-        The file holds the mean image of each fitted class. It also holds the training images of each class whose model
-        uses ``anchored`` (the default for images) or ``max_similarity``. The entry ``"holds training images"`` of the
-        header tells whether it holds any.
+        The file holds the mean image of each fitted class, and all training images of each class whose model uses
+        ``anchored`` (the default for images) or ``max_similarity``. The header's entry ``"holds training images"`` is
+        true if the file holds the training images of any class.
 
         A ``sampling_strategy`` that is a mapping or a function is saved as the final size of each class. A
         ``random_state`` that is not an integer is saved as the seed of the fit.
@@ -351,11 +351,11 @@ class GAEAugmenter(BaseEstimator):
     ) -> Self:
         r"""Returns the augmenter that :meth:`save` wrote to a file; it samples the same images as the saved augmenter.
 
-        If this machine lacks the device of the saved augmenter, the device becomes ``"auto"``.
+        If this machine lacks the device of the saved augmenter, ``device`` becomes ``"auto"``.
 
         Args:
             path: The path of the file.
-            definition: The definitions of the augmenter's custom models, if there are any, because files hold no code.
+            definition: The definition of each custom model of the augmenter, because files hold no code.
 
         Raises:
             FileNotFoundError: If the file does not exist.

@@ -24,7 +24,7 @@ MODES = ("mix", "fill")
 """The ways of drawing batches; :class:`GAEDataModule` describes them."""
 
 AUTO = "auto"
-"""The value of ``synthetic_fraction`` that means: choose the fraction on held-out images."""
+"""The value of the argument ``synthetic_fraction`` for which the fraction is chosen by a test on held-out images."""
 
 RESERVED_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "generator"}
 """The arguments of DataLoaders that :class:`GAEDataModule` sets itself."""
@@ -35,8 +35,8 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
 
     Args:
         data: A Lightning data module, or a map-style training set.
-        loader_arguments: The arguments, by name, that are allowed only if ``data`` is a training set: other sets, and
-            settings of the DataLoaders. The value is ``None`` for an argument that was not passed.
+        loader_arguments: The arguments, by name, that are allowed only if ``data`` is a training set: validation and
+            test sets, and settings of the DataLoaders. The value is ``None`` for an argument that was not passed.
 
     Raises:
         TypeError: If the data are neither a data module nor a map-style training set.
@@ -61,7 +61,7 @@ def check_loader_settings(settings: Mapping[str, Any] | None) -> None:
     r"""Checks the DataLoader arguments that the user passes to :class:`GAEDataModule`; ``None`` means no arguments.
 
     Raises:
-        ValueError: If the data module itself sets one of these arguments.
+        ValueError: If the settings include an argument that :class:`GAEDataModule` sets itself.
     """
     if reserved := RESERVED_SETTINGS.intersection(settings or ()):
         raise ValueError(
@@ -82,7 +82,7 @@ def check_arguments(
 ) -> None:
     r"""Checks the arguments of :class:`GAEDataModule` that control synthetic images and batches.
 
-    Each parameter is the data module's argument with the same name.
+    Each parameter is the argument of :class:`GAEDataModule` with the same name.
 
     Raises:
         TypeError: If the augmenter or the teacher has a wrong type.

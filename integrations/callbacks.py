@@ -1,4 +1,4 @@
-r"""Lightning callbacks: one logs fits and synthetic images, the other logs the recall of each class."""
+r"""Lightning callbacks: one logs results of fits and pictures of images, the other logs the recall of each class."""
 
 __all__ = ["AugmentationLogger", "ClassRecall"]
 
@@ -38,7 +38,7 @@ except ModuleNotFoundError as error:
 
 
 class AugmentationLogger(Callback):
-    r"""Logs the result of each class's fit, and pictures of real and synthetic images.
+    r"""Logs the results of fitting the generative models, and pictures of real and synthetic images.
 
     At the start of training, every logger gets these numbers for each class with a generative model, under
     ``augmentation/<class>/``:
@@ -49,13 +49,15 @@ class AugmentationLogger(Callback):
     - the duration of the fit in seconds.
 
     TensorBoard and Weights & Biases also get one picture per class, with real images in the upper row and synthetic
-    images in the lower row. Pictures and fidelity are logged again whenever new synthetic images are drawn.
+    images in the lower row. If ``held_out`` is given, every logger also gets the fidelity of the synthetic images, as
+    computed by :func:`gae_augment.evaluation.fidelity`. Pictures and fidelity are logged again whenever new synthetic
+    images are drawn.
 
     Args:
-        images: The number of images in each row of a picture; 0 logs no pictures.
+        images: The maximum number of images in each row of a picture; 0 logs no pictures.
         held_out: Real images that are not used in training, by label, before transforms. Each tensor has the shape
-            :math:`(N, C, H, W)`. :func:`gae_augment.evaluation.fidelity` compares equal numbers of held-out and
-            synthetic images. By default fidelity is not logged.
+            :math:`(N, C, H, W)`. To measure fidelity, equal numbers of held-out and synthetic images of each class are
+            compared. By default fidelity is not logged.
         extractor: The feature extractor for fidelity, required with ``held_out``. Its name is part of the names of the
             logged metrics.
 
@@ -92,7 +94,7 @@ class AugmentationLogger(Callback):
         self._real: dict[int, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        r"""Logs the numbers of each class's fit, such as its reconstruction error and duration.
+        r"""Logs numbers that describe the fit of each class, such as the reconstruction error and the duration.
 
         Raises:
             TypeError: If the trainer's data module is not a :class:`GAEDataModule`.
@@ -126,7 +128,7 @@ class AugmentationLogger(Callback):
                     self._real[int(label)] = read_images(raw, rows[: self.images], item_format)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        r"""Logs pictures and fidelity if new synthetic images were drawn since the previous batch."""
+        r"""Logs pictures and fidelity before the first batch, and again when new synthetic images have been drawn."""
         augmented = trainer.datamodule.augmented  # type: ignore[attr-defined]
         if augmented.epoch != self._shown_epoch:
             self._shown_epoch = augmented.epoch
@@ -161,9 +163,10 @@ class AugmentationLogger(Callback):
 
 
 def _picture(real: Tensor, synthetic: Tensor, columns: int) -> Tensor:
-    r"""Returns a picture in [0, 1], with shape :math:`(C, H, W)`: a row of real images above a row of synthetic images.
+    r"""Returns a picture with a row of real images above a row of synthetic images.
 
-    The same scale maps the values of all images to [0, 1]. Each row shows at most ``columns`` images.
+    The shape is :math:`(C, H, W)`. The same scale maps the values of all images to [0, 1]. Each row shows at most
+    ``columns`` images.
     """
     rows = [images[:columns].float() for images in (real, synthetic)]
     rows = [images[:, None] if images.ndim == 3 else images for images in rows]
@@ -182,15 +185,16 @@ def _picture(real: Tensor, synthetic: Tensor, columns: int) -> Tensor:
 class ClassRecall(Callback):
     r"""Logs the recall of each class as ``recall/<class>``, and the mean as ``recall/mean``, after every validation.
 
-    If ``validation_step`` returns a mapping with ``"logits"``, the callback uses these logits. Otherwise it calls the
-    model once more with the images of each batch. If there are several validation sets, their images are pooled.
+    If ``validation_step`` returns a mapping with the key ``"logits"``, the callback uses these logits. Otherwise it
+    calls the model a second time with the images of each batch. If there are several validation sets, their images are
+    pooled.
 
     Args:
-        baseline: The :attr:`recall_` of this callback in another training, such as one without synthetic images. With a
-            baseline, the difference in recall is logged as ``recall gain/<class>``. By default no difference is logged.
+        baseline: The :attr:`recall_` of such a callback after another training, for example one without synthetic
+            images. The recall minus the baseline is logged as ``recall gain/<class>``. By default no gain is logged.
 
     Attributes:
-        recall_: The recall of each class at the last validation, by label. Classes without validation images are
+        recall_: The recall of each class in the latest validation, by label. Classes without validation images are
             missing.
 
     Example:

@@ -1,4 +1,4 @@
-r"""Chooses the fraction of synthetic images in training batches once, and keeps the choice in a file."""
+r"""Chooses the fraction of synthetic images in training batches, and saves the choice in a file for later runs."""
 
 __all__ = ["choose_fraction"]
 
@@ -19,14 +19,14 @@ from gae_augment.evaluation import FractionChoice, Labelled, checked_images, cho
 from gae_augment.models import choice_to_plain
 
 STEPS, BATCH_SIZE = 600, 128
-"""The steps of a classifier's training, and its batch size."""
+"""The approximate number of training steps, and the batch size, of each classifier that tests a fraction."""
 
 
 def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed: int) -> FractionChoice:
     r"""Chooses the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, and saves the choice in a file.
 
-    If a previous call saved the choice, the file is read. Otherwise fractions are tested on several random splits of
-    the training set into training and held-out images.
+    If an earlier call with equal arguments saved its choice, this choice is read from the file. Otherwise fractions are
+    tested on several random splits of the training set into training and held-out images.
 
     Args:
         fitted: The fitted augmenter. For each split, a copy of it is fitted to the training images of the split.

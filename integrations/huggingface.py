@@ -1,4 +1,4 @@
-r"""Hugging Face: reads a ``datasets.Dataset`` as a torchvision dataset, and converts an augmented dataset back."""
+r"""Converts Hugging Face datasets to torchvision datasets, and augmented datasets to Hugging Face datasets."""
 
 __all__ = ["HuggingFaceImages", "to_dataset"]
 
@@ -18,14 +18,14 @@ except ModuleNotFoundError as error:
     ) from error
 
 MARK = "is_synthetic"
-"""The column that marks synthetic images."""
+"""The name of the column that is true for synthetic images and false for real ones."""
 
 
 class HuggingFaceImages(VisionDataset):
     r"""A torchvision dataset of the (image, label) pairs of a Hugging Face dataset.
 
-    Images are decoded on access. The format and the transform of the Hugging Face dataset are ignored, because they
-    apply to whole rows. To transform images, use the argument ``transform``.
+    Images are decoded on access. A format or transform that was set on the Hugging Face dataset is ignored, because it
+    applies to whole rows. To transform images, use the argument ``transform``.
 
     Args:
         dataset: An indexed (not streamed) dataset, such as one split of ``datasets.load_dataset``.
@@ -116,8 +116,8 @@ def _column(features: datasets.Features, name: str | None, kind: type, argument:
         argument: The name of the argument that the user passed, for error messages.
 
     Raises:
-        ValueError: If no column has the name, if ``name`` is ``None`` and not exactly one column has the type, or if
-            ``kind`` is ``datasets.Image`` and the column has another type.
+        ValueError: If no column has the name, if ``name`` is ``None`` and not exactly one column is of type ``kind``,
+            or if ``kind`` is ``datasets.Image`` and the named column has another type.
     """
     if name is None:
         columns = [column for column, feature in features.items() if isinstance(feature, kind)]

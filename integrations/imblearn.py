@@ -40,8 +40,8 @@ class GAESampler(BaseOverSampler):
             come first.
         whole_numbers_: A Boolean array with one entry per column of a data frame, true for columns of integers or
             Booleans; empty for other data.
-        n_features_in_: The length of the second axis of the data: the number of features of vectors, or the number of
-            channels or rows of images.
+        n_features_in_: The length of the second axis of the data: the number of features of vectors, the number of
+            channels of images with a channel axis, or the height of images without one.
         feature_names_in_: The column names of a data frame; missing for other data, or if a name is not a string.
 
     Example:
@@ -73,7 +73,7 @@ class GAESampler(BaseOverSampler):
     def set_params(self, **params: Any) -> Self:
         r"""Sets parameters, including nested ones such as ``augmenter__model__latent_dim``.
 
-        If ``augmenter`` is ``None``, a nested parameter replaces it with ``GAEAugmenter(progress=False)``.
+        If ``augmenter`` is ``None``, nested parameters are set on a new ``GAEAugmenter(progress=False)``.
         """
         if params.get("augmenter", self.augmenter) is None and any(name.startswith("augmenter__") for name in params):
             params["augmenter"] = GAEAugmenter(progress=False)

@@ -1,4 +1,4 @@
-r"""A Lightning data module that adds synthetic images of scarce classes to a training set or another data module."""
+r"""A Lightning data module that adds synthetic images of scarce classes to a training set or a wrapped data module."""
 
 __all__ = ["GAEDataModule"]
 
@@ -41,15 +41,15 @@ class GAEDataModule(WrappingDataModule):
     r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
 
     ``prepare_data`` fits one generative model per scarce class, and saves each model in a file in ``cache_dir``.
-    ``setup`` loads the models. The file's name is a hash of the images and hyper-parameters of the class. Later runs,
-    resumed runs and other ranks therefore fit no models. After a change of data or hyper-parameters, only the affected
-    classes are fitted again. Failed fits are saved too, so that all ranks have the same classes. A warning then names
-    the file to remove for another attempt.
+    ``setup`` loads the models. The name of each file is a hash of the images and hyper-parameters of the class.
+    Therefore later runs, resumed runs and other ranks load the models and do not fit them. After a change of data or
+    hyper-parameters, only the affected classes are fitted again. Failures of fits are saved too, so that all ranks have
+    models of the same classes. If a fit failed, a warning names the file to remove for another attempt.
 
     Only training batches change. If a data module is wrapped, its loaders for validation, test and prediction and all
     its other attributes remain available. With several ranks, all ranks draw the same sequence of images, and each rank
     trains on its share, whatever the trainer's ``use_distributed_sampler`` is. The hyper-parameters of this data module
-    are saved in checkpoints but not logged, because a model can have hyper-parameters with the same names.
+    are saved in checkpoints but not logged, because your Lightning module may log hyper-parameters of the same names.
 
     Args:
         data: A data module to wrap, or a map-style training set. The training loader of a data module keeps all its
@@ -60,40 +60,41 @@ class GAEDataModule(WrappingDataModule):
         test_set: The test set, if ``data`` is a training set.
         synthetic_fraction: For the mode ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in
             [0, 1]. With ``"auto"``, :func:`gae_augment.evaluation.choose_synthetic_fraction` tests fractions with a
-            small classifier on held-out training images. It chooses 0 if no fraction is significantly better. The test
-            fits the models five more times, once per split of the training set.
+            small classifier on held-out training images, and chooses 0 if no fraction is significantly better. The
+            test fits the models five more times, once per split of the training set.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
             real and every synthetic image once per epoch, in random order.
-        real_last: For the mode ``"mix"``, the fraction of the trainer's ``max_epochs``, in [0, 1], that use real images
-            only, at the end of training.
+        real_last: For the mode ``"mix"``, the length of the final phase of training, in which only real images are
+            drawn, as a fraction of the trainer's ``max_epochs``, in [0, 1].
         balance: For the mode ``"mix"``, a number in [0, 1]. At 1 all classes are equally frequent. At 0 their
             frequencies are proportional to their numbers of real images. Below 1, the loss should correct the
             imbalance: add :attr:`log_frequencies` to the logits in training.
         refresh: The number of epochs between draws of fresh synthetic images; 0 keeps the images of the first draw. The
             images depend only on the seed and the epoch. A draw runs on the augmenter's ``device`` and takes time.
-            Worker processes of the loader see the images in shared memory, or in a file if the augmenter has a
-            ``cache_dir``.
+            Worker processes of the loader see the images in shared memory, or in a file if the augmenter's own
+            ``cache_dir`` is set.
         transform: The transform of training images. ``"same"`` keeps the transforms of the training set; ``None``
             applies no transform; a callable replaces them.
         teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic images
-            by :meth:`gae_augment.AugmentedDataset.with_soft_labels`. All labels in training batches are then
-            probabilities, which ``torch.nn.functional.cross_entropy`` accepts without class weights. By default labels
-            are integers.
+            by :meth:`gae_augment.AugmentedDataset.with_soft_labels`. All labels in training batches are then class
+            probabilities; as loss, use ``torch.nn.functional.cross_entropy`` without class weights. By default there is
+            no teacher, and labels are integers.
         teacher_weight: The weight of the teacher's predictions in the labels, in [0, 1].
         batch_size: If ``data`` is a training set, the number of images in a batch; 32 by default.
         num_workers: If ``data`` is a training set, the number of worker processes of each loader; 0 by default.
-        loader_settings: If ``data`` is a training set, more arguments of the DataLoaders, such as ``pin_memory``.
+        loader_settings: If ``data`` is a training set, further arguments of the DataLoaders, such as ``pin_memory``.
         cache_dir: The folder of the saved models. You may empty it while no fit runs. By default the folder
             ``gae-augment`` in ``$XDG_CACHE_HOME``, or in ``~/.cache`` if the variable is not set.
-        seed: The seed of all draws. It is also the seed of the augmenter if its ``random_state`` is ``None``.
+        seed: The seed of all draws. It is also the seed of the fits if the augmenter's ``random_state`` is ``None``.
 
     Attributes:
-        fraction_choice_: The result of ``synthetic_fraction="auto"``, with its reason; ``None`` before the choice, or
-            if the fraction is a number.
+        fraction_choice_: The fraction chosen for ``synthetic_fraction="auto"``, and the reason; ``None`` before the
+            choice, or if ``synthetic_fraction`` is a number.
 
     Raises:
         TypeError: If ``data``, ``augmenter`` or ``teacher`` has a wrong type.
-        ValueError: If a value is not allowed, or loader settings or other sets are passed with a data module.
+        ValueError: If a value is not allowed, or if ``data`` is a data module and an argument is passed that needs a
+            training set.
 
     Example:
         >>> import torch
@@ -212,13 +213,13 @@ class GAEDataModule(WrappingDataModule):
         return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
     def prepare_data(self) -> None:
-        r"""Fits the models that are not in ``cache_dir``.
+        r"""Fits the models that are not yet in ``cache_dir``, and saves them there.
 
         By default, Lightning calls this method in one process per machine. During ``Trainer.validate``,
         ``Trainer.test`` and ``Trainer.predict``, this method fits no models.
 
         Raises:
-            TypeError, ValueError, RuntimeError: If :meth:`gae_augment.GAEAugmenter.fit` raises the error, or the
+            TypeError, ValueError, RuntimeError: If :meth:`gae_augment.GAEAugmenter.fit` raises one of these, or the
                 dataset and the sampler of a wrapped training loader cannot be replaced.
             OSError: If ``cache_dir`` is not writable.
         """
@@ -239,7 +240,7 @@ class GAEDataModule(WrappingDataModule):
 
         Warns:
             UserWarning: If models are not in ``cache_dir``, so that this process has to fit them.
-            RuntimeWarning, ConvergenceWarning: On the first rank, if :meth:`gae_augment.GAEAugmenter.fit` warns.
+            RuntimeWarning, ConvergenceWarning: If :meth:`gae_augment.GAEAugmenter.fit` warns; on the first rank only.
         """
         if stage != "fit":
             if self._inner is not None:
@@ -326,7 +327,7 @@ class GAEDataModule(WrappingDataModule):
     def state_dict(self) -> dict[str, Any]:
         r"""Returns the state for a checkpoint.
 
-        It holds a hash that identifies the fitted models, and the state of the wrapped data module.
+        It holds a hash that identifies the fitted models, and the state of the wrapped data module if there is one.
         """
         state: dict[str, Any] = {} if self._key is None else {"key": self._key}
         if self._inner is not None and (inner := self._inner.state_dict()):

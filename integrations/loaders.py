@@ -50,10 +50,10 @@ class ShuffledSampler(Sampler[int]):
 
 
 class RefreshingSampler(Sampler[int]):
-    r"""Yields the indices of another sampler, and makes the dataset draw fresh synthetic images every few epochs.
+    r"""Yields the indices that another sampler draws, and makes the dataset draw fresh images every few epochs.
 
-    Fresh images are drawn at the start of an epoch, when no worker process reads the previous images any more. Before
-    an epoch that draws real images only, no synthetic images are drawn.
+    Fresh synthetic images are drawn at the start of an epoch, when no worker process reads the previous ones any more.
+    If the epoch uses only real images, no fresh images are drawn.
 
     Args:
         sampler: The sampler that draws the indices.
@@ -112,7 +112,7 @@ def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) 
     r"""Returns a copy of a DataLoader with another dataset and sampler, and otherwise the same settings.
 
     Raises:
-        TypeError: If the class of the loader cannot be constructed from the loader's attributes.
+        TypeError: If no loader of the same class can be constructed from the attributes of ``loader``.
     """
     names = set(inspect.signature(type(loader)).parameters) - {"args", "kwargs"}
     names |= set(inspect.signature(DataLoader).parameters)

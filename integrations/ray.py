@@ -1,7 +1,7 @@
 r"""A joblib backend that fits classes and writes shards (batches of exported images) as Ray tasks.
 
-Ray's own joblib backend returns all results at the end, and fails as a whole if a worker dies. With this backend, each
-task runs on any free node, and Ray retries a task if its worker or node is lost.
+Ray's own joblib backend returns no result before all results are ready, and all work fails if one worker dies. With the
+backend of this module, each task runs on any free node, and Ray retries a task if its worker or node is lost.
 """
 
 __all__ = ["RayTasks", "register_ray_tasks"]

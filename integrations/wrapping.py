@@ -23,7 +23,7 @@ OPTIONAL_HOOKS = (
 
 
 class _Forwarded:
-    r"""Descriptor of an attribute of the wrapped data module, or of the wrapper if no data module is wrapped."""
+    r"""Descriptor that reads and sets an attribute of the wrapped data module, or of the wrapper if none is wrapped."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name

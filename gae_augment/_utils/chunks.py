@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) -> int:
-    r"""Returns the largest number of images per chunk within two limits, but at least 1.
+    r"""Returns the largest number of images per chunk that satisfies two limits, but at least 1.
 
     Args:
         most: The maximum number of images per chunk.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 INDEXED_AS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
-"""Wider data types for those that CUDA cannot index. CUDA indexes no unsigned integers except uint8."""
+"""Data types that CUDA cannot index, and the wider types that replace them; uint8 needs no replacement."""
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

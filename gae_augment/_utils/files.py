@@ -32,13 +32,14 @@ FORMAT = "gae-augment"
 FORMAT_VERSION = 3
 """The version of the file format.
 
-Version 1 had no checksum. Version 2, which package version 0.1 wrote, held settings instead of plans.
+Version 1 had no checksum. Version 2, which package version 0.1 wrote, held the hyper-parameters of each fitted model,
+some of them ``"auto"``. Version 3 holds a value for each ``"auto"``.
 """
 
 _UMASK_LOCK = Lock()
 
 MALFORMED = (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError)
-"""Exceptions that a malformed file can raise."""
+"""Exceptions that reading a malformed file can raise."""
 
 REMEDY = "A file needs an existing, writable folder with enough free space"
 
@@ -76,7 +77,7 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` at the end.
+    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` in the end.
 
     The replacement is atomic, so that readers never see a half-written file. After an error, the temporary file is
     deleted and the file at ``path`` is unchanged.
@@ -114,7 +115,7 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
     Raises:
         OSError: If ``path`` exists but is not a regular file, or its folder does not exist or is not
             writable, or the disk is full.
-        TypeError: If the header contains other values.
+        TypeError: If the header contains values of other types.
     """
     path = Path(path)
     check_file_place(path)

@@ -56,7 +56,7 @@ def check_n_jobs(n_jobs: int | None) -> None:
 
 
 def runs_here(n_jobs: int | None) -> bool:
-    r"""Returns whether joblib runs jobs in this process, one after another, for a given ``n_jobs`` of joblib."""
+    r"""Returns whether joblib, given ``n_jobs``, runs jobs in this process, one after another."""
     # A cluster backend runs jobs elsewhere even if the cluster has a single free processor.
     return effective_n_jobs(n_jobs) == 1 and get_active_backend()[0].default_n_jobs == 1
 
@@ -82,7 +82,7 @@ def run_jobs(
 
     Yields:
         The key and the result of a job. The result is a :class:`Failure` if the function raised an exception, or if the
-        worker also died in the last retry.
+        worker died in the last retry.
 
     Warns:
         RuntimeWarning: If jobs are retried.

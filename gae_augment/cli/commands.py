@@ -91,7 +91,7 @@ def _duration(seconds: float) -> str:
 
 
 def demo(arguments: Namespace) -> Outcome:
-    r"""Trains a classifier on a long-tailed data set, with and without synthetic images, and writes the results."""
+    r"""Trains a classifier on long-tailed data, with and without synthetic images, and writes results to a folder."""
     from ..demo import DEFAULT_PROFILE, load_data, picture, run_demo, table
 
     output = check_output(arguments.output, force=True)
@@ -116,7 +116,7 @@ def demo(arguments: Namespace) -> Outcome:
 
 
 def fit(arguments: Namespace) -> Outcome:
-    r"""Fits an augmenter to the scarce classes of an image folder, and saves the augmenter."""
+    r"""Fits an augmenter to the scarce classes of an image folder, and saves the augmenter to a file."""
     dataset = _open(arguments, arguments.folder, arguments.size)
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
@@ -230,8 +230,8 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
 def evaluate(arguments: Namespace) -> Outcome:
     r"""Assesses the synthetic images of a saved augmenter, with held-out real images.
 
-    The command measures a classifier's gain in accuracy, the fidelity of the synthetic images, and how many of them
-    copy training images.
+    The command measures a classifier's gain in test scores, the fidelity of the synthetic images, and how many
+    synthetic images copy training images.
     """
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None

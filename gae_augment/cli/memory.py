@@ -1,8 +1,8 @@
 r"""Keeps freed memory in the process, so that later allocations reuse it.
 
 By default, the C library glibc returns large freed blocks of memory to the operating system. The operating system
-clears memory before it is allocated again, which slows training. The setting affects the whole process. Only the
-command line changes it, because a library must not change its user's process.
+clears memory before it is allocated again, which slows training. This module changes glibc's settings for the whole
+process. Only the command line uses the module, because a library must not change such settings for its user.
 """
 
 __all__ = ["keep_freed_memory"]
@@ -18,13 +18,13 @@ from typing import Any
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 KEPT_BYTES = 2**30
-"""The maximum size of a kept block, and of the free memory at the end of the heap, in bytes."""
+"""The maximum size, in bytes, of a freed block that is kept, and of the free memory kept at the end of the heap."""
 
 LARGEST_DYNAMIC = 2**25
-"""The maximum to which glibc itself raises its threshold after a large block is freed, in bytes."""
+"""The largest value, in bytes, to which glibc by itself raises its mmap threshold when large blocks are freed."""
 
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""The environment variables from which a new process reads its thresholds."""
+"""The environment variables from which glibc reads its mmap and trim thresholds when a process starts."""
 
 
 def _find_mallopt() -> Callable[[int, int], int] | None:
@@ -45,8 +45,8 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
 def keep_freed_memory() -> Iterator[None]:
     r"""Context manager: keeps freed memory in this process, and in worker processes that start inside the context.
 
-    At the end, this process returns its freed memory to the operating system. The context changes nothing if the C
-    library is not glibc, or if the user has set glibc's memory settings in the environment.
+    When the context ends, this process returns its freed memory to the operating system. The context changes nothing if
+    the C library is not glibc, or if environment variables already hold glibc's memory settings.
     """
     mallopt = _find_mallopt()
     if mallopt is None:

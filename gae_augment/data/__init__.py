@@ -1,7 +1,7 @@
 r"""Reads the labels and images of datasets, arrays and image folders, and counts the images to add to each class.
 
-A :class:`ValueScale` converts image values to network inputs and back. Of the other sub-packages, this one imports only
-``_utils``.
+A :class:`ValueScale` converts image values to network inputs and back. This sub-package imports no other sub-package
+than ``_utils``.
 """
 
 from .folders import as_pictures, check_output, open_folder

@@ -1,4 +1,4 @@
-r"""Image folders: reading of folders with one sub-folder per class, and conversion of tensors to images for PNG."""
+r"""Reads image folders with one sub-folder per class, and converts tensors to images that can be saved as PNG files."""
 
 __all__ = ["as_pictures", "check_output", "open_folder"]
 
@@ -17,16 +17,16 @@ from torchvision.datasets import ImageFolder
 from .formats import ItemFormat
 
 NATIVE_MODES = ("1", "L", "LA", "RGB", "RGBA", "I;16")
-"""The Pillow modes that are read without conversion if all images have the same mode."""
+"""The Pillow modes that are read without conversion if all images of a folder have the same mode."""
 
 CONVERTED_MODES = ("P", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
-"""The Pillow modes that are converted to RGB. If a folder has several modes, all its images are converted to RGB."""
+"""The Pillow modes that are always converted to RGB, even if all images of a folder have the same mode."""
 
 NEAREST_MODES = ("1", "I;16")
-"""The native modes that are resized by nearest-neighbour sampling, since Pillow interpolates only 8-bit pixels."""
+"""The modes whose images are resized by nearest-neighbour sampling, since Pillow interpolates only 8-bit pixels."""
 
 PNG_MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-"""The Pillow mode of a PNG file, by data type, or by number of channels for 8-bit images."""
+"""The Pillow mode of a PNG file, by the data type of the image, or by its number of channels if the type is uint8."""
 
 MAX_LISTED = 10
 """The maximum number of skipped files that a warning lists."""
@@ -71,9 +71,9 @@ def open_folder(
             only headers are checked, and a file with damaged pixels raises a ValueError when its image is loaded.
 
     Raises:
-        ValueError: If there are no sub-folders, a sub-folder has no image files, a file is not an image, images differ
-            in size without a given ``size``, a Pillow mode is not supported, or only some images have 16 bits. If
-            ``skip_unreadable`` is true, unreadable files raise no error, but a class without readable files does.
+        ValueError: If there are no sub-folders, a sub-folder has no image files, images differ in size and
+            ``size`` is ``None``, a Pillow mode is not supported, or only some images have 16 bits. Also if a file is
+            not an image and ``skip_unreadable`` is false, or if all files of a class are unreadable.
 
     Warns:
         UserWarning: If files are skipped. The warning lists up to 10 skipped files.
@@ -120,7 +120,7 @@ def open_folder(
 def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:
     r"""Removes unreadable files from a dataset in place, with a warning; raises a ValueError if a class becomes empty.
 
-    ``readable`` lists pairs of path and label, and ``skipped`` lists paths.
+    ``readable`` lists the readable files as pairs of path and label, and ``skipped`` lists the paths of the others.
     """
     empty_classes = set(range(len(dataset.classes))) - {label for _, label in readable}
     if empty_classes:
@@ -172,7 +172,7 @@ def check_output(folder: str | os.PathLike[str], *, force: bool = False) -> Path
 
 
 def as_pictures(images: Tensor) -> Iterator[Image.Image]:
-    r"""Returns an iterator over PIL images that can be saved as PNG files.
+    r"""Converts images to PIL images that can be saved as PNG files, and returns an iterator over the PIL images.
 
     Args:
         images: The images, with shape :math:`(N, C, H, W)`. The data type is uint8 with 1 to 4 channels, or bool or

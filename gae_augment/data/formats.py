@@ -35,7 +35,8 @@ class ItemFormat:
     def of(cls, image: Any) -> Self:
         r"""Returns the format of a PIL image, a NumPy array or a tensor.
 
-        A 3-dimensional NumPy array has its channels last if its last axis has size 1 to 4 and its first axis does not.
+        A 3-dimensional NumPy array counts as channels-last if the size of its last axis is 1 to 4 and the size of its
+        first axis is not.
 
         Raises:
             ValueError: If the object is not an image or vector of real numbers, or its Pillow mode or data type is not
@@ -82,7 +83,7 @@ class ItemFormat:
         return cls(container, tuple(shape), tensor.dtype, channels_last=channels_last)
 
     def to_tensor(self, image: Any) -> Tensor:
-        r"""Converts an image of this format to a CPU tensor with the shape in the attribute ``shape``."""
+        r"""Converts an image of this format to a CPU tensor whose shape is the attribute ``shape``."""
         if isinstance(image, Tensor):
             return image.detach().cpu().as_subclass(Tensor)
         tensor = torch.from_numpy(np.array(image))
@@ -91,7 +92,7 @@ class ItemFormat:
         return tensor.permute(2, 0, 1) if self.container == "PIL image" or self.channels_last else tensor
 
     def from_tensor(self, tensor: Tensor) -> Any:
-        r"""Converts a CPU tensor with the shape in the attribute ``shape`` to a new image of this format."""
+        r"""Converts a CPU tensor whose shape is the attribute ``shape`` to a new image of this format."""
         if self.container == "tensor":
             return tensor.clone()
         if self.container == "tv_tensor":

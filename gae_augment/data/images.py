@@ -15,7 +15,7 @@ from .items import ItemReader
 from .transforms import raw_view
 
 CHECK_BATCH_SIZE = 1000
-"""The number of images that are checked at a time, which bounds the memory."""
+"""The number of images that are checked at a time. It limits the use of memory."""
 
 
 def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> None:
@@ -45,8 +45,8 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
         item_format: The format that every image must have.
 
     Raises:
-        ValueError: If an item cannot be read or is not a pair of image and label. Also if an image has another format,
-            a value that is not finite, or a data type that NumPy does not support.
+        ValueError: If an item cannot be read or is not a pair of image and label. Also if an image does not have the
+            format ``item_format``, has a value that is not finite, or has a data type that NumPy does not support.
     """
     images = []
     items = ItemReader(raw_view(dataset))

@@ -40,8 +40,8 @@ def check_dataset(dataset: Any) -> None:
 class ItemReader:
     r"""Reads the items of a dataset as pairs of image and label.
 
-    The expression ``reader[index]`` returns a pair. If the item cannot be read or is not a pair, a ValueError states
-    the index.
+    The expression ``reader[index]`` returns a pair. If the item cannot be read or is not a pair, a ValueError that
+    states the index is raised.
 
     Args:
         dataset: A map-style dataset.

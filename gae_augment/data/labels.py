@@ -61,10 +61,10 @@ def _listed_labels(dataset: Any) -> Sequence[Any] | None:
 def read_labels(dataset: Any) -> np.ndarray:
     r"""Returns the labels of a dataset's :math:`N` items, with shape :math:`(N,)`, as int64.
 
-    To avoid decoding images, labels are taken from the attribute ``targets`` or ``labels``, or from the tensors of a
-    TensorDataset. For a Subset or ConcatDataset, they are taken from the inner datasets. The first, the middle and the
-    last item are then read to check their labels. If a label is wrong, or the dataset lists no labels, all items are
-    read.
+    To avoid decoding images, labels are taken from the attribute ``targets`` or ``labels``, or from the second tensor
+    of a TensorDataset. For a Subset or ConcatDataset, they are taken from the inner datasets. The first, the middle and
+    the last item are read for comparison. If the label of one of these items differs, or labels cannot be taken in this
+    way, all items are read to get their labels.
 
     Raises:
         TypeError: If the dataset is not map-style.

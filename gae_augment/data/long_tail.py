@@ -10,10 +10,10 @@ import torch
 from .._utils.seeding import make_generator
 
 DEEPSMOTE_COUNTS = (4000, 2000, 1000, 750, 500, 350, 200, 100, 60, 40)
-"""The class counts of the DeepSMOTE paper (arXiv 2105.02340) for MNIST and Fashion-MNIST."""
+"""The number of images of each class in the DeepSMOTE paper (arXiv 2105.02340), for MNIST and Fashion-MNIST."""
 
 MIN_IMAGES = 2
-"""The smallest count of an exponential profile: a model needs two images."""
+"""The minimum number of images of a class in an exponential profile, because a model needs two images."""
 
 
 def profile_counts(profile: str, available: list[int]) -> list[int]:

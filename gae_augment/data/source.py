@@ -1,4 +1,4 @@
-r"""Labels and raw images (before any transform) of a dataset or array, in batches."""
+r"""Reads the labels of a dataset or array, and its raw images (before any transform) in batches."""
 
 __all__ = ["READ_AT_ONCE", "ImageReader", "load_source", "read_classes", "read_in_batches"]
 
@@ -21,10 +21,10 @@ from .transforms import raw_view
 from .values import ValueScale
 
 ImageReader = Callable[[Iterable[int]], Tensor]
-"""A function that maps :math:`n` indices to the raw images, with shape :math:`(n, *)`."""
+"""A function that maps :math:`n` indices to a tensor of :math:`n` raw images."""
 
 READ_AT_ONCE = 1000
-"""The number of images that are read at a time, which bounds the memory."""
+"""The number of images that are read at a time. It limits the use of memory."""
 
 
 def read_in_batches(read: ImageReader, n: int) -> Iterator[tuple[slice, Tensor]]:
@@ -87,9 +87,9 @@ def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
             integer labels.
 
     Raises:
-        TypeError, ValueError: If ``X`` is empty or has another type, or an array contains values that are not finite,
-            real numbers. Also if ``y`` is missing for an array or passed with a dataset, or if a label has another
-            type.
+        TypeError, ValueError: If ``X`` is empty or has another type, or an array contains values that are not finite
+            real numbers. Also if ``y`` is missing for an array or passed with a dataset, or if a label is not of an
+            allowed type.
     """
     if y is None and isinstance(X, list | tuple):
         raise TypeError(

@@ -39,8 +39,8 @@ def resolve_strategy(strategy: SamplingStrategy, y: np.ndarray) -> dict[Label, i
 
             - A word that selects classes: ``"minority"`` (the smallest class), ``"not minority"``, ``"not majority"``
               (all but the largest class), ``"all"``, or ``"auto"``, a synonym of ``"not majority"``. Each selected
-              class grows to the size of the largest class. If several classes are largest or smallest, the class with
-              the lowest label counts as the majority or minority.
+              class grows to the size of the largest class. If several classes tie, the one with the lowest
+              label counts as the largest or smallest.
             - A number in (0, 1], for two classes only: the size of the smaller class divided by the size of the larger
               class, after augmentation.
             - A mapping from labels to the total number of images after augmentation.

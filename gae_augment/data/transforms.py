@@ -1,4 +1,4 @@
-r"""Copies of datasets without image transforms, and lists of a dataset's image transforms."""
+r"""Copies datasets without their image transforms, and lists the image transforms of a dataset."""
 
 __all__ = ["raw_view", "source_datasets", "transforms_of"]
 
@@ -34,11 +34,11 @@ def source_datasets(dataset: Any) -> list[Any]:
 
 
 def raw_view(dataset: Any) -> Any:
-    r"""Returns a shallow copy of a dataset whose items contain the images before any transform.
+    r"""Returns a shallow copy of a dataset. The items of the copy contain the images before any transform.
 
     In the copy, the attributes ``transform`` and ``transforms`` leave images unchanged. The same holds for datasets
     inside a Subset, a ConcatDataset, or a wrapper whose attribute ``dataset`` is a dataset. Any other processing in a
-    dataset's code remains. If there is nothing to remove, the original dataset is returned.
+    dataset's code remains. A dataset without transforms and without inner datasets is returned itself, not copied.
     """
     children = source_datasets(dataset)
     names = [name for name in ("transform", "transforms") if getattr(dataset, name, None) is not None]
@@ -61,7 +61,7 @@ def raw_view(dataset: Any) -> Any:
 def transforms_of(dataset: Any) -> list[JointTransform]:
     r"""Returns the image transforms of a dataset, in the order in which the dataset applies them.
 
-    Each transform takes and returns an image and its label. Transforms of the label alone are omitted.
+    Each transform takes an image and its label, and returns both. Transforms of the label alone are omitted.
 
     Raises:
         ValueError: If the datasets in a ConcatDataset have different transforms.

@@ -111,7 +111,7 @@ class ValueScale:
     def to_network(self, images: Tensor) -> Tensor:
         r"""Converts a batch of images to float32 network inputs.
 
-        The shape is :math:`(B, *)` for :math:`B` images of shape :math:`*`.
+        Images and network inputs have the shape :math:`(B, *)` for :math:`B` images of shape :math:`*`.
         """
         if self.kind == "levels":
             return images.float() if self.dtype == torch.bool else images.float() / 255
@@ -125,8 +125,9 @@ class ValueScale:
     def from_network(self, x: Tensor) -> Tensor:
         r"""Converts a batch of values on the scale of network inputs to images with the data type ``dtype``.
 
-        The shape is :math:`(B, *)` for :math:`B` images of shape :math:`*`. Image values are clamped to the valid
-        range, which is ``bounds`` for the kind ``"standardised"``. Values of integer types are rounded.
+        Both batches have the shape :math:`(B, *)` for :math:`B` images of shape :math:`*`. Image values are clamped to
+        the valid range, which is ``bounds`` for the kind ``"standardised"``. They are rounded if ``dtype`` is an
+        integer type.
         """
         if self.kind == "levels":
             unit = x.clamp(0, 1)
@@ -162,7 +163,7 @@ class _Moments:
             return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
 
     def merged_with(self, moments: Self) -> Self:
-        r"""Returns the statistics of two sets of images together, by the formula of Chan et al. (1979)."""
+        r"""Returns the statistics of this set of images and another, pooled by the formula of Chan et al. (1979)."""
         n = self.n + moments.n
         difference = moments.mean - self.mean
         return type(self)(

@@ -24,7 +24,7 @@ TORCHVISION = {
 }
 
 TEST_IMAGES_PER_DIGIT = 70
-"""The number of test images taken from each class of scikit-learn's digits, which have no separate test set."""
+"""scikit-learn's digits have no test set, so this number of images of each class becomes the test set."""
 
 MIN_TEST_IMAGES = 6
 """The minimum number of test images of a class: fidelity compares each image with five others."""
@@ -69,8 +69,8 @@ def load_data(
         dataset: A name or the path of a folder. ``"digits"`` is scikit-learn's data set. ``"mnist"``,
             ``"fashion_mnist"`` and ``"cifar10"`` are read from torchvision's files in ``data_root``. A folder holds one
             sub-folder per class, or the folders ``train`` and ``test``, each with one sub-folder per class. Without
-            ``train`` and ``test``, the test set is a random quarter of each class, but at least the six images that
-            fidelity metrics need.
+            ``train`` and ``test``, the test set is a random quarter of each class, but at least six images of each
+            class, because fidelity metrics need them.
         data_root: The folder of torchvision's data sets. By default the value of the environment variable
             ``GAE_DATA_ROOT``, or ``data`` if the variable is not set.
         size: The height and width to which the images of a folder are resized. By default images are not resized, and

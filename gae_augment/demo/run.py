@@ -43,8 +43,8 @@ class DemoResult:
         gain: The classifier's test scores with and without synthetic images, for every seed.
         fidelity: Metrics that compare the distributions of synthetic and test images, by name, for the first seed.
         memorisation: How close the first seed's synthetic images are to the training images.
-        fits: Under ``"seconds"``, the duration of each seed's fit. Under ``"classes"``, the first seed's fit reports,
-            by class name.
+        fits: A dictionary. ``"seconds"`` is a list with the duration of each seed's fit. ``"classes"`` maps class names
+            to the first seed's fit reports.
         real: The first seed's real training images of each class, ordered by label.
         synthetic: The first seed's synthetic images of each scarce class, by label.
         classes: The names of the classes, ordered by label.
@@ -102,7 +102,8 @@ def run_demo(
         affine: Whether training images, real and synthetic, are rotated, shifted and scaled slightly at random.
         synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. In a class with
             few real images, about this fraction of the training images is synthetic.
-        inception: Whether fidelity is also measured with the features of an Inception network.
+        inception: Whether the fidelity metrics, which use features of a classifier, are computed a second time with
+            features of an Inception network.
         device: The device of generative models and classifiers: a torch device, or ``"auto"`` for a CUDA GPU if
             available.
         n_jobs: The number of processes that fit classes. By default classes are fitted in threads of this process.

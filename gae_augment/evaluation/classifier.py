@@ -14,7 +14,7 @@ from .._utils.seeding import make_generator
 from .images import checked_images, checked_pair, to_unit
 
 WIDTHS = (16, 32, 64, 128)
-"""The number of channels of each convolution; the last number is also the number of features."""
+"""The number of output channels of each convolution. The last entry equals the number of extracted features."""
 
 INFERENCE_BATCH_SIZE = 1000
 
@@ -22,20 +22,20 @@ WARM_UP_FRACTION = 0.2
 """The fraction of the training steps during which the learning rate rises."""
 
 ROTATION, SHIFT, ZOOM = 12.0, 0.1, 0.1
-"""The bounds of a random affine map: degrees of rotation, shift over the image's side, and relative change of size."""
+"""The bounds of a random affine map: rotation in degrees, shift as a fraction of the side, relative change of size."""
 
 
 class Classifier(nn.Module):
     r"""An image classifier: four convolutions with batch normalisation and ReLU, average pooling, and a linear layer.
 
     Each convolution has stride 2 until height and width are both at most 2; later convolutions have stride 1. The
-    pooling averages over all pixels, so ``shape`` can have any height and width.
+    pooling averages over all positions, so images of any height and width are possible.
 
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: The random number generator for the initial weights, which use Kaiming uniform initialisation
-            (https://arxiv.org/abs/1502.01852).
+        generator: The random number generator for the initial weights, which are drawn by Kaiming uniform
+            initialisation (https://arxiv.org/abs/1502.01852).
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:
@@ -63,15 +63,15 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        r"""Returns the 128 inputs of the last layer for a batch of images in [0, 1], with shape :math:`(B, 128)`."""
+        r"""Returns the 128 inputs of the last layer, with shape :math:`(B, 128)`, for :math:`B` images in [0, 1]."""
         return self.body(x.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Returns the logits of the classes for a batch of images in [0, 1], with shape (B, classes)."""
+        r"""Returns the logits of the classes, with shape (B, classes), for :math:`B` images in [0, 1]."""
         return self.head(self.features(x))
 
     def extract(self, images: Tensor) -> Tensor:
-        r"""Returns the 128 inputs of the last layer for each image, in evaluation mode.
+        r"""Returns the 128 inputs of the last layer for each image, computed in evaluation mode.
 
         The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`. The result is on the CPU, with shape
         :math:`(N, 128)`.
@@ -82,7 +82,7 @@ class Classifier(nn.Module):
         return self._apply_in_batches(self.features, images)
 
     def predict(self, images: Tensor) -> Tensor:
-        r"""Returns the predicted label of each image, in evaluation mode.
+        r"""Returns the predicted label of each image, computed in evaluation mode.
 
         The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`. The result is on the CPU, with shape
         :math:`(N,)`.
@@ -129,7 +129,7 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 def one_cycle(step: int, steps: int) -> float:
     r"""Returns the learning rate of a training step, divided by the peak learning rate.
 
-    The returned factor rises linearly to 1 during the first 20 % of the steps. Then it falls towards 0 along a cosine.
+    This quotient rises linearly to 1 during the first 20 % of the steps. Then it falls towards 0 along a cosine.
 
     Args:
         step: The index of the step, from 0.
@@ -156,8 +156,8 @@ def train_classifier(
 ) -> Classifier:
     r"""Trains a small convolutional classifier, and returns it in evaluation mode.
 
-    The optimiser AdamW minimises the cross-entropy. The initial weights depend on the seed, but not on pixel values or
-    the sampler.
+    The optimiser AdamW minimises the cross-entropy. Calls with the same seed, image shape and number of classes start
+    from the same initial weights.
 
     Args:
         images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
@@ -175,7 +175,7 @@ def train_classifier(
         device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: If the images, the labels or a number are invalid, or the sampler yields no index.
+        ValueError: If images, labels or a numeric argument are invalid, or the sampler yields no index.
         FloatingPointError: If the loss becomes NaN or infinite.
     """
     if classes < 2:

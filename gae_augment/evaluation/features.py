@@ -22,7 +22,7 @@ from .classifier import Classifier, train_classifier
 from .images import checked_images, checked_labels, to_unit
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-"""The name of torch-fidelity's file with the weights of the network of the original FID (arXiv 1706.08500)."""
+"""The name of torch-fidelity's file with the Inception weights of the original FID (arXiv 1706.08500)."""
 
 INCEPTION_LAYER = "2048"
 
@@ -38,7 +38,7 @@ class FeatureExtractor(Protocol):
         r"""The name of the extractor; it is appended to metric names, as in ``"FID (inception-v3-compat)"``."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns :math:`D` features per image, with shape :math:`(N, D)`, of images of shape :math:`(N, C, H, W)`."""
+        r"""Maps images, with shape :math:`(N, C, H, W)`, to :math:`D` features per image, with shape :math:`(N, D)`."""
 
 
 def check_extractor(extractor: FeatureExtractor) -> None:
@@ -101,7 +101,7 @@ class ClassifierFeatures:
         return cls(classifier, dataset_name)
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns 128 features per image, with shape :math:`(N, 128)`, of images that are uint8 or in [0, 1].
+        r"""Maps images, uint8 or in [0, 1], to 128 features per image, with shape :math:`(N, 128)`.
 
         Raises:
             ValueError: If the images differ in shape from the training images, or their type or values are invalid.
@@ -112,8 +112,8 @@ class ClassifierFeatures:
 def epochs_of_a_thousand_steps(images: int) -> int:
     r"""Returns the number of epochs that amount to about 1000 optimiser steps with batches of 128 images.
 
-    The number of epochs is at least 3 and at most 60. Training therefore takes fewer steps for small training sets, and
-    more steps for large training sets.
+    The number of epochs is at least 3 and at most 60. Training therefore takes fewer than 1000 steps on a small
+    training set, and more than 1000 steps on a large one.
 
     Args:
         images: The number of training images.
@@ -174,7 +174,7 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns 2048 features per image, with shape :math:`(N, 2048)`, of images that are uint8 or in [0, 1].
+        r"""Maps images, uint8 or in [0, 1], to 2048 features per image, with shape :math:`(N, 2048)`.
 
         The images must have one or three channels. A single channel is copied to all three colours.
 

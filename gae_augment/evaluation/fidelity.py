@@ -14,10 +14,10 @@ from .features import FeatureExtractor, check_extractor
 from .images import checked_images
 
 IDENTITY = "gae-augment-features"
-"""The name under which torch-fidelity knows the identity function, registered as a feature extractor."""
+"""The name under which the identity function is registered in torch-fidelity as a feature extractor."""
 
 NEIGHBOURS = 5
-"""The default number of neighbours within an image's ball. The metrics need more images than neighbours."""
+"""The default ``neighbours`` of :func:`fidelity`, which needs more real and more synthetic images than this number."""
 
 CHUNK_SIZE = 1000
 """The maximum number of rows of a distance matrix in memory at a time."""
@@ -40,7 +40,7 @@ class _FeatureDataset(Dataset[Tensor]):
 def _register_identity() -> None:
     r"""Registers the identity function as a feature extractor, so that torch-fidelity accepts precomputed features.
 
-    Only the first call registers the function, because torch-fidelity rejects a second registration.
+    Later calls do nothing, because torch-fidelity rejects a second registration.
     """
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
@@ -73,8 +73,8 @@ def _register_identity() -> None:
 def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tuple[float, float]:
     r"""Returns density and coverage, two fidelity metrics from nearest neighbours among image features.
 
-    The features of each real image are the centre of a ball. The radius of the ball is the distance to the
-    :math:`k`-th nearest other real image.
+    The features of each real image are the centre of a ball. The radius of the ball is the distance to the features of
+    the :math:`k`-th nearest other real image.
 
     Args:
         real: The features of real images, with shape :math:`(N, D)`, :math:`N > k`.
@@ -117,13 +117,13 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
 
 
 def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
-    r"""Selects the same number of real and synthetic images for each class.
+    r"""Selects, within each class, as many real images as synthetic images.
 
-    This number is the smaller of the numbers of real and synthetic images of the class.
+    If a class has more images of one kind than of the other, the first images of the larger kind are selected.
 
     Args:
-        real: A mapping from each label to the real images, with shape :math:`(N, *)`; at least one class.
-        synthetic: A mapping from each label to the synthetic images, with at least the labels of ``real``.
+        real: A mapping from each label to the real images of the class, with shape :math:`(N, *)`; at least one class.
+        synthetic: A mapping from each label to the synthetic images of the class, with at least the labels of ``real``.
 
     Returns:
         The selected real images and the selected synthetic images, both class by class.
@@ -152,15 +152,15 @@ def fidelity(
     KID standard deviation    standard deviation of KID over random subsets of the images
     precision                 fraction of synthetic images in at least one real image's ball; best 1 1904.06991
     recall                    fraction of real images in at least one synthetic image's ball; best 1 1904.06991
-    density                   number of real images' balls that contain a given synthetic image,     2002.09797
-                              averaged and divided by k; about 1 for equal distributions
+    density                   mean number of real images' balls that contain a synthetic image,      2002.09797
+                              divided by k; about 1 for equal distributions
     coverage                  fraction of real images' balls that contain at least one synthetic     2002.09797
                               image; best 1
     ========================= ====================================================================== ===============
 
-    KID is averaged over 100 random subsets of :math:`m` real and :math:`m` synthetic images, where
-    :math:`m = \min(1000, N, M)`. If :math:`N = M \leq 1000`, the only subset is the set of all images, and the standard
-    deviation is 0.
+    With :math:`N` real and :math:`M` synthetic images, KID is averaged over 100 random subsets of
+    :math:`m = \min(1000, N, M)` real and :math:`m` synthetic images. If :math:`N = M \leq 1000`, KID is computed once,
+    from all images, and its standard deviation is 0.
 
     Compare only metrics from the same extractor. Compare FID and recall only at equal numbers of images, because the
     two metrics depend on these numbers.
@@ -169,7 +169,7 @@ def fidelity(
         real: Real images outside the generative model's training set, uint8 or in [0, 1], with shape
             :math:`(N, C, H, W)`.
         synthetic: Synthetic images, uint8 or in [0, 1], with shape :math:`(M, C, H, W)`.
-        extractor: A callable with a ``name`` that maps :math:`N` images to features with shape :math:`(N, D)`.
+        extractor: A callable that maps :math:`N` images to features, with shape :math:`(N, D)`, and has a ``name``.
         seed: The seed of KID's random subsets.
         neighbours: The number :math:`k` of neighbours, at least 1 and less than :math:`N` and :math:`M`.
 

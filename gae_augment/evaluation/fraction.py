@@ -16,22 +16,23 @@ from .gain import PairedDifference, train_mixed
 from .images import Labelled, checked_pair
 
 HELD_OUT = 0.2
-"""The fraction of each class's images that is held out."""
+"""The fraction of each class's images that a split holds out of the training."""
 
 CONFIDENCE = 0.95
-"""The one-sided confidence that a gain is above 0, which the choice of a fraction above 0 requires.
+"""The confidence of the one-sided t-test that the best fraction must pass; otherwise the choice is 0.
 
-The test uses only the best fraction, which was selected on the same splits. With two fractions, useless synthetic
+The best fraction is selected on the same splits on which it is tested. If there are two fractions, useless synthetic
 images therefore pass the test one time in twelve, not one time in twenty.
 """
 
 Predict = Callable[[Tensor], Tensor]
-"""A function from images to labels."""
+"""A function from images to predicted labels."""
 
 Train = Callable[[Labelled, Labelled, float, int], Predict]
-"""A function of real images, synthetic images, a synthetic fraction and a seed that trains a classifier.
+"""A function that trains a classifier.
 
-It returns the classifier's function from images to labels.
+Its arguments are real images, synthetic images, a synthetic fraction and a seed. It returns a function from images to
+predicted labels.
 """
 
 
@@ -62,7 +63,7 @@ class FractionChoice:
 
     @property
     def best(self) -> float:
-        r"""The tested fraction with the highest mean balanced accuracy, even if its gain is not significant."""
+        r"""The tested fraction with the highest mean balanced accuracy, even if not significantly better than 0."""
         return max(self.scores, key=lambda fraction: self.difference(fraction).mean)
 
     @property
@@ -76,12 +77,12 @@ class FractionChoice:
         return f"No synthetic images are used: with the best fraction, {self.best:g}, {change}, which may be chance."
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns all attributes and the reason as a dictionary that the ``json`` module can write."""
+        r"""Returns all attributes and the text ``reason`` as a dictionary that the ``json`` module can write."""
         return {**asdict(self), "reason": self.reason}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        r"""Restores a choice from the dictionary of :meth:`as_dict`, also if the dictionary was stored as JSON."""
+        r"""Restores a choice from the result of :meth:`as_dict`, directly or after it was written and read as JSON."""
         scores = {float(fraction): tuple(split_scores) for fraction, split_scores in values["scores"].items()}
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
@@ -94,7 +95,7 @@ def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Lab
 
     Args:
         train: The images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
-        fraction: The fraction of each class to hold out.
+        fraction: The fraction of each class's images to hold out.
         seed: The seed of the split.
 
     Returns:
@@ -121,9 +122,10 @@ def choose_synthetic_fraction(
 ) -> FractionChoice:
     r"""Chooses the best fraction of synthetic images in a classifier's training batches, or 0.
 
-    The real images are split several times at random. A fifth of each class with at least three images is held out. For
-    each split, ``synthesise`` creates synthetic images from the other images. One classifier is trained for each
-    fraction, and one without synthetic images. Their scores are balanced accuracies on the held-out images.
+    The real images are split several times at random. Each split holds out a fifth of each class with at least three
+    images. From the images that are not held out, ``synthesise`` creates synthetic images. One classifier is trained
+    for each fraction, and one without synthetic images. A classifier's score is its balanced accuracy on the held-out
+    images.
 
     The gain of a fraction is its score minus the score without synthetic images. The fraction with the highest mean
     gain over the splits is chosen if a one-sided t-test finds this gain above 0 with 95 % confidence. Otherwise the
@@ -137,17 +139,18 @@ def choose_synthetic_fraction(
         fractions: The values of ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` to test, each above 0 and
             at most 1. Each value is nearly the fraction of synthetic images among the draws from the scarcest class.
         splits: The number of splits, at least 2.
-        seed: The seed of the splits. It also determines the seeds of ``synthesise`` and ``train_on``.
+        seed: The seed of the splits, from which the seeds for ``synthesise`` and ``train_on`` are derived.
         train_on: A function ``train_on(real, synthetic, fraction, seed)`` that trains your classifier and returns a
             function from images to labels. ``real`` and ``synthetic`` are pairs of images and labels. By default a
             small convolutional classifier is trained on class-balanced batches.
-        progress: A function that is called after each training with the split's index, the fraction and the score.
+        progress: A function that is called after each training. Its arguments are the split's index, the fraction and
+            the score.
         **training: Arguments of :func:`gae_augment.evaluation.train_classifier` for the default classifier, such as
             ``epochs``, which is 10 by default.
 
     Raises:
-        ValueError: If images, labels or a number are invalid, no class has three images, or both ``train_on`` and
-            arguments of the default classifier are passed.
+        ValueError: If images, labels or a numeric argument are invalid, no class has three images, or both ``train_on``
+            and arguments of the default classifier are passed.
 
     Example:
         >>> from sklearn.datasets import load_digits

@@ -79,8 +79,8 @@ class PairedDifference:
 
     Attributes:
         mean: The mean difference.
-        low: The lower end of the confidence interval; ``None`` for one repetition.
-        high: The upper end of the confidence interval; ``None`` for one repetition.
+        low: The lower end of the confidence interval; ``None`` if there is only one difference.
+        high: The upper end of the confidence interval; ``None`` if there is only one difference.
     """
 
     mean: float
@@ -105,7 +105,8 @@ class ClassifierGain:
 
     Attributes:
         seeds: The :math:`S` seeds.
-        scores: For each arm (way of training), by name, a list with one result of :func:`imbalance_metrics` per seed.
+        scores: A mapping from the name of each arm (way of training) to a list with one result of
+            :func:`imbalance_metrics` per seed.
     """
 
     seeds: tuple[int, ...]
@@ -122,7 +123,7 @@ class ClassifierGain:
     def deviation(self, arm: str, metric: str) -> float | None:
         r"""Returns the standard deviation of a test metric over the :math:`S` seeds, for one arm (way of training).
 
-        The divisor is :math:`S - 1`. For one seed, the result is ``None``.
+        The sum of squared deviations is divided by :math:`S - 1`. For one seed, the result is ``None``.
         """
         return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
 
@@ -136,7 +137,7 @@ class ClassifierGain:
         return PairedDifference.of([value - base for value, base in pairs])
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns the scores, and their means and differences, as a dictionary that the ``json`` module can write."""
+        r"""Returns the scores and their statistics over seeds as a dictionary that the ``json`` module can write."""
         return {
             "seeds": list(self.seeds),
             "baseline": BALANCED,
@@ -183,7 +184,7 @@ def classifier_gain(
     - ``"plain training"`` uses every real image once per epoch.
     - ``"class-balanced sampling"`` draws real images, with equal class frequencies.
     - ``"class-balanced sampling + GAE"`` draws real and synthetic images with :class:`gae_augment.MixedSampler`, with
-      equal class frequencies. The last 15 % of the epochs draw only real images.
+      equal class frequencies. In the last 15 % of the epochs, all drawn images are real.
 
     Args:
         train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels; or a
@@ -192,8 +193,8 @@ def classifier_gain(
             names to pairs or functions adds one arm per model, ``"class-balanced sampling + NAME"``.
         test: The test images and their labels, with at least one image of each class.
         synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. This number is
-            nearly the fraction of synthetic images among the draws from the scarcest class. The fraction is smaller for
-            larger classes.
+            nearly the fraction of synthetic images among the draws from the scarcest class. From larger classes, fewer
+            synthetic images are drawn.
         seeds: The seeds of the initial weights and the batches, without duplicates.
         epochs: The number of epochs. Each epoch draws as many images as there are real training images.
         batch_size: The maximum number of images in a batch.
@@ -201,10 +202,12 @@ def classifier_gain(
         affine: Whether real and synthetic training images are rotated, shifted and scaled slightly at random.
         classes: The number of classes; by default one more than the largest test label.
         device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
-        progress: A function that is called after each training with the name of the arm, the seed and the scores.
+        progress: A function that is called after each training. Its arguments are the name of the arm, the seed and
+            the scores.
 
     Raises:
-        ValueError: If images, labels or a number are invalid, or a class has no real training or test image.
+        ValueError: If images, labels or a numeric argument are invalid, or a class has no real training image or no
+            test image.
         FloatingPointError: If the loss becomes NaN or infinite.
     """
     seeds = tuple(seeds)
@@ -254,10 +257,12 @@ def train_mixed(
     Args:
         real: The real images and their labels, as returned by :func:`checked_pair`.
         synthetic: The synthetic images and their labels, as returned by :func:`checked_pair`.
-        fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1], which draws class-balanced
-            batches. With ``None``, each epoch uses every real and synthetic image once, without class balance.
+        fraction: The ``synthetic_fraction``, in [0, 1], of a :class:`gae_augment.MixedSampler`, which draws
+            class-balanced batches. If ``None``, each epoch uses every real and synthetic image once, without class
+            balance.
         classes: The number of classes.
-        epochs: The number of epochs. With a fraction, each epoch draws as many images as ``real`` holds.
+        epochs: The number of epochs. Unless ``fraction`` is ``None``, each epoch draws as many images as ``real``
+            holds.
         seed: The seed of the initial weights and the batches.
         **options: More arguments of :func:`train_classifier`, such as ``batch_size``.
     """

@@ -20,8 +20,8 @@ def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_
         at_least: The minimum number of images.
 
     Raises:
-        ValueError: If ``images`` has an invalid type, shape or value, holds fewer than ``at_least`` images, or differs
-            in shape from ``like``.
+        ValueError: If ``images`` has an invalid type, shape or value, holds fewer than ``at_least`` images, or its
+            images differ in shape from those of ``like``.
     """
     if not isinstance(images, Tensor):
         raise ValueError(f"'{name}' is of type {type(images).__name__}, but must be a tensor. Use torch.as_tensor.")

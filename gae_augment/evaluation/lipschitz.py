@@ -26,7 +26,7 @@ def local_lipschitz(decode: Callable[[Tensor], Tensor], z: Tensor, *, iterations
         seed: The seed of the random initial directions.
 
     Returns:
-        One constant :math:`K` per code, in image values per unit of a code, with shape :math:`(N,)`.
+        The constant :math:`K` of each code, with shape :math:`(N,)`.
 
     Raises:
         ValueError: If ``z`` is not two-dimensional, or ``iterations`` is below 1.

@@ -24,8 +24,8 @@ class Membership:
             perfect attack. Small negative values are noise.
         area: The area under the ROC curve of the attack: the probability that the distance is smaller for a random
             member than for a random non-member. 0.5 means a random guess.
-        distance_ratio: The median distance of members, divided by the median distance of non-members. 1 means no
-            difference. 0 means that synthetic images copy members.
+        distance_ratio: The members' median distance to the nearest synthetic image, divided by that of the non-members.
+            1 means no difference. 0 means that synthetic images copy at least half of the members.
     """
 
     advantage: float
@@ -41,8 +41,9 @@ def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: 
     r"""Simulates an attack that uses synthetic images to recognise the training images of their generative model.
 
     The attack guesses that an image is a member of the training set if its distance to the nearest synthetic image is
-    at most a threshold. The threshold is chosen on half of the members and non-members, and the rates of correct and
-    false guesses are measured on the other half. Then the halves are swapped, and the two measurements are averaged.
+    at most a threshold. The threshold is chosen on half of the members and half of the non-members. The rates of true
+    and false positives are measured on the other halves. Then the halves are swapped, and the two measurements are
+    averaged.
 
     Args:
         members: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
@@ -50,10 +51,8 @@ def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: 
         others: The non-members: at least four real images outside the training set, from the same distribution.
         synthetic: The synthetic images. More synthetic images make a stronger attack.
         distance: The distance between images. ``"pixels"`` is the root mean squared difference of pixels in [0, 1].
-            ``"aligned"`` is 1 minus the correlation of two images after alignment
+            ``"aligned"`` is 1 minus the correlation of two images after one is shifted to match the other
             (:func:`gae_augment.synthesis.aligned_nearest`).
-
-
 
     Raises:
         ValueError: If images are invalid or differ in shape, or ``distance`` is unknown.

@@ -28,12 +28,12 @@ class Memorisation:
         fraction: ``flagged`` divided by :math:`M`.
         expected_fraction: The expected ``fraction`` if synthetic images have the same distribution as held-out real
             images. If ``fraction`` is well above this value, the model copies training images.
-        threshold: A low quantile, by default 1 %, of the distances from held-out real images to their nearest training
-            images.
+        threshold: A low quantile, by default the 1 % quantile, of the distances from held-out real images to their
+            nearest training images.
         nearest_index: The index of each synthetic image's nearest training image, with shape :math:`(M,)`.
         nearest_distance: The distance from each synthetic image to its nearest training image, with shape :math:`(M,)`.
-        worst: The pairs of a synthetic image and its nearest training image with the smallest distances, as tuples
-            (synthetic index, training index, distance), by ascending distance.
+        worst: The closest pairs of a synthetic image and its nearest training image, by ascending distance, as tuples
+            (synthetic index, training index, distance).
     """
 
     flagged: int
@@ -86,8 +86,9 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
     r"""Finds the nearest point to each query, with a choice of distance.
 
     Args:
-        distance: ``"pixels"`` is the root mean squared difference. ``"aligned"``, for images only, is 1 minus the
-            correlation of two images after alignment (:func:`gae_augment.synthesis.aligned_nearest`).
+        distance: ``"pixels"`` is the root mean squared difference of the values. ``"aligned"``, only for images, is 1
+            minus the correlation of two images after one is shifted to match the other
+            (:func:`gae_augment.synthesis.aligned_nearest`).
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, D)`.
         points: Images, with shape :math:`(N, C, H, W)`, or features, with shape :math:`(N, D)`.
 
@@ -119,7 +120,8 @@ def memorisation(
 
     A synthetic image is flagged if its distance to the nearest training image is at most a threshold. To set the
     threshold, the distances from :math:`n` held-out real images to their nearest training images are sorted. The
-    threshold is the :math:`r`-th smallest, with :math:`r = \lfloor q (n - 1) \rfloor + 1`.
+    threshold is the :math:`r`-th smallest, with :math:`r = \lfloor q (n - 1) \rfloor + 1`, where :math:`q` is the
+    argument ``quantile``.
 
     If synthetic images had the same distribution as held-out images, the expected flagged fraction would be
     :math:`r / (n + 1)`, which is about :math:`q` for large :math:`n`.
@@ -129,16 +131,14 @@ def memorisation(
         held_out: Real images outside the training set, from the same distribution, with shape :math:`(n, C, H, W)`. At
             least :math:`1 / q` images are recommended.
         synthetic: The synthetic images, with shape :math:`(M, C, H, W)`.
-        worst: The number of closest pairs of a synthetic and a training image to list in the result.
+        worst: The maximum number of pairs to list in the attribute ``worst`` of the result.
         quantile: The quantile :math:`q` of the held-out images' distances, above 0 and below 1.
         distance: ``"pixels"`` is the root mean squared difference of pixels in [0, 1], or of ``features`` if given. It
-            finds exact and noisy copies. ``"aligned"`` is 1 minus the correlation of two images after alignment
-            (:func:`gae_augment.synthesis.aligned_nearest`). It also finds shifted and brightened copies, but takes
-            longer.
-        features: A function from images to feature vectors, with shape :math:`(N, D)`, such as
+            finds exact and noisy copies. ``"aligned"`` is 1 minus the correlation of two images after one is shifted to
+            match the other (:func:`gae_augment.synthesis.aligned_nearest`). It finds shifted and brightened copies too,
+            but takes longer.
+        features: A function from images to feature vectors, with shape :math:`(N, D)`, such as a
             :class:`gae_augment.evaluation.ClassifierFeatures`. By default pixels are compared.
-
-
 
     Raises:
         ValueError: If images are invalid or differ in shape, an option is invalid, or ``features`` are given with

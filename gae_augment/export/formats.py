@@ -55,7 +55,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Shard:
-    r"""A batch of images that one job samples and writes.
+    r"""A batch of images that one job writes to files, after it has sampled the synthetic ones.
 
     Attributes:
         target: The path to write to: the shard's file, or the image folder, which all shards share.
@@ -77,8 +77,8 @@ class Format:
     r"""A file format for shards (batches of exported images).
 
     Attributes:
-        write: A function that writes a shard. Its arguments are the ``Shard`` and the shard's images, sampled and in
-            their final order.
+        write: A function that writes a shard. Its arguments are the ``Shard`` and the list of images to write, in
+            order. In this list, the synthetic images are already sampled.
         suffix: The suffix of a shard's file; ``None`` for an image folder.
         library: The optional library that the format needs; ``None`` if it needs none.
         extra: The optional dependency group of gae-augment that installs the library; ``None`` without a library.

@@ -1,4 +1,4 @@
-r"""Samples images of a fitted augmenter, and writes them in parallel, in shards (batches of images)."""
+r"""Samples images from a fitted augmenter, and writes them to files in parallel, in shards (batches of images)."""
 
 __all__ = ["write_shards"]
 
@@ -37,27 +37,27 @@ def write_shards(
 ) -> list[Path]:
     r"""Writes synthetic images, and optionally the real images too, in shards (batches of images), in parallel.
 
-    Each shard holds about the same fraction of every class, in random order. The images of an augmenter depend only on
-    ``seed``, the numbers of images and ``images_per_shard``, not on the number of workers. If a worker dies, its shard
-    is written again. If workers run on several machines, with a cluster backend of joblib, all must see the output
-    folder under the same path.
+    Each shard holds about the same fraction of every class, in random order. For a given augmenter, the synthetic
+    images depend only on ``seed``, the numbers of images and ``images_per_shard``, not on the number of workers. If a
+    worker dies, its shard is written again. If workers run on several machines, with a cluster backend of joblib, all
+    machines must see the output folder under the same path.
 
     There are three formats:
 
-    - ``"imagefolder"`` writes the files ``CLASS/synthetic_00000.png``, and real files under their original names.
-      ``CLASS`` is the name of the class.
-    - ``"webdataset"`` writes the files ``shard-00000-of-00010.tar``. Each sample holds the image, the index of its
+    - ``"imagefolder"`` writes files such as ``CLASS/synthetic_00000.png``, where ``CLASS`` is the name of the class,
+      and copies real images under their original names.
+    - ``"webdataset"`` writes files such as ``shard-00000-of-00010.tar``. Each sample holds the image, the index of its
       class (``.cls``) and a ``.json``. The ``.json`` gives the name of the class, whether the image is synthetic, and
       the path that the image would have in an image folder.
-    - ``"parquet"`` writes the files ``shard-00000-of-00010.parquet``, which Hugging Face ``datasets`` and Ray Data can
-      read. The columns are ``image`` (bytes and path), ``label`` and ``is_synthetic``.
+    - ``"parquet"`` writes files such as ``shard-00000-of-00010.parquet``, which Hugging Face ``datasets`` and Ray Data
+      can read. The columns are ``image`` (bytes and path), ``label`` and ``is_synthetic``.
 
     Args:
         augmenter: A fitted augmenter.
         output: The folder to write to.
-        real: The image folder that the augmenter was fitted to, whose files are then written too, unchanged. By default
-            only synthetic images are written. If images were resized for the fit, only the synthetic images have the
-            new size.
+        real: The image folder that the augmenter was fitted to. If it is given, its images are written too, as
+            unchanged copies of their files. If images were resized for the fit, these copies keep the original
+            size, and synthetic images have the new size. By default only synthetic images are written.
         images_to_add: The number of synthetic images of each class, by label. By default the numbers in the augmenter's
             ``sampling_strategy_``.
         format: One of the formats above.
@@ -65,7 +65,7 @@ def write_shards(
         n_jobs: The number of shards written at the same time, as in joblib. By default shards are written one after
             another, unless a joblib context sets another number.
         seed: The seed of the synthetic images and of the order of all images.
-        force: Whether the output folder may already hold files. Even then, it must not hold shards of the same format.
+        force: Whether the output folder may already hold files. Even if true, it must not hold shards of this format.
 
     Returns:
         The paths of the shards' files. For ``"imagefolder"``, the path of the output folder only.
@@ -73,7 +73,7 @@ def write_shards(
     Raises:
         NotFittedError: If the augmenter is not fitted.
         ValueError: If an argument is invalid, a class has no model, PNG files cannot hold the images, or the output
-            folder holds files that are not allowed.
+            folder already holds shards of this format, or any file while ``force`` is false.
         ModuleNotFoundError: If the library of the format is missing: ``webdataset``, or ``datasets`` for Parquet.
         RuntimeError: If a shard could not be written. The other shards are kept.
     """
@@ -136,7 +136,7 @@ def write_shards(
 
 
 def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
-    r"""Returns the name of each class, with the label appended to a name that an earlier class has."""
+    r"""Returns the name of each class. If an earlier class has the same name, the label is appended to the name."""
     names: list[str] = []
     for label, name in augmenter.class_names_.items():
         names.append(f"{name}-{label}" if name in names else name)

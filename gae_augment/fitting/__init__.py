@@ -1,9 +1,9 @@
 r"""Fits generative models, one to the images of each class.
 
-A :class:`Plan` holds the settings of one fit: it replaces each ``"auto"`` of a :class:`gae_augment.GenerativeModel` by
-a value. :func:`fit_class` trains the model as the plan says. It returns a :class:`FittedModel`, which maps images to
-codes and codes to images. A :class:`FitCache` stores fitted models in a folder. This subpackage imports ``_utils``,
-``data`` and ``models``.
+A :class:`Plan` holds the settings of one fit, with a value in place of each ``"auto"`` of the
+:class:`gae_augment.GenerativeModel`. :func:`fit_class` trains the model with these settings. It returns a
+:class:`FittedModel`, which maps images to codes and codes to images. A :class:`FitCache` stores fitted models in a
+folder. From the rest of ``gae_augment``, this subpackage imports only ``_utils``, ``data`` and ``models``.
 """
 
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits

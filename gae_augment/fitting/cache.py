@@ -33,7 +33,7 @@ LEFTOVER_AGE = 600
 
 @dataclass(frozen=True, eq=False)
 class ClassFit:
-    r"""All inputs of one class's fit.
+    r"""All inputs of the fit of one class.
 
     Attributes:
         images: The images of the class, with shape :math:`(N, *)`.
@@ -78,7 +78,7 @@ def plan_fits(
     seed: int,
     device: torch.device | str,
 ) -> dict[Label, ClassFit]:
-    r"""Returns the inputs of each class's fit, by label.
+    r"""Returns the inputs of the fit of each class, by label.
 
     Args:
         images: The images of each class to fit, by label, each with shape :math:`(N, *)`.
@@ -125,7 +125,7 @@ def _source(function: Any) -> Any:
 
 
 def default_cache_dir() -> Path:
-    r"""Returns the path ``$XDG_CACHE_HOME/gae-augment``; without this variable, ``~/.cache/gae-augment``."""
+    r"""Returns the path ``$XDG_CACHE_HOME/gae-augment``, or ``~/.cache/gae-augment`` if the variable is not set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gae-augment"
 
 
@@ -133,15 +133,16 @@ class FitCache:
     r"""A folder of fitted models, one file per class, so that a repeated fit needs no training.
 
     The name of a file is :attr:`ClassFit.digest`, a hash of everything that the fit depends on. A class with a file is
-    not trained again. A fit that is repeated after an interruption trains only the remaining classes, and produces the
-    same images. The files hold no training images. You may empty the folder while no fit runs.
+    not trained again. If the fit of several classes is interrupted, repeating the fit trains only the classes without a
+    file, and gives the models of an uninterrupted fit. The files hold no training images. You may empty the folder
+    while no fit runs.
 
     Args:
         folder: The path of the folder, which is created if it does not exist.
-        keep_failures: Whether to store failed fits too, so that these fits are not tried again.
-        on_miss: A function that is called with the labels of the classes without a file, before training. ``None``
-            calls no function.
-        name: The parameter name that error messages use for ``folder``.
+        keep_failures: Whether to store the reasons of failed fits, so that these fits are not tried again.
+        on_miss: A function that is called before training, with a list of the labels of the classes without a file.
+            ``None`` calls no function.
+        name: The name of the parameter ``folder`` in error messages.
 
     Raises:
         TypeError: If ``folder`` is not a path.
@@ -181,8 +182,8 @@ class FitCache:
     def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
         r"""Context manager: locks a set of fits against other processes, and yields a hash of the set.
 
-        Another process that opens the same set waits until the context ends. Temporary files of these fits are deleted
-        if they are older than 10 minutes: killed processes left them.
+        Another process that opens the same set waits until the context ends. Temporary files of these fits that are
+        older than 10 minutes are deleted at the start: killed processes left them.
         """
         paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
@@ -225,8 +226,8 @@ class FitCache:
         r"""Returns the stored result of a fit.
 
         Returns:
-            The fitted model, without training images. If the fit failed and the cache stores failures, the failure.
-            ``None`` if the class must be fitted.
+            The fitted model, without training images; or a failure, if the fit failed and the cache stores failures; or
+            ``None``, if the class must be fitted.
 
         Warns:
             UserWarning: If the file of the fit is damaged; the class must then be fitted.

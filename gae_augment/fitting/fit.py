@@ -29,20 +29,23 @@ from .training import (
 )
 
 Progress = Callable[[float, float | None], None]
-"""A function of the reconstruction error and the boundary, in nats per pixel; an unknown boundary is ``None``."""
+"""A function of a measured reconstruction error and the threshold below which training stops, both in nats per pixel.
+
+The threshold is ``None`` if training stops by another rule.
+"""
 
 NORMALISED_ON = 5000
-"""The maximum number of images that the mean image is computed from."""
+"""The maximum number of training images from which the network's normalisation, such as the mean image, is computed."""
 
 DIVERGENCE_FACTOR = 10
-"""Training has diverged if the final error exceeds this multiple of the mean image's error."""
+"""Training has diverged if the final reconstruction error exceeds this multiple of that of the mean image."""
 
 LEARNING_RATE_FACTORS = (1.0, 0.1, 0.01)
-"""The learning rates of the first attempt and of the retries after divergence, as fractions of the plan's rate."""
+"""The learning rates of the first attempt and of the retries after divergence, relative to ``Plan.learning_rate``."""
 
 
 def no_progress(error: float, delta: float | None) -> None:
-    r"""Does nothing: the default function for showing the progress of training."""
+    r"""Does nothing: the default for a function that shows the progress of training."""
 
 
 def fit_model(
@@ -60,16 +63,18 @@ def fit_model(
         images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
         model: The model and its hyper-parameters. ``None`` is the generative autoencoder with its defaults.
         seed: The seed of all random numbers.
-        values: The conversion from image values to network inputs, and back. ``None`` derives it from ``images``.
+        values: The conversion from image values to network inputs, and back. ``None`` chooses the conversion that suits
+            ``images``.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
-        progress: A function of a measured reconstruction error and the threshold below which training stops, in nats
-            per pixel. The threshold is ``None`` if it is not fixed.
+        progress: A function that is called during training, with the latest reconstruction error and the threshold
+            below which training stops, both in nats per pixel. The threshold is ``None`` if training stops by another
+            rule.
 
     Raises:
         ValueError: If there are too few images, or a hyper-parameter is invalid or does not suit the images.
         RuntimeError: If ``device`` is not the name of a torch device.
-        FloatingPointError: If training diverged, and diverged again in two retries in float32 with smaller learning
-            rates.
+        FloatingPointError: If training diverged three times: in the first attempt, and in two retries in float32 with
+            smaller learning rates.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -98,12 +103,13 @@ def fit_class(
         definition: The model's objective, latent density and type of encoder.
         values: The conversion from image values to network inputs, and back.
         seed: The seed of all random numbers.
-        progress: A function of a measured reconstruction error and the threshold below which training stops, in nats
-            per pixel. The threshold is ``None`` if it is not fixed.
+        progress: A function that is called during training, with the latest reconstruction error and the threshold
+            below which training stops, both in nats per pixel. The threshold is ``None`` if training stops by another
+            rule.
 
     Raises:
-        FloatingPointError: If training diverged, and diverged again in two retries in float32 with smaller learning
-            rates.
+        FloatingPointError: If training diverged three times: in the first attempt, and in two retries in float32 with
+            smaller learning rates.
     """
     start = time.perf_counter()
     anchors = images.cpu()
@@ -142,8 +148,8 @@ def _train_and_fit_density(
     r"""Trains the network and sets the density of ``fitted``, from which new codes are drawn.
 
     Returns:
-        The training log, and the error at which training counts as complete, in nats per pixel. The error is ``None``
-        without early stopping.
+        The training log, and the reconstruction error at which training counts as complete, in nats per pixel. This
+        error is ``None`` without early stopping.
     """
     plan = fitted.plan
     with use_threads(plan.n_threads):
@@ -171,11 +177,11 @@ def _train_and_fit_density(
 def _train(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, Objective, float | None]:
-    r"""Trains the network of ``fitted`` by the stopping rule of the plan.
+    r"""Trains the network of ``fitted`` with the stopping rule ``fitted.plan.stopping``.
 
     Returns:
-        The training log, the trained objective, and the error at which training counts as complete, in nats per pixel.
-        The error is ``None`` without early stopping.
+        The training log, the trained objective, and the reconstruction error at which training counts as complete, in
+        nats per pixel. This error is ``None`` without early stopping.
     """
     plan = fitted.plan
     rows, held_out = torch.arange(len(images), device=images.device), None
@@ -214,10 +220,11 @@ def _train_best_of(
     seed: int,
     progress: Progress,
 ) -> tuple[TrainingLog, Objective]:
-    r"""Trains each initialisation for the plan's trial epochs, then the best one for the remaining epochs.
+    r"""Trains each initialisation for ``fitted.plan.trial_epochs`` epochs, then the best one for the remaining epochs.
 
-    Training uses the images with the indices ``rows``. The error is measured on the images ``held_out``, or on training
-    images if ``held_out`` is ``None``.
+    Training uses the images with the indices ``rows``. The best initialisation has the smallest reconstruction error of
+    training images. When its training stops depends on ``delta`` and on the reconstruction error of the images
+    ``held_out``, or of training images if ``held_out`` is ``None``.
     """
     plan, likelihood = fitted.plan, likelihood_for(fitted.values)
 

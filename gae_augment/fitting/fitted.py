@@ -35,18 +35,20 @@ IMAGES_PER_CHUNK = 500
 class FitReport:
     r"""A report on the fit of one class.
 
-    All errors are excess reconstruction errors in nats per pixel: the error minus that of a perfect reconstruction.
+    Every error is an excess reconstruction error in nats per pixel: the reconstruction error minus that of a perfect
+    reconstruction.
 
     Attributes:
         images: The number of real images of the class.
         epochs: The number of epochs trained.
         reconstruction_error: The mean error of training images after training.
         delta: The error :math:`\delta` at which training counts as complete; ``None`` without early stopping. A number
-            that the user sets is used unchanged. With ``"auto"`` and at least 200 images or vectors, :math:`\delta` is
-            the smallest error on held-out data. With fewer images, :math:`\delta` is 30 % of the error if every image
-            is reconstructed as the mean image. With fewer vectors, :math:`\delta` is the smallest error in ``curve``.
-        delta_reached: Whether training was complete before the epochs ended: the error fell below :math:`\delta`, or
-            stopped falling if that is the stopping rule. ``None`` without early stopping.
+            that the user sets as the model's ``delta`` is used unchanged. With ``"auto"`` and at least 200 images or
+            vectors, :math:`\delta` is the smallest error on held-out data. With fewer images, :math:`\delta` is 30 % of
+            the error that the mean image has as the reconstruction of every image. With fewer vectors, :math:`\delta`
+            is the smallest error in ``curve``.
+        delta_reached: Whether the stopping rule was met before the epochs ended: the error fell below :math:`\delta`,
+            or, if :math:`\delta` is the smallest error, stopped falling. ``None`` without early stopping.
         n_components: The number of mixture components of the latent density.
         seconds: The duration of the fit, in seconds.
         retries: The number of times that training diverged and restarted in float32 with a smaller learning rate.
@@ -140,7 +142,7 @@ class FittedModel:
         return likelihood_for(self.values)
 
     def build_network(self, generator: torch.Generator | None) -> Autoencoder:
-        r"""Returns an untrained autoencoder, as specified by the plan.
+        r"""Returns an untrained autoencoder, as specified by ``self.plan``.
 
         Args:
             generator: The random number generator of the weights. ``None`` returns a network without weights, on
@@ -155,14 +157,14 @@ class FittedModel:
         ).requires_grad_(generator is not None)
 
     def build_density(self) -> LatentDensity:
-        r"""Returns an unfitted latent density, as specified by the plan."""
+        r"""Returns an unfitted latent density, as specified by ``self.plan``."""
         if self.plan.density == "mixture":
             return DENSITIES["mixture"](self.plan.max_components, min_components=self.plan.min_components)
         return DENSITIES[self.plan.density]()
 
     @contextmanager
     def on_device(self) -> Iterator[torch.device]:
-        r"""Context manager: moves the network to the plan's device, and yields this device.
+        r"""Context manager: moves the network to the device of ``self.plan``, and yields this device.
 
         At the end, the network moves back to the CPU.
         """
@@ -263,7 +265,7 @@ class FittedModel:
         Args:
             header: The plain values.
             tensors: The tensors by name.
-            definitions: The definitions of custom models, by name.
+            definitions: The model definitions, by name; those of built-in models may be left out.
             device: The device of sampling, which may differ from the device of the fit. ``"auto"`` is a CUDA GPU if one
                 is available, else the CPU.
 

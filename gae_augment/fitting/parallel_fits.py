@@ -24,7 +24,10 @@ from .fitted import FittedModel
 from .plan import Plan
 
 Show = Callable[[Label, float, float | None], None]
-"""A function of a class's label, its reconstruction error and the boundary of the error, in nats per pixel."""
+"""A function of a class's label, a measured reconstruction error and the threshold below which training stops.
+
+The error and the threshold are in nats per pixel. The threshold is ``None`` if training stops by another rule.
+"""
 
 
 def fit_classes(
@@ -41,14 +44,15 @@ def fit_classes(
     come first. Closing the iterator interrupts the fits in threads of this process, and waits until they end.
 
     Args:
-        fits: The inputs of each class's fit, by label.
+        fits: The inputs of the fit of each class, by label.
         n_jobs: The number of processes, as in joblib; -1 is one per core. ``None`` uses the active joblib context if
             there is one, else threads of this process: one on a GPU, PyTorch's number of threads on a CPU.
         cache: The cache of fitted models; ``None`` uses no cache.
-        scratch_dir: The folder of the memory-mapped files that pass images to joblib's worker processes. ``None`` lets
-            joblib choose the folder.
-        show: A function of a label, a measured reconstruction error and the threshold below which training stops, in
-            nats per pixel. The threshold is ``None`` if it is not fixed. Only fits in this process call the function.
+        scratch_dir: The folder for the memory-mapped files by which joblib's worker processes receive images. ``None``
+            lets joblib choose the folder.
+        show: A function that is called during training, with a label, the latest reconstruction error of this class and
+            the threshold below which training stops. Error and threshold are in nats per pixel. The threshold is
+            ``None`` if training stops by another rule. Only fits in this process call the function.
     """
     if cache is not None:
         loaded = {label: cache.load(fit) for label, fit in fits.items()}
@@ -105,7 +109,7 @@ def fit_with_progress(
     r"""Yields the results of :func:`fit_classes`, and shows a progress bar.
 
     Args:
-        fits: The inputs of each class's fit, by label.
+        fits: The inputs of the fit of each class, by label.
         names: The name of each class, by label.
         progress: Whether to show the progress bar.
         **options: Keyword arguments of :func:`fit_classes`, except ``show``.
@@ -128,7 +132,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns a result, after adding the training images to a fitted model that needs them for sampling."""
+    r"""Returns a result; a fitted model that needs the training images for sampling is first given these images."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result
@@ -143,7 +147,7 @@ def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
     r"""Returns the number of classes that are fitted at the same time.
 
     Args:
-        plans: The settings of each class's fit.
+        plans: The settings of the fit of each class.
         n_jobs: The number of processes, as in joblib. ``None`` uses the active joblib context if there is one, else
             threads of this process: one on a GPU, PyTorch's number of threads divided by the threads per fit on a CPU.
     """

@@ -28,25 +28,29 @@ MIN_IMAGES = 2
 """The minimum number of images that a model learns from."""
 
 SMALL_IMAGE = 1024
-"""Images of up to this number of values get a fully connected network, and a code of 10 dimensions, with ``"auto"``."""
+"""The largest number of values of an image or a vector that counts as small.
+
+With ``architecture="auto"``, small images get a fully connected network. With ``latent_dim="auto"``, small images and
+vectors get a code of at most 10 dimensions.
+"""
 
 MEAN_IMAGE_FRACTION = 0.3
-"""The boundary of a small class, as a fraction of the mean image's error."""
+"""Training on few images stops when the reconstruction error is below this fraction of that of the mean image."""
 
 LIMITS_FROM = 20
-"""From this number of images per latent dimension on, new codes keep within the range of the training codes."""
+"""The minimum number of images per latent dimension for keeping new codes within the range of the training codes."""
 
 STEPS = 600
-"""The minimum number of optimiser steps in the epochs of ``epochs="auto"``."""
+"""The minimum number of optimiser steps with ``epochs="auto"``, which gives the fewest epochs with this many steps."""
 
 HOLD_OUT_FROM = 200
-"""The minimum number of images for which a tenth is held out, to detect when the error stops falling."""
+"""The minimum number of images of which a tenth is held out, to detect when the reconstruction error stops falling."""
 
 MAX_COMPONENTS = 80
-"""The maximum number of components of a fitted mixture with ``n_components="auto"``; the search doubles from 10."""
+"""The maximum number of components, with ``n_components="auto"``, of a mixture that is fitted to the codes."""
 
 LEARNED_COMPONENTS = 10
-"""The number of components of a mixture that is learned with the network, with ``n_components="auto"``."""
+"""The maximum number of components, with ``n_components="auto"``, of a mixture that is learned with the network."""
 
 VECTOR_INITS = 8
 """The number of initialisations for vectors with ``n_init="auto"``.
@@ -58,22 +62,26 @@ codes, and training does not separate the two regions. This was not observed wit
 ANCHOR_STEP = 1.5
 """The step of a training image's code towards a new code with ``anchored="auto"``; a step of 1 reaches the new code.
 
-Longer steps make the images of a scarce class more varied. The gains of a classifier, in percentage points:
+Longer steps make the images of a scarce class more varied. A classifier's gains from such images, in percentage points:
 
 - Blood cells, measured on validation images. With 40 images of the two scarce classes: 0.39 (step 1), 0.66
-  (step 1.5) and 0.91 (step 2). With 210 images: 0.34 (step 1) and 0.67 (step 1.5).
-- Gains over class-balanced sampling, for training sets with DeepSMOTE's class sizes, measured on the training images
-  left out, without anchors, with step 1 and with step 1.5. Fashion-MNIST: 0.0, 1.6 and 1.9; with random affine maps of
-  all images 0.5, 0.4 and 0.6. MNIST: 0.4, 0.9 and 1.2; with affine maps 0.1, 0.2 and 0.3.
+  (step 1.5) and 0.91 (step 2). With 210 images of these classes: 0.34 (step 1) and 0.67 (step 1.5).
+- Fashion-MNIST and MNIST, reduced to DeepSMOTE's class sizes, measured on the training images left out, in comparison
+  with class-balanced sampling. Each triple is without anchors, with step 1 and with step 1.5. Fashion-MNIST: 0.0, 1.6
+  and 1.9; with random affine maps of all images 0.5, 0.4 and 0.6. MNIST: 0.4, 0.9 and 1.2; with random affine maps 0.1,
+  0.2 and 0.3.
 """
 
 RESOLUTION = 1e-3
-"""The excess error of images, in nats per pixel, below which nothing is left to learn: a few grey levels of 255."""
+"""An excess reconstruction error of images below this value, in nats per pixel, counts as perfect.
+
+The value corresponds to errors of a few grey levels of 255.
+"""
 
 VECTOR_RESOLUTION = 1e-5
-"""The excess error of vectors, in nats per feature, below which nothing is left to learn.
+"""An excess reconstruction error of vectors below this value, in nats per feature, counts as perfect.
 
-It corresponds to half a percent of the standard deviation.
+The value corresponds to errors of half a percent of a feature's standard deviation.
 """
 
 STOPPING_RULES = {
@@ -83,7 +91,7 @@ STOPPING_RULES = {
     "plateau": "stops when the error of training vectors stops falling",
     "held-out": "stops when the error of held-out images stops falling, and returns to the best weights",
 }
-"""The stopping rules of training, by name."""
+"""A description of each stopping rule of training, by the name of the rule."""
 
 
 HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
@@ -92,7 +100,7 @@ HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    r"""The settings of one class's fit and of sampling from the fitted model, with a value for each ``"auto"``.
+    r"""The settings of fitting one class and of sampling from the fitted model, with a value for each ``"auto"``.
 
     ``print(plan)`` shows one setting per line.
 
@@ -110,12 +118,12 @@ class Plan:
         max_components: The maximum number of components of a mixture that is fitted to the codes.
         learned_components: The maximum number of components of a mixture that is learned with the network.
         stopping: The name of the stopping rule, such as ``"held-out"``; ``print(plan)`` describes the rule.
-        delta: The user's threshold for the error, below which training stops; ``None`` without such a threshold. The
-            error is the excess over that of a perfect reconstruction, in nats per pixel.
+        delta: The excess reconstruction error below which training stops, in nats per pixel, if the user set this
+            threshold; else ``None``. The excess is the error minus that of a perfect reconstruction.
         resolution: An excess reconstruction error below this value, in nats per pixel, counts as perfect.
-        held_out: The number of images that are held out from training to measure the error.
-        epochs: The maximum number of epochs, including the trials of all initialisations.
-        n_init: The number of random initialisations, of which the best is kept.
+        held_out: The number of images that are held out from training to measure the reconstruction error.
+        epochs: The maximum number of epochs, including those that compare initialisations.
+        n_init: The number of random initialisations of the network, of which the best is kept.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: The schedule of the learning rate, ``"cosine"`` or ``"constant"``.
@@ -128,7 +136,7 @@ class Plan:
         max_similarity: The maximum similarity of a new image to a training image, in (0, 1]; ``None`` sets no limit.
             Similarity is the correlation of two images after alignment by small shifts.
         device: The device of training and sampling.
-        n_threads: The number of CPU threads that share the training.
+        n_threads: The number of CPU threads that train the network.
     """
 
     model: str
@@ -164,7 +172,7 @@ class Plan:
 
     @property
     def trial_epochs(self) -> int:
-        r"""The number of epochs that each initialisation trains before the best is chosen; 0 for one initialisation."""
+        r"""The number of epochs of each initialisation before the best one is chosen; 0 if there is only one."""
         return self.epochs // (2 * self.n_init) if self.n_init > 1 else 0
 
     def __str__(self) -> str:
@@ -178,7 +186,7 @@ class Plan:
         r"""Returns the plan that plain values describe.
 
         Args:
-            values: The values of ``dataclasses.asdict(plan)``, also after a round trip through JSON.
+            values: The values of ``dataclasses.asdict(plan)``, possibly converted to JSON and back.
 
         Raises:
             KeyError, TypeError, ValueError: If the values are not those of a plan.
@@ -260,7 +268,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, device: torch.device | str = "auto") -> Plan:
-    r"""Returns the plan of one class's fit: its settings, with a value in place of each ``"auto"``.
+    r"""Returns the plan for fitting one class: all settings, with a value in place of each ``"auto"`` of ``model``.
 
     Args:
         model: The model and its hyper-parameters.

@@ -43,10 +43,10 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
 
 
 def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
-    r"""Warns if the training of a class diverged at first, or ended before the stopping rule was met.
+    r"""Warns if training of a class diverged and was restarted, or never met its stopping rule.
 
     Warns:
-        ConvergenceWarning: One warning per kind of fault, for all classes that have this fault.
+        ConvergenceWarning: One warning for all classes that diverged, and one for all that never met the stopping rule.
     """
     rates = {label: report.plan.learning_rate for label, report in reports.items() if report.retries}
     if rates:

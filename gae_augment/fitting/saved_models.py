@@ -1,4 +1,4 @@
-r"""Converts fitted models to plain values and tensors for a file, and back; also reads older file formats."""
+r"""Converts fitted models to plain values and tensors for a file, and back; upgrades headers of older formats."""
 
 __all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade_header"]
 
@@ -23,8 +23,8 @@ def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dic
     r"""Converts the fitted models of an augmenter to plain values and tensors.
 
     Returns:
-        A list with a pair (label, header) per model, and the tensors of all models by name. A header holds plain values
-        for JSON. The name of a tensor begins with the index of its model in the list.
+        A list with a pair (label, header) per model, and the tensors of all models by name. A header holds plain
+        values, which JSON supports. The name of a tensor begins with the index of its model in the list.
     """
     headers: list[Any] = []
     tensors: dict[str, Tensor] = {}
@@ -47,7 +47,7 @@ def models_from_state(
     Args:
         headers: The pairs (label, header).
         tensors: The tensors by name.
-        labels: All labels of the data; a model of any other label is an error.
+        labels: All labels of the augmenter's classes; a model with any other label raises a ValueError.
         definitions: The definitions of custom models, by name.
         device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
@@ -70,11 +70,11 @@ def models_from_state(
 def check_definitions(
     path: str | os.PathLike[str], header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
 ) -> None:
-    r"""Checks that the caller passed every custom model definition that a file needs, and no unused definition.
+    r"""Checks that the caller passed every custom model definition that a file needs, and no other definition.
 
     Args:
         path: The path of the file, for error messages.
-        header: The header of the file, in any version of the format. Nothing is checked if the header is malformed.
+        header: The header of the file, in any version of the format. If it is malformed, nothing is checked.
         definitions: The definitions that the caller passed, by name.
 
     Raises:

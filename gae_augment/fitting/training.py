@@ -26,41 +26,45 @@ from ..data import ValueScale
 from ..models import Autoencoder, Bernoulli, Gaussian, Likelihood, Objective, excess_error
 
 CHECK_EVERY = 25
-"""The number of steps between two checks, which measure the error; rounded to whole epochs, at least one epoch."""
+"""The number of optimiser steps between two measurements of the error, rounded to whole epochs, at least one."""
 
 CHECK_DELTA_EVERY = 5
-"""The number of steps between two checks with a boundary, which a small class crosses within a few dozen steps."""
+"""The same as ``CHECK_EVERY``, but for training that stops when the error falls below a threshold.
+
+With few images, the error can fall below the threshold within a few dozen steps.
+"""
 
 EXPLOSION_FACTOR = 10_000
-"""The weights have exploded if the error exceeds this multiple of the mean image's error."""
+"""Training has diverged if the error reaches this multiple of the error of the mean image as a reconstruction."""
 
 MIN_IMAGE_ERROR = 0.01
-"""The minimum for the mean image's error in tests for divergence, in nats per pixel, if images hardly vary."""
+"""If the mean image's error is below this value, in nats per pixel, tests for divergence use this value instead."""
 
 MAX_CHECKED = 1000
-"""The maximum number of images that the error is measured on."""
+"""The maximum number of images on which a reconstruction error is measured."""
 
 PREPARED_ON = 5000
-"""The maximum number of images that an objective sees at once before training."""
+"""The maximum number of training images that are passed to ``Objective.prepare``."""
 
 PREPARED_VALUES = 4 * VALUES_PER_CHUNK
-"""The maximum number of image values that are processed together before training."""
+"""The maximum number of pixel values, over all images, from which a network or an objective is initialised."""
 
 
 @dataclass
 class TrainingLog:
     r"""A record of the training of one network.
 
-    All errors are excess reconstruction errors in nats per pixel: the error minus that of a perfect reconstruction.
+    Every error is an excess reconstruction error in nats per pixel: the reconstruction error minus that of a perfect
+    reconstruction.
 
     Attributes:
         epochs: The number of epochs trained.
         steps: The number of optimiser steps.
         errors: The errors measured during training, one every few epochs.
         checked_after: The number of epochs trained before each measurement in ``errors``.
-        training_error: The error of training images after training.
-        reached: Whether the error fell below the threshold of training. Without a threshold, whether the error stopped
-            falling.
+        training_error: The mean error of training images after training.
+        reached: Whether the error fell below the threshold that ends training. Without a threshold, whether the error
+            stopped falling.
     """
 
     epochs: int = 0
@@ -108,7 +112,7 @@ def mean_excess_error(
 
 @torch.no_grad()
 def mean_image_error(images: Tensor, values: ValueScale) -> float:
-    r"""Returns the mean excess error if every image is reconstructed as the mean image, in nats per pixel.
+    r"""Returns the mean excess error, in nats per pixel, of the mean image as the reconstruction of every image.
 
     The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The images have the
     user's value range, from which ``values`` converts them to network inputs.
@@ -150,8 +154,9 @@ def train(
         images: The training images, with shape :math:`(N, *)`, in the user's value range.
         values: The conversion from image values to network inputs, and back.
         rows: The indices of the images to train on; ``None`` trains on all images.
-        held_out: Images that are not trained on. The error is then measured on these images, and the network ends with
-            the weights of the smallest error. ``None`` measures the error on training images.
+        held_out: Images that are not trained on. The reconstruction error is measured on these images, and the network
+            ends with the weights of the smallest error. With ``None``, the error is measured on training images, and
+            the network keeps its last weights.
         epochs: The maximum number of epochs.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
@@ -162,13 +167,14 @@ def train(
         delta: The excess reconstruction error, in nats per pixel, below which training stops. The excess is the error
             minus that of a perfect reconstruction. 0 trains for all epochs. ``None`` stops when the error stops
             falling: the last quarter of the measurements lowered the error by at most 0.5 %.
-        resolution: With ``delta=None``, training also stops below this excess reconstruction error, in nats per pixel.
+        resolution: The excess reconstruction error, in nats per pixel, below which training stops even if the error
+            still falls. Used only with ``delta=None``.
         generator: The random number generator of the order of images. Its initial seed determines all other randomness.
-        progress: A function that is called with each measured error.
+        progress: A function that is called with each measured excess reconstruction error.
 
     Raises:
-        FloatingPointError: If training diverged: the error is not finite, or at least ten thousand times the error of
-            the mean image as a reconstruction.
+        FloatingPointError: If training diverged: the reconstruction error is not finite, or at least ten thousand times
+            the error of the mean image as a reconstruction.
     """
     log = TrainingLog()
     best = None

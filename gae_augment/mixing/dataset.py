@@ -43,14 +43,14 @@ class ImageSource(Protocol):
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
         r"""Returns ``n`` synthetic images of a class, with shape :math:`(n, *)`.
 
-        The images have the shape, data type and value range of the dataset's images before any transform.
+        The images have the shape, data type and value range of the real images before any transform.
 
         Args:
             label: The label of the class.
             n: The number of images.
-            seed: The seed of the images; ``None`` lets the source choose one.
-            out: A tensor that the source may fill with the images and return. If the source returns another tensor, the
-                dataset copies that tensor.
+            seed: The seed of the images; ``None`` lets this method choose a seed.
+            out: A tensor that this method may fill with the images and return, to save memory. The method may return a
+                new tensor instead.
         """
 
 

@@ -37,9 +37,9 @@ class MixedSampler(Sampler[int]):
        number of real images of the largest class.
     3. An image is drawn uniformly from the synthetic images of the class, or from its real images.
 
-    In the largest class, all drawn images are therefore real. In a class with very few real images, nearly a fraction
-    :math:`f` of the drawn images is synthetic. If a class has no synthetic images, all its drawn images are real. If a
-    class has no real images, all its drawn images are synthetic, in every epoch.
+    In the largest class, all drawn images are therefore real. In a class with very few real images, the fraction of
+    synthetic images among the drawn images is nearly :math:`f`. If a class has no synthetic images, all its drawn
+    images are real. If a class has no real images, all its drawn images are synthetic, in every epoch.
 
     The argument ``balance``, called :math:`b` here, is 1 by default. In general, step 1 draws class :math:`c` with a
     frequency proportional to :math:`n_c^{1 - b}`. The value :math:`b = 0.5` is square-root sampling. If :math:`b < 1`,
@@ -57,7 +57,7 @@ class MixedSampler(Sampler[int]):
         epochs: The number of training epochs. By default all epochs mix real and synthetic images, and ``real_last``
             has no effect.
         real_last: The fraction of ``epochs``, in [0, 1], that draw real images only, at the end of training. A fraction
-            above 0 means at least one such epoch, if there are at least two epochs.
+            above 0 means at least one epoch of real images, if there are at least two epochs.
         balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent. At 0 their frequencies are
             proportional to their numbers of real images.
         num_samples: The number of indices in an epoch; by default the number of real images.

@@ -15,19 +15,19 @@ Teacher = Callable[[Tensor], Tensor]
 """A trained classifier, usually a module, that maps a batch of B images to logits of shape (B, C), for C classes."""
 
 BATCH_SIZE = 500
-"""The number of images in a teacher's batch."""
+"""The maximum number of images that a teacher receives at once."""
 
 
 def soft_labels(labels: Tensor, logits: Tensor, weight: float) -> Tensor:
-    r"""Returns labels mixed with a teacher's probabilities, with shape :math:`(N, C)`.
+    r"""Returns labels mixed with the probabilities that a trained classifier predicts, with shape :math:`(N, C)`.
 
     The mixture is :math:`(1 - w) \, e_y + w \, \mathrm{softmax}(z)`, where :math:`e_y` is the one-hot vector of the
-    label :math:`y`, :math:`z` are the teacher's logits, and :math:`w` is the weight. This mixture is the target of
+    label :math:`y`, :math:`z` are the classifier's logits, and :math:`w` is the weight. This mixture is the target of
     knowledge distillation (https://arxiv.org/abs/1503.02531) at a temperature of 1.
 
     Args:
         labels: The labels :math:`y` of :math:`N` images, integers from 0 to :math:`C - 1`, with shape :math:`(N,)`.
-        logits: The logits :math:`z` of a trained classifier, the teacher, for :math:`C` classes, with shape
+        logits: The logits :math:`z` of the trained classifier, the teacher, for :math:`C` classes, with shape
             :math:`(N, C)`.
         weight: The weight :math:`w` of the teacher's probabilities, in [0, 1].
     """
@@ -48,7 +48,7 @@ def check_teacher(teacher: Any) -> None:
 
 
 def check_weight(weight: Any, name: str) -> None:
-    r"""Checks the weight of a teacher's probabilities in soft labels. ``name`` is its name in the error message.
+    r"""Checks the weight of a teacher's predictions in soft labels; ``name`` is the weight's name in error messages.
 
     Raises:
         ValueError: If the weight is not a number in [0, 1].
@@ -65,9 +65,9 @@ def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) ->
 
     Args:
         teacher: The trained classifier. A module runs in evaluation mode on the device of its parameters. Afterwards
-            each of its submodules returns to its previous mode.
+            every submodule returns to the mode that it had before.
         images: The images, one tensor each, all with the same shape.
-        min_classes: The minimum of :math:`C`.
+        min_classes: The smallest valid :math:`C`.
 
     Raises:
         TypeError: If the images or the logits are not tensors.

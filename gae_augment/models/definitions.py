@@ -1,4 +1,4 @@
-r"""The built-in generative models: each has a training objective and a default latent density."""
+r"""The built-in generative models: each has a training objective and a default density of latent codes."""
 
 __all__ = ["MODELS", "ModelDefinition", "custom_definition", "resolve_definition"]
 
@@ -62,7 +62,7 @@ MODELS: Mapping[str, ModelDefinition] = MappingProxyType(
         )
     }
 )
-"""The generative models by name."""
+"""The definitions of the built-in generative models, by name."""
 
 
 def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | None:
@@ -71,7 +71,7 @@ def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | No
 
 
 def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
-    r"""Returns the definition of a built-in model from its name; returns a :class:`ModelDefinition` unchanged.
+    r"""Returns the definition of the built-in model with a given name; returns a :class:`ModelDefinition` unchanged.
 
     Raises:
         ValueError: If no built-in model has the given name, or if a custom definition has the name of a built-in model.

@@ -19,7 +19,10 @@ from .mixture_fit import CODES_PER_COMPONENT, component_numbers, fit_mixture, su
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 
 SEARCHED_ON = 20_000
-"""The maximum number of codes used to choose the number of components; the mixture is then refined on all codes."""
+"""The maximum number of codes to which mixtures of different sizes are fitted.
+
+With more codes, a random part is used, and the best mixture is then fitted again to all codes.
+"""
 
 
 class LatentDensity(Protocol):
@@ -89,17 +92,17 @@ class StandardNormal:
 class GaussianMixture:
     r"""A mixture of Gaussians with full covariances, fitted by expectation maximisation in float64.
 
-    The fit chooses the number of components with the lowest Bayesian information criterion (BIC). It tries each number
-    from ``min_components`` to 10, and then doubles the number until ``max_components``. The search ends early after two
-    successive numbers that do not lower the BIC. Above 10, it ends after the first such number.
+    The fit searches for the number of components with the lowest Bayesian information criterion (BIC). It tries each
+    number from ``min_components`` to 10, and then doubles the number until ``max_components``. The search ends early
+    after two successive numbers that do not lower the BIC, or after one number above 10 that does not lower it.
 
     Args:
         max_components: The largest number of components to try.
         min_components: The smallest number of components to try; equal to ``max_components`` for a fixed number.
         codes_per_component: The minimum number of codes per component. For few codes, the number of components can
             therefore be less than ``min_components``.
-        regularisation: The value added to the components' variances, as a fraction of the codes' variance in each
-            dimension.
+        regularisation: The value added to the components' variances in each dimension, as a fraction of the codes'
+            variance in this dimension.
     """
 
     def __init__(
@@ -208,7 +211,7 @@ class GaussianMixture:
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        A dimension in which all training codes are equal has no finite density, and is ignored.
+        A dimension in which all codes passed to :meth:`fit` are equal has no finite density, and is ignored.
         """
         varying = self.cholesky[0].diagonal() > 0
         if not varying.any():
@@ -254,7 +257,7 @@ class AncestralMixture(nn.Module):
 
     Args:
         n_components: The number of components.
-        latent_dim: The dimension of :math:`z`, and also of :math:`w`.
+        latent_dim: The dimension of :math:`z`, which is equal to that of :math:`w`.
         generator: The random generator of the initial weights. ``None`` leaves the weights uninitialised, for use with
             :meth:`load_state_dict`.
 
@@ -266,7 +269,7 @@ class AncestralMixture(nn.Module):
     HIDDEN = 128
 
     DRAWS = 1000
-    """The number of samples of w that an estimate of the log-density uses."""
+    """The number of samples of :math:`w` from which :meth:`log_prob` estimates the log-densities."""
 
     def __init__(self, n_components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -280,8 +283,8 @@ class AncestralMixture(nn.Module):
     def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
         r"""Returns the components' means and log-variances for :math:`B` values of the latent variable :math:`w`.
 
-        The values have the shape :math:`(B, d)`. Means and log-variances each have the shape :math:`(B, K, d)`, for
-        :math:`K` components.
+        The argument ``w`` has the shape :math:`(B, d)`. Means and log-variances each have the shape :math:`(B, K, d)`,
+        for :math:`K` components in :math:`d` dimensions.
         """
         mean, log_var = self.network(w).view(len(w), self.n_components, 2, self.latent_dim).unbind(dim=2)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
@@ -338,4 +341,4 @@ DENSITIES: Mapping[str, Callable[..., LatentDensity]] = MappingProxyType(
         "ancestral": AncestralMixture,
     }
 )
-"""The latent densities by name."""
+"""The functions that create a latent density, by the name of the density."""

@@ -13,16 +13,16 @@ from .definitions import ModelDefinition, resolve_definition
 from .networks import Architecture, check_architecture
 
 LR_SCHEDULES = ("cosine", "constant")
-"""The learning-rate schedules: ``"cosine"`` decays to 0 along a cosine, ``"constant"`` does not decay."""
+"""The schedules: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""The data types in which matrix products can be computed during training."""
+"""The data types in which matrix products can be computed during training, by name."""
 
 DENSITIES_OF_ANY_MODEL = ("mixture", "normal", "standard_normal")
-"""The latent densities that suit every model."""
+"""The names of the latent densities that every model accepts."""
 
 MAX_ANCHOR_STEP = 3.0
-"""The maximum step :math:`t` that ``anchored`` accepts."""
+"""The largest number that :class:`GenerativeModel` accepts for ``anchored``."""
 
 
 class GenerativeModel(BaseEstimator):
@@ -30,7 +30,7 @@ class GenerativeModel(BaseEstimator):
 
     The class is a scikit-learn estimator without a ``fit`` method. It supports ``clone``, ``get_params`` and
     ``set_params``. A parameter search over an augmenter can set hyper-parameters by names such as
-    ``model__latent_dim``. Each ``"auto"`` is replaced by a value when the augmenter fits the model to a class;
+    ``model__latent_dim``. When an augmenter fits the model to a class, it replaces each ``"auto"`` by a value;
     ``augmenter.report_[label].plan`` shows the value.
 
     Below, a code is a latent vector. The values of an image are its pixels in all channels, and the values of a vector
@@ -45,42 +45,44 @@ class GenerativeModel(BaseEstimator):
             for vectors and for images of up to 1024 values, and ``"conv"`` for larger images.
         density: The distribution from which new codes are drawn. ``"mixture"`` is a Gaussian mixture and ``"normal"`` a
             single Gaussian, each fitted to the codes of the training images. ``"standard_normal"`` is :math:`N(0, I)`.
-            ``"auto"`` is the default of the model.
+            ``"auto"`` is the default density of ``definition``.
         n_components: The maximum number of mixture components, or a tuple (minimum, maximum). For a mixture fitted
-            after training, the Bayesian information criterion chooses the number, with at least 20 codes per component;
-            ``"auto"`` is a maximum of 80. A mixture trained together with the network ignores the minimum; ``"auto"``
-            is a maximum of 10.
+            after training, the Bayesian information criterion chooses the number of components, with at least 20 codes
+            per component; ``"auto"`` sets the maximum to 80. A mixture trained together with the network ignores the
+            minimum; ``"auto"`` sets the maximum to 10.
         delta: The reconstruction error of training images below which training stops, in nats per pixel. The error of a
             perfect reconstruction counts as 0. Only models with early stopping, such as ``"gae"``, accept a number.
-            With ``"auto"``, these models stop when the error of held-out data, a tenth of the class, no longer falls.
-            Classes of fewer than 200 images stop at 30 % of the error that the mean image has as the reconstruction of
-            every image. Classes of fewer than 200 vectors stop when the training error no longer falls.
+            With ``"auto"`` and at least 200 images or vectors of a class, a tenth is held out, and training stops when
+            the error of the held-out data no longer falls. With fewer images, training stops below 30 % of the error
+            that results if every image is reconstructed as the mean image. With fewer vectors, training stops when the
+            error of training vectors no longer falls.
         epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
         precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``. All
-            other computations use float32. ``"auto"`` is bfloat16 for images if the device multiplies bfloat16 matrices
-            faster. ``"auto"`` is float32 for vectors, and for convolutional networks on a CPU.
+            other computations use float32. ``"auto"`` is bfloat16 if the device multiplies bfloat16 matrices in
+            hardware, except for vectors and for convolutional networks on a CPU. Otherwise, ``"auto"`` is float32.
         n_init: The number of random initialisations of the network. If there are several, each is trained for an equal
-            share of half the epochs. The network with the lowest error then trains for the other half. ``"auto"`` is 8
-            for vectors with more features than latent dimensions, and 1 for all other data.
+            share of half the epochs. The network with the lowest reconstruction error is then trained for the other
+            half. ``"auto"`` is 8 for vectors with more features than latent dimensions, and 1 for all other data.
         truncated: Whether a new code is redrawn if it lies outside the range of the training codes in any dimension.
-            Applies only to a density fitted to the codes, with at least 20 images per latent dimension.
+            Has no effect if the density is not fitted to the codes, or if the class has fewer than 20 images per latent
+            dimension.
         anchored: Whether a new image starts from a training image, to keep details that the autoencoder cannot
             reproduce. Let :math:`z` be a new code, :math:`z_i` the nearest code of a training image, :math:`x_i` this
             training image, and :math:`f_d` the decoder. With ``False``, the new image is :math:`f_d(z)`. Otherwise, the
             new image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. A number above 0 and up to 3 is the step
             :math:`t`. ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5` for images and ``False`` for vectors.
-            With a step, the training images are saved with the augmenter, and new images are more similar to the
-            training images.
+            Unless ``anchored`` is ``False``, the training images are saved with the augmenter, and new images are more
+            similar to the training images.
         max_similarity: The maximum similarity of a new image to any training image of its class, in (0, 1]. Similarity
             is the correlation of two images after small shifts that align them. New images above the limit are redrawn,
             up to 20 times. With a limit, the training images are saved with the augmenter. ``None`` sets no limit, and
             is the only valid value for vectors.
-        n_threads: The number of CPU threads that train one class. This number changes new images slightly, by rounding.
-            Several threads help only for classes of thousands of images, if there are fewer such classes than CPU
-            cores.
+        n_threads: The number of CPU threads that train the model of one class. Another number changes new images
+            slightly, by rounding. Several threads are faster only for classes of thousands of images, if there are
+            fewer such classes than CPU cores.
 
     Example:
         >>> model = GenerativeModel("vae", latent_dim=16).set_params(epochs=50)

@@ -46,11 +46,11 @@ class Likelihood(ABC):
 
     @abstractmethod
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns the error of a perfect reconstruction of each image: one value per image, in nats."""
+        r"""Returns the error of a perfect reconstruction of each image in ``x``, in nats, with shape :math:`(B,)`."""
 
     @abstractmethod
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns an offset and a scale for a decoder, so that training begins at the mean image.
+        r"""Returns an offset and a scale with which an untrained decoder represents the mean image.
 
         The decoder outputs the offset plus the scale times the output of its last layer, which is 0 before training.
 
@@ -85,7 +85,7 @@ class Bernoulli(Likelihood):
         return outputs.sigmoid()
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the logits of a mean image, whose values are first limited to [1e-6, 1 - 1e-6] for finite logits."""
+        r"""Returns the logits of a mean image, clipped to [1e-6, 1 - 1e-6] so that the logits are finite."""
         return mean.logit(eps=1e-6)
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -103,15 +103,18 @@ class Bernoulli(Likelihood):
         return error.flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns the entropy of each image, the error of a perfect reconstruction: one value per image, in nats."""
+        r"""Returns the entropy of each of :math:`B` images, in nats, with shape :math:`(B,)`.
+
+        The entropy is the reconstruction error if the reconstruction is perfect.
+        """
         return (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns an offset and a scale for a decoder's logits, so that training begins at the mean image.
+        r"""Returns an offset and a scale of logits with which an untrained decoder represents the mean image.
 
-        The offset is the logits of the mean image, whose values are first limited to [0.001, 0.999] for finite logits.
-        The scale is the change of logits that changes pixels by about one standard deviation, ``deviation``, but at
-        most 1.
+        The offset is the logits of the mean image, clipped to [0.001, 0.999] so that the logits are finite. The scale
+        is the change of logits that changes pixels by about ``deviation``, the standard deviation of pixels; the scale
+        is at most 1.
         """
         # A logit of minus infinity would keep pixels black that are black in all training images.
         mean = mean.clamp(0.001, 0.999)
@@ -147,11 +150,11 @@ class Gaussian(Likelihood):
         return (0.5 * (_as_precise_as(x, outputs) - x).square()).flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns the error of a perfect reconstruction of each image, which is 0: one zero per image."""
+        r"""Returns one zero per image, because a perfect reconstruction has an error of 0."""
         return x.new_zeros(len(x))
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the mean image as the offset of a decoder's outputs, and the standard deviation as their scale."""
+        r"""Returns the mean image as the offset of a decoder's outputs, and ``deviation`` as their scale."""
         return mean, deviation
 
     def clamp(self, x: Tensor) -> Tensor:

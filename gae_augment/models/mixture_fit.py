@@ -1,4 +1,4 @@
-r"""Fits of scikit-learn's Gaussian mixtures to latent codes, and the numbers of components to try."""
+r"""Fits scikit-learn's Gaussian mixtures to latent codes, and lists the numbers of components to try."""
 
 __all__ = ["CODES_PER_COMPONENT", "component_numbers", "fit_mixture", "supported_components"]
 
@@ -12,7 +12,7 @@ import numpy as np
 from .._utils.threads import SharedContext, single_threaded_libraries
 
 CODES_PER_COMPONENT = 20
-"""The minimum number of codes per component of a mixture."""
+"""The default of the minimum number of codes per component of a mixture."""
 
 
 def supported_components(n_codes: int, max_components: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
@@ -24,9 +24,9 @@ def supported_components(n_codes: int, max_components: int, codes_per_component:
 
 
 def component_numbers(least: int, most: int) -> list[int]:
-    r"""Returns the increasing numbers of components to try, from ``least`` to ``most``.
+    r"""Returns the numbers of components to try, in increasing order from ``least`` to ``most``.
 
-    Up to 10, these are all integers. Above 10, each number is twice the number before it, but at most ``most``.
+    The numbers up to 10 increase by 1. Each later number is twice the number before it, but at most ``most``.
     """
     numbers = [least]
     while numbers[-1] < most:
@@ -45,8 +45,8 @@ def fit_mixture(
         covariance: The type of the covariances: ``"full"`` or ``"diag"``.
         regularisation: The value added to the variances of the components.
         seed: The random seed of the initialisation.
-        start: A fitted mixture of the same size and covariance type, whose parameters initialise the fit. ``None``
-            initialises the fit by k-means.
+        start: A fitted mixture with the same number of components and type of covariances, whose parameters initialise
+            the fit. ``None`` initialises the fit by k-means.
 
     Returns:
         The fitted :class:`sklearn.mixture.GaussianMixture`.

@@ -29,7 +29,7 @@ HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
 ARCHITECTURES = ("conv", *HIDDEN)
 
 Architecture = str | tuple[int, ...]
-"""One of :data:`ARCHITECTURES`, or the widths of a custom fully connected encoder."""
+"""The name of an architecture, or the widths of the hidden layers of a custom fully connected encoder."""
 
 LOG_VARIANCE_LIMIT = 12.0
 """The maximum absolute value of log-variances of codes, so that the variances cannot overflow."""
@@ -46,9 +46,9 @@ class Layers(nn.Sequential):
 class Autoencoder(nn.Module):
     r"""An encoder and a decoder, with a normalisation of the encoder's inputs and the decoder's outputs.
 
-    After :meth:`fit_normalisation`, the encoder receives deviations from the mean image, scaled to unit variance. The
-    untrained decoder then outputs the mean image. Without normalisation, training on images of low contrast would only
-    learn the background that all images share.
+    After :meth:`fit_normalisation`, the encoder receives deviations from the mean training image, scaled to unit
+    variance, and an untrained decoder outputs the mean training image. Without normalisation, an autoencoder of images
+    of low contrast would learn only the background that all images share.
 
     Args:
         encoder: Maps :math:`B` images, with shape :math:`(B, *)`, to latent codes, with shape :math:`(B, d)`. A
@@ -85,7 +85,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def fit_normalisation(self, x: Tensor, likelihood: Likelihood) -> None:
-        r"""Sets the normalisation of the encoder's inputs and the decoder's outputs from training images.
+        r"""Fits the normalisation of the encoder's inputs and the decoder's outputs to training images.
 
         Args:
             x: :math:`N` training images, with shape :math:`(N, *)`, in [0, 1] or standardised.
@@ -188,8 +188,8 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
     r"""Returns an image's number of channels, and the sizes and channel numbers of a network's feature maps.
 
-    The first feature maps have the size of the image. Each later size is half of the size before it, down to at most
-    4x4 pixels.
+    The first feature maps have the size of the image. Each later size is half of the size before it, rounded up. The
+    last size is at most 4x4 pixels.
     """
     # A matrix is a grey image with one channel.
     channels, height, width = (1,) * (3 - len(shape)) + shape
@@ -245,7 +245,7 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
-    r"""Sets the weights and biases of a layer's outputs with index ``start`` or higher to 0."""
+    r"""Sets to 0 the weights and biases of those outputs of a layer whose index is ``start`` or higher."""
     assert layer.bias is not None
     with torch.no_grad():
         layer.weight[start:].zero_()
@@ -288,8 +288,8 @@ def build_autoencoder(
         shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
         latent_dim: The latent dimension.
         architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
-            ``"conv"`` has convolutions of stride 2, down to at most 4x4 pixels. A tuple gives the widths of a fully
-            connected encoder. Fully connected decoders have the widths in reverse order.
+            ``"conv"`` has convolutions of stride 2, until feature maps are at most 4x4 pixels. A tuple gives the widths
+            of a fully connected encoder. Fully connected decoders have the widths in reverse order.
         stochastic: Whether the encoder outputs means and log-variances of latent codes instead of codes.
         generator: The random generator of the initial weights. ``None`` creates weights on PyTorch's meta device,
             without memory, for use with ``load_state_dict(…, assign=True)``.
@@ -351,8 +351,9 @@ def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = 
 
     Args:
         widths: The number of inputs, the number of units of each hidden layer, and the number of outputs.
-        generator: The random generator of the initial weights. The last layer is 0, so that the untrained network
-            outputs 0. ``None`` leaves all weights uninitialised, for use with ``load_state_dict``.
+        generator: The random generator of the initial weights. The parameters of the last layer start at 0, so
+            that the untrained network outputs 0. ``None`` leaves all weights uninitialised, for use with
+            ``load_state_dict``.
     """
     with torch.device("meta"):
         network = Layers(*_layers(widths))

@@ -16,7 +16,7 @@ from .definitions import MODELS, ModelDefinition, custom_definition
 from .generative_model import GenerativeModel
 
 ModelChoice = str | ModelDefinition | GenerativeModel
-"""The name or the definition of a model for its defaults, or a model with hyper-parameters."""
+"""A model with hyper-parameters, or the name or the definition of a model, which stands for the model's defaults."""
 
 Choices = ModelChoice | Mapping[Any, ModelChoice]
 """One model choice for all classes, or a mapping from labels to model choices."""
@@ -30,8 +30,8 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
             from labels to these types.
 
     Returns:
-        The models by label. The key ``None`` holds the model of all other labels: the single model, or the default
-        model if ``choice`` is a mapping.
+        The models by label. The key ``None`` holds the model of all labels that are not keys: the single model, or the
+        default model if ``choice`` is a mapping.
 
     Raises:
         TypeError, ValueError: If a choice is not a model, a hyper-parameter is not valid, or two custom definitions
@@ -72,8 +72,8 @@ def _validated(model: Any) -> GenerativeModel:
 def choice_to_plain(choice: Choices) -> Any:
     r"""Converts a model to a dictionary of hyper-parameters that JSON can store.
 
-    The dictionary contains the name of the model definition, not the definition. A mapping from labels to models
-    becomes a list of pairs of a label and a dictionary.
+    The dictionary contains the name of the model definition instead of the definition itself. A mapping from labels to
+    models becomes a list of pairs of a label and a dictionary.
     """
     if isinstance(choice, Mapping):
         return [[label, choice_to_plain(model)] for label, model in choice.items()]
@@ -88,7 +88,7 @@ def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) ->
 
     Args:
         plain: The result of :func:`choice_to_plain`: a dictionary, or a list of pairs of a label and a dictionary.
-        definitions: Custom definitions, by name.
+        definitions: The custom model definitions, by name.
 
     Raises:
         KeyError, TypeError, ValueError: If ``plain`` is malformed, or a custom definition is missing.

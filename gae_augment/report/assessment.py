@@ -36,7 +36,7 @@ from ..evaluation import (
 )
 
 MAX_IMAGES = 1000
-"""The maximum number of synthetic, and of training, images of each class that are compared."""
+"""The maximum number of images of each class and kind (synthetic, training, held-out) that are compared."""
 
 Read = Callable[[Iterable[int]], Tensor]
 """A function that returns the images at the given indices."""
@@ -105,15 +105,15 @@ def assess(
 ) -> Assessment:
     r"""Measures the fidelity and the memorisation of an augmenter's synthetic images.
 
-    At most 1000 synthetic, 1000 training and 1000 held-out images are compared for each class with a generative model.
+    Of each class with a generative model, at most 1000 synthetic, 1000 training and 1000 held-out images are compared.
 
     Args:
         augmenter: A fitted augmenter.
         data: The training set of the augmenter: a dataset, or a pair of images and labels.
         held_out: Real images outside the training set: a dataset, or a pair of images and labels. If ``None``, neither
             fidelity nor memorisation is measured.
-        extractor: A callable with a ``name`` that maps images to features for the fidelity metrics. If ``None``,
-            fidelity is not measured. Fidelity also needs more than five held-out images.
+        extractor: A callable that maps images to features for the fidelity metrics, and has a ``name``. If ``None``, or
+            if fewer than six held-out images are compared, fidelity is not measured.
         seed: The seed for choosing real images and sampling synthetic images.
 
     Raises:
@@ -172,7 +172,7 @@ def strategy_images(augmenter: GAEAugmenter, seed: int) -> tuple[Tensor, Tensor]
     r"""Samples the synthetic images that an augmenter adds to its training set.
 
     Args:
-        augmenter: A fitted augmenter that adds images to at least one class. Its labels must be integers.
+        augmenter: A fitted augmenter with integer labels that adds images to at least one class.
         seed: The seed of the images.
 
     Returns:
@@ -196,7 +196,7 @@ def measure_gain(
 ) -> ClassifierGain:
     r"""Measures how much synthetic images improve the test scores of a small classifier.
 
-    The augmenter samples as many synthetic images as it adds to its training set. For each seed, the classifier is
+    For each seed, the augmenter samples the synthetic images that it adds to its training set. The classifier is then
     trained in three ways, called arms: on real images without class balance, on class-balanced batches of real images,
     and on class-balanced batches of real and synthetic images.
 
@@ -208,7 +208,8 @@ def measure_gain(
         steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
         affine: Whether training images are rotated, shifted and scaled slightly at random.
         device: The device of the classifier; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
-        progress: A function that is called after each training with the name of the arm, the seed and the scores.
+        progress: A function that is called after each training. Its arguments are the name of the arm, the seed and
+            the scores.
 
     Raises:
         ValueError: If the augmenter was fitted to other data, images are neither uint8 nor in [0, 1], or a class has no

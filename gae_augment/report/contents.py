@@ -38,15 +38,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassContents:
-    r"""The section of a report about one class that has a generative model.
+    r"""What a report shows about one class that has a generative model.
 
     Attributes:
         name: The name of the class.
         fit: The training curve, errors, duration and settings of the class's fit.
-        real: Training images to display, in [0, 1], with shape :math:`(n, C, H, W)`; empty for feature vectors.
-        synthetic: Synthetic images to display, in [0, 1], with shape :math:`(m, C, H, W)`; empty for feature vectors.
-        nearest: The pairs of a synthetic image and its closest training image with the smallest distances, by ascending
-            distance.
+        real: Training images to display, in [0, 1], with shape :math:`(n, C, H, W)`. Empty if the data are feature
+            vectors.
+        synthetic: Synthetic images to display, in [0, 1], with shape :math:`(m, C, H, W)`. Empty if the data are
+            feature vectors.
+        nearest: The closest pairs of a synthetic image and its nearest training image, by ascending distance.
         real_codes: The latent codes of training images, projected onto the first two principal axes of these codes,
             with shape :math:`(N, 2)`, or :math:`(N, 1)` if the latent space has one dimension.
         synthetic_codes: Codes sampled from the model's latent density, projected onto the same axes, with shape
@@ -68,7 +69,7 @@ class Contents:
 
     Attributes:
         counts: A tuple for each class: its name, its number of real images, and the number of synthetic images to add.
-        classes: The section about each class that has a generative model.
+        classes: What the report shows about each class that has a generative model.
         fidelity: The metrics of :func:`gae_augment.evaluation.fidelity`, by name; empty if not measured.
         memorisation: How close synthetic images are to training images; ``None`` if not measured.
         gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
@@ -96,13 +97,14 @@ def gather(
     pairs: int = 4,
     seed: int = 0,
 ) -> Contents:
-    r"""Measures a fitted augmenter's synthetic images, and returns everything that its report shows.
+    r"""Measures the synthetic images of a fitted augmenter, and returns everything that a report shows.
 
     Args:
         augmenter: A fitted augmenter.
         data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        held_out: Real images outside the training set, like ``data``. ``None`` skips fidelity and memorisation.
-        extractor: A callable with a ``name`` that maps images to features. ``None`` skips fidelity.
+        held_out: Real images outside the training set: a dataset, or a pair of images and labels. If ``None``, neither
+            fidelity nor memorisation is measured.
+        extractor: A callable that maps images to features, and has a ``name``. If ``None``, fidelity is not measured.
         gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
         images: The maximum number of real, and of synthetic, images to display for each class.
         pairs: The maximum number of pairs of a synthetic and a training image to display for each class.

@@ -1,4 +1,4 @@
-r"""Encodes the images of a report as PNG, and draws its charts as SVG in the text colour of the HTML page."""
+r"""Encodes the images of a report as PNG, and draws its charts as SVG, with axes in the text colour of the page."""
 
 __all__ = ["code_chart", "count_chart", "curve_chart", "png_address"]
 
@@ -20,10 +20,10 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("A report needs matplotlib and Jinja: pip install 'gae-augment[report]'") from error
 
 INK = "#010203"
-"""A placeholder colour; ``_svg`` replaces it by the text colour of the page."""
+"""A placeholder colour, which ``_svg`` replaces by the text colour of the HTML page."""
 
 REAL, SYNTHETIC = "#3b82c4", "#e0822d"
-"""The chart colours; colour-blind readers can tell them apart on light and on dark pages."""
+"""The chart colours of real and synthetic images; distinct for colour-blind readers on light and dark pages."""
 
 
 def png_address(image: Tensor) -> str:
@@ -78,7 +78,7 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
 
 
 def curve_chart(fit: FitReport) -> str:
-    r"""Returns a line chart, as SVG, of the reconstruction error by epoch, in nats per pixel.
+    r"""Returns a line chart, as SVG, of a model's reconstruction error over the epochs, in nats per pixel.
 
     If early stopping is used, a dashed line marks the error δ at which early stopping ends the training.
 

@@ -26,8 +26,9 @@ class Forecast:
     Attributes:
         counts: The number of real images of each class.
         added: The number of synthetic images to add to each class that needs more images.
-        fit_seconds: The duration of fitting a model to each class in ``added``, in seconds, without early stopping.
-        sample_seconds: The duration of sampling the images to add and of encoding them as PNG, in seconds.
+        fit_seconds: The duration of fitting the models of all classes in ``added``, in seconds. Early stopping can make
+            it shorter.
+        sample_seconds: The duration of sampling all images to add and of encoding them as PNG, in seconds.
     """
 
     counts: dict[Label, int]
@@ -37,11 +38,11 @@ class Forecast:
 
 
 def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
-    r"""Forecasts how long ``augmenter.fit`` and the sampling of the images to add take on this machine.
+    r"""Forecasts how long ``augmenter.fit`` and the sampling of synthetic images will take on this machine.
 
-    The model of the largest class that needs synthetic images is trained twice: for a fiftieth of the planned epochs,
-    and for three times that number. The measured times are extrapolated to all epochs and classes. The augmenter does
-    not change.
+    The model of the largest class that needs synthetic images is trained twice: for a fiftieth of the epochs of a full
+    fit, and for three times that number. The measured times are extrapolated to all epochs and classes. The augmenter
+    is not changed.
 
     Args:
         augmenter: The augmenter, fitted or not.

@@ -29,9 +29,9 @@ def write_report(
     r"""Writes a report about a fitted augmenter as one HTML file, which needs no other files and no network.
 
     The report shows the numbers of real and synthetic images of each class. For each class with a generative model, it
-    shows real and synthetic images, and the synthetic images that are closest to a training image. It also shows the
-    reconstruction error by epoch and a chart of the latent codes. The file therefore contains training images. The
-    report ends with the augmenter's settings.
+    shows training images, synthetic images, the closest pairs of a synthetic and a training image, a curve of the
+    reconstruction error over the epochs, and a chart of the latent codes. The report ends with the augmenter's
+    settings.
 
     Args:
         augmenter: A fitted augmenter.
@@ -39,10 +39,10 @@ def write_report(
         path: The file to write. An existing file is replaced.
         held_out: Real images outside the training set: a dataset, or a pair of images and labels. With held-out images,
             the report compares how close synthetic images and held-out images are to the training images.
-        extractor: A callable with a ``name`` that maps images to features. With an extractor and more than five
-            held-out images, the report shows FID and other fidelity metrics.
+        extractor: A callable that maps images to features, and has a ``name``. With an extractor and more than five
+            held-out images of classes with a model, the report shows FID and other fidelity metrics.
         gain: The result of :func:`gae_augment.evaluation.classifier_gain` with the augmenter's synthetic images. By
-            default the report has no table of the classifier's scores.
+            default the report has no table of classifier scores.
         images: The maximum number of real, and of synthetic, images shown of each class.
         pairs: The maximum number of synthetic images of each class shown next to their closest training images.
         seed: The seed for choosing real images and sampling synthetic images.

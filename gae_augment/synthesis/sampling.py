@@ -15,7 +15,7 @@ from ..fitting import FittedModel
 from .similarity import aligned_nearest
 
 MAX_REDRAWS = 20
-"""The maximum number of redraws, both of codes that are out of range and of images that are too similar."""
+"""The maximum number of times that codes out of range, or images too similar to a training image, are redrawn."""
 
 IMAGES_PER_CHUNK = 500
 """The maximum number of images that are decoded together."""
@@ -24,22 +24,23 @@ CPU = torch.device("cpu")
 
 
 def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None) -> Tensor:
-    r"""Returns ``n`` new images, with shape :math:`(n, *)`, in the type and value range of the training images.
+    r"""Returns ``n`` new images, with shape :math:`(n, *)`, in the data type and value range of the training images.
 
-    Let :math:`z` be a new code and :math:`f_d` the decoder. Without an ``anchor_step`` in the model's plan, the new
-    image is :math:`f_d(z)`. With an ``anchor_step`` :math:`t`, the new image is
+    Let :math:`z` be a new code and :math:`f_d` the decoder. If ``fitted.plan.anchor_step`` is ``None``, the new image
+    is :math:`f_d(z)`. If ``fitted.plan.anchor_step`` is a number :math:`t`, the new image is
     :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the training image whose code :math:`z_i` is
-    nearest to :math:`z`. The new image then keeps the detail of :math:`x_i` that the autoencoder cannot reproduce.
+    nearest to :math:`z`. This formula keeps the detail of :math:`x_i` that the autoencoder cannot reproduce.
 
     Args:
         fitted: The fitted model.
         n: The number of images.
-        seed: The seed of all random numbers. The same model and seed give the same images.
+        seed: The seed of all random numbers. The same model, ``n`` and ``seed`` give the same images.
         out: A CPU tensor that receives the images and is returned. ``None`` creates a new tensor.
 
     Raises:
         ValueError: If ``n`` is not a positive integer, or ``out`` has a wrong shape, type or device.
-        RuntimeError: If an image still exceeds the plan's ``max_similarity`` after 20 redraws.
+        RuntimeError: If, after 20 redraws, the similarity of an image to a training image still exceeds
+            ``fitted.plan.max_similarity``.
     """
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"'n' is {n!r}, but must be an integer of at least 1: the number of images.")
@@ -81,8 +82,8 @@ def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
 def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
     r"""Returns ``n`` new codes, with shape :math:`(n, d)`, where :math:`d` is the latent dimension.
 
-    If the model has ``limits``, codes outside the range of the training images' codes are redrawn up to 20 times. The
-    decoder was not trained on such codes.
+    Unless ``fitted.limits`` is ``None``, codes outside the range of the training images' codes are redrawn up to 20
+    times, because the decoder was not trained outside this range.
     """
     z = fitted.density.sample(n, generator)
     if fitted.limits is None:

@@ -1,4 +1,4 @@
-r"""Distances between images that hardly depend on small shifts, brightness, contrast and noise."""
+r"""Distances between images, with little influence of small shifts, brightness, contrast and noise."""
 
 __all__ = ["aligned_nearest"]
 
@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 MIN_DEVIATION = 0.02
-"""The smallest divisor of centred pixels, so that the noise of nearly flat images is not amplified."""
+"""The smallest number that centred pixels are divided by, so that noise of nearly flat images is not amplified."""
 
 MAX_CHUNK_VALUES = 2**23
-"""The maximum number of pixel values of shifted images in memory at a time."""
+"""The maximum number of pixel values in the windows that are compared with the queries at a time."""
 
 
 def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,14 +20,14 @@ def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
     1. Blur both images slightly, unless a side is shorter than 12 pixels.
     2. Cut a window out of the centre of the query. Cut windows of the same size out of the point, at all shifts of up
-       to two pixels. The shifts are at most one pixel if a side is below 16 pixels, and zero if a side is below 8
-       pixels.
+       to two pixels from the centre. The shifts are at most one pixel if a side of the images is shorter than 16
+       pixels, and zero if a side is shorter than 8 pixels.
     3. Standardise each window: subtract its mean, and divide by its standard deviation, or by 0.02 if that is larger.
     4. Take half the mean squared difference between the query's window and each window of the point. The smallest of
        these values is the distance.
 
     If no standard deviation is below 0.02, the distance is :math:`1 - r`, where :math:`r` is the largest correlation of
-    the query's window with a window of the point. It then does not depend on brightness or contrast.
+    the query's window with a window of the point. This distance does not depend on brightness or contrast.
 
     Args:
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`.

@@ -13,7 +13,7 @@ from .variational import gaussian_kl, reparameterise, standard_normal
 
 
 class AdversarialVariational(Objective):
-    r"""VAE-GAN: a critic distinguishes real from generated images, and its features measure similarity.
+    r"""VAE-GAN: a critic distinguishes real from generated images, and its features compare images.
 
     The feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`. Here :math:`D_l` are the
     critic's features, :math:`x` is an image, and :math:`\tilde x` is its reconstruction. The adversarial loss is
@@ -25,15 +25,15 @@ class AdversarialVariational(Objective):
     the code :math:`z` from :math:`N(0, I)`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`. The critic
     minimises :math:`L_D`.
 
-    If a term of :math:`L_D` is below ``equilibrium - margin``, the critic is not updated in this step. If a term is
-    above ``equilibrium + margin``, the decoder is not updated. If both conditions hold, critic and decoder are both
-    updated.
+    In a training step, the critic is not updated if either term of :math:`L_D` is below ``equilibrium - margin``, and
+    the decoder is not updated if either term is above ``equilibrium + margin``. If both conditions hold, critic and
+    decoder are both updated.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
         gamma: The weight :math:`\gamma` of the feature-matching loss in the decoder's loss, in [0, 1].
-        equilibrium: The cross-entropy at which critic and decoder are balanced, in nats.
-        margin: The allowed deviation of each cross-entropy from ``equilibrium``, in nats.
+        equilibrium: The value of each term of :math:`L_D` at which critic and decoder are balanced, in nats.
+        margin: The allowed deviation of each term of :math:`L_D` from ``equilibrium``, in nats.
 
     References:
         | Autoencoding beyond pixels using a learned similarity metric (Larsen et al., 2016)
@@ -55,14 +55,17 @@ class AdversarialVariational(Objective):
         self.critic = build_critic(network.shape, network.architecture, generator)
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the encoder's loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes."""
+        r"""Returns the encoder's loss, averaged over a batch ``x`` of images, in nats.
+
+        Codes are drawn with the generator ``noise``.
+        """
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
         r"""Returns the losses of encoder, decoder and critic, each with the parameters that minimise this loss.
 
-        Each loss is averaged over a batch of images ``x``. The generator ``noise`` draws the codes. A decoder or a
-        critic that must not be updated in this step has no loss.
+        Each loss is averaged over a batch of images ``x``. Codes are drawn with the generator ``noise``. If the decoder
+        or the critic must not be updated in a step, its loss is left out.
         """
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)

@@ -17,7 +17,7 @@ Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
 
 
 class Objective(nn.Module, ABC):
-    r"""A training objective: a loss, and parameters that are trained in addition to those of the autoencoder.
+    r"""A training objective: a loss, and parameters of the objective that are trained together with the autoencoder.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
@@ -53,7 +53,7 @@ class Objective(nn.Module, ABC):
         Args:
             network: The autoencoder.
             x: The :math:`B` images of the batch, with shape :math:`(B, *)`, in [0, 1] or standardised.
-            noise: The random generator, on the device of the images.
+            noise: The random generator of all random values in the loss, on the device of the images.
 
         Returns:
             A scalar, in nats.
@@ -62,7 +62,8 @@ class Objective(nn.Module, ABC):
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
         r"""Returns the losses of a batch of images, each with the parameters that are trained to minimise this loss.
 
-        By default, :meth:`loss` is the only loss, for all parameters. Adversarial objectives have several losses.
+        By default, all parameters are trained to minimise the same loss, :meth:`loss`. Adversarial objectives return
+        several losses.
         """
         return [(self.loss(network, x, noise), [*network.parameters(), *self.parameters()])]
 

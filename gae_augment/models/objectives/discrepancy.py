@@ -11,7 +11,7 @@ from .base import Objective
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""The factors of the kernel's width; the kernel is a sum with one term per factor."""
+"""The factors of the width of the inverse multi-quadratic kernel, which is a sum with one term per factor."""
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
         b: The second sample, with shape :math:`(N, d)`.
 
     Returns:
-        A scalar without unit. The kernel is largest for equal points, where it is 7.
+        A scalar without unit. The maximum of the kernel, for two equal points, is 7.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -78,7 +78,7 @@ class InfoVariational(Objective):
         self.scale = scale
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -95,8 +95,9 @@ class Wasserstein(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        scale: The weight :math:`\lambda`. For MNIST, the authors minimise 0.05 times the squared error plus 10 times
-            :math:`MMD`. If :math:`rec` is half the squared error, the default gives ten times this loss.
+        scale: The weight :math:`\lambda` of :math:`MMD`. For MNIST, the paper below minimises 0.05 times the squared
+            error plus 10 times :math:`MMD`. If :math:`rec` is half the squared error, the default gives ten times this
+            loss.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -109,7 +110,7 @@ class Wasserstein(Objective):
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the loss, averaged over a batch of images ``x``, in nats.
 
-        The generator ``noise`` draws the sample of :math:`N(0, I)` with which the codes are compared.
+        The codes are compared with a sample of :math:`N(0, I)` that is drawn with the generator ``noise``.
         """
         z = network.encode(x)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()

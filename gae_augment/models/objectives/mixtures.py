@@ -17,8 +17,8 @@ from .variational import gaussian_kl, reparameterise
 def gaussian_log_prob(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     r"""Returns the log-density :math:`\log N(z; \mu, \sigma^2)` of a diagonal Gaussian, in nats.
 
-    The arguments are :math:`z`, :math:`\mu` and :math:`\log \sigma^2`. They are broadcast, and their last dimension is
-    summed.
+    The arguments are :math:`z`, :math:`\mu` and :math:`\log \sigma^2`. They are broadcast to a common shape, and the
+    log-densities are summed over the last dimension.
     """
     return -0.5 * (log_var + (z - mean).square() / log_var.exp() + LOG_TWO_PI).sum(dim=-1)
 
@@ -30,7 +30,8 @@ class VariationalDeepEmbedding(Objective):
     r"""VaDE: a variational autoencoder whose prior is a mixture of diagonal Gaussians.
 
     Training starts with pretraining, which minimises only the reconstruction error, with the posterior means as codes.
-    The mixture is then fitted to the codes. Finally, network and mixture together maximise the evidence lower bound.
+    The mixture is then fitted to the codes. After this, network and mixture are trained to maximise the evidence lower
+    bound.
 
     Component :math:`c` of the mixture has the weight :math:`\pi_c`, the mean :math:`\mu_c` and the variances
     :math:`\lambda_c`. For a code :math:`z` drawn from the posterior :math:`q(z|x)` of an image :math:`x`, the posterior
@@ -54,7 +55,7 @@ class VariationalDeepEmbedding(Objective):
         self.pretrained = False
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Creates the mixture, with one component per 20 images ``x``, but from 1 to ``n_components`` components."""
+        r"""Creates the mixture: one component per 20 images in ``x``, but at least 1 and at most ``n_components``."""
         k = supported_components(len(x), n_components)
         self.logits = nn.Parameter(torch.zeros(k, dtype=torch.float32))
         self.means = nn.Parameter(torch.zeros(k, network.latent_dim, dtype=torch.float32))
@@ -63,7 +64,7 @@ class VariationalDeepEmbedding(Objective):
 
     @torch.no_grad()
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Fits the mixture to the codes of the images ``x`` once, at the end of pretraining."""
+        r"""Fits the mixture to the codes of the images ``x`` once, in the first call after pretraining."""
         if self.pretrained or progress < self.pretraining:
             return
         self.pretrained = True
@@ -102,7 +103,7 @@ class VariationalDeepEmbedding(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``.
 
         The loss is the reconstruction error during pretraining, and then the negative evidence lower bound.
         """
@@ -124,8 +125,9 @@ class VampPrior(Objective):
     Component :math:`k` of the prior is :math:`q(z|u_k)`, the posterior of the code :math:`z` for the pseudo-input
     :math:`u_k`. Pseudo-inputs have the shape of images, and are trained together with the network.
 
-    The loss is the negative evidence lower bound. The weight of the divergence in this bound can grow from 0 to 1
-    during a warm-up. With few components, a warm-up can make components so narrow that they receive no gradient.
+    The loss is the negative evidence lower bound: the reconstruction error plus the divergence of the posterior from
+    the prior. In a warm-up at the start of training, the weight of the divergence can grow from 0 to 1. With few
+    components, a warm-up can make components so narrow that they receive no gradient.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
@@ -143,14 +145,14 @@ class VampPrior(Objective):
         self.weight = 1.0
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Initialises the pseudo-inputs with ``n_components`` random images from ``x``, or all if there are fewer."""
+        r"""Initialises the pseudo-inputs with ``n_components`` random images of ``x``, or all if ``x`` has fewer."""
         rows = torch.randperm(len(x), generator=generator)[:n_components]
         self.pseudo_inputs = nn.Parameter(x[rows.to(x.device)].clone())
 
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Sets the weight of the divergence, which grows linearly from 0 to 1 during the warm-up.
+        r"""Sets the weight of the divergence in the loss: the weight grows linearly from 0 to 1 during the warm-up.
 
-        Here ``progress`` is the fraction of epochs that are completed.
+        The argument ``progress`` is the fraction of epochs that are completed.
         """
         self.weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
 
@@ -162,14 +164,14 @@ class VampPrior(Objective):
         return network.posterior(self.likelihood.clamp(self.pseudo_inputs))
 
     def log_prior(self, network: Autoencoder, z: Tensor) -> Tensor:
-        r"""Returns the prior's log-densities, in nats and with shape :math:`(B,)`, at codes of shape :math:`(B, d)`."""
+        r"""Returns the prior's log-densities at codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
         mean, log_var = self.components(network)
         return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``.
 
-        The loss is the negative evidence lower bound, with a smaller weight of the divergence during the warm-up.
+        The loss is the negative evidence lower bound. During the warm-up, the divergence has a weight below 1.
         """
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
@@ -188,19 +190,21 @@ class GaussianMixtureVariational(Objective):
     r"""GMVAE: a variational autoencoder whose prior is a mixture that depends on a second latent variable.
 
     An image :math:`x` has the code :math:`z`, whose distribution :math:`p(z|w,k)` is
-    :math:`N(\mu_k(w), \sigma_k^2(w))`. Here :math:`w \sim N(0, I)` is the second latent variable, and the component
-    :math:`k` is uniform. A network computes the means :math:`\mu_k` and the variances :math:`\sigma_k^2`. The loss is
+    :math:`N(\mu_k(w), \sigma_k^2(w))`. Here :math:`w \sim N(0, I)` is the second latent variable, and all components
+    :math:`k` are equally probable. A network computes the means :math:`\mu_k` and the variances :math:`\sigma_k^2` from
+    :math:`w`. The loss is
 
     .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)).
 
     Here :math:`rec` is the reconstruction error. The posteriors are :math:`q(z|x)`, :math:`q(w|x)` and
-    :math:`p(k|z,w)`, and :math:`u` is the uniform distribution of components. The maximum is taken after averaging over
-    a batch.
+    :math:`p(k|z,w)`, and :math:`u` is the uniform distribution of components. The last divergence is averaged
+    over a batch before the maximum is taken.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        free_bits: The threshold :math:`\lambda`, in nats. Training does not reduce :math:`KL(p(k|z,w) \| u)` below it.
-        weight: The weight of the three divergences; 1 gives the loss above.
+        free_bits: The threshold :math:`\lambda`, in nats. Training does not reduce :math:`KL(p(k|z,w) \| u)` further
+            once it is below :math:`\lambda`.
+        weight: The factor of all terms of the loss except :math:`rec`; 1 gives the loss above.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -220,7 +224,7 @@ class GaussianMixtureVariational(Objective):
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
         r"""Builds the mixture prior, and a network that computes the posterior of the second latent variable.
 
-        The mixture has one component per 20 images ``x``, but from 1 to ``n_components`` components.
+        The mixture has one component per 20 images in ``x``, but at least 1 and at most ``n_components``.
         """
         d = network.latent_dim
         k = supported_components(len(x), n_components)
@@ -264,7 +268,7 @@ class GaussianMixtureVariational(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the latent variables."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
@@ -277,5 +281,5 @@ class GaussianMixtureVariational(Objective):
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
-        r"""Returns the mixture prior that was trained with the autoencoder, on the CPU."""
+        r"""Moves the mixture prior that was trained with the autoencoder to the CPU, and returns it."""
         return self.mixture.requires_grad_(False).cpu()

@@ -1,4 +1,4 @@
-r"""Deterministic autoencoders that minimise the reconstruction error, and the excess of this error over its minimum."""
+r"""Objectives of deterministic autoencoders, and the excess of the reconstruction error over its minimum."""
 
 __all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error"]
 
@@ -10,7 +10,7 @@ from ..networks import Autoencoder
 from .base import Objective
 
 STEP = 0.01
-"""The step of the finite difference in the space of codes, in standard deviations of the codes."""
+"""The step between two codes, in standard deviations; their decoded images estimate the decoder's Jacobian."""
 
 
 def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
@@ -54,7 +54,7 @@ class Reconstruction(Objective):
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
         r"""Returns the reconstruction error plus the penalty, averaged over a batch of images ``x``, in nats.
 
-        The generator ``noise`` draws the random directions of the penalty.
+        The random directions of the penalty are drawn with the generator ``noise``.
         """
         z = network.encode(x)
         if not self.jacobian_weight:
@@ -77,10 +77,10 @@ class RegularisedReconstruction(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        code_weight: The weight :math:`w` of the squared code. The authors' weight is 1e-4, but they average over pixels
-            and code dimensions. The default rescales it to sums over 32x32 pixels and 16 code dimensions.
-        decay: The weight :math:`v` of the decoder's squared parameters. The authors' weight is 1e-7, for a loss
-            averaged over pixels. The default rescales it to a sum over about 1000 pixels.
+        code_weight: The weight :math:`w` of the squared code. The paper below uses 1e-4, for averages over pixels and
+            code dimensions. The default is this weight rescaled for sums over 32x32 pixels and 16 code dimensions.
+        decay: The weight :math:`v` of the decoder's squared parameters. The paper below uses 1e-7, for an average
+            over pixels. The default is this weight rescaled for a sum over about 1000 pixels.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)

@@ -29,7 +29,7 @@ def standard_normal(like: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Tensor:
-    r"""Returns a sample of :math:`N(\mu, \sigma^2)` that is differentiable in its parameters.
+    r"""Returns a sample of :math:`N(\mu, \sigma^2)` that is differentiable with respect to ``mean`` and ``log_var``.
 
     The means :math:`\mu` and the log-variances :math:`\log \sigma^2` have the shape of the sample.
     """
@@ -44,7 +44,7 @@ class Variational(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        beta: The weight :math:`\beta` of the divergence. 1 gives the negative evidence lower bound. Larger values give
+        beta: The weight :math:`\beta` of :math:`KL`. 1 gives the negative evidence lower bound. Larger values give
             more disentangled codes; smaller values give more accurate reconstructions.
 
     References:
@@ -57,7 +57,7 @@ class Variational(Objective):
         self.beta = beta
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; ``noise`` draws the codes.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``.
 
         For ``beta=1``, the loss is the negative evidence lower bound.
         """
