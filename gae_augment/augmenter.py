@@ -62,14 +62,14 @@ class GAEAugmenter(BaseEstimator):
     Args:
         model: The generative model: a key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.GenerativeModel` with
             hyper-parameters. A mapping from labels to models sets one model per class; unlisted classes use ``"gae"``.
-        sampling_strategy: The number of images to add to each class, as in imbalanced-learn. ``"auto"`` adds images
-            until all classes are as large as the largest one. A mapping gives the final size of each listed class.
+        sampling_strategy: How many images to add to each class, as in imbalanced-learn. ``"auto"`` adds images until
+            all classes are as large as the largest one. A mapping gives the final size of each listed class.
         on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns and adds no images to the class;
             ``"raise"`` raises an error once all fits have ended. If all fits fail, :meth:`fit` always raises an error.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
         n_jobs: The number of processes that fit classes in parallel, as in joblib; -1 is one per core. ``None`` uses
-            the active joblib context if there is one, else threads: one on a GPU, PyTorch's number of threads on a CPU.
-            The synthetic images do not depend on ``n_jobs``.
+            the active joblib context if there is one, else threads of this process: one on a GPU, on a CPU as many
+            as PyTorch uses. The synthetic images do not depend on ``n_jobs``.
         random_state: The seed of all random numbers, or a NumPy generator. ``None`` draws a new seed in every fit.
         progress: Whether to show a progress bar.
         cache_dir: A folder for images that do not fit in memory. Memory-mapped files in it hold the training images and
@@ -349,7 +349,7 @@ class GAEAugmenter(BaseEstimator):
         *,
         definition: ModelDefinition | Iterable[ModelDefinition] = (),
     ) -> Self:
-        r"""Returns the augmenter that :meth:`save` wrote to a file; it samples the same images as the saved augmenter.
+        r"""Returns an augmenter that samples the same images as the one that :meth:`save` wrote to a file.
 
         If this machine lacks the device of the saved augmenter, ``device`` becomes ``"auto"``.
 
@@ -359,7 +359,7 @@ class GAEAugmenter(BaseEstimator):
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is damaged, of another kind or too new, or a definition is missing or unused.
+            ValueError: If the file is damaged, not an augmenter or too new, or a definition is missing or unused.
         """
         header, tensors = read_file(path)
         custom = [definition] if isinstance(definition, ModelDefinition) else definition

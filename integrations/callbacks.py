@@ -1,4 +1,4 @@
-r"""Lightning callbacks: one logs results of fits and pictures of images, the other logs the recall of each class."""
+r"""Lightning callbacks: one logs results of fits and example images, the other logs the recall of each class."""
 
 __all__ = ["AugmentationLogger", "ClassRecall"]
 
@@ -44,7 +44,7 @@ class AugmentationLogger(Callback):
     ``augmentation/<class>/``:
 
     - the numbers of real and synthetic images,
-    - the reconstruction error, and the error ``delta`` at which early stopping ends the fit, both in nats per pixel,
+    - the reconstruction error, and the threshold ``delta`` below which training stops, both in nats per pixel,
     - the number of components of the latent density,
     - the duration of the fit in seconds.
 
@@ -55,7 +55,7 @@ class AugmentationLogger(Callback):
 
     Args:
         images: The maximum number of images in each row of a picture; 0 logs no pictures.
-        held_out: Real images that are not used in training, by label, before transforms. Each tensor has the shape
+        held_out: For each label, real images that are not used in training, before transforms, with shape
             :math:`(N, C, H, W)`. To measure fidelity, equal numbers of held-out and synthetic images of each class are
             compared. By default fidelity is not logged.
         extractor: The feature extractor for fidelity, required with ``held_out``. Its name is part of the names of the
@@ -190,8 +190,8 @@ class ClassRecall(Callback):
     pooled.
 
     Args:
-        baseline: The :attr:`recall_` of such a callback after another training, for example one without synthetic
-            images. The recall minus the baseline is logged as ``recall gain/<class>``. By default no gain is logged.
+        baseline: The :attr:`recall_` of another ClassRecall, for example after training without synthetic images. The
+            recall minus the baseline is logged as ``recall gain/<class>``. By default no gain is logged.
 
     Attributes:
         recall_: The recall of each class in the latest validation, by label. Classes without validation images are

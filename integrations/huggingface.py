@@ -24,8 +24,8 @@ MARK = "is_synthetic"
 class HuggingFaceImages(VisionDataset):
     r"""A torchvision dataset of the (image, label) pairs of a Hugging Face dataset.
 
-    Images are decoded on access. A format or transform that was set on the Hugging Face dataset is ignored, because it
-    applies to whole rows. To transform images, use the argument ``transform``.
+    Images are decoded on access. A format or transform that was set on the Hugging Face dataset is ignored; use the
+    argument ``transform`` instead.
 
     Args:
         dataset: An indexed (not streamed) dataset, such as one split of ``datasets.load_dataset``.

@@ -21,13 +21,13 @@ except ModuleNotFoundError as error:
 
 
 class GAESampler(BaseOverSampler):
-    r"""Over-samples scarce classes like SMOTE, but with a generative model for each class instead of interpolation.
+    r"""Over-samples scarce classes with a generative model for each class, instead of SMOTE's interpolation.
 
     The data are numeric tables, vectors or images, without missing values. The result has the type of the input: a
     list, an array of the same dtype, or a data frame. Integer columns of a data frame remain integer columns.
 
     Args:
-        sampling_strategy: The classes to over-sample and their numbers of samples, in any form that imbalanced-learn's
+        sampling_strategy: The classes to over-sample and their sizes afterwards, in any form that imbalanced-learn's
             over-samplers accept. ``"auto"`` makes all classes as large as the largest one.
         random_state: The seed of all random numbers; ``None`` uses a new seed for every call of ``fit_resample``.
         augmenter: The augmenter; a copy of it is fitted. In the copy, the ``sampling_strategy`` and ``random_state`` of

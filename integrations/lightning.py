@@ -49,13 +49,13 @@ class GAEDataModule(WrappingDataModule):
     Only training batches change. If a data module is wrapped, its loaders for validation, test and prediction and all
     its other attributes remain available. With several ranks, all ranks draw the same sequence of images, and each rank
     trains on its share, whatever the trainer's ``use_distributed_sampler`` is. The hyper-parameters of this data module
-    are saved in checkpoints but not logged, because your Lightning module may log hyper-parameters of the same names.
+    are saved in checkpoints but not logged.
 
     Args:
         data: A data module to wrap, or a map-style training set. The training loader of a data module keeps all its
             settings except dataset and sampler.
-        augmenter: The augmenter, ``GAEAugmenter()`` by default; an unfitted copy of it is fitted. If its
-            ``random_state`` is ``None``, the copy uses ``seed``, because runs with random seeds cannot share models.
+        augmenter: The augmenter, ``GAEAugmenter()`` by default. It is not changed, because a copy is fitted. If its
+            ``random_state`` is ``None``, the copy uses ``seed``.
         val_set: The validation set, if ``data`` is a training set.
         test_set: The test set, if ``data`` is a training set.
         synthetic_fraction: For the mode ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in
@@ -205,10 +205,10 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithm of each class's frequency in batches, by ascending label, with shape :math:`(C,)`.
+        r"""The logarithm of each class's frequency in the mode ``"mix"``, by ascending label, with shape :math:`(C,)`.
 
-        The frequencies of the :math:`C` classes are those of the mode ``"mix"``. If ``balance`` is below 1, add the
-        logarithms to the logits in training, but not in evaluation, to correct the imbalance of the batches.
+        If ``balance`` is below 1, add the logarithms to the logits in training, but not in evaluation, to correct the
+        imbalance of the batches. :math:`C` is the number of classes.
         """
         return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
@@ -266,7 +266,7 @@ class GAEDataModule(WrappingDataModule):
         Raises:
             RuntimeError: If ``setup("fit")`` has not been called.
             TypeError, ValueError: If the dataset and the sampler of a wrapped training loader cannot be replaced.
-            ValueError: If worker processes could not see fresh images, because shared memory is too small.
+            ValueError: If shared memory is too small to pass fresh images to worker processes.
         """
         augmented = self.augmented
         loader = None if self._inner is None else check_loader(self._inner.train_dataloader())

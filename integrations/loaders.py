@@ -1,4 +1,4 @@
-r"""Copies training loaders with another dataset and sampler, and defines samplers for the copies."""
+r"""Copies training loaders but replaces their dataset and sampler, and defines samplers for the copies."""
 
 __all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "rebuild_loader"]
 
@@ -50,15 +50,14 @@ class ShuffledSampler(Sampler[int]):
 
 
 class RefreshingSampler(Sampler[int]):
-    r"""Yields the indices that another sampler draws, and makes the dataset draw fresh images every few epochs.
+    r"""Yields the indices that another sampler draws, and makes the dataset draw fresh images every ``refresh`` epochs.
 
-    Fresh synthetic images are drawn at the start of an epoch, when no worker process reads the previous ones any more.
-    If the epoch uses only real images, no fresh images are drawn.
+    Fresh synthetic images are drawn at the start of an epoch, unless the epoch uses only real images.
 
     Args:
         sampler: The sampler that draws the indices.
         augmented: The dataset with the synthetic images.
-        refresh: The number of epochs between two draws of synthetic images, at least 1.
+        refresh: The number of epochs that use the same synthetic images, at least 1.
     """
 
     def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, refresh: int) -> None:

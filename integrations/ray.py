@@ -1,4 +1,4 @@
-r"""A joblib backend that fits classes and writes shards (batches of exported images) as Ray tasks.
+r"""A joblib backend that fits models and writes shards (batches of exported images) as Ray tasks.
 
 Ray's own joblib backend returns no result before all results are ready, and all work fails if one worker dies. With the
 backend of this module, each task runs on any free node, and Ray retries a task if its worker or node is lost.

@@ -45,7 +45,7 @@ class _Forwarded:
 class WrappingDataModule(LightningDataModule):
     r"""A data module that can wrap another data module.
 
-    After :meth:`wrap`, Lightning's optional hooks are those of the wrapped data module. An attribute that the wrapper
+    After :meth:`wrap`, Lightning calls the optional hooks of the wrapped data module. An attribute that the wrapper
     does not define is read from the wrapped data module.
     """
 
@@ -61,7 +61,7 @@ class WrappingDataModule(LightningDataModule):
         r"""Wraps a data module.
 
         The optional hooks that the wrapped module overrides, such as ``val_dataloader``, become attributes of the
-        wrapper. Other optional hooks do not, because Lightning would then regard them as overridden.
+        wrapper. Other optional hooks do not, so that Lightning does not regard them as overridden.
         """
         self._inner = inner
         for name in OPTIONAL_HOOKS:

@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) -> int:
-    r"""Returns the largest number of images per chunk that satisfies two limits, but at least 1.
+    r"""Returns the largest number of images per chunk that ``most`` and ``values`` allow, but at least 1.
 
     Args:
         most: The maximum number of images per chunk.
@@ -32,8 +32,8 @@ def map_chunks(
 ) -> Iterator[tuple[slice, Result]]:
     r"""Splits n items into chunks, calls a function for each chunk, and yields each chunk and its result in order.
 
-    On a CPU, as many calls run in parallel as PyTorch has threads. If the iteration is interrupted, calls that have
-    begun continue in the background. The function must therefore not write to shared data.
+    On a CPU, as many calls run in parallel as PyTorch has threads. Calls may continue in the background after an
+    interruption, so the function must not write to shared data.
 
     Args:
         function: A function of a chunk. The chunk is a slice of the indices 0 to :math:`n - 1`.

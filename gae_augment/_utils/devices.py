@@ -29,7 +29,7 @@ def check_device(device: torch.device | str) -> None:
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
-    r"""Moves images to a device, in a data type that CUDA can index.
+    r"""Moves images to a device, and converts data types that CUDA does not fully support.
 
     On all devices, uint16 becomes int32, uint32 becomes int64, and uint64 becomes float64. Other data types do not
     change.

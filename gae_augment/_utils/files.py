@@ -1,4 +1,4 @@
-r"""Reading and writing of safetensors files, which contain tensors and a JSON header, without pickle."""
+r"""Reading and writing of safetensors files, which contain tensors and a JSON header."""
 
 __all__ = [
     "FORMAT_VERSION",
@@ -47,8 +47,7 @@ REMEDY = "A file needs an existing, writable folder with enough free space"
 def check_file_place(path: Path) -> None:
     r"""Raises a FileExistsError if a path exists but is not a regular file.
 
-    Without this check, an administrator who saves a file could replace a device such as ``/dev/null``, which would
-    break the system.
+    This prevents a saved file from replacing a device such as ``/dev/null``.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(
@@ -58,7 +57,7 @@ def check_file_place(path: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    r"""Context manager: holds an exclusive inter-process lock for a path, and waits for the lock if needed.
+    r"""Context manager: waits for an exclusive inter-process lock for a path, and holds the lock.
 
     The name of the lock file is the path with ``.lock`` appended. If a process is killed, the operating system releases
     its lock.
@@ -68,7 +67,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 
 def _umask() -> int:
-    r"""Returns the umask of this process (the permissions that new files lack), which is read by briefly setting it."""
+    r"""Returns the umask of this process: the permissions that new files lack. It is briefly set to 0."""
     with _UMASK_LOCK:
         mask = os.umask(0)
         os.umask(mask)
@@ -77,7 +76,7 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` in the end.
+    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` on exit.
 
     The replacement is atomic, so that readers never see a half-written file. After an error, the temporary file is
     deleted and the file at ``path`` is unchanged.
@@ -175,13 +174,13 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 class _ForeignFileError(ValueError):
-    r"""Raised for a file that another program or a later format version wrote. The file may be undamaged."""
+    r"""Raised for a file of another program or of a later format version. The file may be undamaged."""
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns the header and the tensors of a file that :func:`write_file` wrote.
 
-    Reading executes no code from the file. The tensors need no more memory than the size of the file. The checksum
+    Reading executes no code from the file. The tensors need no more memory than the size of the file. A checksum
     detects accidental damage but not manipulation, so callers must validate the content.
 
     Raises:

@@ -71,8 +71,7 @@ def run_jobs(
     r"""Runs jobs in parallel, and yields the key and the result of each job as soon as the job ends.
 
     If a worker dies, all jobs without a result are retried, at most twice. With the joblib backends
-    ``"multiprocessing"`` and ``"ray"``, no job has a result until all jobs end, so that all jobs are retried. Closing
-    the iterator cancels jobs that have not begun.
+    ``"multiprocessing"`` and ``"ray"``, these are all jobs. Closing the iterator cancels jobs that have not begun.
 
     Args:
         function: The function that each job calls.
@@ -82,7 +81,7 @@ def run_jobs(
 
     Yields:
         The key and the result of a job. The result is a :class:`Failure` if the function raised an exception, or if the
-        worker died in the last retry.
+        job's worker died in the last retry.
 
     Warns:
         RuntimeWarning: If jobs are retried.

@@ -58,7 +58,7 @@ def resolve_random_state(random_state: RandomState) -> int:
     r"""Converts a ``random_state`` to an integer seed.
 
     An integer is the seed itself. A NumPy RandomState or Generator gives its next random integer. ``None`` gives a
-    random seed from the operating system, whereas scikit-learn uses NumPy's global generator.
+    random seed from the operating system.
 
     Raises:
         ValueError: If ``random_state`` has any other type, including bool.

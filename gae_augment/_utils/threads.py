@@ -58,8 +58,7 @@ class SharedContext:
 def use_threads(number: int) -> Iterator[None]:
     r"""Context manager: sets the number of threads that PyTorch uses for operations in the calling thread.
 
-    The previous number is restored at the end. A single thread avoids a deadlock in forked processes. With several
-    threads, PyTorch would wait for threads of the parent process, which do not exist in the forked process.
+    The previous number is restored at the end. A single thread avoids a deadlock in forked processes.
     """
     previous = torch.get_num_threads()
     torch.set_num_threads(number)
@@ -77,7 +76,7 @@ _thread_local = local()
 def single_threaded_libraries() -> Iterator[None]:
     r"""Context manager: makes NumPy, scikit-learn and PyTorch run single-threaded in the calling thread.
 
-    The limit on BLAS, the linear algebra library of NumPy, applies to all threads of the process.
+    BLAS, the linear algebra library of NumPy, runs single-threaded in all threads of the process.
     """
     if getattr(_thread_local, "single_threaded", False):
         # threadpoolctl takes milliseconds to find the libraries, so nested uses skip it.
@@ -110,7 +109,7 @@ def interrupted_by(event: Event) -> Iterator[None]:
 
 
 def check_interruption() -> None:
-    r"""Raises an InterruptedError if the event given to :func:`interrupted_by` in the calling thread is set."""
+    r"""Raises an InterruptedError if the calling thread's event, given to :func:`interrupted_by`, is set."""
     event: Event | None = getattr(_thread_local, "interruption", None)
     if event is not None and event.is_set():
         raise InterruptedError("The work was interrupted.")

@@ -228,7 +228,7 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
 
 
 def evaluate(arguments: Namespace) -> Outcome:
-    r"""Assesses the synthetic images of a saved augmenter, with held-out real images.
+    r"""Assesses a saved augmenter's synthetic images, using held-out real images.
 
     The command measures a classifier's gain in test scores, the fidelity of the synthetic images, and how many
     synthetic images copy training images.

@@ -35,8 +35,7 @@ class ItemFormat:
     def of(cls, image: Any) -> Self:
         r"""Returns the format of a PIL image, a NumPy array or a tensor.
 
-        A 3-dimensional NumPy array counts as channels-last if the size of its last axis is 1 to 4 and the size of its
-        first axis is not.
+        A 3-dimensional NumPy array counts as channels-last if its last axis, but not its first axis, has size 1 to 4.
 
         Raises:
             ValueError: If the object is not an image or vector of real numbers, or its Pillow mode or data type is not
@@ -92,7 +91,7 @@ class ItemFormat:
         return tensor.permute(2, 0, 1) if self.container == "PIL image" or self.channels_last else tensor
 
     def from_tensor(self, tensor: Tensor) -> Any:
-        r"""Converts a CPU tensor whose shape is the attribute ``shape`` to a new image of this format."""
+        r"""Converts a CPU tensor of shape ``self.shape`` to a new image of this format."""
         if self.container == "tensor":
             return tensor.clone()
         if self.container == "tv_tensor":

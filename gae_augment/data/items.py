@@ -40,8 +40,8 @@ def check_dataset(dataset: Any) -> None:
 class ItemReader:
     r"""Reads the items of a dataset as pairs of image and label.
 
-    The expression ``reader[index]`` returns a pair. If the item cannot be read or is not a pair, a ValueError that
-    states the index is raised.
+    The expression ``reader[index]`` returns a pair. It raises a ValueError if the item cannot be read or is not a
+    pair.
 
     Args:
         dataset: A map-style dataset.

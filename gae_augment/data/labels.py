@@ -84,10 +84,9 @@ def read_labels(dataset: Any) -> np.ndarray:
 def class_names(dataset: Any) -> dict[int, str] | None:
     r"""Returns a mapping from labels to class names, or None if the names are unknown.
 
-    The attribute ``classes`` lists the names of the labels 0, 1, and so on. Without this attribute, a Subset,
+    A dataset's attribute ``classes`` lists the names of the labels 0, 1, and so on. Without this attribute, a Subset,
     ConcatDataset or other wrapper has the names of its inner datasets. Names are unknown if no dataset has the
-    attribute, or if the datasets in a ConcatDataset have different names. Names are also unknown if a dataset has a
-    ``target_transform``, which may renumber the classes.
+    attribute, if the datasets in a ConcatDataset have different names, or if a dataset has a ``target_transform``.
     """
     if getattr(dataset, "target_transform", None) is not None:
         return None

@@ -87,9 +87,9 @@ def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
             integer labels.
 
     Raises:
-        TypeError, ValueError: If ``X`` is empty or has another type, or an array contains values that are not finite
-            real numbers. Also if ``y`` is missing for an array or passed with a dataset, or if a label is not of an
-            allowed type.
+        TypeError, ValueError: If ``X`` is empty or neither a dataset nor an array, or an array contains values that are
+            not finite real numbers. Also if ``y`` is missing for an array or passed with a dataset, or if a label is
+            not of an allowed type.
     """
     if y is None and isinstance(X, list | tuple):
         raise TypeError(

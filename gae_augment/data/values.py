@@ -50,8 +50,8 @@ class ValueScale:
         r"""Returns the conversion that suits the data type and the range of the given images.
 
         Args:
-            images: All images in one tensor, with shape :math:`(N, *)`, :math:`N \geq 1`, or an iterable of such
-                tensors. Here :math:`*` is the shape of an image.
+            images: A tensor of :math:`N \geq 1` images of shape :math:`*`, with shape :math:`(N, *)`, or an iterable of
+                such tensors.
 
         Raises:
             ValueError: If the squares of the values overflow float64.
@@ -80,7 +80,7 @@ class ValueScale:
 
     @classmethod
     def from_plain(cls, header: Mapping[str, str], tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> Self:
-        r"""Returns the conversion that the header and the tensors of a saved file describe.
+        r"""Returns the value conversion described by the header and the tensors of a saved file.
 
         Args:
             header: The entries ``kind`` and ``dtype``, such as ``"levels"`` and ``"uint8"``.
@@ -123,10 +123,10 @@ class ValueScale:
         return ((images.double() - mean) / deviation.masked_fill(deviation == 0, 1.0)).float()
 
     def from_network(self, x: Tensor) -> Tensor:
-        r"""Converts a batch of values on the scale of network inputs to images with the data type ``dtype``.
+        r"""Converts a batch of values, scaled like network inputs, to images with the data type ``dtype``.
 
         Both batches have the shape :math:`(B, *)` for :math:`B` images of shape :math:`*`. Image values are clamped to
-        the valid range, which is ``bounds`` for the kind ``"standardised"``. They are rounded if ``dtype`` is an
+        the valid range, which is ``bounds`` if ``kind`` is ``"standardised"``. They are rounded if ``dtype`` is an
         integer type.
         """
         if self.kind == "levels":
@@ -163,7 +163,7 @@ class _Moments:
             return cls(len(x), mean, (x - mean).square().sum(dim=0), x.amin(dim=0), x.amax(dim=0))
 
     def merged_with(self, moments: Self) -> Self:
-        r"""Returns the statistics of this set of images and another, pooled by the formula of Chan et al. (1979)."""
+        r"""Returns these statistics pooled with those of other images, by the formula of Chan et al. (1979)."""
         n = self.n + moments.n
         difference = moments.mean - self.mean
         return type(self)(

@@ -70,7 +70,7 @@ def load_data(
             ``"fashion_mnist"`` and ``"cifar10"`` are read from torchvision's files in ``data_root``. A folder holds one
             sub-folder per class, or the folders ``train`` and ``test``, each with one sub-folder per class. Without
             ``train`` and ``test``, the test set is a random quarter of each class, but at least six images of each
-            class, because fidelity metrics need them.
+            class.
         data_root: The folder of torchvision's data sets. By default the value of the environment variable
             ``GAE_DATA_ROOT``, or ``data`` if the variable is not set.
         size: The height and width to which the images of a folder are resized. By default images are not resized, and

@@ -97,13 +97,12 @@ def run_demo(
         profile: The class sizes of the subset. ``"natural"`` keeps all images. ``"lt-R"``, such as ``"lt-20"``, makes
             the sizes decrease exponentially, with the largest class about R times as large as the smallest.
             ``"deepsmote"`` has the class sizes of the DeepSMOTE paper and needs ten classes.
-        seeds: The number of seeds. Each seed chooses different training images.
+        seeds: The number of seeds.
         steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
         affine: Whether training images, real and synthetic, are rotated, shifted and scaled slightly at random.
         synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. In a class with
             few real images, about this fraction of the training images is synthetic.
-        inception: Whether the fidelity metrics, which use features of a classifier, are computed a second time with
-            features of an Inception network.
+        inception: Whether the fidelity metrics are also computed with features of an Inception network.
         device: The device of generative models and classifiers: a torch device, or ``"auto"`` for a CUDA GPU if
             available.
         n_jobs: The number of processes that fit classes. By default classes are fitted in threads of this process.

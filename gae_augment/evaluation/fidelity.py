@@ -24,7 +24,7 @@ CHUNK_SIZE = 1000
 
 
 class _FeatureDataset(Dataset[Tensor]):
-    r"""A dataset of precomputed feature vectors, because torch-fidelity accepts no tensors as input."""
+    r"""A dataset of precomputed feature vectors, as input for torch-fidelity."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -119,7 +119,7 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
 def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
     r"""Selects, within each class, as many real images as synthetic images.
 
-    If a class has more images of one kind than of the other, the first images of the larger kind are selected.
+    The first :math:`n` images of both kinds are selected, where :math:`n` is the smaller of their two numbers.
 
     Args:
         real: A mapping from each label to the real images of the class, with shape :math:`(N, *)`; at least one class.
@@ -152,8 +152,8 @@ def fidelity(
     KID standard deviation    standard deviation of KID over random subsets of the images
     precision                 fraction of synthetic images in at least one real image's ball; best 1 1904.06991
     recall                    fraction of real images in at least one synthetic image's ball; best 1 1904.06991
-    density                   mean number of real images' balls that contain a synthetic image,      2002.09797
-                              divided by k; about 1 for equal distributions
+    density                   number of real images' balls that contain a given synthetic image,     2002.09797
+                              averaged and divided by k; about 1 for equal distributions
     coverage                  fraction of real images' balls that contain at least one synthetic     2002.09797
                               image; best 1
     ========================= ====================================================================== ===============

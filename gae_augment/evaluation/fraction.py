@@ -1,4 +1,4 @@
-r"""Chooses the fraction of synthetic images in training batches by a classifier's scores on held-out real images."""
+r"""Chooses the fraction of synthetic images in training batches, by scoring a classifier on held-out real images."""
 
 __all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
@@ -56,19 +56,19 @@ class FractionChoice:
         r"""Returns the mean gain in balanced accuracy from synthetic images, with its 95 % confidence interval.
 
         Args:
-            fraction: One of the tested fractions; it is compared with training without synthetic images.
+            fraction: One of the tested fractions.
         """
         pairs = zip(self.scores[fraction], self.without, strict=True)
         return PairedDifference.of([score - base for score, base in pairs])
 
     @property
     def best(self) -> float:
-        r"""The tested fraction with the highest mean balanced accuracy, even if not significantly better than 0."""
+        r"""The tested fraction with the highest mean balanced accuracy, whether or not it is the chosen one."""
         return max(self.scores, key=lambda fraction: self.difference(fraction).mean)
 
     @property
     def reason(self) -> str:
-        r"""A sentence that explains the choice by the best fraction's gain in balanced accuracy."""
+        r"""A sentence that explains the choice, with the best fraction's gain in balanced accuracy."""
         gain = self.difference(self.best)
         points = f"{100 * gain.mean:+.2f} points (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"  # type: ignore[operator]
         change = f"on held-out real images of {len(self.without)} splits the balanced accuracy changed by {points}"
@@ -82,7 +82,7 @@ class FractionChoice:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        r"""Restores a choice from the result of :meth:`as_dict`, directly or after it was written and read as JSON."""
+        r"""Restores a choice from the result of :meth:`as_dict`, which may have been saved as JSON."""
         scores = {float(fraction): tuple(split_scores) for fraction, split_scores in values["scores"].items()}
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
@@ -120,7 +120,7 @@ def choose_synthetic_fraction(
     progress: Callable[[int, float, float], None] = lambda split, fraction, score: None,
     **training: Any,
 ) -> FractionChoice:
-    r"""Chooses the best fraction of synthetic images in a classifier's training batches, or 0.
+    r"""Chooses the best ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier, or 0.
 
     The real images are split several times at random. Each split holds out a fifth of each class with at least three
     images. From the images that are not held out, ``synthesise`` creates synthetic images. One classifier is trained
@@ -136,8 +136,8 @@ def choose_synthetic_fraction(
             include test images.
         synthesise: A function ``synthesise(real, seed)`` that returns synthetic images and their labels. ``real`` is a
             pair of images and labels, and the function must learn from these images alone.
-        fractions: The values of ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` to test, each above 0 and
-            at most 1. Each value is nearly the fraction of synthetic images among the draws from the scarcest class.
+        fractions: The values of ``synthetic_fraction`` to test, each above 0 and at most 1. Nearly this fraction of the
+            images drawn from the scarcest class is synthetic.
         splits: The number of splits, at least 2.
         seed: The seed of the splits, from which the seeds for ``synthesise`` and ``train_on`` are derived.
         train_on: A function ``train_on(real, synthetic, fraction, seed)`` that trains your classifier and returns a

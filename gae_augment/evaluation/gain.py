@@ -33,7 +33,7 @@ Source = Labelled | Callable[[int], Labelled]
 
 
 def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
-    r"""Returns metrics of a classifier's predictions, most of which weight rare and frequent classes equally.
+    r"""Returns metrics of a classifier's predictions.
 
     Args:
         labels: The true labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
@@ -123,7 +123,7 @@ class ClassifierGain:
     def deviation(self, arm: str, metric: str) -> float | None:
         r"""Returns the standard deviation of a test metric over the :math:`S` seeds, for one arm (way of training).
 
-        The sum of squared deviations is divided by :math:`S - 1`. For one seed, the result is ``None``.
+        The sum of squared deviations is divided by :math:`S - 1`. If there is only one seed, the result is ``None``.
         """
         return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
 
@@ -190,7 +190,7 @@ def classifier_gain(
         train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels; or a
             function from a seed to such a pair.
         synthetic: The synthetic images and their labels, or a function from a seed to such a pair. A mapping from model
-            names to pairs or functions adds one arm per model, ``"class-balanced sampling + NAME"``.
+            names to these replaces the last arm by one per model, ``"class-balanced sampling + NAME"``.
         test: The test images and their labels, with at least one image of each class.
         synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. This number is
             nearly the fraction of synthetic images among the draws from the scarcest class. From larger classes, fewer

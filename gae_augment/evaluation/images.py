@@ -95,7 +95,7 @@ def checked_pair(
         pair: The images, uint8 or in [0, 1], and their labels, integers from 0.
         name: The name of the pair in an error message.
         classes: The number of classes; every label must be less than this number. ``None`` sets no upper limit.
-        like: A tensor of images; the images must have the same :math:`(C, H, W)`. By default any shape is allowed.
+        like: Images whose :math:`(C, H, W)` the images of ``pair`` must share. By default any is allowed.
         at_least: The minimum number of images.
 
     Returns:

@@ -33,7 +33,7 @@ class Membership:
     distance_ratio: float
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns the three attributes as a dictionary that the ``json`` module can write."""
+        r"""Returns the attributes as a dictionary that the ``json`` module can write."""
         return {"advantage": self.advantage, "area": self.area, "distance ratio": self.distance_ratio}
 
 

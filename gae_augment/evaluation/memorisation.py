@@ -137,7 +137,7 @@ def memorisation(
             finds exact and noisy copies. ``"aligned"`` is 1 minus the correlation of two images after one is shifted to
             match the other (:func:`gae_augment.synthesis.aligned_nearest`). It finds shifted and brightened copies too,
             but takes longer.
-        features: A function from images to feature vectors, with shape :math:`(N, D)`, such as a
+        features: A function from images to feature vectors with shape :math:`(N, D)`, for example
             :class:`gae_augment.evaluation.ClassifierFeatures`. By default pixels are compared.
 
     Raises:

@@ -55,7 +55,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Shard:
-    r"""A batch of images that one job writes to files, after it has sampled the synthetic ones.
+    r"""A batch of real and synthetic images that one job writes to files.
 
     Attributes:
         target: The path to write to: the shard's file, or the image folder, which all shards share.
@@ -78,7 +78,7 @@ class Format:
 
     Attributes:
         write: A function that writes a shard. Its arguments are the ``Shard`` and the list of images to write, in
-            order. In this list, the synthetic images are already sampled.
+            order and with the synthetic images sampled.
         suffix: The suffix of a shard's file; ``None`` for an image folder.
         library: The optional library that the format needs; ``None`` if it needs none.
         extra: The optional dependency group of gae-augment that installs the library; ``None`` without a library.

@@ -1,4 +1,4 @@
-r"""Samples images from a fitted augmenter, and writes them to files in parallel, in shards (batches of images)."""
+r"""Samples images from a fitted augmenter, and writes them in shards (batches of images), in parallel."""
 
 __all__ = ["write_shards"]
 
@@ -35,7 +35,7 @@ def write_shards(
     seed: int = 0,
     force: bool = False,
 ) -> list[Path]:
-    r"""Writes synthetic images, and optionally the real images too, in shards (batches of images), in parallel.
+    r"""Writes synthetic images, and real images if given, in shards (batches of images), optionally in parallel.
 
     Each shard holds about the same fraction of every class, in random order. For a given augmenter, the synthetic
     images depend only on ``seed``, the numbers of images and ``images_per_shard``, not on the number of workers. If a

@@ -1,4 +1,4 @@
-r"""Fits generative models, one to the images of each class.
+r"""Fits one generative model to the images of each class.
 
 A :class:`Plan` holds the settings of one fit, with a value in place of each ``"auto"`` of the
 :class:`gae_augment.GenerativeModel`. :func:`fit_class` trains the model with these settings. It returns a

@@ -81,9 +81,9 @@ def plan_fits(
     r"""Returns the inputs of the fit of each class, by label.
 
     Args:
-        images: The images of each class to fit, by label, each with shape :math:`(N, *)`.
+        images: The images to fit, by label: for each class, a tensor of shape :math:`(N, *)`.
         models: The model of each label. The key ``None`` holds the model of all labels that are not keys.
-        values: The conversion from image values to network inputs, and back, for all classes.
+        values: The conversion between image values and network inputs, the same for all classes.
         seed: The base seed. The seed of each class's fit is derived from the base seed and the label.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
@@ -182,8 +182,8 @@ class FitCache:
     def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
         r"""Context manager: locks a set of fits against other processes, and yields a hash of the set.
 
-        Another process that opens the same set waits until the context ends. Temporary files of these fits that are
-        older than 10 minutes are deleted at the start: killed processes left them.
+        Another process that opens the same set waits until the context ends. At the start, temporary files
+        that killed processes left for these fits are deleted, if they are older than 10 minutes.
         """
         paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
@@ -265,9 +265,9 @@ class FitCache:
             self._write(self.path(fit), {"failure": reason}, {})
 
     def remedy(self, failed: Iterable[ClassFit]) -> str:
-        r"""Returns a sentence that tells the user which files to remove, so that failed fits are tried again.
+        r"""Returns a sentence, after a space, that tells the user which files to remove to try failed fits again.
 
-        The text is empty if the cache stores no failures or no fit failed.
+        If the cache stores no failures or no fit failed, an empty string is returned.
         """
         files = [str(self.path(fit)) for fit in failed]
         return f" To try again, remove {', '.join(map(repr, files))}." if files and self.keep_failures else ""

@@ -223,8 +223,7 @@ def _train_best_of(
     r"""Trains each initialisation for ``fitted.plan.trial_epochs`` epochs, then the best one for the remaining epochs.
 
     Training uses the images with the indices ``rows``. The best initialisation has the smallest reconstruction error of
-    training images. When its training stops depends on ``delta`` and on the reconstruction error of the images
-    ``held_out``, or of training images if ``held_out`` is ``None``.
+    training images. Only the best one is trained with ``delta`` and ``held_out``, which are arguments of :func:`train`.
     """
     plan, likelihood = fitted.plan, likelihood_for(fitted.values)
 

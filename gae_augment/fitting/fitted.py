@@ -45,10 +45,10 @@ class FitReport:
         delta: The error :math:`\delta` at which training counts as complete; ``None`` without early stopping. A number
             that the user sets as the model's ``delta`` is used unchanged. With ``"auto"`` and at least 200 images or
             vectors, :math:`\delta` is the smallest error on held-out data. With fewer images, :math:`\delta` is 30 % of
-            the error that the mean image has as the reconstruction of every image. With fewer vectors, :math:`\delta`
-            is the smallest error in ``curve``.
-        delta_reached: Whether the stopping rule was met before the epochs ended: the error fell below :math:`\delta`,
-            or, if :math:`\delta` is the smallest error, stopped falling. ``None`` without early stopping.
+            the error that results if every image is reconstructed as the mean image. With fewer vectors,
+            :math:`\delta` is the smallest error in ``curve``.
+        delta_reached: Whether the error fell below :math:`\delta` or, if :math:`\delta` is the smallest error, stopped
+            falling. ``None`` without early stopping.
         n_components: The number of mixture components of the latent density.
         seconds: The duration of the fit, in seconds.
         retries: The number of times that training diverged and restarted in float32 with a smaller learning rate.
@@ -229,7 +229,7 @@ class FittedModel:
         return self.decode(self.encode(images))
 
     def empty_images(self, n: int) -> Tensor:
-        r"""Returns an uninitialised CPU tensor for ``n`` images of the class, with shape :math:`(n, *)`."""
+        r"""Returns an uninitialised CPU tensor for ``n`` images, with shape :math:`(n, *)`."""
         return new_images((n, *self.shape), self.values.dtype, None)
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -263,8 +263,8 @@ class FittedModel:
         r"""Returns the fitted model that the output of :meth:`state_dict` describes.
 
         Args:
-            header: The plain values.
-            tensors: The tensors by name.
+            header: The plain values of the output.
+            tensors: The tensors of the output, by name.
             definitions: The model definitions, by name; those of built-in models may be left out.
             device: The device of sampling, which may differ from the device of the fit. ``"auto"`` is a CUDA GPU if one
                 is available, else the CPU.

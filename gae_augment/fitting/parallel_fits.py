@@ -132,7 +132,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns a result; a fitted model that needs the training images for sampling is first given these images."""
+    r"""Returns ``result``, after adding the training images to a fitted model that needs them for sampling."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result
@@ -149,7 +149,7 @@ def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
     Args:
         plans: The settings of the fit of each class.
         n_jobs: The number of processes, as in joblib. ``None`` uses the active joblib context if there is one, else
-            threads of this process: one on a GPU, PyTorch's number of threads divided by the threads per fit on a CPU.
+            threads of this process: on a GPU one; on a CPU PyTorch's number of threads divided by the threads per fit.
     """
     if not _uses_threads(n_jobs):
         return effective_n_jobs(n_jobs)

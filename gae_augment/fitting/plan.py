@@ -100,7 +100,7 @@ HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    r"""The settings of fitting one class and of sampling from the fitted model, with a value for each ``"auto"``.
+    r"""The settings of one class's fit and of sampling from its model, with a value in place of each ``"auto"``.
 
     ``print(plan)`` shows one setting per line.
 
@@ -112,8 +112,7 @@ class Plan:
         architecture: ``"conv"``, a convolutional network; ``"fc"`` or ``"paper"``, fully connected networks; or the
             layer widths of another fully connected encoder.
         density: The latent density from which new codes are drawn, a key of :data:`gae_augment.models.DENSITIES`.
-        learned_prior: Whether the density is a prior that is learned together with the network, and not fitted to the
-            codes.
+        learned_prior: Whether the density is learned together with the network, instead of fitted to the codes.
         min_components: The minimum number of components of a mixture that is fitted to the codes.
         max_components: The maximum number of components of a mixture that is fitted to the codes.
         learned_components: The maximum number of components of a mixture that is learned with the network.
@@ -130,9 +129,9 @@ class Plan:
         precision: The data type of matrix products in training, ``"float32"`` or ``"bfloat16"``.
         truncated: Whether codes drawn from a fitted mixture or Gaussian are redrawn if they lie outside the range of
             the training images' codes.
-        anchor_step: The step :math:`t` from a training image :math:`x_i` to the new image
-            :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`z_i` is the code of :math:`x_i`, :math:`z` a
-            new code, and :math:`f_d` the decoder. ``None`` makes :math:`f_d(z)` the new image.
+        anchor_step: The step :math:`t`. A new image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
+            :math:`x_i` is a training image, :math:`z_i` its code, :math:`z` a new code, and :math:`f_d` the decoder.
+            With ``None``, the new image is :math:`f_d(z)`.
         max_similarity: The maximum similarity of a new image to a training image, in (0, 1]; ``None`` sets no limit.
             Similarity is the correlation of two images after alignment by small shifts.
         device: The device of training and sampling.
@@ -167,12 +166,12 @@ class Plan:
 
     @property
     def keeps_images(self) -> bool:
-        r"""Whether the fitted model keeps the training images, because sampling needs them."""
+        r"""Whether the fitted model keeps the training images for sampling."""
         return self.anchor_step is not None or self.max_similarity is not None
 
     @property
     def trial_epochs(self) -> int:
-        r"""The number of epochs of each initialisation before the best one is chosen; 0 if there is only one."""
+        r"""The number of epochs of each initialisation before the best initialisation is chosen; 0 with only one."""
         return self.epochs // (2 * self.n_init) if self.n_init > 1 else 0
 
     def __str__(self) -> str:

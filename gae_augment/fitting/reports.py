@@ -18,7 +18,7 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
         failures: The reason of each failed fit, by label.
         fitted: The labels of the classes that were fitted.
         raises: Whether to raise an error even if other classes were fitted.
-        remedy: A sentence to append to the warning, with a leading space.
+        remedy: A sentence to append to the warning. It must start with a space.
 
     Raises:
         RuntimeError: If a fit failed, and ``raises`` is true or no class was fitted.

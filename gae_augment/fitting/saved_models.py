@@ -47,7 +47,7 @@ def models_from_state(
     Args:
         headers: The pairs (label, header).
         tensors: The tensors by name.
-        labels: All labels of the augmenter's classes; a model with any other label raises a ValueError.
+        labels: The labels of all classes. The label of every model must be one of them.
         definitions: The definitions of custom models, by name.
         device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 

@@ -98,8 +98,8 @@ def mean_excess_error(
 ) -> float:
     r"""Returns the mean excess reconstruction error of images, in nats per pixel.
 
-    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The images have the
-    user's value range, from which ``values`` converts them to network inputs.
+    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The
+    conversion ``values`` maps the images to network inputs.
     """
     errors = []
     for batch in images.split(chunk_size(batch_size, images.shape[1:])):
@@ -112,10 +112,10 @@ def mean_excess_error(
 
 @torch.no_grad()
 def mean_image_error(images: Tensor, values: ValueScale) -> float:
-    r"""Returns the mean excess error, in nats per pixel, of the mean image as the reconstruction of every image.
+    r"""Returns the mean excess error, in nats per pixel, if every image is reconstructed as the mean image.
 
-    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The images have the
-    user's value range, from which ``values`` converts them to network inputs.
+    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The
+    conversion ``values`` maps the images to network inputs.
     """
     x = values.to_network(images)
     mean = x.mean(dim=0, keepdim=True)
@@ -145,8 +145,8 @@ def train(
 ) -> TrainingLog:
     r"""Trains a network with Adam, and returns the training log.
 
-    An objective may have several losses, each with the parameters trained to minimise that loss. Each step moves every
-    parameter by the gradient of that parameter's loss. Parameters without a loss do not change.
+    An objective may have several losses. Each loss trains only its own parameters, and parameters without a loss do not
+    change.
 
     Args:
         network: The network, on the device of the images.
@@ -173,8 +173,8 @@ def train(
         progress: A function that is called with each measured excess reconstruction error.
 
     Raises:
-        FloatingPointError: If training diverged: the reconstruction error is not finite, or at least ten thousand times
-            the error of the mean image as a reconstruction.
+        FloatingPointError: If training diverged: the reconstruction error is not finite, or at least 10,000 times the
+            error that results if every image is reconstructed as the mean image.
     """
     log = TrainingLog()
     best = None

@@ -34,7 +34,7 @@ class ImageSource(Protocol):
 
     Attributes:
         sampling_strategy: Which classes get synthetic images, and how many, as in imbalanced-learn's over-samplers.
-        seed_: The seed of an :class:`AugmentedDataset` that is created without a seed.
+        seed_: The default seed of an :class:`AugmentedDataset`.
     """
 
     sampling_strategy: SamplingStrategy
@@ -60,8 +60,8 @@ class AugmentedDataset(VisionDataset):
     Labels must be integer class labels: datasets with boxes or masks cannot be augmented. If you use torchvision's
     ``wrap_dataset_for_transforms_v2``, wrap the real dataset, not the ``AugmentedDataset``.
 
-    A synthetic item is an (image, label) pair with an integer label. Before transforms, a synthetic image has the same
-    type as a real image: PIL image, tensor or array.
+    A synthetic item is an (image, label) pair. Before transforms, a synthetic image has the same type as a real image:
+    PIL image, tensor or array.
 
     Args:
         dataset: The real images: a map-style dataset of (image, label) pairs.
@@ -71,10 +71,10 @@ class AugmentedDataset(VisionDataset):
         images_to_add: The number of synthetic images of each class, by label. By default the augmenter's sampling
             strategy is applied to the dataset's labels, and classes whose fit failed get no images.
         seed: The seed of the synthetic images; by default ``augmenter.seed_``.
-        cache_dir: A folder for a memory-mapped file of the synthetic images, if these images do not fit in memory. By
+        cache_dir: A folder for a memory-mapped file of the synthetic images, which can be larger than memory. By
             default the images are in memory. Worker processes and pickled copies share the file: if one process calls
-            :meth:`set_epoch`, all processes see the new images. The file is deleted when the original dataset object is
-            garbage-collected, or when Python exits.
+            :meth:`set_epoch`, all processes see the new images. The file is deleted when the original
+            ``AugmentedDataset`` is garbage-collected, or when Python exits.
 
     Attributes:
         targets: A list with the integer label of each item.
@@ -161,15 +161,15 @@ class AugmentedDataset(VisionDataset):
 
     @property
     def shares_images(self) -> bool:
-        r"""Whether running DataLoader workers see the new images after the main process calls :meth:`set_epoch`."""
+        r"""Whether DataLoader workers already running see new images after :meth:`set_epoch` in the main process."""
         return self._file is not None or self._synthetic.is_shared() or not len(self._synthetic)
 
     def set_epoch(self, epoch: int) -> None:
         r"""Draws new synthetic images for an epoch.
 
         With the same augmenter and seed, an epoch always has the same images. A new dataset has the images of epoch 0.
-        DataLoader workers, even persistent ones, see the new images if :attr:`shares_images` is true. If labels are
-        soft, the teacher passed to :meth:`with_soft_labels` labels the new images.
+        DataLoader workers, even persistent ones, see the new images if :attr:`shares_images` is true. Soft labels
+        are computed anew, with the teacher of :meth:`with_soft_labels`.
 
         Args:
             epoch: The number of the epoch. A call with the current epoch changes nothing.
@@ -205,8 +205,8 @@ class AugmentedDataset(VisionDataset):
         transforms. If transforms are random, the teacher sees one random version of the image, which depends on the
         seed and the epoch.
 
-        Call this method before DataLoader workers start. A running worker sees the new labels only if its labels are
-        already soft and in shared memory. Copies of the dataset do not hold the teacher.
+        Call this method before DataLoader workers start, because running workers may keep the old labels. Copies of the
+        dataset do not hold the teacher.
 
         Args:
             teacher: A function from a batch of :math:`B` transformed images to logits of shape :math:`(B, C)`, where

@@ -15,7 +15,7 @@ from .._utils.seeding import make_generator
 
 
 class LabelledImages(Protocol):
-    r"""Protocol of a training set for :class:`MixedSampler`, such as :class:`gae_augment.AugmentedDataset`."""
+    r"""Protocol of a training set for :class:`MixedSampler`; :class:`gae_augment.AugmentedDataset` implements it."""
 
     @property
     def targets(self) -> Sequence[int]:
@@ -39,14 +39,14 @@ class MixedSampler(Sampler[int]):
 
     In the largest class, all drawn images are therefore real. In a class with very few real images, the fraction of
     synthetic images among the drawn images is nearly :math:`f`. If a class has no synthetic images, all its drawn
-    images are real. If a class has no real images, all its drawn images are synthetic, in every epoch.
+    images are real. If a class has no real images, all its drawn images are synthetic, even with ``real_last``.
 
     The argument ``balance``, called :math:`b` here, is 1 by default. In general, step 1 draws class :math:`c` with a
     frequency proportional to :math:`n_c^{1 - b}`. The value :math:`b = 0.5` is square-root sampling. If :math:`b < 1`,
     the batches remain imbalanced, and the loss should correct the imbalance: add :attr:`log_frequencies` to the logits
-    in training (balanced softmax, logit adjustment). If :math:`b = 0`, the sampler does not draw independently. An
-    epoch then goes through all real images once, in random order. Each real image is replaced by a synthetic image of
-    its class with the probability of step 2.
+    in training (balanced softmax, logit adjustment). If :math:`b = 0`, indices are not drawn independently: an epoch
+    goes through all real images once, in random order, and replaces each by a synthetic image of its class with the
+    probability of step 2.
 
     The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same indices. Each
     pass over the sampler advances the epoch by one; :meth:`set_epoch` sets the epoch explicitly.
@@ -54,10 +54,10 @@ class MixedSampler(Sampler[int]):
     Args:
         data: The training set. Its ``targets`` and ``is_synthetic`` have one entry per image.
         synthetic_fraction: The fraction :math:`f`, in [0, 1]. 0 draws real images only.
-        epochs: The number of training epochs. By default all epochs mix real and synthetic images, and ``real_last``
-            has no effect.
-        real_last: The fraction of ``epochs``, in [0, 1], that draw real images only, at the end of training. A fraction
-            above 0 means at least one epoch of real images, if there are at least two epochs.
+        epochs: The number of training epochs. With ``None``, all epochs mix real and synthetic images, and
+            ``real_last`` has no effect.
+        real_last: The fraction of ``epochs``, in [0, 1], that draw real images only, at the end of training. If it is
+            above 0 and there are several epochs, at least the last epoch draws real images only.
         balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent. At 0 their frequencies are
             proportional to their numbers of real images.
         num_samples: The number of indices in an epoch; by default the number of real images.

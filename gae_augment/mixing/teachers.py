@@ -64,8 +64,8 @@ def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) ->
     r"""Returns a teacher's logits for :math:`N` images, with shape :math:`(N, C)` for :math:`C` classes, on the CPU.
 
     Args:
-        teacher: The trained classifier. A module runs in evaluation mode on the device of its parameters. Afterwards
-            every submodule returns to the mode that it had before.
+        teacher: The trained classifier. A ``torch.nn.Module`` runs in evaluation mode on the device of its parameters.
+            Afterwards every submodule returns to the mode that it had before.
         images: The images, one tensor each, all with the same shape.
         min_classes: The smallest valid :math:`C`.
 

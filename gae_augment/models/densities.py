@@ -80,7 +80,7 @@ class StandardNormal:
         return -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns the dimension of a latent code as an integer tensor, with the key ``"latent_dim"``."""
+        r"""Returns a mapping from ``"latent_dim"`` to the dimension of a latent code, an integer tensor."""
         return {"latent_dim": torch.tensor(self.latent_dim)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
@@ -98,7 +98,7 @@ class GaussianMixture:
 
     Args:
         max_components: The largest number of components to try.
-        min_components: The smallest number of components to try; equal to ``max_components`` for a fixed number.
+        min_components: The smallest number of components to try; if equal to ``max_components``, the number is fixed.
         codes_per_component: The minimum number of codes per component. For few codes, the number of components can
             therefore be less than ``min_components``.
         regularisation: The value added to the components' variances in each dimension, as a fraction of the codes'
@@ -211,7 +211,7 @@ class GaussianMixture:
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
 
-        A dimension in which all codes passed to :meth:`fit` are equal has no finite density, and is ignored.
+        Dimensions in which all codes passed to :meth:`fit` are equal are ignored.
         """
         varying = self.cholesky[0].diagonal() > 0
         if not varying.any():
@@ -225,8 +225,8 @@ class GaussianMixture:
     def state_dict(self) -> dict[str, Tensor]:
         r"""Returns the parameters of the :math:`K` components in :math:`d` dimensions.
 
-        The keys are ``"weights"``, with shape :math:`(K,)`, ``"means"``, with shape :math:`(K, d)`, and ``"cholesky"``,
-        the Cholesky factors of the covariances, with shape :math:`(K, d, d)`.
+        ``"weights"`` has the shape :math:`(K,)`, and ``"means"`` has the shape :math:`(K, d)`. ``"cholesky"`` holds the
+        Cholesky factors of the covariances, with shape :math:`(K, d, d)`.
         """
         return {"weights": self.weights, "means": self.means, "cholesky": self.cholesky}
 
@@ -281,10 +281,10 @@ class AncestralMixture(nn.Module):
         self.network = build_perceptron([latent_dim, self.HIDDEN, n_components * 2 * latent_dim], generator)
 
     def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the components' means and log-variances for :math:`B` values of the latent variable :math:`w`.
+        r"""Returns the components' means and log-variances for :math:`B` values of the second latent variable.
 
-        The argument ``w`` has the shape :math:`(B, d)`. Means and log-variances each have the shape :math:`(B, K, d)`,
-        for :math:`K` components in :math:`d` dimensions.
+        The second latent variable ``w`` has the shape :math:`(B, d)`. Means and log-variances each have the shape
+        :math:`(B, K, d)`, for :math:`K` components in :math:`d` dimensions.
         """
         mean, log_var = self.network(w).view(len(w), self.n_components, 2, self.latent_dim).unbind(dim=2)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)

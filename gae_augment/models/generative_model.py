@@ -61,11 +61,11 @@ class GenerativeModel(BaseEstimator):
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
         precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``. All
-            other computations use float32. ``"auto"`` is bfloat16 if the device multiplies bfloat16 matrices in
-            hardware, except for vectors and for convolutional networks on a CPU. Otherwise, ``"auto"`` is float32.
-        n_init: The number of random initialisations of the network. If there are several, each is trained for an equal
-            share of half the epochs. The network with the lowest reconstruction error is then trained for the other
-            half. ``"auto"`` is 8 for vectors with more features than latent dimensions, and 1 for all other data.
+            other computations use float32. ``"auto"`` is float32 for all vectors, for convolutional networks on a CPU,
+            and on devices that cannot multiply bfloat16 matrices in hardware; else bfloat16.
+        n_init: The number of random initialisations of the network. If there are several, half the epochs are divided
+            equally among them. The network with the lowest reconstruction error is then trained for the other half.
+            ``"auto"`` is 8 for vectors with more features than latent dimensions, and 1 for all other data.
         truncated: Whether a new code is redrawn if it lies outside the range of the training codes in any dimension.
             Has no effect if the density is not fitted to the codes, or if the class has fewer than 20 images per latent
             dimension.
@@ -80,8 +80,8 @@ class GenerativeModel(BaseEstimator):
             is the correlation of two images after small shifts that align them. New images above the limit are redrawn,
             up to 20 times. With a limit, the training images are saved with the augmenter. ``None`` sets no limit, and
             is the only valid value for vectors.
-        n_threads: The number of CPU threads that train the model of one class. Another number changes new images
-            slightly, by rounding. Several threads are faster only for classes of thousands of images, if there are
+        n_threads: The number of CPU threads that train the model of one class. New images depend slightly on this
+            number, through rounding. Several threads are faster only for classes of thousands of images, if there are
             fewer such classes than CPU cores.
 
     Example:

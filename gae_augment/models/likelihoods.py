@@ -85,7 +85,7 @@ class Bernoulli(Likelihood):
         return outputs.sigmoid()
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the logits of a mean image, clipped to [1e-6, 1 - 1e-6] so that the logits are finite."""
+        r"""Returns the logits of a mean image whose values are first clipped to [1e-6, 1 - 1e-6]."""
         return mean.logit(eps=1e-6)
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
@@ -112,9 +112,8 @@ class Bernoulli(Likelihood):
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         r"""Returns an offset and a scale of logits with which an untrained decoder represents the mean image.
 
-        The offset is the logits of the mean image, clipped to [0.001, 0.999] so that the logits are finite. The scale
-        is the change of logits that changes pixels by about ``deviation``, the standard deviation of pixels; the scale
-        is at most 1.
+        The mean image is first clipped to [0.001, 0.999], so that its logits, the offset, are finite. The scale is the
+        change of logits that changes pixels by about ``deviation``, the standard deviation of pixels, but at most 1.
         """
         # A logit of minus infinity would keep pixels black that are black in all training images.
         mean = mean.clamp(0.001, 0.999)
@@ -129,7 +128,7 @@ class Bernoulli(Likelihood):
 @final
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
-    r"""A Gaussian distribution of each pixel with variance 1, for standardised values: the decoder outputs means.
+    r"""A Gaussian distribution of each standardised pixel, with variance 1: the decoder outputs means.
 
     The reconstruction error is half the squared error. The constant :math:`\frac12 \log 2 \pi` per pixel is left out,
     so that a perfect reconstruction has an error of 0.
@@ -138,7 +137,7 @@ class Gaussian(Likelihood):
     name: ClassVar[str] = "gaussian"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the decoder outputs unchanged, because the outputs are the mean image."""
+        r"""Returns the decoder outputs unchanged: they are the mean image."""
         return outputs
 
     def outputs_for(self, mean: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def supported_components(n_codes: int, max_components: int, codes_per_component:
 def component_numbers(least: int, most: int) -> list[int]:
     r"""Returns the numbers of components to try, in increasing order from ``least`` to ``most``.
 
-    The numbers up to 10 increase by 1. Each later number is twice the number before it, but at most ``most``.
+    They increase by 1 up to 10, and double after that. The last number is ``most``.
     """
     numbers = [least]
     while numbers[-1] < most:
@@ -45,8 +45,8 @@ def fit_mixture(
         covariance: The type of the covariances: ``"full"`` or ``"diag"``.
         regularisation: The value added to the variances of the components.
         seed: The random seed of the initialisation.
-        start: A fitted mixture with the same number of components and type of covariances, whose parameters initialise
-            the fit. ``None`` initialises the fit by k-means.
+        start: A fitted mixture whose parameters initialise the fit. It must have the same number of components and type
+            of covariances. ``None`` initialises the fit by k-means.
 
     Returns:
         The fitted :class:`sklearn.mixture.GaussianMixture`.

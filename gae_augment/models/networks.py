@@ -47,8 +47,7 @@ class Autoencoder(nn.Module):
     r"""An encoder and a decoder, with a normalisation of the encoder's inputs and the decoder's outputs.
 
     After :meth:`fit_normalisation`, the encoder receives deviations from the mean training image, scaled to unit
-    variance, and an untrained decoder outputs the mean training image. Without normalisation, an autoencoder of images
-    of low contrast would learn only the background that all images share.
+    variance, and an untrained decoder outputs the mean training image.
 
     Args:
         encoder: Maps :math:`B` images, with shape :math:`(B, *)`, to latent codes, with shape :math:`(B, d)`. A
@@ -101,7 +100,7 @@ class Autoencoder(nn.Module):
         self.scale.copy_(scale)
 
     def centred(self, x: Tensor) -> Tensor:
-        r"""Returns images minus the mean training image, divided by the standard deviation of all training pixels."""
+        r"""Subtracts the mean training image, then divides by the standard deviation of all training pixels."""
         return (x - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
@@ -112,7 +111,7 @@ class Autoencoder(nn.Module):
         return self.encoder(self.centred(x))[:, : self.latent_dim]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the means and the log-variances of latent codes that a stochastic encoder outputs for images.
+        r"""Returns the outputs of a stochastic encoder for images: the means and the log-variances of latent codes.
 
         Each has the shape :math:`(B, d)`, for :math:`B` images and :math:`d` latent dimensions. The log-variances are
         limited to [-12, 12] against overflow.
@@ -129,10 +128,7 @@ class Autoencoder(nn.Module):
 
 
 class ConvResize(nn.Module):
-    r"""A 3x3 convolution and a ReLU, then bilinear resizing of the feature maps to the height and width in ``size``.
-
-    Unlike a transposed convolution, resizing leaves no checkerboard pattern, and allows every output size.
-    """
+    r"""A 3x3 convolution and a ReLU, then bilinear resizing of the feature maps to the height and width in ``size``."""
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -161,7 +157,7 @@ class Critic(nn.Module):
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
     r"""Returns linear layers with ReLUs between them.
 
-    The ``widths`` are the number of inputs, and then the number of outputs of each layer.
+    The list ``widths`` holds the number of inputs, and then each layer's number of outputs.
     """
     modules: list[nn.Module] = []
     for in_width, out_width in pairwise(widths):
@@ -186,7 +182,7 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
 
 
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
-    r"""Returns an image's number of channels, and the sizes and channel numbers of a network's feature maps.
+    r"""Returns an image's channel count, and the sizes and channel counts of a network's feature maps.
 
     The first feature maps have the size of the image. Each later size is half of the size before it, rounded up. The
     last size is at most 4x4 pixels.
@@ -232,8 +228,7 @@ def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
     r"""Draws random weights by He's rule for ReLU networks (https://arxiv.org/abs/1502.01852), and small random biases.
 
-    With biases of 0, all ReLUs of the first layer would bend at the origin. A network with few inputs could then hardly
-    fit a curve.
+    The random biases place the bends of the first layer's ReLUs away from the origin.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for layer in layers:
@@ -245,7 +240,7 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
-    r"""Sets to 0 the weights and biases of those outputs of a layer whose index is ``start`` or higher."""
+    r"""Sets the weights and biases of a layer's outputs to 0, from the output with the index ``start`` on."""
     assert layer.bias is not None
     with torch.no_grad():
         layer.weight[start:].zero_()

@@ -27,7 +27,7 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
 
     Args:
         choice: A model name, a :class:`ModelDefinition` or a :class:`GenerativeModel` for all classes, or a mapping
-            from labels to these types.
+            from labels to any of these.
 
     Returns:
         The models by label. The key ``None`` holds the model of all labels that are not keys: the single model, or the

@@ -2,7 +2,7 @@ r"""Measures the quality of an augmenter's synthetic images, and writes reports 
 
 An augmenter holds one generative model for each class with too few images. Input: a :class:`gae_augment.GAEAugmenter`
 and its training set, optionally with held-out images. Output: metrics, a text table, a forecast of the fit's duration,
-or an HTML file that needs no network. Only :func:`write_report` imports Jinja and matplotlib.
+or a self-contained HTML file. Only :func:`write_report` imports Jinja and matplotlib.
 """
 
 from .assessment import (

@@ -118,8 +118,8 @@ def assess(
 
     Raises:
         TypeError: If the extractor is not callable or has no name.
-        ValueError: If the augmenter was fitted to other data, or held-out images are given and images are neither uint8
-            nor in [0, 1].
+        ValueError: If the augmenter was fitted to other data, or ``held_out`` is given and some images are neither
+            uint8 nor in [0, 1].
     """
     if extractor is not None:
         check_extractor(extractor)
@@ -196,7 +196,7 @@ def measure_gain(
 ) -> ClassifierGain:
     r"""Measures how much synthetic images improve the test scores of a small classifier.
 
-    For each seed, the augmenter samples the synthetic images that it adds to its training set. The classifier is then
+    For each seed, the augmenter samples as many synthetic images as it adds to its training set. The classifier is then
     trained in three ways, called arms: on real images without class balance, on class-balanced batches of real images,
     and on class-balanced batches of real and synthetic images.
 
@@ -245,7 +245,7 @@ def gain_table(
         classes: The names of the classes, ordered by label.
         before: The number of real training images of each class, ordered by label.
         after: The number of real plus synthetic training images of each class, ordered by label.
-        gain: The classifier's scores for three ways of training, as returned by :func:`measure_gain`.
+        gain: A classifier's scores for three ways of training, as returned by :func:`measure_gain`.
         figures: The fidelity metrics, by name. The table shows only metrics whose names start with ``"FID"``.
         copied: How close synthetic images are to training images; ``None`` if it was not measured.
     """

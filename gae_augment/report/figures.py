@@ -80,7 +80,7 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
 def curve_chart(fit: FitReport) -> str:
     r"""Returns a line chart, as SVG, of a model's reconstruction error over the epochs, in nats per pixel.
 
-    If early stopping is used, a dashed line marks the error δ at which early stopping ends the training.
+    If ``fit.delta`` is not ``None``, a dashed line marks it.
 
     Args:
         fit: The report of a class's fit, whose ``curve`` holds at least one error.

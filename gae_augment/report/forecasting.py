@@ -26,8 +26,7 @@ class Forecast:
     Attributes:
         counts: The number of real images of each class.
         added: The number of synthetic images to add to each class that needs more images.
-        fit_seconds: The duration of fitting the models of all classes in ``added``, in seconds. Early stopping can make
-            it shorter.
+        fit_seconds: The duration of fitting the models of all classes in ``added``, in seconds, if no fit stops early.
         sample_seconds: The duration of sampling all images to add and of encoding them as PNG, in seconds.
     """
 
@@ -40,14 +39,13 @@ class Forecast:
 def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     r"""Forecasts how long ``augmenter.fit`` and the sampling of synthetic images will take on this machine.
 
-    The model of the largest class that needs synthetic images is trained twice: for a fiftieth of the epochs of a full
-    fit, and for three times that number. The measured times are extrapolated to all epochs and classes. The augmenter
-    is not changed.
+    The model of the largest class that needs synthetic images is trained twice, for 2 % and for 6 % of the epochs of
+    a full fit. The measured times are extrapolated to all epochs and classes. The augmenter is not changed.
 
     Args:
         augmenter: The augmenter, fitted or not.
         X: A dataset of (image, label) pairs, or an array or tensor of images or feature vectors.
-        y: The labels of an array, with shape :math:`(N,)`; ``None`` for a dataset.
+        y: The labels, with shape :math:`(N,)`; ``None`` if ``X`` is a dataset.
 
     Raises:
         TypeError, ValueError: If data or parameters of the augmenter are invalid.

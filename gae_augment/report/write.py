@@ -53,8 +53,8 @@ def write_report(
     Raises:
         NotFittedError: If the augmenter is not fitted.
         TypeError: If the extractor is not callable or has no name.
-        ValueError: If the augmenter was fitted to other data, or held-out images are given and images are neither uint8
-            nor in [0, 1].
+        ValueError: If the augmenter was fitted to other data, or ``held_out`` is passed and real images are neither
+            uint8 nor in [0, 1].
         ModuleNotFoundError: If matplotlib or Jinja is missing.
         OSError: If the folder of the file does not exist, or the file cannot be written.
     """

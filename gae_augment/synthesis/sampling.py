@@ -82,8 +82,7 @@ def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
 def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
     r"""Returns ``n`` new codes, with shape :math:`(n, d)`, where :math:`d` is the latent dimension.
 
-    Unless ``fitted.limits`` is ``None``, codes outside the range of the training images' codes are redrawn up to 20
-    times, because the decoder was not trained outside this range.
+    Unless ``fitted.limits`` is ``None``, codes outside these limits are redrawn up to 20 times.
     """
     z = fitted.density.sample(n, generator)
     if fitted.limits is None:

@@ -1,4 +1,4 @@
-r"""Distances between images, with little influence of small shifts, brightness, contrast and noise."""
+r"""Distances between images, almost independent of small shifts, brightness, contrast and noise."""
 
 __all__ = ["aligned_nearest"]
 
@@ -14,7 +14,7 @@ MAX_CHUNK_VALUES = 2**23
 
 
 def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance and the index of the point nearest to each query, after alignment of the two images.
+    r"""Returns the distance and the index of the point nearest to each query, after shifts that align the two.
 
     Queries and points are images of the same size. The distance is computed in four steps:
 

@@ -13,7 +13,7 @@ from .variational import gaussian_kl, reparameterise, standard_normal
 
 
 class AdversarialVariational(Objective):
-    r"""VAE-GAN: a critic distinguishes real from generated images, and its features compare images.
+    r"""VAE-GAN: a critic distinguishes real from generated images, and its features measure reconstruction errors.
 
     The feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`. Here :math:`D_l` are the
     critic's features, :math:`x` is an image, and :math:`\tilde x` is its reconstruction. The adversarial loss is
@@ -21,13 +21,11 @@ class AdversarialVariational(Objective):
     critic's probability that an image is real, :math:`f_d` is the decoder, and :math:`z_p \sim N(0, I)` is a random
     code.
 
-    The encoder minimises :math:`KL + L_{rec}`, where :math:`KL` is the divergence of the posterior :math:`q(z|x)` of
-    the code :math:`z` from :math:`N(0, I)`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`. The critic
-    minimises :math:`L_D`.
+    The encoder minimises :math:`KL(q(z|x) \| N(0, I)) + L_{rec}`, where :math:`q(z|x)` is the posterior of the code
+    :math:`z`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`. The critic minimises :math:`L_D`.
 
-    In a training step, the critic is not updated if either term of :math:`L_D` is below ``equilibrium - margin``, and
-    the decoder is not updated if either term is above ``equilibrium + margin``. If both conditions hold, critic and
-    decoder are both updated.
+    The critic skips a training step if a term of :math:`L_D` is below ``equilibrium - margin``. The decoder skips a
+    training step if a term is above ``equilibrium + margin``. If both would skip the step, neither does.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
@@ -62,7 +60,7 @@ class AdversarialVariational(Objective):
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of encoder, decoder and critic, each with the parameters that minimise this loss.
+        r"""Returns the losses of encoder, decoder and critic, each with the parameters that are trained to minimise it.
 
         Each loss is averaged over a batch of images ``x``. Codes are drawn with the generator ``noise``. If the decoder
         or the critic must not be updated in a step, its loss is left out.

@@ -17,7 +17,7 @@ Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
 
 
 class Objective(nn.Module, ABC):
-    r"""A training objective: a loss, and parameters of the objective that are trained together with the autoencoder.
+    r"""A training objective: a loss, and the loss's own parameters, which are trained together with the autoencoder.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.

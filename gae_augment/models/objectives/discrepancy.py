@@ -26,7 +26,7 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
-    r"""Returns the squared maximum mean discrepancy of two samples, with the inverse multi-quadratic kernel.
+    r"""Estimates the squared maximum mean discrepancy of two samples, with the inverse multi-quadratic kernel.
 
     The estimate is unbiased, and therefore may be negative. For samples of fewer than two points, the estimate is 0.
 
@@ -35,7 +35,7 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
         b: The second sample, with shape :math:`(N, d)`.
 
     Returns:
-        A scalar without unit. The maximum of the kernel, for two equal points, is 7.
+        A scalar without unit.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -78,7 +78,7 @@ class InfoVariational(Objective):
         self.scale = scale
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -95,9 +95,8 @@ class Wasserstein(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        scale: The weight :math:`\lambda` of :math:`MMD`. For MNIST, the paper below minimises 0.05 times the squared
-            error plus 10 times :math:`MMD`. If :math:`rec` is half the squared error, the default gives ten times this
-            loss.
+        scale: The weight :math:`\lambda` of :math:`MMD`. If :math:`rec` is half the squared error, the default gives
+            both terms the same ratio of weights as in the experiment on MNIST in the paper below.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558

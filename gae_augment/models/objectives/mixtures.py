@@ -103,7 +103,7 @@ class VariationalDeepEmbedding(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes.
 
         The loss is the reconstruction error during pretraining, and then the negative evidence lower bound.
         """
@@ -169,7 +169,7 @@ class VampPrior(Objective):
         return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes.
 
         The loss is the negative evidence lower bound. During the warm-up, the divergence has a weight below 1.
         """
@@ -242,7 +242,7 @@ class GaussianMixtureVariational(Objective):
         r"""Returns three terms of the loss for each of :math:`B` images, in nats, each with shape :math:`(B,)`.
 
         The terms are the divergences of the code's posterior from the mixture components, of the posterior of the
-        second latent variable :math:`w` from :math:`N(0, I)`, and of the component's posterior from the uniform
+        second latent variable :math:`w` from :math:`N(0, I)`, and of the posterior over components from the uniform
         distribution.
 
         Args:
@@ -268,7 +268,7 @@ class GaussianMixtureVariational(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
@@ -281,5 +281,5 @@ class GaussianMixtureVariational(Objective):
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
-        r"""Moves the mixture prior that was trained with the autoencoder to the CPU, and returns it."""
+        r"""Returns the mixture prior that was trained with the autoencoder, after moving it to the CPU."""
         return self.mixture.requires_grad_(False).cpu()

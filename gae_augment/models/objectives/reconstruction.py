@@ -39,8 +39,7 @@ class Reconstruction(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        jacobian_weight: The weight :math:`w` of the penalty, in nats per squared change of the pixels; 0 for no
-            penalty.
+        jacobian_weight: The weight :math:`w` of the penalty; 0 for no penalty.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -77,10 +76,10 @@ class RegularisedReconstruction(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        code_weight: The weight :math:`w` of the squared code. The paper below uses 1e-4, for averages over pixels and
-            code dimensions. The default is this weight rescaled for sums over 32x32 pixels and 16 code dimensions.
-        decay: The weight :math:`v` of the decoder's squared parameters. The paper below uses 1e-7, for an average
-            over pixels. The default is this weight rescaled for a sum over about 1000 pixels.
+        code_weight: The weight :math:`w` of the squared code. The default is the weight of the paper, rescaled from
+            averages over pixels and code dimensions to sums.
+        decay: The weight :math:`v` of the decoder's squared parameters. The default is the weight of the paper,
+            rescaled from an average over pixels to a sum.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)

@@ -57,7 +57,7 @@ class Variational(Objective):
         self.beta = beta
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; codes are drawn with ``noise``.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes.
 
         For ``beta=1``, the loss is the negative evidence lower bound.
         """
