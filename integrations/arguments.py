@@ -35,8 +35,8 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
 
     Args:
         data: A Lightning data module, or a map-style training set.
-        loader_arguments: The arguments, by name, that are allowed only if ``data`` is a training set: validation and
-            test sets, and settings of the DataLoaders. The value is ``None`` for an argument that was not passed.
+        loader_arguments: Validation sets, test sets and settings of the DataLoaders, by argument name. They are allowed
+            only if ``data`` is a training set. The value is ``None`` for an argument that was not passed.
 
     Raises:
         TypeError: If the data are neither a data module nor a map-style training set.

@@ -162,8 +162,8 @@ def fidelity(
     :math:`m = \min(1000, N, M)` real and :math:`m` synthetic images. If :math:`N = M \leq 1000`, KID is computed once,
     from all images, and its standard deviation is 0.
 
-    Compare only metrics from the same extractor. Compare FID and recall only at equal numbers of images, because the
-    two metrics depend on these numbers.
+    Compare only metrics from the same extractor. FID and recall depend on :math:`N` and on :math:`M`: compare two
+    models only with the same :math:`N` and the same :math:`M`.
 
     Args:
         real: Real images outside the generative model's training set, uint8 or in [0, 1], with shape

@@ -60,10 +60,9 @@ class Objective(nn.Module, ABC):
         """
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of a batch of images, each with the parameters that are trained to minimise this loss.
+        r"""Returns pairs of a scalar loss over a batch of images and the parameters that are trained to minimise it.
 
-        By default, all parameters are trained to minimise the same loss, :meth:`loss`. Adversarial objectives return
-        several losses.
+        By default there is one pair: :meth:`loss`, and all parameters. Adversarial objectives return several pairs.
         """
         return [(self.loss(network, x, noise), [*network.parameters(), *self.parameters()])]
 

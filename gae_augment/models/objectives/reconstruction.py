@@ -76,10 +76,10 @@ class RegularisedReconstruction(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        code_weight: The weight :math:`w` of the squared code. The default is the weight of the paper, rescaled from
-            averages over pixels and code dimensions to sums.
+        code_weight: The weight :math:`w` of the squared code. The default is the weight of the paper, converted: the
+            paper averages over pixels and code dimensions, whereas this loss sums over them.
         decay: The weight :math:`v` of the decoder's squared parameters. The default is the weight of the paper,
-            rescaled from an average over pixels to a sum.
+            converted: the paper averages over pixels, whereas this loss sums over them.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)
