@@ -19,11 +19,7 @@ _HOMES = {
     "GenerativeModel": "models",
     "MixedSampler": "mixing",
 }
-"""The submodule of each public name, imported when the name is first used.
-
-A process that only unpickles a training set, such as a DataLoader worker, therefore does not import scikit-learn, which
-would take two thirds as long as importing torch.
-"""
+"""The submodule of each public name. The first use of a name imports its submodule."""
 
 
 if not TYPE_CHECKING:

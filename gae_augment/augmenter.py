@@ -60,31 +60,31 @@ class GAEAugmenter(BaseEstimator):
     r"""Learns one generative model for each class that has too few images, and samples new images from these models.
 
     Args:
-        model: The generative model: a key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.GenerativeModel` with
-            hyper-parameters. A mapping from labels to models sets one model per class; unlisted classes use ``"gae"``.
-        sampling_strategy: How many images to add to each class, as in imbalanced-learn. ``"auto"`` adds images until
-            all classes are as large as the largest one. A mapping gives the final size of each listed class.
-        on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns and adds no images to the class;
-            ``"raise"`` raises an error once all fits have ended. If all fits fail, :meth:`fit` always raises an error.
+        model: A key of :data:`gae_augment.MODELS`, or a :class:`gae_augment.GenerativeModel`. A mapping from labels to
+            models sets the model of each listed class; other classes use ``"gae"``.
+        sampling_strategy: How many images to add to each class, as in imbalanced-learn. ``"auto"`` makes all classes as
+            large as the largest one. A mapping gives the final size of each listed class.
+        on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns, and the class gets no synthetic
+            images. ``"raise"`` raises an error after the other fits.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
         n_jobs: The number of processes that fit classes in parallel, as in joblib; -1 is one per core. ``None`` uses
-            the active joblib context if there is one, else threads of this process: one on a GPU, on a CPU as many
-            as PyTorch uses. The synthetic images do not depend on ``n_jobs``.
+            the active joblib context, or threads of this process if there is none.
         random_state: The seed of all random numbers, or a NumPy generator. ``None`` draws a new seed in every fit.
         progress: Whether to show a progress bar.
-        cache_dir: A folder for images that do not fit in memory. Memory-mapped files in it hold the training images and
-            the images that :meth:`augment` generates; these files are deleted after use. ``None`` uses memory instead.
+        cache_dir: A folder for memory-mapped files of training images and synthetic images. ``None`` keeps the images
+            in memory.
 
     Attributes:
         classes_: The labels, sorted.
         counts_: The number of real images of each class, by label.
-        class_names_: The name of each class, by label: its name in the dataset, else the label as text.
-        sampling_strategy_: The number of images to add to each class, by label; 0 if the fit of the class failed.
+        class_names_: The name of each class, by label. A class without a name has its label as text.
+        sampling_strategy_: The number of images to add, by label; 0 if the fit of the class failed.
         models_: The fitted models, by label.
         failures_: The reason of each failed fit, by label.
         seed_: The seed of the fit.
-        cache_key_: A hash of everything that the fitted models depend on; set only by a fit with ``checkpoint_dir``.
-        n_features_in_: The length of the second axis of the array or tensor ``X``; not set by a fit to a dataset.
+        cache_key_: A hash of everything that ``models_`` depends on. A fit without ``checkpoint_dir`` does not set this
+            attribute.
+        n_features_in_: The length of the second axis of ``X``. A fit to a dataset does not set this attribute.
 
     References:
         | Generative autoencoder to prevent overregularization of variational autoencoder (Ko et al., 2024)
@@ -135,22 +135,21 @@ class GAEAugmenter(BaseEstimator):
         r"""Learns a generative model for each class that the sampling strategy adds images to.
 
         Args:
-            X: An array or tensor of shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`; or a map-style
-                torch dataset of (image, label) pairs, whose images are read without the dataset's transforms.
-            y: The labels, with shape :math:`(N,)`, if ``X`` is an array or tensor; ``None`` if ``X`` is a dataset.
-            checkpoint_dir: A folder (or its ``FitCache``) that stores the fitted models, without training images. A
-                later fit with the same data and parameters reuses the stored models, even those of an interrupted fit,
-                and gives the same synthetic images. If ``random_state`` is ``None``, later fits reuse the seed of the
-                first fit. You may empty the folder while no fit runs. ``None`` stores nothing.
+            X: An array or tensor with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`, or a map-style
+                torch dataset of (image, label) pairs. The fit does not apply the dataset's transforms.
+            y: The labels, with shape :math:`(N,)`. ``None`` if ``X`` is a dataset.
+            checkpoint_dir: A folder, or its ``FitCache``, for the fitted models without training images. A later fit
+                with the same data and parameters reuses the stored models. With ``random_state=None``, later fits reuse
+                the seed of the first fit. You may empty the folder while no fit runs. ``None`` stores nothing.
 
         Raises:
-            TypeError, ValueError: If data or parameters are invalid; raised before any training.
-            RuntimeError: If all fits failed, or if any fit failed and ``on_error`` is ``"raise"``. The models of the
-                other classes are kept in ``models_``.
-            OSError: If ``cache_dir`` or ``checkpoint_dir`` cannot be written to, or ``cache_dir`` has no space.
+            TypeError, ValueError: If data or parameters are invalid.
+            RuntimeError: If all fits failed, or a fit failed and ``on_error`` is ``"raise"``. ``models_`` keeps the
+                models of the other classes.
+            OSError: If ``cache_dir`` or ``checkpoint_dir`` is not writable, or ``cache_dir`` has no space.
 
         Warns:
-            ConvergenceWarning: If training of a class diverged and was restarted, or never met its stopping rule.
+            ConvergenceWarning: If training of a class diverged and restarted, or never met its stopping rule.
             RuntimeWarning: If the fit of a class failed, or its model could not be written to ``checkpoint_dir``.
         """
         self._check_parameters()
@@ -218,7 +217,7 @@ class GAEAugmenter(BaseEstimator):
 
     @property
     def report_(self) -> dict[Label, FitReport]:
-        r"""A report on the fit of each fitted class, by label: reconstruction errors, duration and settings."""
+        r"""The reports on the successful fits, by label."""
         self._check_fitted()
         return {label: fitted.report for label, fitted in self.models_.items()}
 
@@ -228,9 +227,9 @@ class GAEAugmenter(BaseEstimator):
         Args:
             label: The label of the class.
             n: The number of images.
-            seed: The seed of the images; the same fit and seed give the same images. With ``None``, each call takes the
-                next seed of a fixed sequence, which starts again after :meth:`fit` or :meth:`load`.
-            out: A CPU tensor that receives the images and is returned. ``None`` creates a new tensor.
+            seed: The seed of the images. With ``None``, each call takes the next seed of a fixed sequence. :meth:`fit`
+                and :meth:`load` start the sequence again.
+            out: A CPU tensor that the method fills and returns. ``None`` creates a new tensor.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
@@ -257,26 +256,26 @@ class GAEAugmenter(BaseEstimator):
         )
 
     def reconstruct(self, label: Label, images: Tensor) -> Tensor:
-        r"""Returns the reconstructions of images by the autoencoder of a class, with shape :math:`(N, *)`.
+        r"""Returns the reconstructions of images by the model of a class, with shape :math:`(N, *)`.
 
-        Images and reconstructions have the shape, the type and the value range of the training images.
+        Images and reconstructions have the type and the value range of the training images.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
-            ValueError: If the class has no model, or the images differ in shape from those of the fit.
+            ValueError: If the class has no model, or the images do not have the shape of the training images.
         """
         return self._model(label).reconstruct(images)
 
     def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
-        r"""Fits the augmenter; returns the real images followed by synthetic images, and the labels of both.
+        r"""Fits the augmenter, and returns real and synthetic images with their labels.
 
         Args:
             X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
             y: The labels, with shape :math:`(N,)`.
 
         Returns:
-            A pair (images, labels): first the unchanged ``X`` and ``y``, then the synthetic images and their labels,
-            class by class. The images are a tensor if ``X`` is one, else an array. The labels are a tensor if ``y`` is.
+            The images and the labels. ``X`` and ``y`` come first, then the synthetic images and their labels, class by
+            class. The images are a tensor if ``X`` is one, else an array. The labels are a tensor if ``y`` is one.
 
         Raises:
             TypeError, ValueError, RuntimeError: For the reasons listed in :meth:`fit`, or if ``X`` is a dataset.
@@ -295,7 +294,7 @@ class GAEAugmenter(BaseEstimator):
     def augment(
         self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"
     ) -> AugmentedDataset:
-        r"""Returns a :class:`gae_augment.AugmentedDataset`: the items of a dataset, followed by synthetic items.
+        r"""Returns a dataset with the items of ``dataset``, followed by synthetic items.
 
         Args:
             dataset: The dataset of the fit, or another one whose images have the same shape and type.
@@ -310,12 +309,9 @@ class GAEAugmenter(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
 
-        The file holds the mean image of each fitted class, and all training images of each class whose model uses
-        ``anchored`` (the default for images) or ``max_similarity``. The header's entry ``"holds training images"`` is
-        true if the file holds the training images of any class.
-
-        A ``sampling_strategy`` that is a mapping or a function is saved as the final size of each class. A
-        ``random_state`` that is not an integer is saved as the seed of the fit.
+        The file holds the mean image of each fitted class. With ``anchored`` (the default for images) or
+        ``max_similarity``, the file holds all training images of the class. In this case, the header's entry
+        ``"holds training images"`` is true.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
@@ -349,17 +345,17 @@ class GAEAugmenter(BaseEstimator):
         *,
         definition: ModelDefinition | Iterable[ModelDefinition] = (),
     ) -> Self:
-        r"""Returns an augmenter that samples the same images as the one that :meth:`save` wrote to a file.
+        r"""Returns the augmenter that :meth:`save` wrote to a file.
 
         If this machine lacks the device of the saved augmenter, ``device`` becomes ``"auto"``.
 
         Args:
             path: The path of the file.
-            definition: The definition of each custom model of the augmenter, because files hold no code.
+            definition: The definitions of the augmenter's custom models.
 
         Raises:
             FileNotFoundError: If the file does not exist.
-            ValueError: If the file is damaged, not an augmenter or too new, or a definition is missing or unused.
+            ValueError: If the file is not a valid augmenter, or a definition is missing or unused.
         """
         header, tensors = read_file(path)
         custom = [definition] if isinstance(definition, ModelDefinition) else definition

@@ -1,4 +1,1 @@
-r"""Integrations with other frameworks.
-
-Import each module separately. The package itself imports no framework.
-"""
+r"""Integrations with other frameworks. Import each module separately."""

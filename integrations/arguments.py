@@ -1,4 +1,4 @@
-r"""Checks the arguments of :class:`GAEDataModule` when it is created, before any model is fitted."""
+r"""Checks the arguments of ``GAEDataModule``."""
 
 __all__ = ["AUTO", "MODES", "check_arguments", "check_data", "check_loader_settings"]
 
@@ -31,16 +31,15 @@ RESERVED_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampl
 
 
 def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
-    r"""Checks the type of the data, and that loader arguments are passed only with a training set.
+    r"""Checks the argument ``data`` of ``GAEDataModule``, and the arguments that need a training set.
 
     Args:
         data: A Lightning data module, or a map-style training set.
-        loader_arguments: Validation sets, test sets and settings of the DataLoaders, by argument name. They are allowed
-            only if ``data`` is a training set. The value is ``None`` for an argument that was not passed.
+        loader_arguments: The arguments that need a training set, by name. An argument that was not passed is ``None``.
 
     Raises:
         TypeError: If the data are neither a data module nor a map-style training set.
-        ValueError: If a loader argument was passed with a data module.
+        ValueError: If an argument that needs a training set was passed with a data module.
     """
     if isinstance(data, LightningDataModule):
         for name, value in loader_arguments.items():
@@ -58,10 +57,10 @@ def check_data(data: Any, loader_arguments: Mapping[str, Any]) -> None:
 
 
 def check_loader_settings(settings: Mapping[str, Any] | None) -> None:
-    r"""Checks the DataLoader arguments that the user passes to :class:`GAEDataModule`; ``None`` means no arguments.
+    r"""Checks the argument ``loader_settings`` of ``GAEDataModule``.
 
     Raises:
-        ValueError: If the settings include an argument that :class:`GAEDataModule` sets itself.
+        ValueError: If the settings include an argument that ``GAEDataModule`` sets itself.
     """
     if reserved := RESERVED_SETTINGS.intersection(settings or ()):
         raise ValueError(
@@ -80,9 +79,7 @@ def check_arguments(
     teacher: Any,
     teacher_weight: Any,
 ) -> None:
-    r"""Checks the arguments of :class:`GAEDataModule` that control synthetic images and batches.
-
-    Each parameter is the argument of :class:`GAEDataModule` with the same name.
+    r"""Checks the arguments of ``GAEDataModule`` that control synthetic images and batches.
 
     Raises:
         TypeError: If the augmenter or the teacher has a wrong type.

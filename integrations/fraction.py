@@ -1,4 +1,4 @@
-r"""Chooses the fraction of synthetic images in training batches, and saves the choice in a file for later runs."""
+r"""Chooses the fraction of synthetic images in training batches, and saves the choice in a file."""
 
 __all__ = ["choose_fraction"]
 
@@ -25,13 +25,12 @@ STEPS, BATCH_SIZE = 600, 128
 def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed: int) -> FractionChoice:
     r"""Chooses the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, and saves the choice in a file.
 
-    If an earlier call with equal arguments saved its choice, this choice is read from the file. Otherwise fractions are
-    tested on several random splits of the training set into training and held-out images.
+    If an earlier call with equal arguments saved its choice, the choice is read from the file.
 
     Args:
-        fitted: The fitted augmenter. For each split, a copy of it is fitted to the training images of the split.
-        training_set: The training set, whose images are read without transforms.
-        folder: The folder of the file. The name of the file is a hash of everything that the choice depends on.
+        fitted: The fitted augmenter. Copies of it are fitted to random parts of the training set.
+        training_set: The training set. Its transforms are not applied.
+        folder: The folder of the file.
         seed: The seed of all random numbers.
 
     Raises:

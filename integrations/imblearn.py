@@ -21,27 +21,25 @@ except ModuleNotFoundError as error:
 
 
 class GAESampler(BaseOverSampler):
-    r"""Over-samples scarce classes with a generative model for each class, instead of SMOTE's interpolation.
+    r"""Over-samples scarce classes with one generative model per class.
 
-    The data are numeric tables, vectors or images, without missing values. The result has the type of the input: a
-    list, an array of the same dtype, or a data frame. Integer columns of a data frame remain integer columns.
+    The data are numeric tables, vectors or images, without missing values. The result has the type of the input.
+    Integer columns of a data frame remain integer columns.
 
     Args:
-        sampling_strategy: The classes to over-sample and their sizes afterwards, in any form that imbalanced-learn's
-            over-samplers accept. ``"auto"`` makes all classes as large as the largest one.
-        random_state: The seed of all random numbers; ``None`` uses a new seed for every call of ``fit_resample``.
-        augmenter: The augmenter; a copy of it is fitted. In the copy, the ``sampling_strategy`` and ``random_state`` of
-            this sampler replace those of the augmenter. ``None`` means ``GAEAugmenter(progress=False)``.
+        sampling_strategy: The class sizes after over-sampling, in any form that imbalanced-learn's over-samplers
+            accept. ``"auto"`` makes all classes as large as the largest one.
+        random_state: The seed of all random numbers. With ``None``, every call of ``fit_resample`` uses a new seed.
+        augmenter: The augmenter, by default ``GAEAugmenter(progress=False)``. A copy is fitted, with the
+            ``sampling_strategy`` and the ``random_state`` of this sampler.
 
     Attributes:
         sampling_strategy_: The number of samples to add to each class, by label.
-        augmenter_: The fitted augmenter, which can generate more samples or be saved.
-        is_synthetic_: A Boolean array with one entry per row of the result, true for synthetic rows. The original rows
-            come first.
-        whole_numbers_: A Boolean array with one entry per column of a data frame, true for columns of integers or
-            Booleans; empty for other data.
-        n_features_in_: The length of the second axis of the data: the number of features of vectors, the number of
-            channels of images with a channel axis, or the height of images without one.
+        augmenter_: The fitted augmenter.
+        is_synthetic_: One Boolean per row of the result, true for synthetic rows. The original rows come first.
+        whole_numbers_: One Boolean per column of a data frame, true for integer and Boolean columns; empty for other
+            data.
+        n_features_in_: The length of the second axis of the data.
         feature_names_in_: The column names of a data frame; missing for other data, or if a name is not a string.
 
     Example:
@@ -71,7 +69,7 @@ class GAESampler(BaseOverSampler):
         self.augmenter = augmenter
 
     def set_params(self, **params: Any) -> Self:
-        r"""Sets parameters, including nested ones such as ``augmenter__model__latent_dim``.
+        r"""Sets parameters, including nested ones, for example ``augmenter__model__latent_dim``.
 
         If ``augmenter`` is ``None``, nested parameters are set on a new ``GAEAugmenter(progress=False)``.
         """

@@ -1,4 +1,4 @@
-r"""A Lightning data module that adds synthetic images of scarce classes to a training set or a wrapped data module."""
+r"""A Lightning data module that adds synthetic images of scarce classes to training batches."""
 
 __all__ = ["GAEDataModule"]
 
@@ -40,61 +40,50 @@ except ModuleNotFoundError as error:
 class GAEDataModule(WrappingDataModule):
     r"""Adds synthetic images of the scarce classes to the training batches of a data module or a training set.
 
-    ``prepare_data`` fits one generative model per scarce class, and saves each model in a file in ``cache_dir``.
-    ``setup`` loads the models. The name of each file is a hash of the images and hyper-parameters of the class.
-    Therefore later runs, resumed runs and other ranks load the models and do not fit them. After a change of data or
-    hyper-parameters, only the affected classes are fitted again. Failures of fits are saved too, so that all ranks have
-    models of the same classes. If a fit failed, a warning names the file to remove for another attempt.
+    ``prepare_data`` fits one generative model per scarce class, and saves it in ``cache_dir``. ``setup`` loads the
+    models. Later runs and other ranks load a saved model if images and hyper-parameters of the class are the same.
+    Failed fits are saved too. A warning names the file to remove for another attempt.
 
-    Only training batches change. If a data module is wrapped, its loaders for validation, test and prediction and all
-    its other attributes remain available. With several ranks, all ranks draw the same sequence of images, and each rank
-    trains on its share, whatever the trainer's ``use_distributed_sampler`` is. The hyper-parameters of this data module
-    are saved in checkpoints but not logged.
+    Only training batches change. The other loaders and attributes of a wrapped data module remain available. With
+    several ranks, each rank trains on its share of the images.
 
     Args:
-        data: A data module to wrap, or a map-style training set. The training loader of a data module keeps all its
-            settings except dataset and sampler.
-        augmenter: The augmenter, ``GAEAugmenter()`` by default. It is not changed, because a copy is fitted. If its
-            ``random_state`` is ``None``, the copy uses ``seed``.
+        data: A data module to wrap, or a map-style training set. A wrapped training loader keeps all its settings
+            except dataset and sampler.
+        augmenter: The augmenter, by default ``GAEAugmenter()``. A copy of it is fitted.
         val_set: The validation set, if ``data`` is a training set.
         test_set: The test set, if ``data`` is a training set.
         synthetic_fraction: For the mode ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in
-            [0, 1]. With ``"auto"``, :func:`gae_augment.evaluation.choose_synthetic_fraction` tests fractions with a
-            small classifier on held-out training images, and chooses 0 if no fraction is significantly better. The
-            test fits the models five more times, once per split of the training set.
+            [0, 1]. ``"auto"`` tests fractions with :func:`gae_augment.evaluation.choose_synthetic_fraction`. The test
+            fits the models five more times.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
-            real and every synthetic image once per epoch, in random order.
-        real_last: For the mode ``"mix"``, the length of the final phase of training, in which only real images are
-            drawn, as a fraction of the trainer's ``max_epochs``, in [0, 1].
+            real and every synthetic image once per epoch.
+        real_last: For the mode ``"mix"``, the fraction of the epochs, in [0, 1], that draw only real images. These
+            epochs come last.
         balance: For the mode ``"mix"``, a number in [0, 1]. At 1 all classes are equally frequent. At 0 their
-            frequencies are proportional to their numbers of real images. Below 1, the loss should correct the
-            imbalance: add :attr:`log_frequencies` to the logits in training.
-        refresh: The number of epochs between draws of fresh synthetic images; 0 keeps the images of the first draw. The
-            images depend only on the seed and the epoch. A draw runs on the augmenter's ``device`` and takes time.
-            Worker processes of the loader see the images in shared memory, or in a file if the augmenter's own
-            ``cache_dir`` is set.
-        transform: The transform of training images. ``"same"`` keeps the transforms of the training set; ``None``
-            applies no transform; a callable replaces them.
-        teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic images
-            by :meth:`gae_augment.AugmentedDataset.with_soft_labels`. All labels in training batches are then class
-            probabilities; as loss, use ``torch.nn.functional.cross_entropy`` without class weights. By default there is
-            no teacher, and labels are integers.
+            frequencies are proportional to their numbers of real images. Below 1, add ``log_frequencies`` to the logits
+            in training.
+        refresh: The number of epochs between draws of fresh synthetic images. 0 keeps the images of the first draw.
+        transform: The transform of training images. ``"same"`` keeps the transforms of the training set. ``None``
+            applies no transform. A callable replaces them.
+        teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic
+            images. All labels in training batches are then class probabilities. Use
+            ``torch.nn.functional.cross_entropy`` without class weights as loss. By default labels are integers.
         teacher_weight: The weight of the teacher's predictions in the labels, in [0, 1].
         batch_size: If ``data`` is a training set, the number of images in a batch; 32 by default.
         num_workers: If ``data`` is a training set, the number of worker processes of each loader; 0 by default.
-        loader_settings: If ``data`` is a training set, further arguments of the DataLoaders, such as ``pin_memory``.
-        cache_dir: The folder of the saved models. You may empty it while no fit runs. By default the folder
-            ``gae-augment`` in ``$XDG_CACHE_HOME``, or in ``~/.cache`` if the variable is not set.
-        seed: The seed of all draws. It is also the seed of the fits if the augmenter's ``random_state`` is ``None``.
+        loader_settings: If ``data`` is a training set, further arguments of the DataLoaders.
+        cache_dir: The folder of the saved models. By default the folder ``gae-augment`` in ``$XDG_CACHE_HOME``, or in
+            ``~/.cache`` if the variable is not set.
+        seed: The seed of all draws. If the augmenter's ``random_state`` is ``None``, it is the seed of the fits too.
 
     Attributes:
-        fraction_choice_: The fraction chosen for ``synthetic_fraction="auto"``, and the reason; ``None`` before the
-            choice, or if ``synthetic_fraction`` is a number.
+        fraction_choice_: The choice for ``synthetic_fraction="auto"``. It is ``None`` before the choice, or if
+            ``synthetic_fraction`` is a number.
 
     Raises:
         TypeError: If ``data``, ``augmenter`` or ``teacher`` has a wrong type.
-        ValueError: If a value is not allowed, or if ``data`` is a data module and an argument is passed that needs a
-            training set.
+        ValueError: If a value is not allowed, or an argument that needs a training set is passed with a data module.
 
     Example:
         >>> import torch
@@ -207,16 +196,14 @@ class GAEDataModule(WrappingDataModule):
     def log_frequencies(self) -> Tensor:
         r"""The logarithm of each class's frequency in the mode ``"mix"``, by ascending label, with shape :math:`(C,)`.
 
-        If ``balance`` is below 1, add the logarithms to the logits in training, but not in evaluation, to correct the
-        imbalance of the batches. :math:`C` is the number of classes.
+        If ``balance`` is below 1, add the logarithms to the logits in training, but not in evaluation.
         """
         return MixedSampler(self.augmented, balance=self.balance).log_frequencies
 
     def prepare_data(self) -> None:
         r"""Fits the models that are not yet in ``cache_dir``, and saves them there.
 
-        By default, Lightning calls this method in one process per machine. During ``Trainer.validate``,
-        ``Trainer.test`` and ``Trainer.predict``, this method fits no models.
+        During ``Trainer.validate``, ``Trainer.test`` and ``Trainer.predict``, this method fits no models.
 
         Raises:
             TypeError, ValueError, RuntimeError: If :meth:`gae_augment.GAEAugmenter.fit` raises one of these, or the
@@ -236,10 +223,10 @@ class GAEDataModule(WrappingDataModule):
         In other stages, this method only sets up the wrapped data module, if there is one.
 
         Raises:
-            TypeError, ValueError, RuntimeError, OSError: For the reasons given in :meth:`prepare_data`.
+            TypeError, ValueError, RuntimeError, OSError: For the reasons given in ``prepare_data``.
 
         Warns:
-            UserWarning: If models are not in ``cache_dir``, so that this process has to fit them.
+            UserWarning: If this process has to fit models that are not in ``cache_dir``.
             RuntimeWarning, ConvergenceWarning: If :meth:`gae_augment.GAEAugmenter.fit` warns; on the first rank only.
         """
         if stage != "fit":
@@ -327,7 +314,7 @@ class GAEDataModule(WrappingDataModule):
     def state_dict(self) -> dict[str, Any]:
         r"""Returns the state for a checkpoint.
 
-        It holds a hash that identifies the fitted models, and the state of the wrapped data module if there is one.
+        The state identifies the fitted models, and includes the state of the wrapped data module if there is one.
         """
         state: dict[str, Any] = {} if self._key is None else {"key": self._key}
         if self._inner is not None and (inner := self._inner.state_dict()):

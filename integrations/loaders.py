@@ -1,4 +1,4 @@
-r"""Copies training loaders but replaces their dataset and sampler, and defines samplers for the copies."""
+r"""Samplers, and functions that copy a training loader with another dataset and sampler."""
 
 __all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "rebuild_loader"]
 
@@ -24,7 +24,7 @@ from gae_augment._utils.seeding import make_generator
 class ShuffledSampler(Sampler[int]):
     r"""Draws every index once, in a random order that depends only on the seed and the epoch.
 
-    All ranks of a distributed run therefore draw the same order. Each pass over the sampler is one epoch.
+    Each pass over the sampler is one epoch.
 
     Args:
         items: The number of items in the dataset.
@@ -50,9 +50,7 @@ class ShuffledSampler(Sampler[int]):
 
 
 class RefreshingSampler(Sampler[int]):
-    r"""Yields the indices that another sampler draws, and makes the dataset draw fresh images every ``refresh`` epochs.
-
-    Fresh synthetic images are drawn at the start of an epoch, unless the epoch uses only real images.
+    r"""Yields the indices of another sampler, and draws fresh synthetic images every ``refresh`` epochs.
 
     Args:
         sampler: The sampler that draws the indices.
@@ -80,7 +78,7 @@ class RefreshingSampler(Sampler[int]):
 
 
 def check_loader(loader: Any) -> DataLoader:
-    r"""Returns a training loader unchanged, after checking that its dataset and sampler can be replaced.
+    r"""Returns a training loader after checking that its dataset and sampler can be replaced.
 
     Raises:
         TypeError: If ``loader`` is not a DataLoader.
@@ -108,10 +106,10 @@ def check_loader(loader: Any) -> DataLoader:
 
 
 def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
-    r"""Returns a copy of a DataLoader with another dataset and sampler, and otherwise the same settings.
+    r"""Returns a copy of a DataLoader with another dataset and sampler.
 
     Raises:
-        TypeError: If no loader of the same class can be constructed from the attributes of ``loader``.
+        TypeError: If the class of the loader cannot be constructed from the loader's attributes.
     """
     names = set(inspect.signature(type(loader)).parameters) - {"args", "kwargs"}
     names |= set(inspect.signature(DataLoader).parameters)

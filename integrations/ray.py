@@ -1,7 +1,6 @@
-r"""A joblib backend that fits models and writes shards (batches of exported images) as Ray tasks.
+r"""A joblib backend that runs calls as Ray tasks.
 
-Ray's own joblib backend returns no result before all results are ready, and all work fails if one worker dies. With the
-backend of this module, each task runs on any free node, and Ray retries a task if its worker or node is lost.
+Each task runs on any free node. Ray repeats a task if its worker or node is lost.
 """
 
 __all__ = ["RayTasks", "register_ray_tasks"]
@@ -19,13 +18,12 @@ except ModuleNotFoundError as error:
 
 
 class RayTasks(ParallelBackendBase):
-    r"""A joblib backend that runs calls as Ray tasks, for use inside ``joblib.parallel_config("ray_tasks")``.
+    r"""Runs joblib's calls as Ray tasks, inside ``joblib.parallel_config("ray_tasks")``.
 
     Args:
         nesting_level: The depth of nested parallel calls, set by joblib.
         inner_max_num_threads: Not supported; must be ``None``.
-        **options: The options of each Ray task, such as ``num_cpus``, ``num_gpus`` and ``resources``. The option
-            ``max_retries`` is the maximum number of retries of a task whose worker dies, 3 by default.
+        **options: The options of each Ray task, for example ``num_cpus``, ``num_gpus`` and ``max_retries``.
 
     Example:
         >>> import joblib, ray  # doctest: +SKIP
@@ -44,7 +42,7 @@ class RayTasks(ParallelBackendBase):
         self._running: dict[Future, ray.ObjectRef] = {}
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        r"""Returns the number of parallel calls: ``n_jobs`` if positive, else as many as the cluster's CPUs allow."""
+        r"""Returns ``n_jobs`` if it is positive, else the number of tasks that the cluster's CPUs can run at once."""
         if n_jobs is not None and n_jobs > 0:
             return n_jobs
         if not ray.is_initialized():
@@ -52,11 +50,11 @@ class RayTasks(ParallelBackendBase):
         return max(1, int(ray.cluster_resources().get("CPU", 1) / (self.options.get("num_cpus") or 1)))
 
     def submit(self, func: Any, callback: Any = None) -> Future:
-        r"""Submits a batch of calls to Ray as one task, and returns the future of the batch's results.
+        r"""Submits a batch of calls to Ray as one task, and returns the future of its results.
 
         Args:
-            func: The batch, called without arguments.
-            callback: Called with the future when the task is done.
+            func: The batch, a function without parameters.
+            callback: A function that receives the future when the task is done.
         """
         reference = _call.options(**self.options).remote(func)
         future = reference.future()
@@ -66,10 +64,10 @@ class RayTasks(ParallelBackendBase):
         return future
 
     def retrieve_result_callback(self, out: Future) -> Any:
-        r"""Returns the results of a finished batch of calls, or raises the batch's error.
+        r"""Returns the results of a finished batch of calls, or raises its error.
 
         Args:
-            out: The future that :meth:`submit` returned.
+            out: The future that ``submit`` returned.
         """
         return out.result()
 

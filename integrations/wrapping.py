@@ -1,4 +1,4 @@
-r"""A Lightning data module that can wrap another data module, and forwards attributes and hooks to that module."""
+r"""A Lightning data module that can wrap another data module."""
 
 __all__ = ["WrappingDataModule"]
 
@@ -23,7 +23,7 @@ OPTIONAL_HOOKS = (
 
 
 class _Forwarded:
-    r"""Descriptor that reads and sets an attribute of the wrapped data module, or of the wrapper if none is wrapped."""
+    r"""Reads and sets an attribute of the wrapped data module. Without one, the wrapper holds the attribute."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -45,8 +45,8 @@ class _Forwarded:
 class WrappingDataModule(LightningDataModule):
     r"""A data module that can wrap another data module.
 
-    After :meth:`wrap`, Lightning calls the optional hooks of the wrapped data module. An attribute that the wrapper
-    does not define is read from the wrapped data module.
+    After :meth:`wrap`, Lightning calls the optional hooks of the wrapped data module. The wrapper reads attributes that
+    it does not define from the wrapped data module.
     """
 
     trainer = _Forwarded()
@@ -60,8 +60,8 @@ class WrappingDataModule(LightningDataModule):
     def wrap(self, inner: LightningDataModule) -> None:
         r"""Wraps a data module.
 
-        The optional hooks that the wrapped module overrides, such as ``val_dataloader``, become attributes of the
-        wrapper. Other optional hooks do not, so that Lightning does not regard them as overridden.
+        The optional hooks that the wrapped module overrides, for example ``val_dataloader``, become attributes of the
+        wrapper.
         """
         self._inner = inner
         for name in OPTIONAL_HOOKS:

@@ -1,6 +1,6 @@
-r"""Tools for all other sub-packages: seeds, devices, threads, parallel jobs, memory for images, and files.
+r"""Tools for all other sub-packages.
 
-Import each module by its full name, such as ``gae_augment._utils.seeding``. The modules import no other sub-package.
+Import each module by its full name, for example ``gae_augment._utils.seeding``.
 """
 
 __all__: list[str] = []

@@ -11,13 +11,13 @@ import torch
 from .threads import map_in_threads
 
 VALUES_PER_CHUNK = 2**22
-"""The maximum number of image values that pass through a network together, except in training."""
+"""The maximum number of image values that pass through a network together, outside training."""
 
 Result = TypeVar("Result")
 
 
 def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) -> int:
-    r"""Returns the largest number of images per chunk that ``most`` and ``values`` allow, but at least 1.
+    r"""Returns the number of images per chunk, at least 1.
 
     Args:
         most: The maximum number of images per chunk.
@@ -30,16 +30,15 @@ def chunk_size(most: int, shape: Sequence[int], values: int = VALUES_PER_CHUNK) 
 def map_chunks(
     function: Callable[[slice], Result], n: int, size: int, device: torch.device
 ) -> Iterator[tuple[slice, Result]]:
-    r"""Splits n items into chunks, calls a function for each chunk, and yields each chunk and its result in order.
+    r"""Calls a function for each chunk of :math:`n` items, and yields pairs (chunk, result) in order.
 
-    On a CPU, as many calls run in parallel as PyTorch has threads. Calls may continue in the background after an
-    interruption, so the function must not write to shared data.
+    On a CPU, the calls run in parallel. The function must not write to shared data.
 
     Args:
         function: A function of a chunk. The chunk is a slice of the indices 0 to :math:`n - 1`.
         n: The number of items.
         size: The maximum number of items per chunk.
-        device: The device on which the function computes.
+        device: The device that the function uses.
     """
     chunks = [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
     results = map(function, chunks) if device.type == "cuda" else map_in_threads(function, chunks)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 INDEXED_AS = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.float64}
-"""Data types that CUDA cannot index, and the wider types that replace them; uint8 needs no replacement."""
+"""The replacement of each data type that CUDA cannot index."""
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -17,7 +17,7 @@ def resolve_device(device: torch.device | str) -> torch.device:
 
 
 def check_device(device: torch.device | str) -> None:
-    r"""Raises a ValueError unless torch can use the device on this machine; ``"auto"`` is always valid."""
+    r"""Raises a ValueError if torch cannot use the device on this machine; ``"auto"`` is always valid."""
     if device == "auto":
         return
     try:
@@ -29,10 +29,9 @@ def check_device(device: torch.device | str) -> None:
 
 
 def to_device(images: Tensor, device: torch.device) -> Tensor:
-    r"""Moves images to a device, and converts data types that CUDA does not fully support.
+    r"""Returns images on a device, in a data type that CUDA can index.
 
-    On all devices, uint16 becomes int32, uint32 becomes int64, and uint64 becomes float64. Other data types do not
-    change.
+    uint16 becomes int32, uint32 becomes int64, and uint64 becomes float64. Other data types do not change.
     """
     return images.to(INDEXED_AS.get(images.dtype, images.dtype)).to(device)
 

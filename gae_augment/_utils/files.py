@@ -32,8 +32,7 @@ FORMAT = "gae-augment"
 FORMAT_VERSION = 3
 """The version of the file format.
 
-Version 1 had no checksum. Version 2, which package version 0.1 wrote, held the hyper-parameters of each fitted model,
-some of them ``"auto"``. Version 3 holds a value for each ``"auto"``.
+Version 2 added a checksum. Version 3 replaced each ``"auto"`` of a fitted model by a value.
 """
 
 _UMASK_LOCK = Lock()
@@ -45,10 +44,7 @@ REMEDY = "A file needs an existing, writable folder with enough free space"
 
 
 def check_file_place(path: Path) -> None:
-    r"""Raises a FileExistsError if a path exists but is not a regular file.
-
-    This prevents a saved file from replacing a device such as ``/dev/null``.
-    """
+    r"""Raises a FileExistsError if a path exists but is not a regular file."""
     if path.exists() and not path.is_file():
         raise FileExistsError(
             errno.EEXIST, "This is not a regular file and is not overwritten; choose another path", str(path)
@@ -57,17 +53,16 @@ def check_file_place(path: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    r"""Context manager: waits for an exclusive inter-process lock for a path, and holds the lock.
+    r"""Context manager: waits until no other process locks a path, then locks the path.
 
-    The name of the lock file is the path with ``.lock`` appended. If a process is killed, the operating system releases
-    its lock.
+    The lock file is the path with ``.lock`` appended.
     """
     with FileLock(path.with_name(f"{path.name}.lock")):
         yield
 
 
 def _umask() -> int:
-    r"""Returns the umask of this process: the permissions that new files lack. It is briefly set to 0."""
+    r"""Returns the umask of this process, which is the permissions that new files lack."""
     with _UMASK_LOCK:
         mask = os.umask(0)
         os.umask(mask)
@@ -76,14 +71,12 @@ def _umask() -> int:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` on exit.
+    r"""Context manager: yields the path of a temporary file, which replaces the file at ``path`` at the end.
 
-    The replacement is atomic, so that readers never see a half-written file. After an error, the temporary file is
-    deleted and the file at ``path`` is unchanged.
+    Readers never see a half-written file. An error leaves the file at ``path`` unchanged.
 
     Raises:
-        OSError: If ``path`` exists but is not a regular file, or its folder does not exist or is not
-            writable, or the disk is full.
+        OSError: If ``path`` exists but is not a regular file, or the file cannot be written.
     """
     check_file_place(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -104,17 +97,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     r"""Writes a header and tensors to a file.
 
-    Writing is atomic: readers see either the complete old file or the complete new file.
+    Readers never see a half-written file.
 
     Args:
         path: The path of the file.
-        header: A mapping whose values are JSON-compatible, NumPy numbers, or torch devices.
+        header: A mapping to values that JSON supports, NumPy numbers or torch devices.
         tensors: The tensors by name.
 
     Raises:
-        OSError: If ``path`` exists but is not a regular file, or its folder does not exist or is not
-            writable, or the disk is full.
-        TypeError: If the header contains values of other types.
+        OSError: If ``path`` exists but is not a regular file, or the file cannot be written.
+        TypeError: If ``header`` has a value of another type.
     """
     path = Path(path)
     check_file_place(path)
@@ -136,10 +128,7 @@ def write_file(path: str | os.PathLike[str], header: Mapping[str, Any], tensors:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    r"""Returns contiguous tensors that share no memory, as safetensors requires.
-
-    A tensor is copied only if necessary.
-    """
+    r"""Returns contiguous tensors that share no memory, as safetensors requires."""
     separate: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
@@ -151,11 +140,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _plain(value: Any) -> Any:
-    r"""Converts a NumPy number or a torch device to a plain Python value, which JSON supports.
-
-    Raises:
-        TypeError: If the value has another type.
-    """
+    r"""Converts a NumPy number or a torch device for JSON. Raises a TypeError for other values."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, torch.device):
@@ -164,7 +149,7 @@ def _plain(value: Any) -> Any:
 
 
 def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
-    r"""Returns the SHA-256 checksum of a header and of each tensor's name, data type, shape and values."""
+    r"""Returns the SHA-256 checksum of a header and tensors."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -174,18 +159,17 @@ def _checksum(header: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 class _ForeignFileError(ValueError):
-    r"""Raised for a file of another program or of a later format version. The file may be undamaged."""
+    r"""Raised for a file of another program or of a later format version."""
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns the header and the tensors of a file that :func:`write_file` wrote.
 
-    Reading executes no code from the file. The tensors need no more memory than the size of the file. A checksum
-    detects accidental damage but not manipulation, so callers must validate the content.
+    Reading executes no code from the file. The caller must validate the content.
 
     Raises:
-        FileNotFoundError: If there is no file at the path.
-        ValueError: If the file is truncated, damaged, in another format, or in a later version of this format.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, in another format, or in a later version of this format.
     """
     path = Path(path)
     if not path.is_file():
@@ -210,11 +194,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, T
 
 
 def _version(path: Path, metadata: Mapping[str, str]) -> int:
-    r"""Returns the version of the file format from a file's metadata; ``path`` is for error messages.
-
-    Raises:
-        ValueError: If another program wrote the file, or the version is later than ``FORMAT_VERSION``.
-    """
+    r"""Returns the format version of a file. Raises a ValueError for another program's file or a later version."""
     if metadata.get("format") != FORMAT:
         raise _ForeignFileError(
             f"{str(path)!r} is a safetensors file, but not one of gae-augment. Load a file of GAEAugmenter.save."

@@ -1,8 +1,4 @@
-r"""Parallel jobs in threads, in processes or on a cluster, with any backend of joblib.
-
-If a worker dies, for example from lack of memory, its jobs are retried. The result of a job must depend only on its
-arguments, so that a retry gives the same result.
-"""
+r"""Parallel jobs in threads, in processes or on a cluster, with any backend of joblib."""
 
 __all__ = ["MAX_ATTEMPTS", "Failure", "attempt", "check_n_jobs", "run_jobs", "runs_here"]
 
@@ -20,12 +16,12 @@ Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 MAX_ATTEMPTS = 3
-"""The maximum number of times that a job is attempted."""
+"""The maximum number of attempts at a job."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    r"""The result of a failed job, returned in place of an exception so that the other jobs continue.
+    r"""The result of a failed job.
 
     Attributes:
         reason: The type and the message of the exception.
@@ -35,7 +31,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
-        r"""Returns a failure whose ``reason`` is the type and the message of an exception."""
+        r"""Returns the failure of a job that raised an exception."""
         return cls(f"{type(error).__name__}: {error}")
 
 
@@ -48,7 +44,7 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | Failur
 
 
 def check_n_jobs(n_jobs: int | None) -> None:
-    r"""Raises a ValueError unless ``n_jobs`` is ``None`` or an integer other than 0."""
+    r"""Raises a ValueError if ``n_jobs`` is 0, or neither an integer nor ``None``."""
     if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
         raise ValueError(
             f"'n_jobs' is {n_jobs!r}, but must be a number of jobs at the same time: None or 1, or -1 for one per core."
@@ -56,7 +52,7 @@ def check_n_jobs(n_jobs: int | None) -> None:
 
 
 def runs_here(n_jobs: int | None) -> bool:
-    r"""Returns whether joblib, given ``n_jobs``, runs jobs in this process, one after another."""
+    r"""Returns whether joblib runs jobs in this process, one after another."""
     # A cluster backend runs jobs elsewhere even if the cluster has a single free processor.
     return effective_n_jobs(n_jobs) == 1 and get_active_backend()[0].default_n_jobs == 1
 
@@ -68,23 +64,23 @@ def _keyed(key: Key, function: Callable[..., Result], *arguments: Any) -> tuple[
 def run_jobs(
     function: Callable[..., Result], jobs: Mapping[Key, tuple[Any, ...]], n_jobs: int | None, **options: Any
 ) -> Iterator[tuple[Key, Result | Failure]]:
-    r"""Runs jobs in parallel, and yields the key and the result of each job as soon as the job ends.
+    r"""Runs jobs in parallel, and yields a pair (key, result) when a job ends.
 
-    If a worker dies, all jobs without a result are retried, at most twice. With the joblib backends
-    ``"multiprocessing"`` and ``"ray"``, these are all jobs. Closing the iterator cancels jobs that have not begun.
+    If a worker dies, the jobs without a result run again, at most twice. Closing the iterator cancels jobs that have
+    not begun.
 
     Args:
         function: The function that each job calls.
         jobs: The arguments of the function for each job, by key.
-        n_jobs: The number of jobs at a time, as in joblib; ``None`` means joblib's default, usually 1.
+        n_jobs: The number of jobs at a time, as in joblib. ``None`` uses joblib's default.
         **options: Further arguments of :class:`joblib.Parallel`.
 
     Yields:
-        The key and the result of a job. The result is a :class:`Failure` if the function raised an exception, or if the
-        job's worker died in the last retry.
+        The key and the result of a job. The result is a :class:`Failure` if the function raised an exception, or the
+        job's worker died in the last attempt.
 
     Warns:
-        RuntimeWarning: If jobs are retried.
+        RuntimeWarning: If a worker died and jobs run again.
     """
     missing = dict(jobs)
     for number in range(1, MAX_ATTEMPTS + 1):

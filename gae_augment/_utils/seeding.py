@@ -1,4 +1,4 @@
-r"""Random seeds: all random numbers of the package are derived from one seed."""
+r"""Seeds of random numbers."""
 
 __all__ = ["RandomState", "derive_seed", "global_seed", "make_generator", "resolve_random_state"]
 
@@ -13,17 +13,16 @@ import numpy as np
 import torch
 
 RandomState = int | np.random.RandomState | np.random.Generator | None
-"""``None``, an integer or a NumPy RandomState, as in scikit-learn, or a NumPy Generator."""
+"""``None``, an integer, or a NumPy RandomState or Generator."""
 
 
 def derive_seed(*parts: int | str) -> int:
-    r"""Returns a seed in :math:`[0, 2^{63})` that is a hash of the given parts in their order.
+    r"""Returns a seed in :math:`[0, 2^{63})`, which is a hash of the parts in order.
 
-    Seeds from different parts give independent random numbers. For example, ``derive_seed(seed, "fit", label)`` gives
-    each class a different seed.
+    Different parts give independent random numbers.
 
     Args:
-        *parts: Integers and strings, such as a base seed, the purpose of the random numbers, and a label.
+        *parts: Integers and strings, for example a base seed and a label.
     """
     # NumPy's integers and strings give the same seed as Python's.
     text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}" for part in parts)
@@ -39,7 +38,7 @@ def make_generator(*parts: int | str, device: torch.device | str = "cpu") -> tor
 def global_seed(seed: int) -> Iterator[None]:
     r"""Context manager: seeds the global random generators of Python, NumPy and torch, and restores them at the end.
 
-    This makes user code such as random transforms reproducible. The generators of GPUs do not change.
+    The generators of GPUs do not change.
     """
     # torch.manual_seed would also seed the generators of all GPUs.
     torch_state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
@@ -57,11 +56,11 @@ def global_seed(seed: int) -> Iterator[None]:
 def resolve_random_state(random_state: RandomState) -> int:
     r"""Converts a ``random_state`` to an integer seed.
 
-    An integer is the seed itself. A NumPy RandomState or Generator gives its next random integer. ``None`` gives a
-    random seed from the operating system.
+    An integer is the seed itself. A NumPy RandomState or Generator draws the seed. For ``None``, the operating system
+    draws the seed.
 
     Raises:
-        ValueError: If ``random_state`` has any other type, including bool.
+        ValueError: If ``random_state`` has another type, for example bool.
     """
     match random_state:
         case None:

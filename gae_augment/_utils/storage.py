@@ -18,17 +18,16 @@ from torch import Tensor
 class ImageFile:
     r"""Images in a memory-mapped file, which can be larger than memory.
 
-    Unpickling maps the same file again, so that worker processes see each other's writes. A deep copy has a separate
-    file. The file is deleted when the object that created the file is garbage-collected, or when the interpreter ends.
-    If the process is killed, the file remains in the folder.
+    An unpickled object maps the same file. A deep copy has its own file. The file is deleted together with the object
+    that created it.
 
     Args:
         folder: The folder of the file, created if it does not exist.
-        shape: The shape of all images together, :math:`(N, *)`, with :math:`N \geq 1` images of shape :math:`*`.
+        shape: The shape of all images together, :math:`(N, *)`, with :math:`N \geq 1`.
         dtype: The data type of the images.
 
     Attributes:
-        tensor: The tensor of all images, which the caller must fill.
+        tensor: All images. The caller must fill this tensor.
 
     Raises:
         OSError: If the folder is not writable, or has no space for all images.
@@ -67,7 +66,7 @@ class ImageFile:
         self.tensor = torch.from_numpy(images).view(self._dtype).view(self._shape)
 
     def remove(self) -> None:
-        r"""Deletes the file. The operating system frees the space once no process maps the file."""
+        r"""Deletes the file. Its disk space is free once no process maps the file."""
         self._remove()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -97,11 +96,10 @@ def _remove(path: Path, process: int) -> None:
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
     r"""Returns an uninitialised tensor for images, in memory or in a memory-mapped file.
 
-    The file is not visible in the folder. Its disk space is freed when the tensor is garbage-collected. Pickling the
-    tensor copies the images.
+    The file is invisible. It takes disk space until the tensor is garbage-collected.
 
     Args:
-        shape: The shape of all images together, :math:`(N, *)`, for :math:`N` images of shape :math:`*`.
+        shape: The shape of all images together, :math:`(N, *)`.
         dtype: The data type of the images.
         folder: The folder of the file, created if it does not exist; ``None`` keeps the images in memory.
 
@@ -116,10 +114,10 @@ def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLi
 
 
 def index_images(images: Tensor, indices: np.ndarray) -> Tensor:
-    r"""Returns a copy of the images at given indices, for every data type that NumPy supports.
+    r"""Returns a copy of the images with the given indices.
 
     Args:
-        images: The images on the CPU, with shape :math:`(N, *)`, where :math:`*` is the shape of an image.
+        images: The images on the CPU, with shape :math:`(N, *)`.
         indices: The indices of the images, or a Boolean mask with shape :math:`(N,)`.
     """
     # Torch before 2.10 cannot index unsigned types wider than a byte.

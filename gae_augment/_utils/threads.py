@@ -1,8 +1,6 @@
 r"""Parallel tasks with a fixed number of threads per task.
 
-The number of threads changes the order of summation in a matrix product, and therefore the last bits of the result.
-Each task has a fixed number of threads, usually one, and several tasks run in parallel. Results therefore do not depend
-on the number of cores.
+The fixed number makes results independent of the number of cores.
 """
 
 __all__ = [
@@ -30,8 +28,7 @@ Result = TypeVar("Result")
 class SharedContext:
     r"""Context manager: lets several threads share another context manager that changes a process-wide setting.
 
-    The first thread to enter changes the setting, and the last thread to exit restores the setting. Without sharing, a
-    thread that exits would restore the setting while other threads still need the change.
+    The first thread to enter changes the setting, and the last thread to exit restores the setting.
 
     Args:
         make: A function that creates the shared context manager.
@@ -56,10 +53,7 @@ class SharedContext:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    r"""Context manager: sets the number of threads that PyTorch uses for operations in the calling thread.
-
-    The previous number is restored at the end. A single thread avoids a deadlock in forked processes.
-    """
+    r"""Context manager: sets PyTorch's number of threads for the calling thread, and restores it at the end."""
     previous = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -93,12 +87,10 @@ def single_threaded_libraries() -> Iterator[None]:
 
 @contextmanager
 def interrupted_by(event: Event) -> Iterator[None]:
-    r"""Context manager: makes :func:`check_interruption` raise in the calling thread once an event is set.
-
-    Ctrl+C interrupts the main thread only. The main thread can set the event to stop other threads.
+    r"""Context manager: makes :func:`check_interruption` raise an error in this thread once ``event`` is set.
 
     Raises:
-        InterruptedError: If the event is already set at the start.
+        InterruptedError: If ``event`` is set at the start.
     """
     _thread_local.interruption = event
     try:
@@ -109,7 +101,7 @@ def interrupted_by(event: Event) -> Iterator[None]:
 
 
 def check_interruption() -> None:
-    r"""Raises an InterruptedError if the calling thread's event, given to :func:`interrupted_by`, is set."""
+    r"""Raises an InterruptedError if this thread's event in :func:`interrupted_by` is set."""
     event: Event | None = getattr(_thread_local, "interruption", None)
     if event is not None and event.is_set():
         raise InterruptedError("The work was interrupted.")
@@ -120,8 +112,7 @@ def map_in_threads(
 ) -> Iterator[Result]:
     r"""Calls a function for all items in parallel, and yields the results in the order of the items.
 
-    All calls together use at most ``torch.get_num_threads()`` threads. If this number allows only one call at a time,
-    the calls run one after another in the calling thread.
+    Parallel calls together use at most ``torch.get_num_threads()`` threads.
 
     Args:
         function: The function to call.

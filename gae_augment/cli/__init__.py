@@ -18,13 +18,12 @@ USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError,
 def main(argv: Sequence[str] | None = None) -> int:
     r"""Runs a command of the command line, and returns the exit status.
 
-    The status is 0 on success, 1 after an error that the user can correct, and 130 after an interruption from the
-    keyboard. After wrong usage, such as an unknown option, the process ends with status 2. Errors, warnings and
-    progress go to standard error. With ``--json``, standard output is one JSON object: the result, or ``{"error": …}``
-    if the status is 1.
+    The status is 0 after success, 1 after an error that the user can correct, and 130 after Ctrl+C. Wrong usage ends
+    the process with status 2. With ``--json``, the command prints its result as one JSON object, or ``{"error": …}``
+    with status 1.
 
     Args:
-        argv: The arguments after the program's name; by default those of the process.
+        argv: The arguments after the program's name. ``None`` uses the arguments of this process.
     """
     arguments = make_parser().parse_args(argv)
     prefix = f"gae-augment {arguments.command}"

@@ -1,6 +1,6 @@
 r"""One function for each command of the command line.
 
-Each function takes the parsed arguments, and returns the result as an ``Outcome``.
+Each function takes the parsed arguments, and returns an ``Outcome``.
 """
 
 __all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         text: The result as text to print.
-        values: The result as values that JSON can represent, with more detail than the text.
+        values: The result as values that JSON supports.
     """
 
     text: str
@@ -66,7 +66,7 @@ def _new_file(arguments: Namespace, example: str) -> Path:
 def _counts(
     dataset: ImageFolder, real: Mapping[Label, int], synthetic: Mapping[Label, int]
 ) -> tuple[dict[str, dict[str, int]], list[str]]:
-    r"""Returns each class's numbers of real and synthetic images, as a mapping by class name and as lines of text."""
+    r"""Counts real and synthetic images of each class. Returns a mapping by class name, and lines of text."""
     classes = {
         name: {"real": real[label], "synthetic": synthetic.get(label, 0)} for label, name in enumerate(dataset.classes)
     }
@@ -228,10 +228,9 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
 
 
 def evaluate(arguments: Namespace) -> Outcome:
-    r"""Assesses a saved augmenter's synthetic images, using held-out real images.
+    r"""Assesses the synthetic images of a saved augmenter, with held-out real images.
 
-    The command measures a classifier's gain in test scores, the fidelity of the synthetic images, and how many
-    synthetic images copy training images.
+    The command measures a classifier's gain, the fidelity of the synthetic images, and memorisation of training images.
     """
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None

@@ -1,8 +1,6 @@
-r"""Keeps freed memory in the process, so that later allocations reuse it.
+r"""Keeps freed memory in the process for later allocations.
 
-By default, the C library glibc returns large freed blocks of memory to the operating system. The operating system
-clears memory before it is allocated again, which slows training. This module changes glibc's settings for the whole
-process. Only the command line uses the module, because a library must not change such settings for its user.
+The module changes settings of the C library glibc for the whole process.
 """
 
 __all__ = ["keep_freed_memory"]
@@ -18,19 +16,19 @@ from typing import Any
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 KEPT_BYTES = 2**30
-"""The maximum size, in bytes, of a freed block that is kept, and of the free memory kept at the end of the heap."""
+"""The mmap and trim thresholds of glibc that keep freed memory, in bytes."""
 
 LARGEST_DYNAMIC = 2**25
-"""The largest value, in bytes, to which glibc by itself raises its mmap threshold when large blocks are freed."""
+"""The largest mmap threshold, in bytes, that glibc sets by itself."""
 
 VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""The environment variables from which glibc reads its mmap and trim thresholds when a process starts."""
+"""The environment variables that set glibc's mmap and trim thresholds in a new process."""
 
 
 def _find_mallopt() -> Callable[[int, int], int] | None:
-    r"""Returns ``mallopt``, the function of glibc that sets how much freed memory a process keeps.
+    r"""Returns ``mallopt``, the function that changes memory settings of glibc.
 
-    Returns ``None`` with a C library other than glibc, or if environment variables already set this amount.
+    Returns ``None`` without glibc, or if environment variables hold these settings.
     """
     if sys.platform != "linux" or any(name in os.environ for name in (*VARIABLES, "GLIBC_TUNABLES")):
         return None
@@ -43,10 +41,9 @@ def _find_mallopt() -> Callable[[int, int], int] | None:
 
 @contextmanager
 def keep_freed_memory() -> Iterator[None]:
-    r"""Context manager: keeps freed memory in this process, and in worker processes that start inside the context.
+    r"""Context manager: keeps freed memory in this process and in worker processes that start inside the context.
 
-    When the context ends, this process returns its freed memory to the operating system. The context changes nothing if
-    the C library is not glibc, or if environment variables already hold glibc's memory settings.
+    The context has no effect without glibc, or if environment variables hold glibc's memory settings.
     """
     mallopt = _find_mallopt()
     if mallopt is None:

@@ -32,7 +32,7 @@ def _size(text: str) -> tuple[int, int]:
 def make_parser() -> argparse.ArgumentParser:
     r"""Returns the parser of the command line.
 
-    The attribute ``run`` of the parsed arguments is a function that takes them and runs the chosen command.
+    For parsed ``arguments``, ``arguments.run(arguments)`` runs the chosen command.
     """
     parser = argparse.ArgumentParser(
         prog="gae-augment",

@@ -1,4 +1,4 @@
-r"""The demonstration: trains a classifier on a long-tailed data set, with and without synthetic images."""
+r"""Demonstrates how synthetic images change a classifier's scores on a long-tailed data set."""
 
 __all__ = ["DEFAULT_PROFILE", "DemoResult", "LabelledSet", "load_data", "picture", "run_demo", "table"]
 

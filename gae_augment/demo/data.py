@@ -66,15 +66,13 @@ def load_data(
     r"""Loads a data set by name, or from a folder.
 
     Args:
-        dataset: A name or the path of a folder. ``"digits"`` is scikit-learn's data set. ``"mnist"``,
-            ``"fashion_mnist"`` and ``"cifar10"`` are read from torchvision's files in ``data_root``. A folder holds one
-            sub-folder per class, or the folders ``train`` and ``test``, each with one sub-folder per class. Without
-            ``train`` and ``test``, the test set is a random quarter of each class, but at least six images of each
-            class.
-        data_root: The folder of torchvision's data sets. By default the value of the environment variable
+        dataset: ``"digits"``, ``"mnist"``, ``"fashion_mnist"``, ``"cifar10"``, or the path of a folder. A folder holds
+            one sub-folder per class, or the folders ``train`` and ``test`` with one sub-folder per class. Without
+            ``train`` and ``test``, a random quarter of each class, but at least six images, becomes the test set.
+        data_root: The folder of torchvision's data sets. The default is the value of the environment variable
             ``GAE_DATA_ROOT``, or ``data`` if the variable is not set.
-        size: The height and width to which the images of a folder are resized. By default images are not resized, and
-            must all have the same size.
+        size: The new height and width of a folder's images. By default images are not resized, and must have the same
+            size.
 
     Raises:
         ValueError: If the data set or folder does not exist, or the folder is not a valid data set.

@@ -1,4 +1,4 @@
-r"""Runs the demonstration: trains a classifier on a long-tailed data set, with and without synthetic images."""
+r"""Trains a classifier on a long-tailed data set, with and without synthetic images."""
 
 __all__ = ["DEFAULT_PROFILE", "MODEL_NAME", "DemoResult", "run_demo"]
 
@@ -34,17 +34,17 @@ MODEL_NAME = "GAE"
 
 @dataclass(frozen=True)
 class DemoResult:
-    r"""The results of the demonstration, which runs once per seed.
+    r"""The results of the demonstration.
 
     Attributes:
         settings: The settings of the demonstration, by name.
         before: The number of real training images of each class, ordered by label.
-        after: The number of training images of each class, synthetic images included, ordered by label.
+        after: The number of real plus synthetic training images of each class, ordered by label.
         gain: The classifier's test scores with and without synthetic images, for every seed.
-        fidelity: Metrics that compare the distributions of synthetic and test images, by name, for the first seed.
+        fidelity: The fidelity metrics of the first seed's synthetic images, by name.
         memorisation: How close the first seed's synthetic images are to the training images.
-        fits: A dictionary. ``"seconds"`` is a list with the duration of each seed's fit. ``"classes"`` maps class names
-            to the first seed's fit reports.
+        fits: ``"seconds"`` lists the duration of each seed's fit. ``"classes"`` maps class names to the first seed's
+            fit reports.
         real: The first seed's real training images of each class, ordered by label.
         synthetic: The first seed's synthetic images of each scarce class, by label.
         classes: The names of the classes, ordered by label.
@@ -89,24 +89,21 @@ def run_demo(
 ) -> DemoResult:
     r"""Trains a classifier on a long-tailed subset of a data set, with and without synthetic images.
 
-    For each seed, the demonstration chooses a subset and fits an augmenter to it. Then it trains the classifier on the
-    real images alone, with and without class-balanced sampling, and on real and synthetic images.
+    Each seed has its own subset, augmenter and classifiers.
 
     Args:
         data: The data set.
-        profile: The class sizes of the subset. ``"natural"`` keeps all images. ``"lt-R"``, such as ``"lt-20"``, makes
-            the sizes decrease exponentially, with the largest class about R times as large as the smallest.
+        profile: The class sizes of the subset. ``"natural"`` keeps all images. ``"lt-R"``, for example ``"lt-20"``,
+            makes the sizes decrease exponentially. The largest class is then about R times as large as the smallest.
             ``"deepsmote"`` has the class sizes of the DeepSMOTE paper and needs ten classes.
         seeds: The number of seeds.
-        steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
-        affine: Whether training images, real and synthetic, are rotated, shifted and scaled slightly at random.
-        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. In a class with
-            few real images, about this fraction of the training images is synthetic.
-        inception: Whether the fidelity metrics are also computed with features of an Inception network.
-        device: The device of generative models and classifiers: a torch device, or ``"auto"`` for a CUDA GPU if
-            available.
-        n_jobs: The number of processes that fit classes. By default classes are fitted in threads of this process.
-        say: A function that is called with each line of progress; by default progress is not shown.
+        steps: The approximate number of training steps of each classifier.
+        affine: Whether training images are slightly rotated, shifted and scaled, at random.
+        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1].
+        inception: Whether the result includes fidelity metrics with features of an Inception network.
+        device: The device of all models. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        n_jobs: The number of processes that fit classes. By default threads of this process fit them.
+        say: A function that receives each line of progress. By default progress is not shown.
 
     Raises:
         ValueError: If the images are not uint8, a class has too few images, or the profile does not suit the data set.

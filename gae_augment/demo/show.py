@@ -24,7 +24,7 @@ def picture(result: DemoResult, path: str | os.PathLike[str], *, columns: int = 
     Args:
         result: The results of the demonstration.
         path: The file to write.
-        columns: The maximum number of images of each kind, real and synthetic, in a row.
+        columns: The maximum number of real images, and of synthetic images, in a row.
     """
     shape = result.real[0].shape[1:]
     scale = max(1, round(48 / max(shape[-2:])))

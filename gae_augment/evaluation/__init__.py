@@ -1,8 +1,7 @@
-r"""Evaluates synthetic images: fidelity, memorisation, membership inference, and a classifier's gain in test scores.
+r"""Evaluates synthetic images.
 
-Input: tensors of real and synthetic images. Output: metrics, trained classifiers, and the best fraction of synthetic
-images in training batches. Modules of this subpackage import only ``_utils``, ``data``, ``mixing`` and ``synthesis``
-from the rest of ``gae_augment``.
+The input is real and synthetic images, as tensors. The results are metrics, trained classifiers, and the best fraction
+of synthetic images in training batches.
 """
 
 from .classifier import Classifier, train_classifier

@@ -26,16 +26,15 @@ ROTATION, SHIFT, ZOOM = 12.0, 0.1, 0.1
 
 
 class Classifier(nn.Module):
-    r"""An image classifier: four convolutions with batch normalisation and ReLU, average pooling, and a linear layer.
+    r"""A small convolutional classifier of images with any height and width.
 
-    Each convolution has stride 2 until height and width are both at most 2; later convolutions have stride 1. The
-    pooling averages over all positions, so images of any height and width are possible.
+    Four convolutions, with batch normalisation and ReLU, precede average pooling and a linear layer. The initial
+    weights are Kaiming uniform (https://arxiv.org/abs/1502.01852).
 
     Args:
         shape: The shape of one image, :math:`(C, H, W)`.
         classes: The number of classes.
-        generator: The random number generator for the initial weights, which are drawn by Kaiming uniform
-            initialisation (https://arxiv.org/abs/1502.01852).
+        generator: The random number generator for the initial weights.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, generator: torch.Generator) -> None:
@@ -63,32 +62,30 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, x: Tensor) -> Tensor:
-        r"""Returns the 128 inputs of the last layer, with shape :math:`(B, 128)`, for :math:`B` images in [0, 1]."""
+        r"""Maps :math:`B` images in [0, 1] to the 128 inputs of the last layer, with shape :math:`(B, 128)`."""
         return self.body(x.contiguous(memory_format=torch.channels_last))
 
     def forward(self, x: Tensor) -> Tensor:
-        r"""Returns the logits of the classes, with shape (B, classes), for :math:`B` images in [0, 1]."""
+        r"""Maps :math:`B` images in [0, 1] to one logit per class, with shape (B, classes)."""
         return self.head(self.features(x))
 
     def extract(self, images: Tensor) -> Tensor:
-        r"""Returns the 128 inputs of the last layer for each image, computed in evaluation mode.
+        r"""Returns the 128 inputs of the last layer for each image, on the CPU, with shape :math:`(N, 128)`.
 
-        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`. The result is on the CPU, with shape
-        :math:`(N, 128)`.
+        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
 
         Raises:
-            ValueError: If the images differ in shape from the classifier's ``shape``, or are otherwise invalid.
+            ValueError: If the images are invalid, or differ in shape from the classifier's ``shape``.
         """
         return self._apply_in_batches(self.features, images)
 
     def predict(self, images: Tensor) -> Tensor:
-        r"""Returns the predicted label of each image, computed in evaluation mode.
+        r"""Returns the predicted label of each image, on the CPU, with shape :math:`(N,)`.
 
-        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`. The result is on the CPU, with shape
-        :math:`(N,)`.
+        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
 
         Raises:
-            ValueError: If the images differ in shape from the classifier's ``shape``, or are otherwise invalid.
+            ValueError: If the images are invalid, or differ in shape from the classifier's ``shape``.
         """
         return self._apply_in_batches(lambda x: self(x).argmax(dim=1), images)
 
@@ -106,12 +103,12 @@ class Classifier(nn.Module):
 def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
     r"""Rotates, shifts and scales each image of a batch at random.
 
-    Each image is rotated by up to 12 degrees, shifted by up to 10 % of its height and width, and scaled by up to 10 %.
-    Pixels that come from outside the original image are 0.
+    The rotation is at most 12 degrees, the shift at most 10 % of each side, and the change of size at most 10 %. Pixels
+    from outside the original image are 0.
 
     Args:
         x: The images, with shape :math:`(B, C, H, W)`.
-        generator: The random number generator, on the CPU, so that the results are the same on every device.
+        generator: A random number generator on the CPU.
     """
     rotation, shift_x, shift_y, zoom = 2 * torch.rand(4, len(x), generator=generator) - 1
     angle, scale = rotation * math.radians(ROTATION), 1 + zoom * ZOOM
@@ -127,9 +124,9 @@ def random_affine(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def one_cycle(step: int, steps: int) -> float:
-    r"""Returns the learning rate of a training step, divided by the peak learning rate.
+    r"""Returns the learning rate of a training step as a fraction of the peak learning rate.
 
-    This quotient rises linearly to 1 during the first 20 % of the steps. Then it falls towards 0 along a cosine.
+    The fraction rises linearly to 1 during the first 20 % of the steps. Then it falls towards 0 along a cosine.
 
     Args:
         step: The index of the step, from 0.
@@ -156,26 +153,21 @@ def train_classifier(
 ) -> Classifier:
     r"""Trains a small convolutional classifier, and returns it in evaluation mode.
 
-    The optimiser AdamW minimises the cross-entropy. Calls with the same seed, image shape and number of classes start
-    from the same initial weights.
-
     Args:
         images: The training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or :math:`(N, H, W)`.
         labels: The labels, from 0 to ``classes`` - 1, with shape :math:`(N,)`.
         classes: The number of classes, at least 2.
-        sampler: An iterable over the image indices of an epoch, such as a :class:`gae_augment.MixedSampler`. If the
-            sampler has a method ``set_epoch``, this method is called before each epoch. By default each epoch uses
-            every image once, in random order.
-        epochs: The number of epochs. One epoch is one pass over the sampler.
-        batch_size: The maximum number of images in a batch. The batches of an epoch differ in size by at most 1.
-        learning_rate: The peak learning rate, reached after 20 % of the steps.
-        affine: Whether each image is randomly rotated by up to 12 degrees, shifted by up to 10 % of its height and
-            width, and scaled by up to 10 %.
+        sampler: An iterable that yields the image indices of one epoch, for example a
+            :class:`gae_augment.MixedSampler`. By default each epoch uses every image once, in random order.
+        epochs: The number of passes over the sampler.
+        batch_size: The maximum number of images in a batch.
+        learning_rate: The peak learning rate.
+        affine: Whether training images are slightly rotated, shifted and scaled, at random.
         seed: The seed of the initial weights, the default order of the images, and the random affine changes.
-        device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
+        device: A torch device. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ValueError: If images, labels or a numeric argument are invalid, or the sampler yields no index.
+        ValueError: If an argument is invalid, or the sampler yields no index.
         FloatingPointError: If the loss becomes NaN or infinite.
     """
     if classes < 2:

@@ -1,4 +1,4 @@
-r"""Feature extractors, which map images to feature vectors for metrics such as FID."""
+r"""Feature extractors, which map images to feature vectors."""
 
 __all__ = [
     "ClassifierFeatures",
@@ -31,18 +31,18 @@ INCEPTION_BATCH_SIZE = 32
 
 
 class FeatureExtractor(Protocol):
-    r"""The interface of a feature extractor: a named callable that maps images to feature vectors."""
+    r"""Interface of a callable that maps images to feature vectors and has a ``name``."""
 
     @property
     def name(self) -> str:
-        r"""The name of the extractor; it is appended to metric names, as in ``"FID (inception-v3-compat)"``."""
+        r"""The name of the extractor, which metric names include, as in ``"FID (inception-v3-compat)"``."""
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Maps images, with shape :math:`(N, C, H, W)`, to :math:`D` features per image, with shape :math:`(N, D)`."""
+        r"""Maps :math:`N` images, with shape :math:`(N, C, H, W)`, to their features, with shape :math:`(N, D)`."""
 
 
 def check_extractor(extractor: FeatureExtractor) -> None:
-    r"""Raises a TypeError unless ``extractor`` is callable and has an attribute ``name`` of type str."""
+    r"""Raises a TypeError if ``extractor`` is not callable, or has no attribute ``name`` of type str."""
     if not callable(extractor) or not isinstance(getattr(extractor, "name", None), str):
         raise TypeError(
             f"The feature extractor is a {type(extractor).__name__}, but must be a callable with a 'name' of type str. "
@@ -51,14 +51,13 @@ def check_extractor(extractor: FeatureExtractor) -> None:
 
 
 class ClassifierFeatures:
-    r"""Extracts the 128 inputs of a trained classifier's last layer as features.
+    r"""Maps images to the 128 inputs of a trained classifier's last layer.
 
-    Compare values of a metric such as FID only if the same classifier computed the features. Train the classifier on
-    the full real training set with a fixed seed.
+    Metrics from different classifiers are not comparable.
 
     Args:
         classifier: The trained classifier.
-        dataset_name: The name of the training set, such as ``"mnist"``. It becomes part of the extractor's name.
+        dataset_name: The name of the training set, for example ``"mnist"``. The extractor's name includes it.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -82,38 +81,37 @@ class ClassifierFeatures:
         seed: int = 0,
         device: torch.device | str = "auto",
     ) -> Self:
-        r"""Trains a classifier on labelled images, and returns a feature extractor that uses this classifier.
+        r"""Trains a classifier on labelled images, and returns a feature extractor that uses it.
 
         Args:
             images: The full real training set, uint8 or in [0, 1], with shape :math:`(N, C, H, W)` or
                 :math:`(N, H, W)`.
             labels: The labels, integers from 0, with shape :math:`(N,)`.
-            dataset_name: The name of the training set, such as ``"mnist"``. It becomes part of the extractor's name.
+            dataset_name: The name of the training set, for example ``"mnist"``. The extractor's name includes it.
             epochs: The number of passes over the images.
             seed: The seed of the training.
-            device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
+            device: A torch device. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
         Raises:
-            ValueError: If images or labels are invalid, or there are fewer than two classes.
+            ValueError: If an argument is invalid, or there are fewer than two classes.
         """
         classes = int(checked_labels(labels, "labels", images=len(images)).max()) + 1
         classifier = train_classifier(images, labels, classes=classes, epochs=epochs, seed=seed, device=device)
         return cls(classifier, dataset_name)
 
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Maps images, uint8 or in [0, 1], to 128 features per image, with shape :math:`(N, 128)`.
+        r"""Maps :math:`N` images, uint8 or in [0, 1], to their features, with shape :math:`(N, 128)`.
 
         Raises:
-            ValueError: If the images differ in shape from the training images, or their type or values are invalid.
+            ValueError: If the images are invalid, or differ in shape from the training images.
         """
         return self.classifier.extract(images)
 
 
 def epochs_of_a_thousand_steps(images: int) -> int:
-    r"""Returns the number of epochs that amount to about 1000 optimiser steps with batches of 128 images.
+    r"""Returns how many epochs take about 1000 training steps with batches of 128 images.
 
-    The number of epochs is at least 3 and at most 60. Training therefore takes fewer than 1000 steps on a small
-    training set, and more than 1000 steps on a large one.
+    The result is clipped to the range from 3 to 60.
 
     Args:
         images: The number of training images.
@@ -124,19 +122,19 @@ def epochs_of_a_thousand_steps(images: int) -> int:
 def inception_weights() -> Path | None:
     r"""Returns the path of torch-fidelity's Inception-v3 weights in the cache of :mod:`torch.hub`.
 
-    If the file does not exist, the result is ``None``. Nothing is downloaded.
+    If the file does not exist, the result is ``None``.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
     return path if path.is_file() else None
 
 
 class InceptionFeatures:
-    r"""Extracts the 2048 features of torch-fidelity's Inception-v3, the usual features for FID.
+    r"""Maps images to the 2048 features of torch-fidelity's Inception-v3, the usual network for FID.
 
     Args:
-        weights_path: The path of the file with the weights; by default the file in the cache of :mod:`torch.hub`.
-            Nothing is downloaded.
-        device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
+        weights_path: The path of the file with the weights. By default the file in the cache of :mod:`torch.hub` is
+            used. Nothing is downloaded.
+        device: A torch device. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -174,12 +172,12 @@ class InceptionFeatures:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        r"""Maps images, uint8 or in [0, 1], to 2048 features per image, with shape :math:`(N, 2048)`.
+        r"""Maps :math:`N` images, uint8 or in [0, 1], to their features, with shape :math:`(N, 2048)`.
 
-        The images must have one or three channels. A single channel is copied to all three colours.
+        The images have one or three channels.
 
         Raises:
-            ValueError: If the images have an invalid type, shape or value.
+            ValueError: If the images are invalid.
         """
         images = checked_images(images, "images")
         if images.shape[1] not in (1, 3):

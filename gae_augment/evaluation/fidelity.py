@@ -1,4 +1,4 @@
-r"""Metrics that compare the features of real and synthetic images: FID, KID, precision, recall, density, coverage."""
+r"""Metrics that compare the features of real and synthetic images."""
 
 __all__ = ["NEIGHBOURS", "as_many_of_each", "fidelity"]
 
@@ -24,7 +24,7 @@ CHUNK_SIZE = 1000
 
 
 class _FeatureDataset(Dataset[Tensor]):
-    r"""A dataset of precomputed feature vectors, as input for torch-fidelity."""
+    r"""A dataset of precomputed feature vectors."""
 
     def __init__(self, features: Tensor) -> None:
         self.features = features
@@ -38,10 +38,7 @@ class _FeatureDataset(Dataset[Tensor]):
 
 @cache
 def _register_identity() -> None:
-    r"""Registers the identity function as a feature extractor, so that torch-fidelity accepts precomputed features.
-
-    Later calls do nothing, because torch-fidelity rejects a second registration.
-    """
+    r"""Makes torch-fidelity accept precomputed features. Later calls do nothing."""
     from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 
     class Identity(FeatureExtractorBase):
@@ -71,10 +68,10 @@ def _register_identity() -> None:
 
 
 def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tuple[float, float]:
-    r"""Returns density and coverage, two fidelity metrics from nearest neighbours among image features.
+    r"""Returns density and coverage, two fidelity metrics.
 
-    The features of each real image are the centre of a ball. The radius of the ball is the distance to the features of
-    the :math:`k`-th nearest other real image.
+    The features of each real image are the centre of a ball. The radius is the distance to the :math:`k`-th nearest
+    other real image.
 
     Args:
         real: The features of real images, with shape :math:`(N, D)`, :math:`N > k`.
@@ -82,10 +79,9 @@ def density_and_coverage(real: Tensor, synthetic: Tensor, neighbours: int) -> tu
         neighbours: The number :math:`k`, at least 1.
 
     Returns:
-        The density and the coverage. Density is the number of balls that contain a given synthetic image, averaged over
-        the synthetic images and divided by :math:`k`. Density can exceed 1; its expected value is 1 if real and
-        synthetic images have the same distribution. Coverage, in [0, 1], is the fraction of balls that contain at least
-        one synthetic image.
+        The density and the coverage. For each synthetic image, count the balls that contain it. The density is the mean
+        count divided by :math:`k`. It is about 1 for equal distributions, and can exceed 1. The coverage, in [0, 1], is
+        the fraction of balls that contain at least one synthetic image.
 
     References:
         | Equations 4 and 5 of Naeem et al. (2020), https://arxiv.org/abs/2002.09797
@@ -117,16 +113,17 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
 
 
 def as_many_of_each(real: Mapping[Any, Tensor], synthetic: Mapping[Any, Tensor]) -> tuple[Tensor, Tensor]:
-    r"""Selects, within each class, as many real images as synthetic images.
+    r"""Selects equally many real and synthetic images of each class.
 
-    The first :math:`n` images of both kinds are selected, where :math:`n` is the smaller of their two numbers.
+    A class with :math:`N` real and :math:`M` synthetic images contributes the first :math:`\min(N, M)` of both.
 
     Args:
-        real: A mapping from each label to the real images of the class, with shape :math:`(N, *)`; at least one class.
-        synthetic: A mapping from each label to the synthetic images of the class, with at least the labels of ``real``.
+        real: A mapping from each label to real images, with shape :math:`(N, *)`. It holds at least one class.
+        synthetic: A mapping from each label to synthetic images, with shape :math:`(M, *)`. It holds all labels of
+            ``real``.
 
     Returns:
-        The selected real images and the selected synthetic images, both class by class.
+        The real images and the synthetic images, both in the class order of ``real``.
     """
     counts = {label: min(len(images), len(synthetic[label])) for label, images in real.items()}
     return (
@@ -140,9 +137,9 @@ def fidelity(
 ) -> dict[str, float]:
     r"""Returns metrics that compare the distributions of real and synthetic images.
 
-    All metrics are computed from features of the images. Precision, recall, density and coverage use a ball around the
-    features of each image. The radius of a real image's ball is the distance to the :math:`k`-th nearest other real
-    image. The radius of a synthetic image's ball is the distance to the :math:`k`-th nearest other synthetic image.
+    All metrics are computed from features of the images. For the last four metrics, the features of each image are the
+    centre of a ball. The radius is the distance to the :math:`k`-th nearest other image of the same kind, real or
+    synthetic.
 
     ========================= ====================================================================== ===============
     metric                    meaning                                                                arXiv source
@@ -158,12 +155,10 @@ def fidelity(
                               image; best 1
     ========================= ====================================================================== ===============
 
-    With :math:`N` real and :math:`M` synthetic images, KID is averaged over 100 random subsets of
-    :math:`m = \min(1000, N, M)` real and :math:`m` synthetic images. If :math:`N = M \leq 1000`, KID is computed once,
-    from all images, and its standard deviation is 0.
+    KID is the mean over 100 random subsets of the images. If :math:`N = M \leq 1000`, KID uses all images once, and its
+    standard deviation is 0.
 
-    Compare only metrics from the same extractor. FID and recall depend on :math:`N` and on :math:`M`: compare two
-    models only with the same :math:`N` and the same :math:`M`.
+    Two values of a metric are comparable if they have the same extractor, :math:`N` and :math:`M`.
 
     Args:
         real: Real images outside the generative model's training set, uint8 or in [0, 1], with shape
@@ -171,10 +166,10 @@ def fidelity(
         synthetic: Synthetic images, uint8 or in [0, 1], with shape :math:`(M, C, H, W)`.
         extractor: A callable that maps :math:`N` images to features, with shape :math:`(N, D)`, and has a ``name``.
         seed: The seed of KID's random subsets.
-        neighbours: The number :math:`k` of neighbours, at least 1 and less than :math:`N` and :math:`M`.
+        neighbours: The number :math:`k`, at least 1 and below :math:`N` and :math:`M`.
 
     Returns:
-        The metrics. The name of the extractor is appended to each key, as in ``"FID (classifier features, mnist)"``.
+        The metrics, by names that include the extractor's name, as in ``"FID (classifier features, mnist)"``.
 
     Raises:
         TypeError: If the extractor is not callable, has no name, or does not return a tensor.

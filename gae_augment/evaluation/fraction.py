@@ -1,4 +1,4 @@
-r"""Chooses the fraction of synthetic images in training batches, by scoring a classifier on held-out real images."""
+r"""Chooses the fraction of synthetic images in training batches."""
 
 __all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
@@ -38,14 +38,14 @@ predicted labels.
 
 @dataclass(frozen=True)
 class FractionChoice:
-    r"""The chosen fraction of synthetic images in training batches, and the scores that led to the choice.
+    r"""The chosen fraction of synthetic images in training batches, and the scores behind the choice.
 
-    A classifier was trained and scored on several random splits of the real images into training and held-out images.
+    Each fraction was scored on several random splits of the real images into training and held-out images.
 
     Attributes:
-        fraction: The chosen fraction; 0 if the best tested fraction was not significantly better than 0.
-        without: The balanced accuracy without synthetic images, one value per split, in [0, 1].
-        scores: For each tested fraction, the balanced accuracy, one value per split, in [0, 1].
+        fraction: The chosen fraction. It is 0 if the best tested fraction did not significantly improve the scores.
+        without: The balanced accuracies without synthetic images, in [0, 1], one value per split.
+        scores: A mapping from each tested fraction to its balanced accuracies, in [0, 1], one value per split.
     """
 
     fraction: float
@@ -53,7 +53,7 @@ class FractionChoice:
     scores: dict[float, tuple[float, ...]]
 
     def difference(self, fraction: float) -> PairedDifference:
-        r"""Returns the mean gain in balanced accuracy from synthetic images, with its 95 % confidence interval.
+        r"""Returns the mean gain in balanced accuracy over training without synthetic images, with its 95 % interval.
 
         Args:
             fraction: One of the tested fractions.
@@ -63,12 +63,12 @@ class FractionChoice:
 
     @property
     def best(self) -> float:
-        r"""The tested fraction with the highest mean balanced accuracy, whether or not it is the chosen one."""
+        r"""The tested fraction with the highest mean balanced accuracy, chosen or not."""
         return max(self.scores, key=lambda fraction: self.difference(fraction).mean)
 
     @property
     def reason(self) -> str:
-        r"""A sentence that explains the choice, with the best fraction's gain in balanced accuracy."""
+        r"""A sentence that explains the choice."""
         gain = self.difference(self.best)
         points = f"{100 * gain.mean:+.2f} points (95 % interval {100 * gain.low:+.2f} to {100 * gain.high:+.2f})"  # type: ignore[operator]
         change = f"on held-out real images of {len(self.without)} splits the balanced accuracy changed by {points}"
@@ -77,12 +77,12 @@ class FractionChoice:
         return f"No synthetic images are used: with the best fraction, {self.best:g}, {change}, which may be chance."
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns all attributes and the text ``reason`` as a dictionary that the ``json`` module can write."""
+        r"""Returns the attributes and ``reason`` as a dictionary that the ``json`` module can write."""
         return {**asdict(self), "reason": self.reason}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        r"""Restores a choice from the result of :meth:`as_dict`, which may have been saved as JSON."""
+        r"""Restores a choice from a dictionary that :meth:`as_dict` returned."""
         scores = {float(fraction): tuple(split_scores) for fraction, split_scores in values["scores"].items()}
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
@@ -90,8 +90,8 @@ class FractionChoice:
 def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
     r"""Splits labelled images at random into training images and held-out images.
 
-    At least one image is held out from each class with three or more images. No image is held out from a smaller
-    class, because a generative model needs at least two training images.
+    Classes with fewer than three images stay in the training set. From each other class, at least one image is held
+    out.
 
     Args:
         train: The images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
@@ -120,37 +120,33 @@ def choose_synthetic_fraction(
     progress: Callable[[int, float, float], None] = lambda split, fraction, score: None,
     **training: Any,
 ) -> FractionChoice:
-    r"""Chooses the best ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier, or 0.
+    r"""Chooses the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler` for a classifier.
 
-    The real images are split several times at random. Each split holds out a fifth of each class with at least three
-    images. From the images that are not held out, ``synthesise`` creates synthetic images. One classifier is trained
-    for each fraction, and one without synthetic images. A classifier's score is its balanced accuracy on the held-out
-    images.
+    Each random split of the real images holds out a fifth of each class with at least three images. From the other
+    images, ``synthesise`` creates synthetic images. A classifier is trained for each fraction, and one without
+    synthetic images. Its score is the balanced accuracy on the held-out images.
 
-    The gain of a fraction is its score minus the score without synthetic images. The fraction with the highest mean
-    gain over the splits is chosen if a one-sided t-test finds this gain above 0 with 95 % confidence. Otherwise the
-    choice is 0.
+    The fraction with the highest mean score is chosen. If a one-sided t-test with 95 % confidence does not find it
+    better than no synthetic images, the choice is 0.
 
     Args:
-        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. Do not
+        train: Real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels. Do not
             include test images.
-        synthesise: A function ``synthesise(real, seed)`` that returns synthetic images and their labels. ``real`` is a
-            pair of images and labels, and the function must learn from these images alone.
-        fractions: The values of ``synthetic_fraction`` to test, each above 0 and at most 1. Nearly this fraction of the
-            images drawn from the scarcest class is synthetic.
+        synthesise: A function that receives a pair of images and labels, and a seed. It learns from these images alone,
+            and returns synthetic images and their labels.
+        fractions: The values of ``synthetic_fraction`` to test, above 0 and at most 1.
         splits: The number of splits, at least 2.
-        seed: The seed of the splits, from which the seeds for ``synthesise`` and ``train_on`` are derived.
-        train_on: A function ``train_on(real, synthetic, fraction, seed)`` that trains your classifier and returns a
-            function from images to labels. ``real`` and ``synthetic`` are pairs of images and labels. By default a
-            small convolutional classifier is trained on class-balanced batches.
-        progress: A function that is called after each training. Its arguments are the split's index, the fraction and
-            the score.
-        **training: Arguments of :func:`gae_augment.evaluation.train_classifier` for the default classifier, such as
-            ``epochs``, which is 10 by default.
+        seed: The seed of the splits, the synthetic images and the classifiers.
+        train_on: A function ``train_on(real, synthetic, fraction, seed)``, where ``real`` and ``synthetic`` are pairs
+            of images and labels. It trains your classifier, and returns a function from images to labels. The default
+            trains a small convolutional classifier.
+        progress: A function that is called after each training with the split's index, the fraction and the score.
+        **training: Arguments of :func:`gae_augment.evaluation.train_classifier` for the default classifier. ``epochs``
+            is 10 by default.
 
     Raises:
-        ValueError: If images, labels or a numeric argument are invalid, no class has three images, or both ``train_on``
-            and arguments of the default classifier are passed.
+        ValueError: If an argument is invalid, no class has three images, or ``train_on`` and arguments of the default
+            classifier are both passed.
 
     Example:
         >>> from sklearn.datasets import load_digits
@@ -205,6 +201,6 @@ def _significantly_above_zero(gains: np.ndarray) -> bool:
 
 
 def _balanced_accuracy(labels: Tensor, predictions: Tensor) -> float:
-    r"""Returns the mean recall over the classes that occur in ``labels``, the true labels."""
+    r"""Returns the mean recall over the classes of the true labels."""
     is_correct = (predictions.cpu() == labels).double()
     return torch.stack([is_correct[labels == label].mean() for label in labels.unique()]).mean().item()

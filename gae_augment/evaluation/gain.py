@@ -1,4 +1,4 @@
-r"""Measures how much synthetic images improve a classifier, by training it with and without synthetic images."""
+r"""Measures how much synthetic images improve a classifier's test scores."""
 
 __all__ = [
     "BALANCED",
@@ -29,7 +29,7 @@ BALANCED = "class-balanced sampling"
 METRICS = ("balanced accuracy", "macro F1", "G-mean", "accuracy")
 
 Source = Labelled | Callable[[int], Labelled]
-"""A pair of images and labels, or a function that creates such a pair from a seed."""
+"""A pair of images and labels, or a function that returns the pair for a seed."""
 
 
 def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict[str, Any]:
@@ -41,12 +41,12 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
         classes: The number of classes.
 
     Returns:
-        A dictionary with values in [0, 1]. ``"balanced accuracy"`` is the mean of the classes' recalls, ``"macro F1"``
-        is the mean of their F1 scores, and ``"G-mean"`` is the geometric mean of their recalls. ``"accuracy"`` is the
-        fraction of correct predictions. ``"recall"`` is a list with one recall per class.
+        A dictionary with values in [0, 1]. ``"recall"`` is the list of the classes' recalls. ``"balanced accuracy"`` is
+        their mean, and ``"G-mean"`` is their geometric mean. ``"macro F1"`` is the mean of the classes' F1 scores.
+        ``"accuracy"`` is the fraction of correct predictions.
 
     Raises:
-        ValueError: If labels are out of range, or ``labels`` does not contain every class.
+        ValueError: If labels are out of range, or a class does not occur in ``labels``.
     """
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
@@ -72,15 +72,14 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
 class PairedDifference:
     r"""The mean difference of a score between two ways of training, with its 95 % confidence interval.
 
-    Training is repeated with :math:`S` random seeds or data splits. Each repetition gives one difference of scores. The
-    confidence interval is :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}`. Here :math:`\bar d` is the mean and
-    :math:`s_d` is the standard deviation of the differences. The factor :math:`t_{0.975, S-1}` is the 97.5 % quantile
-    of Student's t distribution with :math:`S - 1` degrees of freedom.
+    Each of :math:`S` random seeds or data splits gives one difference. The differences have the mean :math:`\bar d` and
+    the standard deviation :math:`s_d`. The interval is :math:`\bar d \pm t_{0.975, S-1} \, s_d / \sqrt{S}`, with the
+    97.5 % quantile of Student's t distribution.
 
     Attributes:
         mean: The mean difference.
-        low: The lower end of the confidence interval; ``None`` if there is only one difference.
-        high: The upper end of the confidence interval; ``None`` if there is only one difference.
+        low: The lower end of the interval; ``None`` if there is only one difference.
+        high: The upper end of the interval; ``None`` if there is only one difference.
     """
 
     mean: float
@@ -89,7 +88,7 @@ class PairedDifference:
 
     @classmethod
     def of(cls, differences: Sequence[float]) -> "PairedDifference":
-        r"""Returns the mean and the 95 % confidence interval of one or more differences of scores."""
+        r"""Returns the mean and the 95 % confidence interval of one or more differences."""
         mean, seeds = statistics.fmean(differences), len(differences)
         if seeds == 1:
             return cls(mean, None, None)
@@ -101,37 +100,37 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class ClassifierGain:
-    r"""The test scores of a classifier that was trained in several ways, once per random seed.
+    r"""The test scores of a classifier after several ways of training, called arms.
 
     Attributes:
-        seeds: The :math:`S` seeds.
-        scores: A mapping from the name of each arm (way of training) to a list with one result of
-            :func:`imbalance_metrics` per seed.
+        seeds: The random seeds. Each arm was trained once per seed.
+        scores: A mapping from the name of each arm to a list. The list holds one result of :func:`imbalance_metrics`
+            per seed.
     """
 
     seeds: tuple[int, ...]
     scores: dict[str, list[dict[str, Any]]]
 
     def values(self, arm: str, metric: str) -> list[float]:
-        r"""Returns the values of a test metric for one arm (way of training), one value per seed."""
+        r"""Returns the values of a test metric for an arm (a way of training), one value per seed."""
         return [scores[metric] for scores in self.scores[arm]]
 
     def mean(self, arm: str, metric: str) -> float:
-        r"""Returns the mean of a test metric over the seeds, for one arm (way of training)."""
+        r"""Returns the mean of a test metric over the seeds, for an arm (a way of training)."""
         return statistics.fmean(self.values(arm, metric))
 
     def deviation(self, arm: str, metric: str) -> float | None:
-        r"""Returns the standard deviation of a test metric over the :math:`S` seeds, for one arm (way of training).
+        r"""Returns the standard deviation of a test metric over the seeds, for an arm (a way of training).
 
-        The sum of squared deviations is divided by :math:`S - 1`. If there is only one seed, the result is ``None``.
+        The divisor is the number of seeds minus 1. With one seed, the result is ``None``.
         """
         return statistics.stdev(self.values(arm, metric)) if len(self.seeds) > 1 else None
 
     def difference(self, arm: str, metric: str, baseline: str = BALANCED) -> PairedDifference:
         r"""Returns the mean difference of a test metric between two arms (ways of training).
 
-        For each seed, the value for ``baseline`` is subtracted from the value for ``arm``. The result also holds the
-        95 % confidence interval of the mean difference.
+        For each seed, the value for ``baseline`` is subtracted from the value for ``arm``. The result includes a 95 %
+        confidence interval.
         """
         pairs = zip(self.values(arm, metric), self.values(baseline, metric), strict=True)
         return PairedDifference.of([value - base for value, base in pairs])
@@ -178,36 +177,31 @@ def classifier_gain(
 ) -> ClassifierGain:
     r"""Trains a small classifier with and without synthetic images, and returns its test scores.
 
-    For each seed, the classifier is trained in several ways, called arms. All arms have the same network, initial
-    weights and number of training steps. The arms differ in the images of their batches:
+    For each seed, the classifier is trained in several ways, called arms. The arms use different images:
 
     - ``"plain training"`` uses every real image once per epoch.
     - ``"class-balanced sampling"`` draws real images, with equal class frequencies.
-    - ``"class-balanced sampling + GAE"`` draws real and synthetic images with :class:`gae_augment.MixedSampler`, with
-      equal class frequencies. In the last 15 % of the epochs, all drawn images are real.
+    - ``"class-balanced sampling + GAE"`` draws real and synthetic images, with equal class frequencies. In the last
+      15 % of the epochs, it draws only real images.
 
     Args:
-        train: The real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels; or a
-            function from a seed to such a pair.
-        synthetic: The synthetic images and their labels, or a function from a seed to such a pair. A mapping from model
-            names to these replaces the last arm by one per model, ``"class-balanced sampling + NAME"``.
-        test: The test images and their labels, with at least one image of each class.
-        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1]. This number is
-            nearly the fraction of synthetic images among the draws from the scarcest class. From larger classes, fewer
-            synthetic images are drawn.
+        train: A pair of real training images, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`, and their labels; or
+            a function that returns the pair for a seed.
+        synthetic: A pair of synthetic images and their labels, or a function that returns the pair for a seed. A
+            mapping from model names to pairs or functions gives one arm per name, ``"class-balanced sampling + NAME"``.
+        test: A pair of test images and their labels, with at least one image of each class.
+        synthetic_fraction: The ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in [0, 1].
         seeds: The seeds of the initial weights and the batches, without duplicates.
-        epochs: The number of epochs. Each epoch draws as many images as there are real training images.
+        epochs: The number of epochs. An epoch draws :math:`N` images.
         batch_size: The maximum number of images in a batch.
         learning_rate: The peak learning rate.
-        affine: Whether real and synthetic training images are rotated, shifted and scaled slightly at random.
+        affine: Whether training images are slightly rotated, shifted and scaled, at random.
         classes: The number of classes; by default one more than the largest test label.
-        device: A torch device, or ``"auto"``: a CUDA GPU if there is one, else the CPU.
-        progress: A function that is called after each training. Its arguments are the name of the arm, the seed and
-            the scores.
+        device: A torch device. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        progress: A function that is called after each training with the name of the arm, the seed and the scores.
 
     Raises:
-        ValueError: If images, labels or a numeric argument are invalid, or a class has no real training image or no
-            test image.
+        ValueError: If an argument is invalid, or a class has no real training image or no test image.
         FloatingPointError: If the loss becomes NaN or infinite.
     """
     seeds = tuple(seeds)
@@ -255,16 +249,14 @@ def train_mixed(
     r"""Trains a classifier on real and synthetic images, and returns it.
 
     Args:
-        real: The real images and their labels, as returned by :func:`checked_pair`.
-        synthetic: The synthetic images and their labels, as returned by :func:`checked_pair`.
-        fraction: The ``synthetic_fraction``, in [0, 1], of a :class:`gae_augment.MixedSampler`, which draws
-            class-balanced batches. If ``None``, each epoch uses every real and synthetic image once, without class
-            balance.
+        real: A pair of real images, with shape :math:`(N, C, H, W)`, and their labels.
+        synthetic: A pair of synthetic images, with shape :math:`(M, C, H, W)`, and their labels.
+        fraction: The ``synthetic_fraction`` of a :class:`gae_augment.MixedSampler`, which draws class-balanced batches.
+            With ``None``, each epoch uses every image once.
         classes: The number of classes.
-        epochs: The number of epochs. Unless ``fraction`` is ``None``, each epoch draws as many images as ``real``
-            holds.
+        epochs: The number of epochs. If ``fraction`` is a number, an epoch draws :math:`N` images.
         seed: The seed of the initial weights and the batches.
-        **options: More arguments of :func:`train_classifier`, such as ``batch_size``.
+        **options: More arguments of :func:`train_classifier`.
     """
     images, labels = _concatenated(real, synthetic)
     sampler = None
@@ -276,10 +268,7 @@ def train_mixed(
 
 
 def _concatenated(real: Labelled, synthetic: Labelled) -> Labelled:
-    r"""Concatenates real and synthetic images, and their labels.
-
-    If the real and the synthetic images differ in type, all images are converted to float32 in [0, 1].
-    """
+    r"""Concatenates real and synthetic images, and their labels. Images of different types become float32 in [0, 1]."""
     images = [real[0], synthetic[0]]
     if real[0].dtype != synthetic[0].dtype:
         images = [to_unit(batch) for batch in images]

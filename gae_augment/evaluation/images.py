@@ -1,4 +1,4 @@
-r"""Checks of the images and labels that users pass to the functions of ``gae_augment.evaluation``."""
+r"""Checks images and labels that users pass to ``gae_augment.evaluation``."""
 
 __all__ = ["Labelled", "checked_images", "checked_labels", "checked_pair", "to_unit"]
 
@@ -10,18 +10,17 @@ Labelled = tuple[Tensor, Tensor]
 
 
 def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_least: int = 1) -> Tensor:
-    r"""Checks images, and returns them with shape :math:`(N, C, H, W)`. Types and values are not changed.
+    r"""Checks images, and returns them with shape :math:`(N, C, H, W)`.
 
     Args:
-        images: Images with shape :math:`(N, C, H, W)`, or :math:`(N, H, W)` for one channel. Their type must be uint8,
-            bool or floating point. Floating-point values must lie in [0, 1].
-        name: The name of the images in an error message.
-        like: A tensor of images; ``images`` must have the same :math:`(C, H, W)`. By default any shape is allowed.
+        images: Images of type uint8 or bool, or floating-point images in [0, 1], with shape :math:`(N, C, H, W)` or
+            :math:`(N, H, W)`.
+        name: The name of the images in error messages.
+        like: Images with the required :math:`(C, H, W)`. By default any shape is allowed.
         at_least: The minimum number of images.
 
     Raises:
-        ValueError: If ``images`` has an invalid type, shape or value, holds fewer than ``at_least`` images, or its
-            images differ in shape from those of ``like``.
+        ValueError: If the images have an invalid type, shape or value, or there are too few.
     """
     if not isinstance(images, Tensor):
         raise ValueError(f"'{name}' is of type {type(images).__name__}, but must be a tensor. Use torch.as_tensor.")
@@ -60,9 +59,9 @@ def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | Non
 
     Args:
         labels: Integers of at least 0, one per image.
-        name: The name of the labels in an error message.
+        name: The name of the labels in error messages.
         images: The number of images :math:`N`.
-        classes: The number of classes; every label must be less than this number. ``None`` sets no upper limit.
+        classes: The number of classes. Every label must be below this number. ``None`` sets no limit.
 
     Raises:
         ValueError: If the labels are not integers or are out of range, or their number is not ``images``.
@@ -89,13 +88,13 @@ def checked_labels(labels: Tensor, name: str, *, images: int, classes: int | Non
 def checked_pair(
     pair: Labelled, name: str, classes: int | None = None, *, like: Tensor | None = None, at_least: int = 1
 ) -> Labelled:
-    r"""Checks images and their labels.
+    r"""Checks a pair of images and labels, and returns it.
 
     Args:
         pair: The images, uint8 or in [0, 1], and their labels, integers from 0.
-        name: The name of the pair in an error message.
-        classes: The number of classes; every label must be less than this number. ``None`` sets no upper limit.
-        like: Images whose :math:`(C, H, W)` the images of ``pair`` must share. By default any is allowed.
+        name: The name of the pair in error messages.
+        classes: The number of classes. Every label must be below this number. ``None`` sets no limit.
+        like: Images with the required :math:`(C, H, W)`. By default any shape is allowed.
         at_least: The minimum number of images.
 
     Returns:
@@ -113,5 +112,5 @@ def checked_pair(
 
 
 def to_unit(images: Tensor) -> Tensor:
-    r"""Converts images to float32 in [0, 1]; uint8 images are divided by 255."""
+    r"""Converts images to float32, and divides uint8 images by 255."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()

@@ -1,4 +1,4 @@
-r"""The local Lipschitz constant of a decoder: how much an image can change per unit change of its latent code."""
+r"""Measures how much a decoded image can change per unit change of its latent code."""
 
 __all__ = ["local_lipschitz"]
 
@@ -13,20 +13,19 @@ from .._utils.seeding import make_generator
 def local_lipschitz(decode: Callable[[Tensor], Tensor], z: Tensor, *, iterations: int = 20, seed: int = 0) -> Tensor:
     r"""Returns the largest singular value of a decoder's Jacobian at each latent code.
 
-    This singular value is the local Lipschitz constant of the decoder :math:`f` at the code :math:`z`: the smallest
-    :math:`K` with :math:`\|f(z + \epsilon) - f(z)\| \leq K \|\epsilon\|` for infinitesimal steps :math:`\epsilon`. The
-    norms are Euclidean. Power iteration with Jacobian-vector products approximates :math:`K` from below, without
-    forming the Jacobian.
+    This value :math:`K` is the local Lipschitz constant of the decoder. A very small step :math:`\epsilon` of the code
+    changes the image by at most :math:`K \|\epsilon\|`, in the Euclidean norm. Power iteration approximates :math:`K`
+    from below.
 
     Args:
-        decode: A function from codes, with shape :math:`(N, d)`, to images, with shape :math:`(N, *)`. The image at an
-            index must depend only on the code at the same index.
+        decode: A function from codes, with shape :math:`(N, d)`, to images, with shape :math:`(N, *)`. Each image must
+            depend only on its own code.
         z: The latent codes, with shape :math:`(N, d)`.
         iterations: The number of power iterations, at least 1. More iterations are more accurate.
         seed: The seed of the random initial directions.
 
     Returns:
-        The constant :math:`K` of each code, with shape :math:`(N,)`.
+        The value :math:`K` of each code, with shape :math:`(N,)`.
 
     Raises:
         ValueError: If ``z`` is not two-dimensional, or ``iterations`` is below 1.

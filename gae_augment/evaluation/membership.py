@@ -1,4 +1,4 @@
-r"""Membership inference: whether synthetic images reveal which images their generative model was trained on."""
+r"""Measures how well synthetic images reveal the training images of their generative model."""
 
 __all__ = ["Membership", "membership"]
 
@@ -16,16 +16,13 @@ from .memorisation import Distance, check_distance, nearest_by
 class Membership:
     r"""The success of an attack that guesses which images are members of a generative model's training set.
 
-    The attack guesses that an image is a member if its distance to the nearest synthetic image is at most a threshold.
-
     Attributes:
-        advantage: The true positive rate minus the false positive rate of the attack. The threshold is chosen on one
-            half of the images, and the rates are measured on the other half. 0 means a random guess, and 1 means a
-            perfect attack. Small negative values are noise.
-        area: The area under the ROC curve of the attack: the probability that the distance is smaller for a random
-            member than for a random non-member. 0.5 means a random guess.
-        distance_ratio: The members' median distance to the nearest synthetic image, divided by that of the non-members.
-            1 means no difference. 0 means that synthetic images copy at least half of the members.
+        advantage: The true positive rate minus the false positive rate of the attack. 0 means a random guess, and 1
+            means a perfect attack. Small negative values are noise.
+        area: The area under the ROC curve of the attack, in [0, 1]. 0.5 means a random guess, and 1 means a perfect
+            attack.
+        distance_ratio: The median distance from members to their nearest synthetic images, divided by the median
+            distance from non-members. 1 means no difference. Values below 1 mean that members are closer.
     """
 
     advantage: float
@@ -38,21 +35,18 @@ class Membership:
 
 
 def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: Distance = "pixels") -> Membership:
-    r"""Simulates an attack that uses synthetic images to recognise the training images of their generative model.
+    r"""Simulates an attack that recognises the training images of a generative model from its synthetic images.
 
     The attack guesses that an image is a member of the training set if its distance to the nearest synthetic image is
-    at most a threshold. The threshold is chosen on half of the members and half of the non-members. The rates of true
-    and false positives are measured on the other halves. Then the halves are swapped, and the two measurements are
-    averaged.
+    at most a threshold. Two-fold cross-validation chooses and tests the threshold.
 
     Args:
         members: The training images of the model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`,
             :math:`N \geq 4`.
-        others: The non-members: at least four real images outside the training set, from the same distribution.
+        others: At least four real images outside the training set, from the same distribution.
         synthetic: The synthetic images. More synthetic images make a stronger attack.
-        distance: The distance between images. ``"pixels"`` is the root mean squared difference of pixels in [0, 1].
-            ``"aligned"`` is 1 minus the correlation of two images after one is shifted to match the other
-            (:func:`gae_augment.synthesis.aligned_nearest`).
+        distance: ``"pixels"`` is the root mean squared difference of pixels in [0, 1]. ``"aligned"`` is the distance of
+            :func:`gae_augment.synthesis.aligned_nearest`, which tolerates small shifts.
 
     Raises:
         ValueError: If images are invalid or differ in shape, or ``distance`` is unknown.

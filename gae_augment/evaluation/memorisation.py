@@ -1,4 +1,4 @@
-r"""Memorisation: whether synthetic images are closer to the training images than held-out real images are."""
+r"""Measures whether synthetic images copy training images."""
 
 __all__ = ["Distance", "Memorisation", "check_distance", "memorisation", "nearest", "nearest_by"]
 
@@ -27,13 +27,11 @@ class Memorisation:
         flagged: The number of synthetic images whose distance to the nearest training image is at most ``threshold``.
         fraction: ``flagged`` divided by :math:`M`.
         expected_fraction: The expected ``fraction`` if synthetic images have the same distribution as held-out real
-            images. If ``fraction`` is well above this value, the model copies training images.
-        threshold: A low quantile, by default the 1 % quantile, of the distances from held-out real images to their
-            nearest training images.
+            images. A much larger ``fraction`` means that the model copies training images.
+        threshold: A low quantile of the distances from held-out real images to their nearest training images.
         nearest_index: The index of each synthetic image's nearest training image, with shape :math:`(M,)`.
         nearest_distance: The distance from each synthetic image to its nearest training image, with shape :math:`(M,)`.
-        worst: The closest pairs of a synthetic image and its nearest training image, by ascending distance, as tuples
-            (synthetic index, training index, distance).
+        worst: The closest pairs, as tuples (synthetic index, training index, distance), by ascending distance.
     """
 
     flagged: int
@@ -45,7 +43,7 @@ class Memorisation:
     worst: tuple[tuple[int, int, float], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        r"""Returns all attributes except the two tensors, as a dictionary that the ``json`` module can write."""
+        r"""Returns the attributes except the two tensors, as a dictionary that the ``json`` module can write."""
         return {
             "flagged": self.flagged,
             "fraction": self.fraction,
@@ -56,17 +54,14 @@ class Memorisation:
 
 
 def nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Finds the nearest point to each query vector.
-
-    The distance between a query :math:`a` and a point :math:`b`, both with :math:`D` values, is the root mean squared
-    difference, :math:`\sqrt{\|a - b\|^2 / D}`.
+    r"""Finds the nearest point to each query vector, by the root mean squared difference.
 
     Args:
         queries: The query vectors, with shape :math:`(M, D)`.
         points: The points, with shape :math:`(N, D)`.
 
     Returns:
-        The distance and the index of each query's nearest point, each with shape :math:`(M,)`.
+        The distance and the index of each query's nearest point, both with shape :math:`(M,)`.
     """
     distances, indices = [], []
     for chunk in queries.double().split(CHUNK_SIZE):
@@ -86,14 +81,13 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
     r"""Finds the nearest point to each query, with a choice of distance.
 
     Args:
-        distance: ``"pixels"`` is the root mean squared difference of the values. ``"aligned"``, only for images, is 1
-            minus the correlation of two images after one is shifted to match the other
-            (:func:`gae_augment.synthesis.aligned_nearest`).
+        distance: ``"pixels"`` is the root mean squared difference. ``"aligned"``, only for images, is the distance of
+            :func:`gae_augment.synthesis.aligned_nearest`.
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`, or features, with shape :math:`(M, D)`.
         points: Images, with shape :math:`(N, C, H, W)`, or features, with shape :math:`(N, D)`.
 
     Returns:
-        The distance and the index of each query's nearest point, each with shape :math:`(M,)`.
+        The distance and the index of each query's nearest point, both with shape :math:`(M,)`.
     """
     if distance == "aligned":
         return aligned_nearest(queries, points)
@@ -101,7 +95,7 @@ def nearest_by(distance: Distance, queries: Tensor, points: Tensor) -> tuple[Ten
 
 
 def check_distance(distance: str) -> None:
-    r"""Raises a ValueError unless ``distance`` is ``"pixels"`` or ``"aligned"``."""
+    r"""Raises a ValueError if ``distance`` is neither ``"pixels"`` nor ``"aligned"``."""
     if distance not in get_args(Distance):
         raise ValueError(f"'distance' is {distance!r}, but must be 'pixels' or 'aligned'.")
 
@@ -118,31 +112,23 @@ def memorisation(
 ) -> Memorisation:
     r"""Finds synthetic images that are suspiciously close to a training image.
 
-    A synthetic image is flagged if its distance to the nearest training image is at most a threshold. To set the
-    threshold, the distances from :math:`n` held-out real images to their nearest training images are sorted. The
-    threshold is the :math:`r`-th smallest, with :math:`r = \lfloor q (n - 1) \rfloor + 1`, where :math:`q` is the
-    argument ``quantile``.
-
-    If synthetic images had the same distribution as held-out images, the expected flagged fraction would be
-    :math:`r / (n + 1)`, which is about :math:`q` for large :math:`n`.
+    A synthetic image is flagged if its distance to the nearest training image is at most a threshold. The threshold is
+    a quantile of the distances from held-out real images to their nearest training images.
 
     Args:
         train: The training images of the generative model, uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
         held_out: Real images outside the training set, from the same distribution, with shape :math:`(n, C, H, W)`. At
-            least :math:`1 / q` images are recommended.
+            least ``1 / quantile`` images are recommended.
         synthetic: The synthetic images, with shape :math:`(M, C, H, W)`.
-        worst: The maximum number of pairs to list in the attribute ``worst`` of the result.
-        quantile: The quantile :math:`q` of the held-out images' distances, above 0 and below 1.
-        distance: ``"pixels"`` is the root mean squared difference of pixels in [0, 1], or of ``features`` if given. It
-            finds exact and noisy copies. ``"aligned"`` is 1 minus the correlation of two images after one is shifted to
-            match the other (:func:`gae_augment.synthesis.aligned_nearest`). It finds shifted and brightened copies too,
-            but takes longer.
-        features: A function from images to feature vectors with shape :math:`(N, D)`, for example
-            :class:`gae_augment.evaluation.ClassifierFeatures`. By default pixels are compared.
+        worst: The maximum number of pairs in the attribute ``worst`` of the result.
+        quantile: The quantile that sets the threshold, above 0 and below 1.
+        distance: ``"pixels"`` is the root mean squared difference of pixels in [0, 1], or of ``features`` if given.
+            ``"aligned"`` is the distance of :func:`gae_augment.synthesis.aligned_nearest`. It takes longer, but finds
+            shifted and brightened copies.
+        features: A function from images to feature vectors, with shape :math:`(N, D)`. By default pixels are compared.
 
     Raises:
-        ValueError: If images are invalid or differ in shape, an option is invalid, or ``features`` are given with
-            ``distance="aligned"``.
+        ValueError: If an argument is invalid, or ``features`` are given with ``distance="aligned"``.
     """
     if not 0 < quantile < 1:
         raise ValueError(f"'quantile' is {quantile}, but must be above 0 and below 1. 0.01 is a good first choice.")

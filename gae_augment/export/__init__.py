@@ -1,8 +1,6 @@
 r"""Exports synthetic images, and optionally real images, from a fitted augmenter to files.
 
-The images are divided into shards: batches of images, written in parallel. Input: a fitted augmenter, and optionally
-the image folder of its training set. Output: an image folder, WebDataset tar files or Parquet files. The optional
-libraries ``webdataset`` and ``datasets`` are imported only when their formats are written.
+The output is an image folder, WebDataset tar files or Parquet files.
 """
 
 from .formats import FORMATS

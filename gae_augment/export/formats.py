@@ -1,4 +1,4 @@
-r"""The file formats for exported images: image folder, WebDataset and Parquet."""
+r"""The file formats for exported images."""
 
 __all__ = ["FORMATS", "Format", "Item", "Shard"]
 
@@ -22,7 +22,7 @@ class Item:
     r"""One image to export.
 
     Attributes:
-        path: The path of the image's file in an image folder, relative to that folder.
+        path: The path of the image's file, relative to an image folder.
         class_index: The index of the image's class.
         source: For a real image, the path of its file. For a synthetic image, ``None`` before sampling, and the image
             afterwards.
@@ -39,7 +39,7 @@ class Item:
 
     @property
     def data(self) -> bytes:
-        r"""The encoded image: the bytes of a real image's file, or the PNG of a synthetic image.
+        r"""The bytes of a real image's file, or of the PNG of a synthetic image.
 
         Raises:
             ValueError: If the image is synthetic and not sampled yet.
@@ -58,10 +58,10 @@ class Shard:
     r"""A batch of real and synthetic images that one job writes to files.
 
     Attributes:
-        target: The path to write to: the shard's file, or the image folder, which all shards share.
+        target: The path of the shard's file, or of the image folder.
         first: The total number of images in the preceding shards.
-        seed: The seed of the shard's synthetic images and of the order of all its images.
-        items: The images: real ones first, then synthetic ones, which are not sampled yet.
+        seed: The seed of the synthetic images and of the order of all images.
+        items: The real images, followed by synthetic images that are not sampled yet.
         class_names: The names of all classes, ordered by class index.
     """
 
@@ -77,11 +77,10 @@ class Format:
     r"""A file format for shards (batches of exported images).
 
     Attributes:
-        write: A function that writes a shard. Its arguments are the ``Shard`` and the list of images to write, in
-            order and with the synthetic images sampled.
+        write: A function that writes a shard. Its arguments are the ``Shard`` and its images, all sampled and in order.
         suffix: The suffix of a shard's file; ``None`` for an image folder.
         library: The optional library that the format needs; ``None`` if it needs none.
-        extra: The optional dependency group of gae-augment that installs the library; ``None`` without a library.
+        extra: The dependency group of gae-augment that installs the library; ``None`` without a library.
     """
 
     write: Callable[[Shard, list[Item]], None]
@@ -90,7 +89,7 @@ class Format:
     extra: str | None = None
 
     def check_library(self) -> None:
-        r"""Raises a ModuleNotFoundError, with the installation command, if the format's optional library is missing."""
+        r"""Raises a ModuleNotFoundError if the format's optional library is missing."""
         if self.library is None:
             return
         try:

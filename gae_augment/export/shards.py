@@ -1,4 +1,4 @@
-r"""Samples images from a fitted augmenter, and writes them in shards (batches of images), in parallel."""
+r"""Samples images from a fitted augmenter, and writes them in shards (batches of images)."""
 
 __all__ = ["write_shards"]
 
@@ -35,37 +35,32 @@ def write_shards(
     seed: int = 0,
     force: bool = False,
 ) -> list[Path]:
-    r"""Writes synthetic images, and real images if given, in shards (batches of images), optionally in parallel.
+    r"""Writes synthetic images, and real images if given, in shards (batches of images).
 
-    Each shard holds about the same fraction of every class, in random order. For a given augmenter, the synthetic
-    images depend only on ``seed``, the numbers of images and ``images_per_shard``, not on the number of workers. If a
-    worker dies, its shard is written again. If workers run on several machines, with a cluster backend of joblib, all
-    machines must see the output folder under the same path.
+    Each shard holds about the same fraction of every class, in random order. The synthetic images do not depend on the
+    number of workers. If workers run on several machines, all machines must see the output folder under the same path.
 
     There are three formats:
 
-    - ``"imagefolder"`` writes files such as ``CLASS/synthetic_00000.png``, where ``CLASS`` is the name of the class,
-      and copies real images under their original names.
-    - ``"webdataset"`` writes files such as ``shard-00000-of-00010.tar``. Each sample holds the image, the index of its
-      class (``.cls``) and a ``.json``. The ``.json`` gives the name of the class, whether the image is synthetic, and
-      the path that the image would have in an image folder.
-    - ``"parquet"`` writes files such as ``shard-00000-of-00010.parquet``, which Hugging Face ``datasets`` and Ray Data
-      can read. The columns are ``image`` (bytes and path), ``label`` and ``is_synthetic``.
+    - ``"imagefolder"`` writes synthetic images as ``CLASS/synthetic_00000.png``, ``CLASS/synthetic_00001.png`` and so
+      on, and copies real images under their original names.
+    - ``"webdataset"`` writes tar files. Each sample holds the image, the index of its class (``.cls``) and a ``.json``.
+      The ``.json`` has the keys ``class`` (its name), ``synthetic`` (a Boolean) and ``path`` (in an image folder).
+    - ``"parquet"`` writes Parquet files with the columns ``image`` (bytes and path), ``label`` and ``is_synthetic``.
 
     Args:
         augmenter: A fitted augmenter.
         output: The folder to write to.
-        real: The image folder that the augmenter was fitted to. If it is given, its images are written too, as
-            unchanged copies of their files. If images were resized for the fit, these copies keep the original
-            size, and synthetic images have the new size. By default only synthetic images are written.
-        images_to_add: The number of synthetic images of each class, by label. By default the numbers in the augmenter's
+        real: The image folder that the augmenter was fitted to. Its images are exported unchanged, in their original
+            size. By default only synthetic images are exported.
+        images_to_add: The number of synthetic images of each class, by label. By default the augmenter's
             ``sampling_strategy_``.
         format: One of the formats above.
-        images_per_shard: The maximum number of images in a shard, real and synthetic together.
-        n_jobs: The number of shards written at the same time, as in joblib. By default shards are written one after
-            another, unless a joblib context sets another number.
+        images_per_shard: The maximum number of images in a shard.
+        n_jobs: The number of shards written at the same time, as in joblib. By default the joblib context sets the
+            number. Without a context, shards are written one after another.
         seed: The seed of the synthetic images and of the order of all images.
-        force: Whether the output folder may already hold files. Even if true, it must not hold shards of this format.
+        force: Whether the output folder may already hold other files.
 
     Returns:
         The paths of the shards' files. For ``"imagefolder"``, the path of the output folder only.
@@ -74,7 +69,7 @@ def write_shards(
         NotFittedError: If the augmenter is not fitted.
         ValueError: If an argument is invalid, a class has no model, PNG files cannot hold the images, or the output
             folder already holds shards of this format, or any file while ``force`` is false.
-        ModuleNotFoundError: If the library of the format is missing: ``webdataset``, or ``datasets`` for Parquet.
+        ModuleNotFoundError: If the library of the format is missing.
         RuntimeError: If a shard could not be written. The other shards are kept.
     """
     augmenter.report_  # noqa: B018, raises NotFittedError
@@ -136,7 +131,7 @@ def write_shards(
 
 
 def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
-    r"""Returns the name of each class. If an earlier class has the same name, the label is appended to the name."""
+    r"""Returns one name per class. A repeated name gets its label appended."""
     names: list[str] = []
     for label, name in augmenter.class_names_.items():
         names.append(f"{name}-{label}" if name in names else name)
@@ -146,9 +141,9 @@ def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
 def _plan(
     folder: Path, class_names: Sequence[str], images_to_add: Sequence[int], real: ImageFolder | None
 ) -> list[Item]:
-    r"""Returns all images to write: real images first, then synthetic images, class by class.
+    r"""Lists the real images, then the synthetic images, class by class.
 
-    Each synthetic image gets a path in ``folder`` that no real image and no existing file has.
+    Each synthetic image gets an unused path.
     """
     items: list[Item] = []
     if real is not None:
@@ -166,7 +161,7 @@ def _plan(
 def _write_all(
     augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
 ) -> Iterator[tuple[int, Failure | None]]:
-    r"""Writes all shards, and yields each shard's number with its failure, or with ``None`` after success."""
+    r"""Writes all shards. Yields each shard's number and its failure, which is ``None`` after success."""
     if runs_here(n_jobs):
         for number, shard in enumerate(shards):
             yield number, attempt(_write, shard, format, augmenter)
@@ -194,7 +189,7 @@ def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
 
 
 def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
-    r"""Samples the synthetic images of a shard, and returns all images of the shard in random order."""
+    r"""Samples the synthetic images of a shard, and returns all its images in random order."""
     items = [item for item in shard.items if not item.is_synthetic]
     synthetic_items = (item for item in shard.items if item.is_synthetic)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):

@@ -1,9 +1,7 @@
 r"""Fits one generative model to the images of each class.
 
-A :class:`Plan` holds the settings of one fit, with a value in place of each ``"auto"`` of the
-:class:`gae_augment.GenerativeModel`. :func:`fit_class` trains the model with these settings. It returns a
-:class:`FittedModel`, which maps images to codes and codes to images. A :class:`FitCache` stores fitted models in a
-folder. From the rest of ``gae_augment``, this subpackage imports only ``_utils``, ``data`` and ``models``.
+A :class:`Plan` holds the settings of one fit. :func:`fit_class` trains a model with these settings, and returns a
+:class:`FittedModel`. A :class:`FitCache` stores fitted models in a folder.
 """
 
 from .cache import ClassFit, FitCache, default_cache_dir, plan_fits

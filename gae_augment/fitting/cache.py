@@ -1,4 +1,4 @@
-r"""Stores fitted models in a folder, so that a repeated fit with the same data and settings needs no training."""
+r"""Stores fitted models in a folder, for later fits with the same data and settings."""
 
 __all__ = ["ClassFit", "FitCache", "default_cache_dir", "plan_fits"]
 
@@ -28,7 +28,7 @@ from .fitted import FittedModel
 from .plan import Plan, make_plan
 
 LEFTOVER_AGE = 600
-"""The age, in seconds, above which a temporary file counts as a leftover of a killed process."""
+"""A temporary file older than this age, in seconds, counts as a leftover of a killed process."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class ClassFit:
 
     Attributes:
         images: The images of the class, with shape :math:`(N, *)`.
-        plan: The settings of the fit, such as the batch size.
+        plan: The settings of the fit.
         definition: The model's objective, latent density and type of encoder.
         values: The conversion from image values to network inputs, and back.
         seed: The seed of all random numbers of the fit.
@@ -51,7 +51,7 @@ class ClassFit:
 
     @cached_property
     def digest(self) -> str:
-        r"""A hexadecimal hash of all inputs, and of the versions of this package, its file format and torch."""
+        r"""A hexadecimal hash of all inputs and of the versions of this package and torch."""
         scale = [
             None if tensor is None else tensor.tolist()
             for tensor in (self.values.mean, self.values.deviation, self.values.bounds)
@@ -81,14 +81,14 @@ def plan_fits(
     r"""Returns the inputs of the fit of each class, by label.
 
     Args:
-        images: The images to fit, by label: for each class, a tensor of shape :math:`(N, *)`.
-        models: The model of each label. The key ``None`` holds the model of all labels that are not keys.
-        values: The conversion between image values and network inputs, the same for all classes.
-        seed: The base seed. The seed of each class's fit is derived from the base seed and the label.
+        images: The images of each class, with shape :math:`(N, *)`, by label.
+        models: The models by label. The key ``None`` holds the model of all other labels.
+        values: The conversion from image values to network inputs, and back.
+        seed: The base seed. The seed of a fit depends on the base seed and the label.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
-        ValueError: If a class has fewer than 2 images, or a hyper-parameter is invalid or does not suit the images.
+        ValueError: If a class has fewer than 2 images, or a hyper-parameter is invalid for the images.
         RuntimeError: If ``device`` is not the name of a torch device.
     """
     fits = {}
@@ -102,18 +102,12 @@ def plan_fits(
 
 
 def _describe(definition: ModelDefinition) -> Any:
-    r"""Returns the fields of a model definition, with the objective's name and source code instead of the objective.
-
-    The source code of functions that the objective calls is not included.
-    """
+    r"""Returns the fields of a model definition. The objective's name and source code replace the objective."""
     return {**vars(definition), "objective": _source(definition.objective)}
 
 
 def _source(function: Any) -> Any:
-    r"""Returns the name and the source code of a function or class, or the name alone if no source can be read.
-
-    A partial function is described by the wrapped function and the fixed arguments.
-    """
+    r"""Returns the name of a function or class, and its source code if Python can read it."""
     if isinstance(function, partial):
         return _source(function.func), function.args, function.keywords
     # A callable object has no name.
@@ -125,23 +119,20 @@ def _source(function: Any) -> Any:
 
 
 def default_cache_dir() -> Path:
-    r"""Returns the path ``$XDG_CACHE_HOME/gae-augment``, or ``~/.cache/gae-augment`` if the variable is not set."""
+    r"""Returns the path ``$XDG_CACHE_HOME/gae-augment``, or ``~/.cache/gae-augment`` without this variable."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gae-augment"
 
 
 class FitCache:
-    r"""A folder of fitted models, one file per class, so that a repeated fit needs no training.
+    r"""A folder of fitted models, with one file per class.
 
-    The name of a file is :attr:`ClassFit.digest`, a hash of everything that the fit depends on. A class with a file is
-    not trained again. If the fit of several classes is interrupted, repeating the fit trains only the classes without a
-    file, and gives the models of an uninterrupted fit. The files hold no training images. You may empty the folder
-    while no fit runs.
+    A fit with the same data, settings and seed loads these models instead of training them. After an interruption, this
+    fit trains the missing models. The files hold no training images. You may empty the folder while no fit runs.
 
     Args:
-        folder: The path of the folder, which is created if it does not exist.
-        keep_failures: Whether to store the reasons of failed fits, so that these fits are not tried again.
-        on_miss: A function that is called before training, with a list of the labels of the classes without a file.
-            ``None`` calls no function.
+        folder: The path of the folder, created if it does not exist.
+        keep_failures: Whether to store the reasons of failed fits. Later fits then do not try them again.
+        on_miss: A function ``on_miss(labels)``, called before training with the labels of the classes without a file.
         name: The name of the parameter ``folder`` in error messages.
 
     Raises:
@@ -182,8 +173,7 @@ class FitCache:
     def open(self, fits: Iterable[ClassFit]) -> Iterator[str]:
         r"""Context manager: locks a set of fits against other processes, and yields a hash of the set.
 
-        Another process that opens the same set waits until the context ends. At the start, temporary files
-        that killed processes left for these fits are deleted, if they are older than 10 minutes.
+        Another process that opens the same set waits until the context ends.
         """
         paths = sorted(map(self.path, fits))
         key = hashlib.sha256("".join(path.stem for path in paths).encode()).hexdigest()[:32]
@@ -200,11 +190,11 @@ class FitCache:
         r"""Returns an integer seed for a ``random_state``.
 
         Args:
-            random_state: An integer, which is the seed, or a NumPy generator, which draws the seed. For ``None``, the
-                first call draws a seed and stores it in the folder; later calls return the stored seed.
+            random_state: An integer is the seed. A NumPy generator draws the seed. With ``None``, the first call stores
+                a new seed in the folder, and later calls return this seed.
 
         Raises:
-            ValueError: If ``random_state`` has any other type.
+            ValueError: If ``random_state`` has another type.
             OSError: If the seed cannot be written to the folder.
         """
         if random_state is not None:
@@ -219,18 +209,17 @@ class FitCache:
                 return seed
 
     def path(self, fit: ClassFit) -> Path:
-        r"""Returns the path at which the cache stores a fit; the file need not exist."""
+        r"""Returns the path of the file of a fit, which need not exist."""
         return self.folder / f"{fit.digest}.safetensors"
 
     def load(self, fit: ClassFit) -> FittedModel | Failure | None:
         r"""Returns the stored result of a fit.
 
         Returns:
-            The fitted model, without training images; or a failure, if the fit failed and the cache stores failures; or
-            ``None``, if the class must be fitted.
+            The fitted model without training images, a stored failure, or ``None`` if the class must be fitted.
 
         Warns:
-            UserWarning: If the file of the fit is damaged; the class must then be fitted.
+            UserWarning: If the file of the fit is damaged.
         """
         path = self.path(fit)
         try:
@@ -256,7 +245,7 @@ class FitCache:
         self._write(self.path(fit), header, tensors)
 
     def save_failures(self, failures: Mapping[ClassFit, str]) -> None:
-        r"""Writes the reasons of failed fits to the folder if the cache stores failures; otherwise does nothing.
+        r"""Writes the reasons of failed fits to the folder if ``keep_failures`` is true.
 
         Warns:
             RuntimeWarning: If a file cannot be written.
@@ -265,9 +254,9 @@ class FitCache:
             self._write(self.path(fit), {"failure": reason}, {})
 
     def remedy(self, failed: Iterable[ClassFit]) -> str:
-        r"""Returns a sentence, after a space, that tells the user which files to remove to try failed fits again.
+        r"""Returns the last sentence of a warning, which tells the user how to try failed fits again.
 
-        If the cache stores no failures or no fit failed, an empty string is returned.
+        A space precedes the sentence. The result is empty if the cache stores no failures or ``failed`` is empty.
         """
         files = [str(self.path(fit)) for fit in failed]
         return f" To try again, remove {', '.join(map(repr, files))}." if files and self.keep_failures else ""

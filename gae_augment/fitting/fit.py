@@ -1,4 +1,4 @@
-r"""Fits the model of one class: trains the network, then obtains the density from which new codes are drawn."""
+r"""Fits the generative model of one class."""
 
 __all__ = ["Progress", "fit_class", "fit_model", "no_progress"]
 
@@ -29,23 +29,23 @@ from .training import (
 )
 
 Progress = Callable[[float, float | None], None]
-"""A function of a measured reconstruction error and the threshold below which training stops, both in nats per pixel.
+"""The type of a function ``progress(error, threshold)``. Both numbers are in nats per pixel.
 
-The threshold is ``None`` if training stops by another rule.
+Training stops when ``error`` is below ``threshold``, which is ``None`` under another stopping rule.
 """
 
 NORMALISED_ON = 5000
-"""The maximum number of training images from which the network's normalisation, such as the mean image, is computed."""
+"""The maximum number of training images that define the network's normalisation."""
 
 DIVERGENCE_FACTOR = 10
-"""Training has diverged if the final reconstruction error exceeds this multiple of that of the mean image."""
+"""Training has diverged if its final reconstruction error exceeds this multiple of the mean image's error."""
 
 LEARNING_RATE_FACTORS = (1.0, 0.1, 0.01)
-"""The learning rates of the first attempt and of the retries after divergence, relative to ``Plan.learning_rate``."""
+"""The first attempt and the two retries multiply ``Plan.learning_rate`` by these factors."""
 
 
 def no_progress(error: float, delta: float | None) -> None:
-    r"""Does nothing: the default for a function that shows the progress of training."""
+    r"""Shows no progress."""
 
 
 def fit_model(
@@ -63,18 +63,16 @@ def fit_model(
         images: The images, with shape :math:`(N, *)`, :math:`N \geq 2`.
         model: The model and its hyper-parameters. ``None`` is the generative autoencoder with its defaults.
         seed: The seed of all random numbers.
-        values: The conversion from image values to network inputs, and back. ``None`` chooses the conversion that suits
-            ``images``.
+        values: The conversion from image values to network inputs, and back. ``None`` chooses one for ``images``.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
-        progress: A function that is called during training, with the latest reconstruction error and the threshold
-            below which training stops, both in nats per pixel. The threshold is ``None`` if training stops by another
-            rule.
+        progress: A function ``progress(error, threshold)``, called during training. ``error`` is the latest
+            reconstruction error, in nats per pixel. Training stops when ``error`` is below ``threshold``, which is
+            ``None`` under another stopping rule.
 
     Raises:
-        ValueError: If there are too few images, or a hyper-parameter is invalid or does not suit the images.
+        ValueError: If there are fewer than 2 images, or a hyper-parameter is invalid for the images.
         RuntimeError: If ``device`` is not the name of a torch device.
-        FloatingPointError: If training diverged three times: in the first attempt, and in two retries in float32 with
-            smaller learning rates.
+        FloatingPointError: If training diverged in three attempts with decreasing learning rates.
 
     Example:
         >>> images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -103,13 +101,12 @@ def fit_class(
         definition: The model's objective, latent density and type of encoder.
         values: The conversion from image values to network inputs, and back.
         seed: The seed of all random numbers.
-        progress: A function that is called during training, with the latest reconstruction error and the threshold
-            below which training stops, both in nats per pixel. The threshold is ``None`` if training stops by another
-            rule.
+        progress: A function ``progress(error, threshold)``, called during training. ``error`` is the latest
+            reconstruction error, in nats per pixel. Training stops when ``error`` is below ``threshold``, which is
+            ``None`` under another stopping rule.
 
     Raises:
-        FloatingPointError: If training diverged three times: in the first attempt, and in two retries in float32 with
-            smaller learning rates.
+        FloatingPointError: If training diverged in three attempts with decreasing learning rates.
     """
     start = time.perf_counter()
     anchors = images.cpu()
@@ -145,12 +142,7 @@ def fit_class(
 def _train_and_fit_density(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, float | None]:
-    r"""Trains the network and sets the density of ``fitted``, from which new codes are drawn.
-
-    Returns:
-        The training log, and the reconstruction error at which training counts as complete, in nats per pixel. This
-        error is ``None`` without early stopping.
-    """
+    r"""Trains the network of ``fitted`` and sets its density. Returns the training log and ``FitReport.delta``."""
     plan = fitted.plan
     with use_threads(plan.n_threads):
         log, objective, delta = _train(fitted, images, seed, progress)
@@ -177,12 +169,7 @@ def _train_and_fit_density(
 def _train(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, Objective, float | None]:
-    r"""Trains the network of ``fitted`` with the stopping rule ``fitted.plan.stopping``.
-
-    Returns:
-        The training log, the trained objective, and the reconstruction error at which training counts as complete, in
-        nats per pixel. This error is ``None`` without early stopping.
-    """
+    r"""Trains the network of ``fitted``. Returns the training log, the trained objective and ``FitReport.delta``."""
     plan = fitted.plan
     rows, held_out = torch.arange(len(images), device=images.device), None
     delta: float | None
@@ -220,10 +207,9 @@ def _train_best_of(
     seed: int,
     progress: Progress,
 ) -> tuple[TrainingLog, Objective]:
-    r"""Trains each initialisation for ``fitted.plan.trial_epochs`` epochs, then the best one for the remaining epochs.
+    r"""Trains each initialisation for ``trial_epochs`` epochs, then the best one for the remaining epochs.
 
-    Training uses the images with the indices ``rows``. The best initialisation has the smallest reconstruction error of
-    training images. Only the best one is trained with ``delta`` and ``held_out``, which are arguments of :func:`train`.
+    :func:`train` explains the arguments.
     """
     plan, likelihood = fitted.plan, likelihood_for(fitted.values)
 

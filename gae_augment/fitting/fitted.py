@@ -1,4 +1,4 @@
-r"""The fitted model of one class: maps images to codes, and codes to images of the user's type and value range."""
+r"""The fitted model of one class, which maps images to codes and codes to images."""
 
 __all__ = ["FitReport", "FittedModel"]
 
@@ -35,26 +35,23 @@ IMAGES_PER_CHUNK = 500
 class FitReport:
     r"""A report on the fit of one class.
 
-    Every error is an excess reconstruction error in nats per pixel: the reconstruction error minus that of a perfect
-    reconstruction.
+    All errors are excess reconstruction errors in nats per pixel. A perfect reconstruction has an excess error of 0.
 
     Attributes:
         images: The number of real images of the class.
         epochs: The number of epochs trained.
         reconstruction_error: The mean error of training images after training.
-        delta: The error :math:`\delta` at which training counts as complete; ``None`` without early stopping. A number
-            that the user sets as the model's ``delta`` is used unchanged. With ``"auto"`` and at least 200 images or
-            vectors, :math:`\delta` is the smallest error on held-out data. With fewer images, :math:`\delta` is 30 % of
-            the error that results if every image is reconstructed as the mean image. With fewer vectors,
-            :math:`\delta` is the smallest error in ``curve``.
-        delta_reached: Whether the error fell below :math:`\delta` or, if :math:`\delta` is the smallest error, stopped
-            falling. ``None`` without early stopping.
+        delta: The model's ``delta`` if it is a number. With ``"auto"``, the smallest error in ``curve``. For fewer than
+            200 images (not vectors), 30 % of the error if every reconstruction is the mean image. ``None`` if the
+            model's definition disables early stopping.
+        delta_reached: Whether the error fell below ``delta`` or, if ``delta`` is the smallest error, stopped falling.
+            ``None`` if ``delta`` is ``None``.
         n_components: The number of mixture components of the latent density.
         seconds: The duration of the fit, in seconds.
-        retries: The number of times that training diverged and restarted in float32 with a smaller learning rate.
-        curve: The error during training, as pairs (epoch, error after that epoch). The error is measured on held-out
-            images if there are any, else on training images.
-        plan: The settings of the fit; ``print(report.plan)`` shows the value for each ``"auto"``.
+        retries: The number of restarts after training diverged.
+        curve: Pairs (epoch, error after this epoch). The fit measures the error on held-out images if it has any, else
+            on training images.
+        plan: The settings of the fit. ``print(report.plan)`` shows one setting per line.
     """
 
     images: int
@@ -77,11 +74,11 @@ class FitReport:
         r"""Returns the report that plain values describe.
 
         Args:
-            values: The values of :meth:`as_dict`; an entry ``"plan"`` is ignored.
+            values: The output of :meth:`as_dict`, with or without ``"plan"``.
             plan: The plan of the fit.
 
         Raises:
-            KeyError, TypeError, ValueError: If the values are not those of a report.
+            KeyError, TypeError, ValueError: If the values do not describe a report.
         """
         reached = values["delta_reached"]
         if reached not in (True, False, None):
@@ -109,14 +106,13 @@ class FittedModel:
         values: The conversion from image values to network inputs, and back.
 
     Attributes:
-        network: The autoencoder. It is on the CPU unless it is in use.
-        density: The latent density, from which new codes are drawn.
-        limits: The smallest and the largest value of the training images' codes in each of the :math:`d` latent
-            dimensions, with shape :math:`(2, d)`. New codes outside the limits are redrawn. ``None`` sets no limits.
+        network: The autoencoder.
+        density: The latent density, the distribution of new codes.
+        limits: The minimum (row 0) and the maximum (row 1) of the training images' codes in each latent dimension, with
+            shape :math:`(2, d)`. Sampling redraws new codes outside the limits. ``None`` sets no limits.
         report: The report on the fit.
         anchors: The training images, in the user's type and value range. ``None`` if sampling does not need them.
-        anchor_codes: The codes of the images in ``anchors``. ``None`` until the fit or the first sampling computes
-            them.
+        anchor_codes: The codes of ``anchors``, or ``None`` before they are computed.
     """
 
     network: Autoencoder
@@ -138,7 +134,7 @@ class FittedModel:
 
     @property
     def likelihood(self) -> Likelihood:
-        r"""The likelihood: the distribution of a pixel given the decoder's output."""
+        r"""The distribution of a pixel given the decoder's output."""
         return likelihood_for(self.values)
 
     def build_network(self, generator: torch.Generator | None) -> Autoencoder:
@@ -197,7 +193,7 @@ class FittedModel:
 
         Args:
             z: The codes, with shape :math:`(N, d)`, where :math:`d` is the latent dimension.
-            out: A CPU tensor that receives the images and is returned. ``None`` creates a new tensor.
+            out: A CPU tensor that the method fills and returns. ``None`` creates a new tensor.
         """
         images = self.empty_images(len(z)) if out is None else out
         with self.on_device() as device:
@@ -213,13 +209,13 @@ class FittedModel:
         return images
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        r"""Returns the autoencoder's reconstructions of images, in the shape of the images.
+        r"""Returns the autoencoder's reconstructions of images, in the shape, type and value range of the images.
 
         Args:
             images: The images, with shape :math:`(N, *)`, in the user's type and value range.
 
         Raises:
-            ValueError: If the images differ in shape from those of the fit.
+            ValueError: If the images do not have the shape of the training images.
         """
         if tuple(images.shape[1:]) != self.shape:
             raise ValueError(
@@ -233,7 +229,7 @@ class FittedModel:
         return new_images((n, *self.shape), self.values.dtype, None)
 
     def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        r"""Returns the fitted model as a pair: plain values for a JSON header, and tensors by name."""
+        r"""Returns a header that JSON supports, and the tensors of the fitted model by name."""
         report = self.report.as_dict()
         del report["plan"]
         header = {
@@ -263,15 +259,13 @@ class FittedModel:
         r"""Returns the fitted model that the output of :meth:`state_dict` describes.
 
         Args:
-            header: The plain values of the output.
-            tensors: The tensors of the output, by name.
-            definitions: The model definitions, by name; those of built-in models may be left out.
-            device: The device of sampling, which may differ from the device of the fit. ``"auto"`` is a CUDA GPU if one
-                is available, else the CPU.
+            header: The header.
+            tensors: The tensors by name.
+            definitions: The definitions of custom models, by name.
+            device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: If ``header`` and ``tensors`` are not those of a fitted
-                model.
+            KeyError, TypeError, ValueError, RuntimeError: If ``header`` and ``tensors`` do not describe a fitted model.
         """
         plan = replace(Plan.from_plain(header["plan"]), device=str(resolve_device(device)))
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}, "codes": {}}
@@ -303,6 +297,6 @@ class FittedModel:
 
 
 def _require(condition: bool, rule: str) -> None:
-    r"""Raises a ValueError with the message ``rule`` unless the condition is true."""
+    r"""Raises a ValueError with the message ``rule`` if ``condition`` is false."""
     if not condition:
         raise ValueError(rule)

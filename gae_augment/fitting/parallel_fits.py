@@ -24,10 +24,7 @@ from .fitted import FittedModel
 from .plan import Plan
 
 Show = Callable[[Label, float, float | None], None]
-"""A function of a class's label, a measured reconstruction error and the threshold below which training stops.
-
-The error and the threshold are in nats per pixel. The threshold is ``None`` if training stops by another rule.
-"""
+"""The type of a function ``show(label, error, threshold)``. ``Progress`` explains ``error`` and ``threshold``."""
 
 
 def fit_classes(
@@ -38,21 +35,20 @@ def fit_classes(
     scratch_dir: str | os.PathLike[str] | None = None,
     show: Show = lambda label, error, delta: None,
 ) -> Generator[tuple[Label, FittedModel | Failure], None, None]:
-    r"""Fits one model per class, and yields each label with its result as soon as the fit ends.
+    r"""Fits one model per class, and yields a pair (label, result) when a fit ends.
 
-    A result is the fitted model, or a failure with the reason if the fit raised an exception. Results from the cache
-    come first. Closing the iterator interrupts the fits in threads of this process, and waits until they end.
+    The result is a fitted model, or a failure if the fit raised an exception. Cached results come first. Closing the
+    iterator stops fits in threads of this process.
 
     Args:
-        fits: The inputs of the fit of each class, by label.
-        n_jobs: The number of processes, as in joblib; -1 is one per core. ``None`` uses the active joblib context if
-            there is one, else threads of this process: one on a GPU, PyTorch's number of threads on a CPU.
+        fits: The inputs of each class's fit, by label.
+        n_jobs: The number of processes, as in joblib; -1 is one per core. ``None`` uses the active joblib context, or
+            threads of this process if there is none.
         cache: The cache of fitted models; ``None`` uses no cache.
-        scratch_dir: The folder for the memory-mapped files by which joblib's worker processes receive images. ``None``
-            lets joblib choose the folder.
-        show: A function that is called during training, with a label, the latest reconstruction error of this class and
-            the threshold below which training stops. Error and threshold are in nats per pixel. The threshold is
-            ``None`` if training stops by another rule. Only fits in this process call the function.
+        scratch_dir: A folder for joblib's memory-mapped files. ``None`` lets joblib choose a folder.
+        show: A function ``show(label, error, threshold)``. Fits in this process call it during training. ``error`` is
+            the latest reconstruction error of the class, in nats per pixel. Training stops when ``error`` is below
+            ``threshold``, which is ``None`` under another stopping rule.
     """
     if cache is not None:
         loaded = {label: cache.load(fit) for label, fit in fits.items()}
@@ -109,7 +105,7 @@ def fit_with_progress(
     r"""Yields the results of :func:`fit_classes`, and shows a progress bar.
 
     Args:
-        fits: The inputs of the fit of each class, by label.
+        fits: The inputs of each class's fit, by label.
         names: The name of each class, by label.
         progress: Whether to show the progress bar.
         **options: Keyword arguments of :func:`fit_classes`, except ``show``.
@@ -132,7 +128,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns ``result``, after adding the training images to a fitted model that needs them for sampling."""
+    r"""Returns ``result``. A fitted model that samples with training images receives them here."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result
@@ -144,12 +140,12 @@ def _uses_threads(n_jobs: int | None) -> bool:
 
 
 def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
-    r"""Returns the number of classes that are fitted at the same time.
+    r"""Returns the number of classes that :func:`fit_classes` fits at the same time.
 
     Args:
-        plans: The settings of the fit of each class.
-        n_jobs: The number of processes, as in joblib. ``None`` uses the active joblib context if there is one, else
-            threads of this process: on a GPU one; on a CPU PyTorch's number of threads divided by the threads per fit.
+        plans: The plan of each class's fit.
+        n_jobs: The number of processes, as in joblib. ``None`` uses the active joblib context, or threads of this
+            process if there is none.
     """
     if not _uses_threads(n_jobs):
         return effective_n_jobs(n_jobs)
@@ -161,7 +157,7 @@ def fits_at_a_time(plans: Sequence[Plan], n_jobs: int | None) -> int:
 def _fit(
     images: np.ndarray, plan: Plan, definition: ModelDefinition, values: ValueScale, seed: int, progress: Progress
 ) -> FittedModel:
-    r"""Fits the model of one class, and returns it without the training images, which the caller already has."""
+    r"""Fits the model of one class. Returns the model without its training images."""
     # Some backends map images read-only, and torch warns of such arrays.
     tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
     fitted = fit_class(tensor, plan, definition, values, seed, progress)

@@ -1,4 +1,4 @@
-r"""The plan of a fit: all its settings, with a value in place of each ``"auto"`` of the model."""
+r"""The plan of a fit, which has a value for each ``"auto"`` of the model."""
 
 __all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "Plan", "check_classes", "make_plan"]
 
@@ -28,61 +28,48 @@ MIN_IMAGES = 2
 """The minimum number of images that a model learns from."""
 
 SMALL_IMAGE = 1024
-"""The largest number of values of an image or a vector that counts as small.
-
-With ``architecture="auto"``, small images get a fully connected network. With ``latent_dim="auto"``, small images and
-vectors get a code of at most 10 dimensions.
-"""
+"""``"auto"`` settings treat images and vectors with at most this number of values as small."""
 
 MEAN_IMAGE_FRACTION = 0.3
-"""Training on few images stops when the reconstruction error is below this fraction of that of the mean image."""
+"""Training on few images stops when the error is below this fraction of the mean image's error."""
 
 LIMITS_FROM = 20
-"""The minimum number of images per latent dimension for keeping new codes within the range of the training codes."""
+"""With at least this number of images per latent dimension, new codes stay in the range of the training codes."""
 
 STEPS = 600
-"""The minimum number of optimiser steps with ``epochs="auto"``, which gives the fewest epochs with this many steps."""
+"""The minimum number of optimiser steps with ``epochs="auto"``."""
 
 HOLD_OUT_FROM = 200
-"""The minimum number of images of which a tenth is held out, to detect when the reconstruction error stops falling."""
+"""With ``delta="auto"`` and at least this number of images, a fit holds out a tenth of the images."""
 
 MAX_COMPONENTS = 80
-"""The maximum number of components, with ``n_components="auto"``, of a mixture that is fitted to the codes."""
+"""With ``n_components="auto"``, a mixture fitted to the codes has at most this number of components."""
 
 LEARNED_COMPONENTS = 10
-"""The maximum number of components, with ``n_components="auto"``, of a mixture that is learned with the network."""
+"""With ``n_components="auto"``, a mixture learned with the network has at most this number of components."""
 
 VECTOR_INITS = 8
-"""The number of initialisations for vectors with ``n_init="auto"``.
-
-With fewer latent dimensions than features, the initial codes can be folded: two regions of the data share the same
-codes, and training does not separate the two regions. This was not observed with images.
-"""
+"""The number of initialisations with ``n_init="auto"``, for vectors longer than their codes."""
 
 ANCHOR_STEP = 1.5
-"""The step of a training image's code towards a new code with ``anchored="auto"``; a step of 1 reaches the new code.
+"""The step from a training image's code to a new code with ``anchored="auto"``. A step of 1 reaches the new code.
 
-Longer steps make the images of a scarce class more varied. A classifier's gains from such images, in percentage points:
+Synthetic images raised a classifier's score by these percentage points:
 
-- Blood cells, measured on validation images. With 40 images of the two scarce classes: 0.39 (step 1), 0.66
-  (step 1.5) and 0.91 (step 2). With 210 images of these classes: 0.34 (step 1) and 0.67 (step 1.5).
-- Fashion-MNIST and MNIST, reduced to DeepSMOTE's class sizes, measured on the training images left out, in comparison
-  with class-balanced sampling. Each triple is without anchors, with step 1 and with step 1.5. Fashion-MNIST: 0.0, 1.6
-  and 1.9; with random affine maps of all images 0.5, 0.4 and 0.6. MNIST: 0.4, 0.9 and 1.2; with random affine maps 0.1,
-  0.2 and 0.3.
+- Blood cells, 40 images of the two scarce classes: 0.39 (step 1), 0.66 (step 1.5), 0.91 (step 2).
+- Blood cells, 210 images of these classes: 0.34 (step 1), 0.67 (step 1.5).
+- Fashion-MNIST: 0.0 (no anchors), 1.6 (step 1), 1.9 (step 1.5). With random affine maps: 0.5, 0.4, 0.6.
+- MNIST: 0.4 (no anchors), 0.9 (step 1), 1.2 (step 1.5). With random affine maps: 0.1, 0.2, 0.3.
+
+Blood cells: measured on validation images. Fashion-MNIST and MNIST: measured on unused training images, with
+DeepSMOTE's class sizes, in comparison with class-balanced sampling.
 """
 
 RESOLUTION = 1e-3
-"""An excess reconstruction error of images below this value, in nats per pixel, counts as perfect.
-
-The value corresponds to errors of a few grey levels of 255.
-"""
+"""An excess reconstruction error of images below this value, in nats per pixel, counts as 0."""
 
 VECTOR_RESOLUTION = 1e-5
-"""An excess reconstruction error of vectors below this value, in nats per feature, counts as perfect.
-
-The value corresponds to errors of half a percent of a feature's standard deviation.
-"""
+"""An excess reconstruction error of vectors below this value, in nats per feature, counts as 0."""
 
 STOPPING_RULES = {
     "all epochs": "trains for all epochs",
@@ -100,7 +87,7 @@ HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    r"""The settings of one class's fit and of sampling from its model, with a value in place of each ``"auto"``.
+    r"""The settings of the fit of one class and of sampling, with a value for each ``"auto"`` of the model.
 
     ``print(plan)`` shows one setting per line.
 
@@ -109,26 +96,25 @@ class Plan:
         shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
         images: The number of images of the class.
         latent_dim: The latent dimension :math:`d`.
-        architecture: ``"conv"``, a convolutional network; ``"fc"`` or ``"paper"``, fully connected networks; or the
-            layer widths of another fully connected encoder.
-        density: The latent density from which new codes are drawn, a key of :data:`gae_augment.models.DENSITIES`.
-        learned_prior: Whether the density is learned together with the network, instead of fitted to the codes.
+        architecture: ``"conv"`` (convolutional), ``"fc"`` or ``"paper"`` (both fully connected), or the layer widths of
+            a fully connected encoder.
+        density: The latent density, a key of :data:`gae_augment.models.DENSITIES`.
+        learned_prior: Whether training learns the density. Otherwise, the density is fitted to the codes afterwards.
         min_components: The minimum number of components of a mixture that is fitted to the codes.
         max_components: The maximum number of components of a mixture that is fitted to the codes.
         learned_components: The maximum number of components of a mixture that is learned with the network.
-        stopping: The name of the stopping rule, such as ``"held-out"``; ``print(plan)`` describes the rule.
-        delta: The excess reconstruction error below which training stops, in nats per pixel, if the user set this
-            threshold; else ``None``. The excess is the error minus that of a perfect reconstruction.
-        resolution: An excess reconstruction error below this value, in nats per pixel, counts as perfect.
-        held_out: The number of images that are held out from training to measure the reconstruction error.
-        epochs: The maximum number of epochs, including those that compare initialisations.
-        n_init: The number of random initialisations of the network, of which the best is kept.
+        stopping: The name of the stopping rule of training. ``print(plan)`` describes the rule.
+        delta: The model's ``delta``, or ``None`` if it is ``"auto"``. Training stops when the excess reconstruction
+            error, in nats per pixel, is below ``delta``. A perfect reconstruction has an excess error of 0.
+        resolution: An excess reconstruction error below this value, in nats per pixel, counts as 0.
+        held_out: The number of images left out of training to measure the reconstruction error.
+        epochs: The maximum number of epochs, over all initialisations together.
+        n_init: The number of random initialisations of the network. The fit keeps the best one.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: The schedule of the learning rate, ``"cosine"`` or ``"constant"``.
         precision: The data type of matrix products in training, ``"float32"`` or ``"bfloat16"``.
-        truncated: Whether codes drawn from a fitted mixture or Gaussian are redrawn if they lie outside the range of
-            the training images' codes.
+        truncated: Whether sampling redraws codes outside the range of the training images' codes.
         anchor_step: The step :math:`t`. A new image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
             :math:`x_i` is a training image, :math:`z_i` its code, :math:`z` a new code, and :math:`f_d` the decoder.
             With ``None``, the new image is :math:`f_d(z)`.
@@ -171,7 +157,7 @@ class Plan:
 
     @property
     def trial_epochs(self) -> int:
-        r"""The number of epochs of each initialisation before the best initialisation is chosen; 0 with only one."""
+        r"""The number of trial epochs of each initialisation; 0 with a single initialisation."""
         return self.epochs // (2 * self.n_init) if self.n_init > 1 else 0
 
     def __str__(self) -> str:
@@ -188,7 +174,7 @@ class Plan:
             values: The values of ``dataclasses.asdict(plan)``, possibly converted to JSON and back.
 
         Raises:
-            KeyError, TypeError, ValueError: If the values are not those of a plan.
+            KeyError, TypeError, ValueError: If the values do not describe a plan.
         """
         plain = dict(values)
         for name in ("shape", "architecture"):
@@ -203,7 +189,7 @@ class Plan:
 
 
 def _check(name: str, value: Any) -> None:
-    r"""Raises a ValueError unless the value is allowed in the field ``name`` of a plan."""
+    r"""Raises a ValueError if ``value`` is not valid for the field ``name`` of a plan."""
     match name:
         case "model":
             allowed = isinstance(value, str)
@@ -255,7 +241,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_device(value: Any) -> bool:
-    r"""Returns whether a value is the name of a torch device; this machine need not have the device."""
+    r"""Returns whether a value is the name of a torch device, of this or another machine."""
     try:
         return isinstance(value, str) and bool(torch.device(value))
     except RuntimeError:
@@ -267,7 +253,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, device: torch.device | str = "auto") -> Plan:
-    r"""Returns the plan for fitting one class: all settings, with a value in place of each ``"auto"`` of ``model``.
+    r"""Returns the plan of the fit of one class, with a value for each ``"auto"`` of ``model``.
 
     Args:
         model: The model and its hyper-parameters.
@@ -276,7 +262,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
-        ValueError: If there are too few images, or a hyper-parameter is invalid or does not suit the shape.
+        ValueError: If ``images`` is below 2, or a hyper-parameter is invalid for the shape.
         RuntimeError: If ``device`` is not the name of a torch device.
     """
     if images < MIN_IMAGES:
@@ -345,16 +331,16 @@ def check_classes(
     scarce: Iterable[Label],
     names: Mapping[Label, str],
 ) -> None:
-    r"""Checks that every class to fit has at least 2 images, and that the data have every label in ``models``.
+    r"""Checks the sizes of the classes to fit and the labels in ``models``.
 
     Args:
-        models: The model of each label. The key ``None`` holds the model of all labels that are not keys.
+        models: The models by label. The key ``None`` holds the model of all other labels.
         counts: The number of images of each class, by label.
         scarce: The labels of the classes to fit.
         names: The name of each class, by label.
 
     Raises:
-        ValueError: If a class to fit has too few images, or the data lack a label that is in ``models``.
+        ValueError: If a class to fit has fewer than 2 images, or the data lack a label of ``models``.
     """
     unknown = [label for label in models if label is not None and label not in counts]
     if unknown:

@@ -18,13 +18,13 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
         failures: The reason of each failed fit, by label.
         fitted: The labels of the classes that were fitted.
         raises: Whether to raise an error even if other classes were fitted.
-        remedy: A sentence to append to the warning. It must start with a space.
+        remedy: The last sentence of the warning, with a space before it.
 
     Raises:
         RuntimeError: If a fit failed, and ``raises`` is true or no class was fitted.
 
     Warns:
-        RuntimeWarning: If a fit failed, but ``raises`` is false and another class was fitted.
+        RuntimeWarning: If a fit failed, and the function raises no error.
     """
     if not failures:
         return
@@ -43,10 +43,10 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
 
 
 def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
-    r"""Warns if training of a class diverged and was restarted, or never met its stopping rule.
+    r"""Warns of training that diverged and restarted, and of training that never met its stopping rule.
 
     Warns:
-        ConvergenceWarning: One warning for all classes that diverged, and one for all that never met the stopping rule.
+        ConvergenceWarning: Once for all classes that diverged, and once for all classes that never met the rule.
     """
     rates = {label: report.plan.learning_rate for label, report in reports.items() if report.retries}
     if rates:

@@ -1,4 +1,4 @@
-r"""Converts fitted models to plain values and tensors for a file, and back; upgrades headers of older formats."""
+r"""Converts fitted models to the content of a file, and back."""
 
 __all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade_header"]
 
@@ -23,8 +23,7 @@ def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dic
     r"""Converts the fitted models of an augmenter to plain values and tensors.
 
     Returns:
-        A list with a pair (label, header) per model, and the tensors of all models by name. A header holds plain
-        values, which JSON supports. The name of a tensor begins with the index of its model in the list.
+        A list of pairs (label, header), one per model, and the tensors of all models by name. JSON supports the list.
     """
     headers: list[Any] = []
     tensors: dict[str, Tensor] = {}
@@ -42,17 +41,17 @@ def models_from_state(
     definitions: Mapping[str, ModelDefinition],
     device: torch.device | str,
 ) -> dict[Label, FittedModel]:
-    r"""Returns the fitted models, by label, from the values that :func:`models_to_state` returned.
+    r"""Returns the fitted models, by label, from the output of :func:`models_to_state`.
 
     Args:
         headers: The pairs (label, header).
         tensors: The tensors by name.
-        labels: The labels of all classes. The label of every model must be one of them.
+        labels: The labels of all classes, with or without a model.
         definitions: The definitions of custom models, by name.
         device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
-        KeyError, TypeError, ValueError, RuntimeError: If headers and tensors are not those of fitted models.
+        KeyError, TypeError, ValueError, RuntimeError: If ``headers`` and ``tensors`` do not describe fitted models.
     """
     models: dict[Label, FittedModel] = {}
     for index, (label, header) in enumerate(headers):
@@ -70,12 +69,12 @@ def models_from_state(
 def check_definitions(
     path: str | os.PathLike[str], header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
 ) -> None:
-    r"""Checks that the caller passed every custom model definition that a file needs, and no other definition.
+    r"""Checks that ``definitions`` has every custom model that a file needs, and no other custom model.
 
     Args:
         path: The path of the file, for error messages.
-        header: The header of the file, in any version of the format. If it is malformed, nothing is checked.
-        definitions: The definitions that the caller passed, by name.
+        header: The header of the file, in any version of the format. A malformed header is not checked.
+        definitions: The model definitions by name.
 
     Raises:
         ValueError: If a custom definition is missing or unused.
@@ -109,12 +108,10 @@ def _definition_names(header: Mapping[str, Any]) -> set[str]:
 
 
 def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
-    r"""Converts the header of a saved augmenter from an older file format to format 3, the current one.
-
-    The tensors are the same in all formats.
+    r"""Returns the header of a saved augmenter in file format 3, the current one.
 
     Args:
-        header: The header of a file. A header of format 3 is returned as a copy.
+        header: The header of a file, in any format.
         definitions: The definitions of custom models, by name.
 
     Raises:

@@ -26,45 +26,40 @@ from ..data import ValueScale
 from ..models import Autoencoder, Bernoulli, Gaussian, Likelihood, Objective, excess_error
 
 CHECK_EVERY = 25
-"""The number of optimiser steps between two measurements of the error, rounded to whole epochs, at least one."""
+"""The number of optimiser steps between two measurements of the error, rounded to whole epochs."""
 
 CHECK_DELTA_EVERY = 5
-"""The same as ``CHECK_EVERY``, but for training that stops when the error falls below a threshold.
-
-With few images, the error can fall below the threshold within a few dozen steps.
-"""
+"""This number replaces ``CHECK_EVERY`` if :func:`train` has a ``delta``."""
 
 EXPLOSION_FACTOR = 10_000
-"""Training has diverged if the error reaches this multiple of the error of the mean image as a reconstruction."""
+"""Training has diverged if the error reaches this multiple of the mean image's error."""
 
 MIN_IMAGE_ERROR = 0.01
-"""If the mean image's error is below this value, in nats per pixel, tests for divergence use this value instead."""
+"""Tests for divergence use at least this value, in nats per pixel, as the mean image's error."""
 
 MAX_CHECKED = 1000
 """The maximum number of images on which a reconstruction error is measured."""
 
 PREPARED_ON = 5000
-"""The maximum number of training images that are passed to ``Objective.prepare``."""
+"""``Objective.prepare`` receives at most this number of training images."""
 
 PREPARED_VALUES = 4 * VALUES_PER_CHUNK
-"""The maximum number of pixel values, over all images, from which a network or an objective is initialised."""
+"""At most this number of pixel values, in all images together, initialise a network or an objective."""
 
 
 @dataclass
 class TrainingLog:
     r"""A record of the training of one network.
 
-    Every error is an excess reconstruction error in nats per pixel: the reconstruction error minus that of a perfect
-    reconstruction.
+    All errors are excess reconstruction errors in nats per pixel. A perfect reconstruction has an excess error of 0.
 
     Attributes:
         epochs: The number of epochs trained.
         steps: The number of optimiser steps.
         errors: The errors measured during training, one every few epochs.
-        checked_after: The number of epochs trained before each measurement in ``errors``.
+        checked_after: The epochs after which ``errors`` were measured.
         training_error: The mean error of training images after training.
-        reached: Whether the error fell below the threshold that ends training. Without a threshold, whether the error
-            stopped falling.
+        reached: Whether the error fell below ``delta`` or, with ``delta=None``, stopped falling.
     """
 
     epochs: int = 0
@@ -76,15 +71,15 @@ class TrainingLog:
 
 
 def likelihood_for(values: ValueScale) -> Likelihood:
-    r"""Returns the likelihood for images: the distribution of a pixel given the decoder's output.
+    r"""Returns the distribution of a pixel given the decoder's output.
 
-    The likelihood is Gaussian if ``values`` standardises images, and Bernoulli if it scales pixels to [0, 1].
+    The distribution is Gaussian if ``values`` standardises images, and Bernoulli if ``values`` scales pixels to [0, 1].
     """
     return Gaussian() if values.kind == "standardised" else Bernoulli()
 
 
 def _autocast(precision: torch.dtype, device: torch.device) -> torch.autocast:
-    r"""Returns a context manager in which network layers compute matrix products in the type ``precision``."""
+    r"""Returns a context manager that makes network layers multiply matrices in ``precision``."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
@@ -98,8 +93,7 @@ def mean_excess_error(
 ) -> float:
     r"""Returns the mean excess reconstruction error of images, in nats per pixel.
 
-    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The
-    conversion ``values`` maps the images to network inputs.
+    A perfect reconstruction has an excess error of 0. ``values`` converts the images to network inputs.
     """
     errors = []
     for batch in images.split(chunk_size(batch_size, images.shape[1:])):
@@ -114,8 +108,7 @@ def mean_excess_error(
 def mean_image_error(images: Tensor, values: ValueScale) -> float:
     r"""Returns the mean excess error, in nats per pixel, if every image is reconstructed as the mean image.
 
-    The excess error is the reconstruction error of an image minus that of a perfect reconstruction. The
-    conversion ``values`` maps the images to network inputs.
+    A perfect reconstruction has an excess error of 0. ``values`` converts the images to network inputs.
     """
     x = values.to_network(images)
     mean = x.mean(dim=0, keepdim=True)
@@ -145,36 +138,28 @@ def train(
 ) -> TrainingLog:
     r"""Trains a network with Adam, and returns the training log.
 
-    An objective may have several losses. Each loss trains only its own parameters, and parameters without a loss do not
-    change.
-
     Args:
         network: The network, on the device of the images.
         objective: The objective to minimise.
         images: The training images, with shape :math:`(N, *)`, in the user's value range.
         values: The conversion from image values to network inputs, and back.
         rows: The indices of the images to train on; ``None`` trains on all images.
-        held_out: Images that are not trained on. The reconstruction error is measured on these images, and the network
-            ends with the weights of the smallest error. With ``None``, the error is measured on training images, and
-            the network keeps its last weights.
+        held_out: Images for measuring the reconstruction error. The network ends with the weights of the smallest
+            error. With ``None``, training images replace these images, and the network keeps its last weights.
         epochs: The maximum number of epochs.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
-        precision: The data type of matrix products in the layers, forwards and backwards. Weights, losses and errors
-            are float32.
+        precision: The data type of matrix products in the layers.
         n_components: The maximum number of mixture components, for objectives that learn a mixture.
-        delta: The excess reconstruction error, in nats per pixel, below which training stops. The excess is the error
-            minus that of a perfect reconstruction. 0 trains for all epochs. ``None`` stops when the error stops
-            falling: the last quarter of the measurements lowered the error by at most 0.5 %.
-        resolution: The excess reconstruction error, in nats per pixel, below which training stops even if the error
-            still falls. Used only with ``delta=None``.
-        generator: The random number generator of the order of images. Its initial seed determines all other randomness.
-        progress: A function that is called with each measured excess reconstruction error.
+        delta: Training stops when the excess reconstruction error, in nats per pixel, is below this value. A perfect
+            reconstruction has an excess error of 0. ``None`` stops when the error stops falling.
+        resolution: With ``delta=None``, training stops below this excess error even if the error still falls.
+        generator: The random number generator of training.
+        progress: A function ``progress(error)``, called with each measured excess reconstruction error.
 
     Raises:
-        FloatingPointError: If training diverged: the reconstruction error is not finite, or at least 10,000 times the
-            error that results if every image is reconstructed as the mean image.
+        FloatingPointError: If training diverged.
     """
     log = TrainingLog()
     best = None
@@ -246,12 +231,12 @@ def train(
 def stopped_falling(errors: list[float], tolerance: float) -> bool:
     r"""Returns whether errors have stopped falling during training.
 
-    The smallest recent error is compared with the smallest earlier error. The recent errors are the last quarter of all
-    errors, but at least four. Without earlier errors, the result is false.
+    The function compares the smallest recent error with the smallest earlier error. Recent errors are the last quarter,
+    but at least four. Without earlier errors, the result is false.
 
     Args:
         errors: All errors measured so far, in order.
-        tolerance: The largest decrease that does not count as falling, as a fraction of the smallest earlier error.
+        tolerance: A decrease by this fraction of the smallest earlier error, or less, does not count as falling.
     """
     recent = max(4, len(errors) // 4)
     return len(errors) > recent and min(errors[-recent:]) >= (1 - tolerance) * min(errors[:-recent])

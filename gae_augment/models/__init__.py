@@ -1,7 +1,7 @@
-r"""Generative models: networks, likelihoods, latent densities, training objectives, and ten built-in models.
+r"""Generative models, with their networks, likelihoods, latent densities and training objectives.
 
-All image tensors passed to this subpackage must be in [0, 1] or standardised. To add a model, write its training
-objective in ``objectives``, and add its :class:`ModelDefinition` to ``MODELS`` in ``definitions``.
+All image tensors must be in [0, 1] or standardised. To add a model, write its training objective in ``objectives``.
+Then add a :class:`ModelDefinition` to ``MODELS`` in ``definitions``.
 """
 
 from .definitions import MODELS, ModelDefinition, custom_definition, resolve_definition

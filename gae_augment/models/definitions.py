@@ -1,4 +1,4 @@
-r"""The built-in generative models: each has a training objective and a default density of latent codes."""
+r"""The definitions of the built-in generative models."""
 
 __all__ = ["MODELS", "ModelDefinition", "custom_definition", "resolve_definition"]
 
@@ -24,15 +24,14 @@ from .objectives import (
 
 @dataclass(frozen=True)
 class ModelDefinition:
-    r"""A generative model: its training objective, its type of encoder and its default latent density.
+    r"""The definition of a generative model.
 
     Attributes:
         name: The name of the model in files and messages. A custom model must not use the name of a built-in model.
-        objective: A function that takes a likelihood (the distribution of an image given the decoder's outputs), and
-            returns the training objective.
+        objective: A function that creates the training objective from a likelihood.
         density: The default distribution of new latent codes, a key of :data:`gae_augment.models.DENSITIES`. If the
             objective learns a prior, the key must name the type of this prior.
-        stochastic: Whether the encoder outputs the mean and the log-variance of a code instead of the code itself.
+        stochastic: Whether the encoder outputs means and log-variances of codes instead of codes.
         early_stopping: Whether training may stop before the last epoch.
     """
 
@@ -66,15 +65,15 @@ MODELS: Mapping[str, ModelDefinition] = MappingProxyType(
 
 
 def custom_definition(definition: str | ModelDefinition) -> ModelDefinition | None:
-    r"""Returns ``definition`` if it is a :class:`ModelDefinition`, and ``None`` if it is the name of a model."""
+    r"""Returns a :class:`ModelDefinition` unchanged, and ``None`` for the name of a model."""
     return definition if isinstance(definition, ModelDefinition) else None
 
 
 def resolve_definition(definition: str | ModelDefinition) -> ModelDefinition:
-    r"""Returns the definition of the built-in model with a given name; returns a :class:`ModelDefinition` unchanged.
+    r"""Returns the definition of a built-in model by name, and a :class:`ModelDefinition` unchanged.
 
     Raises:
-        ValueError: If no built-in model has the given name, or if a custom definition has the name of a built-in model.
+        ValueError: If the name is unknown, or if a custom definition has the name of a built-in model.
     """
     # Worker processes receive copies of partial functions, which are equal only in their representation.
     if isinstance(definition, ModelDefinition):

@@ -1,4 +1,4 @@
-r"""Latent densities: distributions that are fitted to the latent codes of an autoencoder, and sampled for new codes."""
+r"""Latent densities, the distributions of latent codes."""
 
 __all__ = ["DENSITIES", "AncestralMixture", "GaussianMixture", "LatentDensity", "StandardNormal"]
 
@@ -19,18 +19,15 @@ from .mixture_fit import CODES_PER_COMPONENT, component_numbers, fit_mixture, su
 from .networks import LOG_VARIANCE_LIMIT, build_perceptron
 
 SEARCHED_ON = 20_000
-"""The maximum number of codes to which mixtures of different sizes are fitted.
-
-With more codes, a random part is used, and the best mixture is then fitted again to all codes.
-"""
+"""The maximum number of codes in the search for the number of mixture components."""
 
 
 class LatentDensity(Protocol):
-    r"""The interface of a latent density: a distribution of latent codes."""
+    r"""The interface of a latent density, which is a distribution of latent codes."""
 
     @property
     def n_components(self) -> int:
-        r"""The number of components of a mixture; 1 for a density that is not a mixture."""
+        r"""The number of mixture components; 1 for a density that is not a mixture."""
 
     @property
     def latent_dim(self) -> int:
@@ -46,7 +43,10 @@ class LatentDensity(Protocol):
         """
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
+        r"""Returns the log-density of each latent code in ``z``, in nats.
+
+        The codes have the shape :math:`(N, d)`, and the result has the shape :math:`(N,)`.
+        """
 
     def state_dict(self) -> dict[str, Tensor]:
         r"""Returns the tensors that describe the fitted density, by name."""
@@ -56,10 +56,7 @@ class LatentDensity(Protocol):
 
 
 class StandardNormal:
-    r"""The density :math:`N(0, I)`, the usual prior of variational autoencoders.
-
-    Fitting only stores the dimension of the codes.
-    """
+    r"""The density :math:`N(0, I)`, the usual prior of variational autoencoders."""
 
     n_components = 1
 
@@ -76,11 +73,14 @@ class StandardNormal:
         return torch.randn(n, self.latent_dim, dtype=torch.float64, generator=generator)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`."""
+        r"""Returns the log-density of each latent code in ``z``, in nats.
+
+        The codes have the shape :math:`(N, d)`, and the result has the shape :math:`(N,)`.
+        """
         return -0.5 * (z.double().square() + math.log(2 * math.pi)).sum(dim=1)
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns a mapping from ``"latent_dim"`` to the dimension of a latent code, an integer tensor."""
+        r"""Returns the dimension of a latent code, an integer tensor with the key ``"latent_dim"``."""
         return {"latent_dim": torch.tensor(self.latent_dim)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Self:
@@ -92,17 +92,14 @@ class StandardNormal:
 class GaussianMixture:
     r"""A mixture of Gaussians with full covariances, fitted by expectation maximisation in float64.
 
-    The fit searches for the number of components with the lowest Bayesian information criterion (BIC). It tries each
-    number from ``min_components`` to 10, and then doubles the number until ``max_components``. The search ends early
-    after two successive numbers that do not lower the BIC, or after one number above 10 that does not lower it.
+    The fit tries increasing numbers of components, and keeps the number with the lowest Bayesian information criterion.
+    The fit stops early when larger numbers no longer lower the criterion.
 
     Args:
-        max_components: The largest number of components to try.
-        min_components: The smallest number of components to try; if equal to ``max_components``, the number is fixed.
-        codes_per_component: The minimum number of codes per component. For few codes, the number of components can
-            therefore be less than ``min_components``.
-        regularisation: The value added to the components' variances in each dimension, as a fraction of the codes'
-            variance in this dimension.
+        max_components: The largest number of components.
+        min_components: The smallest number of components.
+        codes_per_component: The minimum number of codes per component, which takes precedence over ``min_components``.
+        regularisation: The fraction of the codes' variance that the fit adds to the variance of each component.
     """
 
     def __init__(
@@ -123,10 +120,10 @@ class GaussianMixture:
 
     @classmethod
     def of(cls, weights: Tensor, means: Tensor, variances: Tensor) -> Self:
-        r"""Returns a mixture of Gaussians with given parameters and diagonal covariances.
+        r"""Returns a mixture of :math:`K` Gaussians with diagonal covariances.
 
         Args:
-            weights: The weights of the :math:`K` components, with shape :math:`(K,)` and sum 1.
+            weights: The components' weights, with shape :math:`(K,)` and sum 1.
             means: The components' means in :math:`d` dimensions, with shape :math:`(K, d)`.
             variances: The components' variances in each dimension, with shape :math:`(K, d)`.
         """
@@ -154,7 +151,7 @@ class GaussianMixture:
             seed: The random seed of the initialisation.
 
         Raises:
-            FloatingPointError: If no mixture can be fitted, for example because codes are not finite.
+            FloatingPointError: If no mixture can be fitted, for example if codes are not finite.
         """
         with single_threaded_libraries():
             return self._fit(z.detach().cpu().double(), seed)
@@ -209,9 +206,10 @@ class GaussianMixture:
         return z
 
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns the log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
+        r"""Returns the log-density of each latent code in ``z``, in nats.
 
-        Dimensions in which all codes passed to :meth:`fit` are equal are ignored.
+        The codes have the shape :math:`(N, d)`, and the result has the shape :math:`(N,)`. The result
+        ignores each dimension that was constant in the fitted codes.
         """
         varying = self.cholesky[0].diagonal() > 0
         if not varying.any():
@@ -223,10 +221,10 @@ class GaussianMixture:
         return mixture.log_prob(z.double()[:, varying])
 
     def state_dict(self) -> dict[str, Tensor]:
-        r"""Returns the parameters of the :math:`K` components in :math:`d` dimensions.
+        r"""Returns the components' weights, means and Cholesky factors of covariances.
 
-        ``"weights"`` has the shape :math:`(K,)`, and ``"means"`` has the shape :math:`(K, d)`. ``"cholesky"`` holds the
-        Cholesky factors of the covariances, with shape :math:`(K, d, d)`.
+        The keys are ``"weights"``, ``"means"`` and ``"cholesky"``. The shapes are :math:`(K,)`, :math:`(K, d)` and
+        :math:`(K, d, d)`, for :math:`K` components in :math:`d` dimensions.
         """
         return {"weights": self.weights, "means": self.means, "cholesky": self.cholesky}
 
@@ -249,15 +247,15 @@ class GaussianMixture:
 
 
 class AncestralMixture(nn.Module):
-    r"""The prior of the Gaussian mixture VAE: a mixture whose components depend on a second latent variable.
+    r"""The prior of the Gaussian mixture VAE, a mixture whose components depend on a second latent variable.
 
-    A latent code :math:`z` is drawn in three steps: a latent variable :math:`w \sim N(0, I)`; a component :math:`k`,
-    with equal probabilities; and :math:`z \sim N(\mu_k(w), \sigma_k^2(w))`. A network computes the means :math:`\mu_k`
-    and the variances :math:`\sigma_k^2` from :math:`w`. The network is trained together with the autoencoder.
+    To draw a latent code :math:`z`, first draw the second latent variable :math:`w \sim N(0, I)` and a component
+    :math:`k`. All components are equally probable. Then draw :math:`z \sim N(\mu_k(w), \sigma_k^2(w))`. A network
+    computes the means :math:`\mu_k` and the variances :math:`\sigma_k^2` from :math:`w`.
 
     Args:
         n_components: The number of components.
-        latent_dim: The dimension of :math:`z`, which is equal to that of :math:`w`.
+        latent_dim: The dimension of :math:`z` and of :math:`w`.
         generator: The random generator of the initial weights. ``None`` leaves the weights uninitialised, for use with
             :meth:`load_state_dict`.
 
@@ -269,7 +267,7 @@ class AncestralMixture(nn.Module):
     HIDDEN = 128
 
     DRAWS = 1000
-    """The number of samples of :math:`w` from which :meth:`log_prob` estimates the log-densities."""
+    """The number of samples of :math:`w` in an estimate of a log-density."""
 
     def __init__(self, n_components: int = 1, latent_dim: int = 1, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -281,16 +279,16 @@ class AncestralMixture(nn.Module):
         self.network = build_perceptron([latent_dim, self.HIDDEN, n_components * 2 * latent_dim], generator)
 
     def conditional(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the components' means and log-variances for :math:`B` values of the second latent variable.
+        r"""Returns the components' means and log-variances for given values of the second latent variable.
 
-        The second latent variable ``w`` has the shape :math:`(B, d)`. Means and log-variances each have the shape
-        :math:`(B, K, d)`, for :math:`K` components in :math:`d` dimensions.
+        The values ``w`` have the shape :math:`(B, d)`. Both results have the shape :math:`(B, K, d)`, for :math:`K`
+        components in :math:`d` dimensions.
         """
         mean, log_var = self.network(w).view(len(w), self.n_components, 2, self.latent_dim).unbind(dim=2)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def fit(self, z: Tensor, seed: int = 0) -> Self:
-        r"""Returns the density unchanged, because its parameters are trained together with the autoencoder."""
+        r"""Returns the density unchanged; it was trained together with the autoencoder."""
         return self
 
     @torch.no_grad()
@@ -304,10 +302,10 @@ class AncestralMixture(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, z: Tensor) -> Tensor:
-        r"""Returns estimated log-densities of latent codes of shape :math:`(N, d)`, in nats, with shape :math:`(N,)`.
+        r"""Estimates the log-density of each latent code in ``z``, in nats.
 
-        The components depend on a random variable :math:`w`. The estimate is the logarithm of the mean density over
-        1000 samples of :math:`w`, which are the same in each call.
+        The codes have the shape :math:`(N, d)`, and the result has the shape :math:`(N,)`. Each estimate averages the
+        density over 1000 samples of the second latent variable. All calls use the same samples.
         """
         mean, log_var = self.conditional(
             torch.randn(self.DRAWS, self.latent_dim, dtype=torch.float32, generator=make_generator("w"))
@@ -321,8 +319,7 @@ class AncestralMixture(nn.Module):
     def load_state_dict(self, state: Mapping[str, Tensor], *arguments: Any, **options: Any) -> Self:  # type: ignore[override]
         r"""Restores the density from the tensors of :meth:`state_dict`, and returns the density.
 
-        The tensors determine the number of components and the latent dimension. Further arguments are passed to
-        :meth:`torch.nn.Module.load_state_dict`.
+        Further arguments go to :meth:`torch.nn.Module.load_state_dict`.
         """
         latent_dim = math.prod(state["network.0.weight"].shape[1:])
         n_components, remainder = divmod(len(state["network.2.bias"]), max(1, 2 * latent_dim))
@@ -341,4 +338,4 @@ DENSITIES: Mapping[str, Callable[..., LatentDensity]] = MappingProxyType(
         "ancestral": AncestralMixture,
     }
 )
-"""The functions that create a latent density, by the name of the density."""
+"""The functions that create latent densities, by name."""

@@ -13,10 +13,10 @@ from .definitions import ModelDefinition, resolve_definition
 from .networks import Architecture, check_architecture
 
 LR_SCHEDULES = ("cosine", "constant")
-"""The schedules: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it."""
+"""The names of the learning-rate schedules."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-"""The data types in which matrix products can be computed during training, by name."""
+"""The data types of matrix products in training, by name."""
 
 DENSITIES_OF_ANY_MODEL = ("mixture", "normal", "standard_normal")
 """The names of the latent densities that every model accepts."""
@@ -28,61 +28,57 @@ MAX_ANCHOR_STEP = 3.0
 class GenerativeModel(BaseEstimator):
     r"""A generative model and its hyper-parameters, for :class:`gae_augment.GAEAugmenter`.
 
-    The class is a scikit-learn estimator without a ``fit`` method. It supports ``clone``, ``get_params`` and
-    ``set_params``. A parameter search over an augmenter can set hyper-parameters by names such as
-    ``model__latent_dim``. When an augmenter fits the model to a class, it replaces each ``"auto"`` by a value;
-    ``augmenter.report_[label].plan`` shows the value.
+    The class supports scikit-learn's ``clone``, ``get_params`` and ``set_params``, but has no ``fit`` method. In a
+    parameter search over an augmenter, hyper-parameters have names like ``model__latent_dim``. After a fit of the
+    augmenter, ``augmenter.report_[label].plan`` shows the value of each ``"auto"``.
 
     Below, a code is a latent vector. The values of an image are its pixels in all channels, and the values of a vector
     are its features.
 
     Args:
         definition: A key of :data:`gae_augment.MODELS`, or a custom :class:`gae_augment.models.ModelDefinition`.
-        latent_dim: The latent dimension. ``"auto"`` is 10 for images or vectors of up to 1024 values and 32 for larger
-            ones, but at most the number of values.
+        latent_dim: The latent dimension. ``"auto"`` is 10 for images or vectors of up to 1024 values, and 32 for larger
+            ones. ``"auto"`` never exceeds the number of values.
         architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
             ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder. ``"auto"`` is ``"fc"``
             for vectors and for images of up to 1024 values, and ``"conv"`` for larger images.
-        density: The distribution from which new codes are drawn. ``"mixture"`` is a Gaussian mixture and ``"normal"`` a
-            single Gaussian, each fitted to the codes of the training images. ``"standard_normal"`` is :math:`N(0, I)`.
-            ``"auto"`` is the default density of ``definition``.
+        density: The distribution of new codes. ``"mixture"`` fits a Gaussian mixture to the codes of the training
+            images, and ``"normal"`` fits a single Gaussian. ``"standard_normal"`` is :math:`N(0, I)`. ``"auto"`` is the
+            default density of ``definition``.
         n_components: The maximum number of mixture components, or a tuple (minimum, maximum). For a mixture fitted
-            after training, the Bayesian information criterion chooses the number of components, with at least 20 codes
-            per component; ``"auto"`` sets the maximum to 80. A mixture trained together with the network ignores the
-            minimum; ``"auto"`` sets the maximum to 10.
-        delta: The reconstruction error of training images below which training stops, in nats per pixel. The error of a
-            perfect reconstruction counts as 0. Only models with early stopping, such as ``"gae"``, accept a number.
-            With ``"auto"`` and at least 200 images or vectors of a class, a tenth is held out, and training stops when
-            the error of the held-out data no longer falls. With fewer images, training stops below 30 % of the error
-            that results if every image is reconstructed as the mean image. With fewer vectors, training stops when the
-            error of training vectors no longer falls.
+            after training, the Bayesian information criterion chooses the number, with at least 20 codes per component.
+            The default maximum is 80. A mixture trained together with the network ignores the minimum. Its default
+            maximum is 10.
+        delta: Training stops when the reconstruction error of training images falls below this value, in nats per
+            pixel. A perfect reconstruction has an error of 0. Built-in models other than ``"gae"`` train for all
+            epochs, and accept only ``"auto"``. For ``"gae"``, ``"auto"`` depends on the size of the class. With at
+            least 200 images or vectors, training holds out a tenth, and stops when the held-out error no longer falls.
+            With fewer images, it stops below 30 % of the error of the mean image as a reconstruction. With fewer
+            vectors, it stops when the training error no longer falls.
         epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps.
         batch_size: The number of images in a batch.
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
-        precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``. All
-            other computations use float32. ``"auto"`` is float32 for all vectors, for convolutional networks on a CPU,
-            and on devices that cannot multiply bfloat16 matrices in hardware; else bfloat16.
-        n_init: The number of random initialisations of the network. If there are several, half the epochs are divided
-            equally among them. The network with the lowest reconstruction error is then trained for the other half.
+        precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``.
+            ``"auto"`` is float32 for vectors, for convolutional networks on a CPU, and on hardware that cannot multiply
+            bfloat16 matrices. Otherwise, it is bfloat16.
+        n_init: The number of random initialisations of the network. Several initialisations share half the epochs
+            equally. The network with the lowest reconstruction error is then trained for the remaining epochs.
             ``"auto"`` is 8 for vectors with more features than latent dimensions, and 1 for all other data.
         truncated: Whether a new code is redrawn if it lies outside the range of the training codes in any dimension.
-            Has no effect if the density is not fitted to the codes, or if the class has fewer than 20 images per latent
-            dimension.
-        anchored: Whether a new image starts from a training image, to keep details that the autoencoder cannot
-            reproduce. Let :math:`z` be a new code, :math:`z_i` the nearest code of a training image, :math:`x_i` this
-            training image, and :math:`f_d` the decoder. With ``False``, the new image is :math:`f_d(z)`. Otherwise, the
-            new image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. A number above 0 and up to 3 is the step
-            :math:`t`. ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5` for images and ``False`` for vectors.
-            Unless ``anchored`` is ``False``, the training images are saved with the augmenter, and new images are more
-            similar to the training images.
+            This has no effect with fewer than 20 images per latent dimension, or with a density that is not fitted to
+            the codes.
+        anchored: Whether a new image starts from a training image. Let :math:`z` be a new code, and :math:`x_i` the
+            training image with the nearest code :math:`z_i`. Let :math:`f_d` be the decoder. With ``False``, the new
+            image is :math:`f_d(z)`. With a step :math:`t`, a number above 0 and up to 3, it is
+            :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5`
+            for images and ``False`` for vectors. With a step :math:`t`, a saved augmenter contains the training images.
         max_similarity: The maximum similarity of a new image to any training image of its class, in (0, 1]. Similarity
             is the correlation of two images after small shifts that align them. New images above the limit are redrawn,
-            up to 20 times. With a limit, the training images are saved with the augmenter. ``None`` sets no limit, and
-            is the only valid value for vectors.
+            up to 20 times. With a limit, a saved augmenter contains the training images. ``None`` sets no limit.
+            Vectors accept no other value.
         n_threads: The number of CPU threads that train the model of one class. New images depend slightly on this
-            number, through rounding. Several threads are faster only for classes of thousands of images, if there are
-            fewer such classes than CPU cores.
+            number, through rounding.
 
     Example:
         >>> model = GenerativeModel("vae", latent_dim=16).set_params(epochs=50)
@@ -129,7 +125,7 @@ class GenerativeModel(BaseEstimator):
 
     @property
     def resolved_definition(self) -> ModelDefinition:
-        r"""The model's :class:`gae_augment.models.ModelDefinition`, looked up by name if ``definition`` is a name.
+        r"""The model's :class:`gae_augment.models.ModelDefinition`.
 
         Raises:
             ValueError: If no built-in model has the given name, or if a custom definition has the name of a built-in
@@ -138,7 +134,7 @@ class GenerativeModel(BaseEstimator):
         return resolve_definition(self.definition)
 
     def validated(self) -> Self:
-        r"""Returns a copy with validated hyper-parameters, converted to Python types such as ``int`` and ``tuple``.
+        r"""Returns a copy with validated hyper-parameters.
 
         Raises:
             ValueError: If a hyper-parameter has an invalid value.

@@ -1,4 +1,4 @@
-r"""Likelihoods: distributions of an image given the outputs of a decoder."""
+r"""Likelihoods, the distributions of an image given the outputs of a decoder."""
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood"]
 
@@ -12,9 +12,9 @@ from torch.nn import functional
 
 
 class Likelihood(ABC):
-    r"""The interface of a likelihood: the distribution of an image given the outputs of a decoder.
+    r"""The interface of a likelihood, which is the distribution of an image given the outputs of a decoder.
 
-    The decoder outputs one parameter of the distribution for each pixel.
+    The decoder outputs one number per pixel.
 
     Attributes:
         name: The name of the distribution.
@@ -24,17 +24,17 @@ class Likelihood(ABC):
 
     @abstractmethod
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the mean of the image distribution for given decoder outputs, with the shape of the outputs."""
+        r"""Returns the mean of the distribution for given decoder outputs, in the same shape."""
 
     @abstractmethod
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the decoder outputs for a given mean of the image distribution; the inverse of :meth:`mean`."""
+        r"""Returns the decoder outputs for a given mean of the distribution, in the same shape."""
 
     @abstractmethod
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        r"""Returns the reconstruction error of each image: the negative log-likelihood, summed over pixels, in nats.
+        r"""Returns the negative log-likelihood of each image, summed over pixels, in nats.
 
-        Terms that depend on neither argument may be omitted.
+        This is the reconstruction error. Constant terms may be left out.
 
         Args:
             outputs: The decoder outputs for :math:`B` images, with shape :math:`(B, *)`.
@@ -46,52 +46,49 @@ class Likelihood(ABC):
 
     @abstractmethod
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns the error of a perfect reconstruction of each image in ``x``, in nats, with shape :math:`(B,)`."""
+        r"""Returns the lowest possible reconstruction error of each image, in nats, with shape :math:`(B,)`."""
 
     @abstractmethod
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns an offset and a scale with which an untrained decoder represents the mean image.
-
-        The decoder outputs the offset plus the scale times the output of its last layer, which is 0 before training.
+        r"""Returns an offset and a scale for the outputs of a decoder: ``offset + scale * outputs``.
 
         Args:
-            mean: The mean of the training images.
-            deviation: The standard deviation of all pixels from the mean image, a scalar.
+            mean: The mean training image.
+            deviation: The standard deviation of training pixels from the mean image, a scalar.
 
         Returns:
-            The offset: the decoder outputs that represent the mean image. The scale, a scalar: the change of decoder
-            outputs that changes pixels by about ``deviation``.
+            The offset and the scale. The offset represents the mean image. The scale is a scalar that changes pixels by
+            about ``deviation`` when it is added to the offset.
         """
 
     @abstractmethod
     def clamp(self, x: Tensor) -> Tensor:
-        r"""Returns images with their values limited to the range that the distribution allows."""
+        r"""Clips the values of images to the range of the distribution."""
 
 
 @final
 @dataclass(frozen=True)
 class Bernoulli(Likelihood):
-    r"""A Bernoulli distribution of each pixel in [0, 1]: the decoder outputs logits.
+    r"""A Bernoulli distribution of each pixel.
 
-    The reconstruction error is the binary cross-entropy. For a perfect reconstruction, it equals the entropy of the
-    image, :math:`-\sum_j [x_j \log x_j + (1 - x_j) \log (1 - x_j)]`, where :math:`x_j` is pixel :math:`j`. The entropy
-    is 0 if all pixels are 0 or 1, and above 0 for grey pixels.
+    Pixels are in [0, 1], and the decoder outputs logits. The reconstruction error is the binary cross-entropy. Its
+    minimum is the entropy of the image.
     """
 
     name: ClassVar[str] = "bernoulli"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the mean image for given logits: their sigmoid."""
+        r"""Returns the pixels' means for given logits."""
         return outputs.sigmoid()
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the logits of a mean image whose values are first clipped to [1e-6, 1 - 1e-6]."""
+        r"""Clips means to [1e-6, 1 - 1e-6], and returns their logits."""
         return mean.logit(eps=1e-6)
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        r"""Returns the binary cross-entropy of each image, summed over pixels: one value per image, in nats.
+        r"""Returns the binary cross-entropy of each image, summed over pixels, in nats.
 
-        The ``outputs`` are logits. The images ``x`` have values in [0, 1].
+        The ``outputs`` are logits, and the images ``x`` have values in [0, 1]. The result has one value per image.
         """
         outputs = _as_precise_as(x, outputs)
         if outputs.is_cuda:
@@ -105,15 +102,14 @@ class Bernoulli(Likelihood):
     def entropy(self, x: Tensor) -> Tensor:
         r"""Returns the entropy of each of :math:`B` images, in nats, with shape :math:`(B,)`.
 
-        The entropy is the reconstruction error if the reconstruction is perfect.
+        For pixels :math:`x_j`, the entropy is :math:`-\sum_j [x_j \log x_j + (1 - x_j) \log (1 - x_j)]`.
         """
         return (torch.special.entr(x) + torch.special.entr(1 - x)).flatten(1).sum(dim=1)
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns an offset and a scale of logits with which an untrained decoder represents the mean image.
+        r"""Returns an offset and a scale for a decoder's outputs, so that ``offset + scale * outputs`` are logits.
 
-        The mean image is first clipped to [0.001, 0.999], so that its logits, the offset, are finite. The scale is the
-        change of logits that changes pixels by about ``deviation``, the standard deviation of pixels, but at most 1.
+        The mean image is clipped to [0.001, 0.999], and the offset holds its logits. The scale, a scalar, is at most 1.
         """
         # A logit of minus infinity would keep pixels black that are black in all training images.
         mean = mean.clamp(0.001, 0.999)
@@ -121,39 +117,39 @@ class Bernoulli(Likelihood):
         return mean.logit(), (deviation / (mean * (1 - mean)).mean()).clamp(max=1.0)
 
     def clamp(self, x: Tensor) -> Tensor:
-        r"""Returns images with their values limited to [0, 1]."""
+        r"""Clips the values of images to [0, 1]."""
         return x.clamp(0, 1)
 
 
 @final
 @dataclass(frozen=True)
 class Gaussian(Likelihood):
-    r"""A Gaussian distribution of each standardised pixel, with variance 1: the decoder outputs means.
+    r"""A Gaussian distribution of each pixel, with variance 1.
 
-    The reconstruction error is half the squared error. The constant :math:`\frac12 \log 2 \pi` per pixel is left out,
-    so that a perfect reconstruction has an error of 0.
+    Pixels are standardised, and the decoder outputs means. The reconstruction error is half the squared error. Its
+    minimum is 0.
     """
 
     name: ClassVar[str] = "gaussian"
 
     def mean(self, outputs: Tensor) -> Tensor:
-        r"""Returns the decoder outputs unchanged: they are the mean image."""
+        r"""Returns the decoder outputs unchanged, because they are means."""
         return outputs
 
     def outputs_for(self, mean: Tensor) -> Tensor:
-        r"""Returns the mean image unchanged, because the decoder outputs are the mean image."""
+        r"""Returns the means unchanged, because they are the decoder outputs."""
         return mean
 
     def negative_log_likelihood(self, outputs: Tensor, x: Tensor) -> Tensor:
-        r"""Returns half the squared error of each image, summed over pixels: one value per image, in nats."""
+        r"""Returns half the squared error of each image, summed over pixels, in nats."""
         return (0.5 * (_as_precise_as(x, outputs) - x).square()).flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        r"""Returns one zero per image, because a perfect reconstruction has an error of 0."""
+        r"""Returns 0 for each image, the lowest possible reconstruction error."""
         return x.new_zeros(len(x))
 
     def normalisation(self, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the mean image as the offset of a decoder's outputs, and ``deviation`` as their scale."""
+        r"""Returns both arguments unchanged, as the offset and the scale of a decoder's outputs."""
         return mean, deviation
 
     def clamp(self, x: Tensor) -> Tensor:
@@ -162,8 +158,5 @@ class Gaussian(Likelihood):
 
 
 def _as_precise_as(x: Tensor, outputs: Tensor) -> Tensor:
-    r"""Converts decoder outputs to the data type of the images, unless the data type of the outputs is more precise.
-
-    A loss computed in bfloat16 would have inaccurate gradients.
-    """
+    r"""Converts decoder outputs to the data type of the images ``x``, if this type is more precise."""
     return outputs.to(torch.promote_types(outputs.dtype, x.dtype))

@@ -1,4 +1,4 @@
-r"""Fits scikit-learn's Gaussian mixtures to latent codes, and lists the numbers of components to try."""
+r"""Fits Gaussian mixtures to latent codes with scikit-learn."""
 
 __all__ = ["CODES_PER_COMPONENT", "component_numbers", "fit_mixture", "supported_components"]
 
@@ -12,11 +12,11 @@ import numpy as np
 from .._utils.threads import SharedContext, single_threaded_libraries
 
 CODES_PER_COMPONENT = 20
-"""The default of the minimum number of codes per component of a mixture."""
+"""The default minimum number of codes per mixture component."""
 
 
 def supported_components(n_codes: int, max_components: int, codes_per_component: int = CODES_PER_COMPONENT) -> int:
-    r"""Returns the largest number of mixture components that can be fitted to ``n_codes`` codes.
+    r"""Returns the largest number of mixture components for ``n_codes`` codes.
 
     The result is ``n_codes // codes_per_component``, limited to the range from 1 to ``max_components``.
     """
@@ -24,9 +24,9 @@ def supported_components(n_codes: int, max_components: int, codes_per_component:
 
 
 def component_numbers(least: int, most: int) -> list[int]:
-    r"""Returns the numbers of components to try, in increasing order from ``least`` to ``most``.
+    r"""Returns the numbers of components to try, from ``least`` to ``most``.
 
-    They increase by 1 up to 10, and double after that. The last number is ``most``.
+    They increase by 1 up to 10, and double after that.
     """
     numbers = [least]
     while numbers[-1] < most:
@@ -42,11 +42,11 @@ def fit_mixture(
     Args:
         z: The codes, with shape :math:`(N, d)`.
         n_components: The number of components.
-        covariance: The type of the covariances: ``"full"`` or ``"diag"``.
+        covariance: The type of the covariances, ``"full"`` or ``"diag"``.
         regularisation: The value added to the variances of the components.
         seed: The random seed of the initialisation.
-        start: A fitted mixture whose parameters initialise the fit. It must have the same number of components and type
-            of covariances. ``None`` initialises the fit by k-means.
+        start: A fitted mixture with the same number of components and type of covariances, which initialises the fit.
+            ``None`` initialises the fit by k-means.
 
     Returns:
         The fitted :class:`sklearn.mixture.GaussianMixture`.
@@ -80,7 +80,7 @@ def fit_mixture(
 
 @contextmanager
 def _no_convergence_warnings() -> Iterator[None]:
-    r"""Context manager: ignores scikit-learn's warnings that a fit has not converged."""
+    r"""A context manager that ignores scikit-learn's convergence warnings."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():

@@ -32,11 +32,11 @@ Architecture = str | tuple[int, ...]
 """The name of an architecture, or the widths of the hidden layers of a custom fully connected encoder."""
 
 LOG_VARIANCE_LIMIT = 12.0
-"""The maximum absolute value of log-variances of codes, so that the variances cannot overflow."""
+"""The maximum absolute value of the log-variance of a code."""
 
 
 class Layers(nn.Sequential):
-    r"""A sequence of layers; its outputs have the data type of its inputs, even under ``torch.autocast``."""
+    r"""A sequence of layers whose outputs have the data type of the inputs, even under ``torch.autocast``."""
 
     def forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = super().forward(x)
@@ -44,15 +44,12 @@ class Layers(nn.Sequential):
 
 
 class Autoencoder(nn.Module):
-    r"""An encoder and a decoder, with a normalisation of the encoder's inputs and the decoder's outputs.
-
-    After :meth:`fit_normalisation`, the encoder receives deviations from the mean training image, scaled to unit
-    variance, and an untrained decoder outputs the mean training image.
+    r"""An encoder and a decoder, with normalised inputs and outputs.
 
     Args:
-        encoder: Maps :math:`B` images, with shape :math:`(B, *)`, to latent codes, with shape :math:`(B, d)`. A
-            stochastic encoder outputs means and log-variances of codes, concatenated, with shape :math:`(B, 2d)`.
-        decoder: Maps codes to logits of Bernoulli pixels or means of Gaussian pixels, with shape :math:`(B, *)`.
+        encoder: Maps images of shape :math:`(B, *)` to latent codes of shape :math:`(B, d)`. A stochastic encoder
+            returns means and log-variances of codes, concatenated to the shape :math:`(B, 2d)`.
+        decoder: Maps codes to one number per pixel, with shape :math:`(B, *)`.
         shape: The shape of one image.
         latent_dim: The latent dimension :math:`d`.
         architecture: The name of the architecture, or the layer widths of a fully connected encoder.
@@ -84,7 +81,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def fit_normalisation(self, x: Tensor, likelihood: Likelihood) -> None:
-        r"""Fits the normalisation of the encoder's inputs and the decoder's outputs to training images.
+        r"""Sets the normalisation from the mean and the standard deviation of training images.
 
         Args:
             x: :math:`N` training images, with shape :math:`(N, *)`, in [0, 1] or standardised.
@@ -100,35 +97,34 @@ class Autoencoder(nn.Module):
         self.scale.copy_(scale)
 
     def centred(self, x: Tensor) -> Tensor:
-        r"""Subtracts the mean training image, then divides by the standard deviation of all training pixels."""
+        r"""Subtracts the mean training image, and divides by the training images' standard deviation, a scalar."""
         return (x - self.mean) / self.deviation
 
     def encode(self, x: Tensor) -> Tensor:
         r"""Returns the latent codes of :math:`B` images, with shape :math:`(B, d)`.
 
-        If the encoder is stochastic, the codes are the posterior means.
+        A stochastic encoder gives the posterior means.
         """
         return self.encoder(self.centred(x))[:, : self.latent_dim]
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns the outputs of a stochastic encoder for images: the means and the log-variances of latent codes.
+        r"""Returns the means and the log-variances of the codes of :math:`B` images, from a stochastic encoder.
 
-        Each has the shape :math:`(B, d)`, for :math:`B` images and :math:`d` latent dimensions. The log-variances are
-        limited to [-12, 12] against overflow.
+        Both have the shape :math:`(B, d)`. The log-variances are limited to [-12, 12].
         """
         mean, log_var = self.encoder(self.centred(x)).split(self.latent_dim, dim=1)
         return mean, log_var.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
 
     def decode(self, z: Tensor) -> Tensor:
-        r"""Decodes latent codes of shape :math:`(B, d)` to logits of Bernoulli pixels or means of Gaussian pixels.
+        r"""Decodes :math:`B` latent codes of shape :math:`(B, d)`.
 
-        The result has the shape :math:`(B, *)` of :math:`B` images.
+        The result has the shape :math:`(B, *)`. It holds logits of Bernoulli pixels or means of Gaussian pixels.
         """
         return self.offset + self.scale * self.decoder(z)
 
 
 class ConvResize(nn.Module):
-    r"""A 3x3 convolution and a ReLU, then bilinear resizing of the feature maps to the height and width in ``size``."""
+    r"""A 3x3 convolution, a ReLU, and bilinear resizing to ``size``, a height and a width."""
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
         super().__init__()
@@ -157,7 +153,7 @@ class Critic(nn.Module):
 def _layers(widths: Sequence[int]) -> list[nn.Module]:
     r"""Returns linear layers with ReLUs between them.
 
-    The list ``widths`` holds the number of inputs, and then each layer's number of outputs.
+    The list ``widths`` holds the number of inputs, then the outputs of each layer.
     """
     modules: list[nn.Module] = []
     for in_width, out_width in pairwise(widths):
@@ -166,10 +162,7 @@ def _layers(widths: Sequence[int]) -> list[nn.Module]:
 
 
 def _hidden(architecture: Architecture) -> Sequence[int]:
-    r"""Returns the widths of the hidden layers of a fully connected encoder with a given architecture.
-
-    For a tuple of widths, the tuple is returned.
-    """
+    r"""Returns the widths of the hidden layers of a fully connected encoder."""
     return architecture if isinstance(architecture, tuple) else HIDDEN[architecture]
 
 
@@ -182,10 +175,9 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
 
 
 def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
-    r"""Returns an image's channel count, and the sizes and channel counts of a network's feature maps.
+    r"""Returns an image's channel count, then the sizes and the channel counts of a network's feature maps.
 
-    The first feature maps have the size of the image. Each later size is half of the size before it, rounded up. The
-    last size is at most 4x4 pixels.
+    Sizes halve, rounded up, from the size of the image to at most 4x4 pixels.
     """
     # A matrix is a grey image with one channel.
     channels, height, width = (1,) * (3 - len(shape)) + shape
@@ -226,10 +218,7 @@ def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
 
 
 def _initialise(network: nn.Module, generator: torch.Generator) -> None:
-    r"""Draws random weights by He's rule for ReLU networks (https://arxiv.org/abs/1502.01852), and small random biases.
-
-    The random biases place the bends of the first layer's ReLUs away from the origin.
-    """
+    r"""Draws random weights by He's rule (https://arxiv.org/abs/1502.01852), and small random biases."""
     layers = [module for module in network.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     for layer in layers:
         nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
@@ -240,7 +229,7 @@ def _initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
-    r"""Sets the weights and biases of a layer's outputs to 0, from the output with the index ``start`` on."""
+    r"""Zeroes the weights and biases of a layer's outputs, from index ``start`` on."""
     assert layer.bias is not None
     with torch.no_grad():
         layer.weight[start:].zero_()
@@ -248,9 +237,9 @@ def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
 
 
 def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    r"""Raises a ValueError if an architecture is unknown, or is convolutional although the data are vectors.
+    r"""Raises a ValueError if the architecture is unknown, or if it is ``"conv"`` and the data are vectors.
 
-    The ``shape`` is that of one image or vector.
+    The tuple ``shape`` is the shape of one image or vector.
     """
     custom = (
         isinstance(architecture, tuple)
@@ -283,11 +272,11 @@ def build_autoencoder(
         shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
         latent_dim: The latent dimension.
         architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
-            ``"conv"`` has convolutions of stride 2, until feature maps are at most 4x4 pixels. A tuple gives the widths
-            of a fully connected encoder. Fully connected decoders have the widths in reverse order.
+            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder. Fully connected decoders
+            have the widths in reverse order.
         stochastic: Whether the encoder outputs means and log-variances of latent codes instead of codes.
-        generator: The random generator of the initial weights. ``None`` creates weights on PyTorch's meta device,
-            without memory, for use with ``load_state_dict(…, assign=True)``.
+        generator: The random generator of the initial weights. ``None`` creates weights without memory, on PyTorch's
+            meta device. ``load_state_dict(…, assign=True)`` then sets them.
 
     Raises:
         ValueError: If the architecture is unknown or does not suit the shape.
@@ -323,8 +312,7 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
 
     Args:
         shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
-        architecture: The architecture of all layers but the last: ``"fc"``, ``"paper"``, ``"conv"``, or a tuple of
-            widths.
+        architecture: ``"fc"``, ``"paper"``, ``"conv"``, or a tuple of widths.
         generator: The random generator of the initial weights.
     """
     check_architecture(architecture, shape)
@@ -346,9 +334,8 @@ def build_perceptron(widths: Sequence[int], generator: torch.Generator | None = 
 
     Args:
         widths: The number of inputs, the number of units of each hidden layer, and the number of outputs.
-        generator: The random generator of the initial weights. The parameters of the last layer start at 0, so
-            that the untrained network outputs 0. ``None`` leaves all weights uninitialised, for use with
-            ``load_state_dict``.
+        generator: The random generator of the initial weights. With a generator, the untrained network outputs 0.
+            ``None`` leaves all weights uninitialised, for use with ``load_state_dict``.
     """
     with torch.device("meta"):
         network = Layers(*_layers(widths))

@@ -1,4 +1,4 @@
-r"""The choice of models: one model for all classes, or a mapping from class labels to models."""
+r"""The choice of one model for all classes, or of a model for each class."""
 
 __all__ = [
     "ModelChoice",
@@ -16,7 +16,7 @@ from .definitions import MODELS, ModelDefinition, custom_definition
 from .generative_model import GenerativeModel
 
 ModelChoice = str | ModelDefinition | GenerativeModel
-"""A model with hyper-parameters, or the name or the definition of a model, which stands for the model's defaults."""
+"""A model with hyper-parameters, or the name or definition of a model with default hyper-parameters."""
 
 Choices = ModelChoice | Mapping[Any, ModelChoice]
 """One model choice for all classes, or a mapping from labels to model choices."""
@@ -30,8 +30,8 @@ def choose_models(choice: Choices) -> dict[Any, GenerativeModel]:
             from labels to any of these.
 
     Returns:
-        The models by label. The key ``None`` holds the model of all labels that are not keys: the single model, or the
-        default model if ``choice`` is a mapping.
+        The models by label. The key ``None`` holds the model of all other labels. For a mapping, this is the default
+        model.
 
     Raises:
         TypeError, ValueError: If a choice is not a model, a hyper-parameter is not valid, or two custom definitions
@@ -72,8 +72,7 @@ def _validated(model: Any) -> GenerativeModel:
 def choice_to_plain(choice: Choices) -> Any:
     r"""Converts a model to a dictionary of hyper-parameters that JSON can store.
 
-    The dictionary contains the name of the model definition instead of the definition itself. A mapping from labels to
-    models becomes a list of pairs of a label and a dictionary.
+    The name of the model definition replaces the definition. A mapping becomes a list of pairs (label, dictionary).
     """
     if isinstance(choice, Mapping):
         return [[label, choice_to_plain(model)] for label, model in choice.items()]
@@ -84,10 +83,10 @@ def choice_to_plain(choice: Choices) -> Any:
 
 
 def choice_from_plain(plain: Any, definitions: Mapping[str, ModelDefinition]) -> Choices:
-    r"""Converts the result of :func:`choice_to_plain` back to a model, or to a mapping from labels to models.
+    r"""Converts the result of :func:`choice_to_plain` back to a choice of models.
 
     Args:
-        plain: The result of :func:`choice_to_plain`: a dictionary, or a list of pairs of a label and a dictionary.
+        plain: The result of :func:`choice_to_plain`.
         definitions: The custom model definitions, by name.
 
     Raises:
@@ -108,15 +107,13 @@ def _model_from_plain(plain: Mapping[str, Any], definitions: Mapping[str, ModelD
 
 
 def custom_definitions(choice: Choices) -> tuple[ModelDefinition, ...]:
-    r"""Returns each :class:`ModelDefinition` in a choice of models; models given by name are left out."""
+    r"""Returns all custom model definitions in a choice of models."""
     definitions = (custom_definition(model.definition) for model in choose_models(choice).values())
     return tuple(definition for definition in definitions if definition is not None)
 
 
 def settable_choice(choice: Choices) -> GenerativeModel:
-    r"""Converts a model name or definition to a :class:`GenerativeModel`, whose hyper-parameters can be set.
-
-    A :class:`GenerativeModel` is returned unchanged.
+    r"""Returns a :class:`GenerativeModel` for a model name or definition, and a :class:`GenerativeModel` unchanged.
 
     Raises:
         ValueError: If the choice is a mapping from labels to models.

@@ -1,8 +1,7 @@
 r"""Measures the quality of an augmenter's synthetic images, and writes reports as HTML pages.
 
-An augmenter holds one generative model for each class with too few images. Input: a :class:`gae_augment.GAEAugmenter`
-and its training set, optionally with held-out images. Output: metrics, a text table, a forecast of the fit's duration,
-or a self-contained HTML file. Only :func:`write_report` imports Jinja and matplotlib.
+The input is a :class:`gae_augment.GAEAugmenter` and its training set. The results are metrics, text tables, forecasts
+of durations, and HTML files.
 """
 
 from .assessment import (

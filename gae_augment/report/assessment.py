@@ -1,4 +1,4 @@
-r"""Measures the synthetic images of a fitted augmenter: fidelity, memorisation, and a classifier's gain in scores."""
+r"""Measures the quality of a fitted augmenter's synthetic images."""
 
 __all__ = [
     "Assessment",
@@ -44,11 +44,11 @@ Read = Callable[[Iterable[int]], Tensor]
 
 @dataclass(frozen=True)
 class Assessment:
-    r"""The comparison of synthetic images with training images and with held-out real images.
+    r"""Synthetic images and training images, with measurements of fidelity and memorisation.
 
     Attributes:
-        synthetic: A mapping from each class that has a generative model to at most 1000 synthetic images.
-        training: A mapping from the same classes to at most 1000 training images each.
+        synthetic: A mapping from each class with a generative model to at most 1000 synthetic images.
+        training: A mapping from the same classes to at most 1000 training images.
         fidelity: The metrics of :func:`gae_augment.evaluation.fidelity`, by name; empty if not measured.
         memorisation: How close synthetic images are to training images; ``None`` if not measured.
     """
@@ -60,14 +60,14 @@ class Assessment:
 
 
 def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, Read]:
-    r"""Returns the labels of an augmenter's training set, and a function that maps indices to images of the set.
+    r"""Returns the labels of an augmenter's training set, and a function from indices to images.
 
     Args:
         augmenter: A fitted augmenter.
-        data: The training set of the augmenter: a dataset, or a pair of images and labels.
+        data: The augmenter's training set, as a dataset or a pair of images and labels.
 
     Raises:
-        ValueError: If the class sizes or class names of ``data`` differ from those of the training set.
+        ValueError: If ``data`` have other class sizes or class names than the training set.
     """
     labels, read = open_data(data)
     counts = count_labels(labels)
@@ -86,7 +86,7 @@ def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, 
 
 
 def open_data(data: Any) -> tuple[np.ndarray, Read]:
-    r"""Returns the labels of labelled images, and a function that maps indices to the images.
+    r"""Returns the labels of labelled images, and a function from indices to images.
 
     Args:
         data: A dataset, or a pair of images and labels.
@@ -105,21 +105,20 @@ def assess(
 ) -> Assessment:
     r"""Measures the fidelity and the memorisation of an augmenter's synthetic images.
 
-    Of each class with a generative model, at most 1000 synthetic, 1000 training and 1000 held-out images are compared.
+    Each class with a generative model contributes at most 1000 synthetic, 1000 training and 1000 held-out images.
 
     Args:
         augmenter: A fitted augmenter.
-        data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        held_out: Real images outside the training set: a dataset, or a pair of images and labels. If ``None``, neither
-            fidelity nor memorisation is measured.
-        extractor: A callable that maps images to features for the fidelity metrics, and has a ``name``. If ``None``, or
-            if fewer than six held-out images are compared, fidelity is not measured.
+        data: The augmenter's training set, as a dataset or a pair of images and labels.
+        held_out: Real images outside the training set, as a dataset or a pair of images and labels. Without them,
+            nothing is measured.
+        extractor: A callable that maps images to features, and has a ``name``. Fidelity is measured if there is an
+            extractor and at least six held-out images are compared.
         seed: The seed for choosing real images and sampling synthetic images.
 
     Raises:
         TypeError: If the extractor is not callable or has no name.
-        ValueError: If the augmenter was fitted to other data, or ``held_out`` is given and some images are neither
-            uint8 nor in [0, 1].
+        ValueError: If the augmenter was fitted to other data, or compared images are neither uint8 nor in [0, 1].
     """
     if extractor is not None:
         check_extractor(extractor)
@@ -155,14 +154,14 @@ def _real_images(read: Read, labels: np.ndarray, label: Label, generator: torch.
 
 
 def training_budget(images: int, steps: int) -> dict[str, int]:
-    r"""Returns the batch size and the number of epochs for training a classifier with a given number of steps.
+    r"""Returns a batch size and a number of epochs for training a classifier in about ``steps`` steps.
 
     Args:
         images: The number of training images.
         steps: The approximate number of training steps.
 
     Returns:
-        ``"batch_size"``, from 16 to 128, and ``"epochs"``, at least 7 even if 7 epochs take more than ``steps`` steps.
+        ``"batch_size"``, from 16 to 128, and ``"epochs"``, at least 7.
     """
     batch_size = min(128, max(16, images // 5))
     return {"batch_size": batch_size, "epochs": max(7, round(steps * batch_size / images))}
@@ -196,20 +195,19 @@ def measure_gain(
 ) -> ClassifierGain:
     r"""Measures how much synthetic images improve the test scores of a small classifier.
 
-    For each seed, the augmenter samples as many synthetic images as it adds to its training set. The classifier is then
-    trained in three ways, called arms: on real images without class balance, on class-balanced batches of real images,
-    and on class-balanced batches of real and synthetic images.
+    The classifier is trained in three ways, called arms. The first arm uses real images, without class balance. The
+    second arm uses class-balanced batches of real images. The third arm uses class-balanced batches of real and
+    synthetic images.
 
     Args:
         augmenter: A fitted augmenter, whose labels are the integers from 0.
-        data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        held_out: Real test images of all classes: a dataset, or a pair of images and labels.
-        seeds: The seeds of the classifiers and of the synthetic images.
-        steps: The approximate number of training steps of each classifier, with batches of at most 128 images.
-        affine: Whether training images are rotated, shifted and scaled slightly at random.
-        device: The device of the classifier; ``"auto"`` is a CUDA GPU if there is one, else the CPU.
-        progress: A function that is called after each training. Its arguments are the name of the arm, the seed and
-            the scores.
+        data: The augmenter's training set, as a dataset or a pair of images and labels.
+        held_out: Real test images of all classes, as a dataset or a pair of images and labels.
+        seeds: The seeds of the classifiers and of the synthetic images. Each arm is trained once per seed.
+        steps: The approximate number of training steps of each classifier.
+        affine: Whether training images are slightly rotated, shifted and scaled, at random.
+        device: The device of the classifier. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
+        progress: A function that is called after each training with the name of the arm, the seed and the scores.
 
     Raises:
         ValueError: If the augmenter was fitted to other data, images are neither uint8 nor in [0, 1], or a class has no
@@ -245,9 +243,9 @@ def gain_table(
         classes: The names of the classes, ordered by label.
         before: The number of real training images of each class, ordered by label.
         after: The number of real plus synthetic training images of each class, ordered by label.
-        gain: A classifier's scores for three ways of training, as returned by :func:`measure_gain`.
-        figures: The fidelity metrics, by name. The table shows only metrics whose names start with ``"FID"``.
-        copied: How close synthetic images are to training images; ``None`` if it was not measured.
+        gain: A classifier's test scores, as returned by :func:`measure_gain`.
+        figures: The fidelity metrics, by name. The table shows only FID.
+        copied: How close synthetic images are to training images; ``None`` if not measured.
     """
     arms = list(gain.scores)
     recall = {arm: np.mean([scores["recall"] for scores in gain.scores[arm]], axis=0) * 100 for arm in arms}

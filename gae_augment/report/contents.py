@@ -1,4 +1,4 @@
-r"""Collects the images, codes and metrics that a report about a fitted augmenter shows."""
+r"""Collects the images, latent codes and metrics that a report shows."""
 
 __all__ = ["ClassContents", "Contents", "Pair", "gather"]
 
@@ -28,7 +28,7 @@ class Pair:
     Attributes:
         synthetic: The synthetic image, in [0, 1], with shape :math:`(C, H, W)`.
         training: The training image, in [0, 1], with shape :math:`(C, H, W)`.
-        distance: The root mean squared difference of the pixel values of the two images, from 0 to 1.
+        distance: The root mean squared difference of the two images, from 0 to 1.
     """
 
     synthetic: Tensor
@@ -42,16 +42,14 @@ class ClassContents:
 
     Attributes:
         name: The name of the class.
-        fit: The training curve, errors, duration and settings of the class's fit.
-        real: Training images to display, in [0, 1], with shape :math:`(n, C, H, W)`. Empty if the data are feature
-            vectors.
-        synthetic: Synthetic images to display, in [0, 1], with shape :math:`(m, C, H, W)`. Empty if the data are
-            feature vectors.
+        fit: The report of the class's fit.
+        real: Training images to display, in [0, 1], with shape :math:`(n, C, H, W)`; empty for feature vectors.
+        synthetic: Synthetic images to display, in [0, 1], with shape :math:`(m, C, H, W)`; empty for feature vectors.
         nearest: The closest pairs of a synthetic image and its nearest training image, by ascending distance.
-        real_codes: The latent codes of training images, projected onto the first two principal axes of these codes,
-            with shape :math:`(N, 2)`, or :math:`(N, 1)` if the latent space has one dimension.
-        synthetic_codes: Codes sampled from the model's latent density, projected onto the same axes, with shape
-            :math:`(M, 2)` or :math:`(M, 1)`.
+        real_codes: The latent codes of training images, projected onto their first two principal axes, with shape
+            :math:`(N, 2)`, or :math:`(N, 1)` for one-dimensional codes.
+        synthetic_codes: Codes from the model's latent density, projected onto the same axes, with shape :math:`(M, 2)`
+            or :math:`(M, 1)`.
     """
 
     name: str
@@ -68,8 +66,8 @@ class Contents:
     r"""Everything that a report about a fitted augmenter shows.
 
     Attributes:
-        counts: A tuple for each class: its name, its number of real images, and the number of synthetic images to add.
-        classes: What the report shows about each class that has a generative model.
+        counts: One tuple (name, number of real images, number of synthetic images to add) per class.
+        classes: The contents for each class with a generative model.
         fidelity: The metrics of :func:`gae_augment.evaluation.fidelity`, by name; empty if not measured.
         memorisation: How close synthetic images are to training images; ``None`` if not measured.
         gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
@@ -97,16 +95,16 @@ def gather(
     pairs: int = 4,
     seed: int = 0,
 ) -> Contents:
-    r"""Measures the synthetic images of a fitted augmenter, and returns everything that a report shows.
+    r"""Collects everything that a report about a fitted augmenter shows.
 
     Args:
         augmenter: A fitted augmenter.
-        data: The training set of the augmenter: a dataset, or a pair of images and labels.
-        held_out: Real images outside the training set: a dataset, or a pair of images and labels. If ``None``, neither
-            fidelity nor memorisation is measured.
-        extractor: A callable that maps images to features, and has a ``name``. If ``None``, fidelity is not measured.
+        data: The augmenter's training set, as a dataset or a pair of images and labels.
+        held_out: Real images outside the training set, as a dataset or a pair of images and labels. Without them,
+            fidelity and memorisation are not measured.
+        extractor: A callable that maps images to features, and has a ``name``. Without it, fidelity is not measured.
         gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
-        images: The maximum number of real, and of synthetic, images to display for each class.
+        images: The maximum number of real images, and of synthetic images, to display for each class.
         pairs: The maximum number of pairs of a synthetic and a training image to display for each class.
         seed: The seed for choosing real images and sampling synthetic images.
     """
@@ -162,11 +160,7 @@ def _class_contents(
 
 
 def _displayable(images: Tensor, values: ValueScale) -> Tensor:
-    r"""Converts images to values in [0, 1], with shape :math:`(n, C, H, W)`, where :math:`C` is 1 or 3.
-
-    Of four channels, the first three are kept. Of two channels, or more than four, only the first is kept. Feature
-    vectors, with shape :math:`(n, F)`, give an empty tensor. ``values`` describes the range of the image values.
-    """
+    r"""Converts images to values in [0, 1], with one or three channels. Feature vectors give an empty tensor."""
     if images.ndim == 2:
         return torch.zeros(0)
     x = images.double()

@@ -1,4 +1,4 @@
-r"""Encodes the images of a report as PNG, and draws its charts as SVG, with axes in the text colour of the page."""
+r"""Encodes the images of a report as PNG, and draws its charts as SVG."""
 
 __all__ = ["code_chart", "count_chart", "curve_chart", "png_address"]
 
@@ -30,7 +30,7 @@ def png_address(image: Tensor) -> str:
     r"""Encodes an image as a PNG, and returns the ``data:`` URL of the PNG.
 
     Args:
-        image: The image, in [0, 1], with shape :math:`(C, H, W)`, where :math:`C` is 1 or 3.
+        image: The image, in [0, 1], with shape :math:`(1, H, W)` or :math:`(3, H, W)`.
     """
     levels = (image * 255).round().byte().permute(1, 2, 0).numpy()
     file = io.BytesIO()
@@ -60,10 +60,10 @@ def _svg(figure: Figure) -> str:
 
 
 def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
-    r"""Returns a bar chart, as SVG, of the numbers of real and synthetic images of each class.
+    r"""Returns an SVG bar chart of the numbers of real and synthetic images of each class.
 
     Args:
-        counts: A tuple for each class: its name, its number of real images, and its number of synthetic images.
+        counts: One tuple (name, number of real images, number of synthetic images) per class.
     """
     figure, axes = _axes(7.0, 0.9 + 0.3 * len(counts))
     names, real, synthetic = zip(*counts, strict=True)
@@ -78,12 +78,12 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
 
 
 def curve_chart(fit: FitReport) -> str:
-    r"""Returns a line chart, as SVG, of a model's reconstruction error over the epochs, in nats per pixel.
+    r"""Returns an SVG line chart of a model's reconstruction error, in nats per pixel, over the epochs.
 
-    If ``fit.delta`` is not ``None``, a dashed line marks it.
+    If ``fit.delta`` is a number, a dashed line marks it.
 
     Args:
-        fit: The report of a class's fit, whose ``curve`` holds at least one error.
+        fit: The report of a class's fit, with at least one error in its ``curve``.
     """
     figure, axes = _axes(3.4, 2.4)
     epochs, errors = zip(*fit.curve, strict=True)
@@ -98,13 +98,13 @@ def curve_chart(fit: FitReport) -> str:
 
 
 def code_chart(real_codes: Tensor, synthetic_codes: Tensor) -> str:
-    r"""Returns a scatter chart, as SVG, of the latent codes of a class.
+    r"""Returns an SVG scatter chart of the latent codes of a class.
 
     Args:
         real_codes: The codes of real images, projected onto their first two principal axes, with shape :math:`(N, 2)`,
-            or :math:`(N, 1)` if the latent space has one dimension.
-        synthetic_codes: Codes sampled from the model's latent density, projected onto the same axes, with shape
-            :math:`(M, 2)` or :math:`(M, 1)`.
+            or :math:`(N, 1)` for one-dimensional codes.
+        synthetic_codes: Codes from the model's latent density, projected onto the same axes, with shape :math:`(M, 2)`
+            or :math:`(M, 1)`.
     """
     figure, axes = _axes(3.4, 2.4)
     for codes, colour, name in ((synthetic_codes, SYNTHETIC, "synthetic"), (real_codes, REAL, "real")):

@@ -1,4 +1,4 @@
-r"""Forecasts how long an augmenter takes to fit and to sample images, from two short trainings."""
+r"""Forecasts how long an augmenter takes to fit its models and to sample images."""
 
 __all__ = ["Forecast", "forecast"]
 
@@ -26,8 +26,8 @@ class Forecast:
     Attributes:
         counts: The number of real images of each class.
         added: The number of synthetic images to add to each class that needs more images.
-        fit_seconds: The duration of fitting the models of all classes in ``added``, in seconds, if no fit stops early.
-        sample_seconds: The duration of sampling all images to add and of encoding them as PNG, in seconds.
+        fit_seconds: The duration of fitting all models, in seconds, if no fit stops early.
+        sample_seconds: The duration of sampling all images to add and encoding them as PNG, in seconds.
     """
 
     counts: dict[Label, int]
@@ -39,8 +39,7 @@ class Forecast:
 def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     r"""Forecasts how long ``augmenter.fit`` and the sampling of synthetic images will take on this machine.
 
-    The model of the largest class that needs synthetic images is trained twice, for 2 % and for 6 % of the epochs of
-    a full fit. The measured times are extrapolated to all epochs and classes. The augmenter is not changed.
+    The forecast extrapolates the duration of short trainings. The augmenter does not change.
 
     Args:
         augmenter: The augmenter, fitted or not.

@@ -12,7 +12,7 @@ except ModuleNotFoundError as error:
 
 
 def render_page(contents: Contents) -> str:
-    r"""Returns the HTML text of a report, in which all images and charts are embedded."""
+    r"""Returns the HTML text of a report, with all images and charts embedded."""
     environment = Environment(
         loader=PackageLoader("gae_augment.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -28,23 +28,22 @@ def write_report(
 ) -> Path:
     r"""Writes a report about a fitted augmenter as one HTML file, which needs no other files and no network.
 
-    The report shows the numbers of real and synthetic images of each class. For each class with a generative model, it
-    shows training images, synthetic images, the closest pairs of a synthetic and a training image, a curve of the
-    reconstruction error over the epochs, and a chart of the latent codes. The report ends with the augmenter's
-    settings.
+    The report shows the class sizes and the settings of the augmenter. For each class with a generative model, it shows
+    training images, synthetic images, the closest pairs of both, the reconstruction error over the epochs, and the
+    latent codes.
 
     Args:
         augmenter: A fitted augmenter.
-        data: The training set of the augmenter: a dataset, or a pair of images and labels.
+        data: The augmenter's training set, as a dataset or a pair of images and labels.
         path: The file to write. An existing file is replaced.
-        held_out: Real images outside the training set: a dataset, or a pair of images and labels. With held-out images,
-            the report compares how close synthetic images and held-out images are to the training images.
-        extractor: A callable that maps images to features, and has a ``name``. With an extractor and more than five
-            held-out images of classes with a model, the report shows FID and other fidelity metrics.
+        held_out: Real images outside the training set, as a dataset or a pair of images and labels. With them, the
+            report shows memorisation.
+        extractor: A callable that maps images to features, and has a ``name``. With it and at least six held-out
+            images, the report shows fidelity metrics.
         gain: The result of :func:`gae_augment.evaluation.classifier_gain` with the augmenter's synthetic images. By
-            default the report has no table of classifier scores.
-        images: The maximum number of real, and of synthetic, images shown of each class.
-        pairs: The maximum number of synthetic images of each class shown next to their closest training images.
+            default the report shows no classifier scores.
+        images: The maximum number of real images, and of synthetic images, shown for each class.
+        pairs: The maximum number of pairs of a synthetic and a training image shown for each class.
         seed: The seed for choosing real images and sampling synthetic images.
 
     Returns:
@@ -53,8 +52,7 @@ def write_report(
     Raises:
         NotFittedError: If the augmenter is not fitted.
         TypeError: If the extractor is not callable or has no name.
-        ValueError: If the augmenter was fitted to other data, or ``held_out`` is passed and real images are neither
-            uint8 nor in [0, 1].
+        ValueError: If the augmenter was fitted to other data, or compared images are neither uint8 nor in [0, 1].
         ModuleNotFoundError: If matplotlib or Jinja is missing.
         OSError: If the folder of the file does not exist, or the file cannot be written.
     """

@@ -15,7 +15,7 @@ from ..fitting import FittedModel
 from .similarity import aligned_nearest
 
 MAX_REDRAWS = 20
-"""The maximum number of times that codes out of range, or images too similar to a training image, are redrawn."""
+"""The maximum number of redraws of codes out of range, and of images too similar to a training image."""
 
 IMAGES_PER_CHUNK = 500
 """The maximum number of images that are decoded together."""
@@ -29,7 +29,7 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
     Let :math:`z` be a new code and :math:`f_d` the decoder. If ``fitted.plan.anchor_step`` is ``None``, the new image
     is :math:`f_d(z)`. If ``fitted.plan.anchor_step`` is a number :math:`t`, the new image is
     :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the training image whose code :math:`z_i` is
-    nearest to :math:`z`. This formula keeps the detail of :math:`x_i` that the autoencoder cannot reproduce.
+    nearest to :math:`z`.
 
     Args:
         fitted: The fitted model.
@@ -39,8 +39,8 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
 
     Raises:
         ValueError: If ``n`` is not a positive integer, or ``out`` has a wrong shape, type or device.
-        RuntimeError: If, after 20 redraws, the similarity of an image to a training image still exceeds
-            ``fitted.plan.max_similarity``.
+        RuntimeError: If the similarity of an image to a training image exceeds ``fitted.plan.max_similarity`` even
+            after 20 redraws.
     """
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"'n' is {n!r}, but must be an integer of at least 1: the number of images.")
@@ -82,7 +82,7 @@ def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
 def draw_codes(fitted: FittedModel, n: int, generator: torch.Generator) -> Tensor:
     r"""Returns ``n`` new codes, with shape :math:`(n, d)`, where :math:`d` is the latent dimension.
 
-    Unless ``fitted.limits`` is ``None``, codes outside these limits are redrawn up to 20 times.
+    Codes outside ``fitted.limits`` are redrawn up to 20 times. ``None`` sets no limits.
     """
     z = fitted.density.sample(n, generator)
     if fitted.limits is None:
@@ -106,7 +106,7 @@ def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Te
 
 
 def _similarity(fitted: FittedModel, images: Tensor) -> Tensor:
-    r"""Returns the similarity of each image to its most similar training image: their correlation after alignment."""
+    r"""Returns the similarity of each image to its most similar training image."""
     assert fitted.anchors is not None
     training = _to_nchw(fitted.values.to_network(to_device(fitted.anchors, CPU)))
 

@@ -7,34 +7,33 @@ from torch import Tensor
 from torch.nn import functional
 
 MIN_DEVIATION = 0.02
-"""The smallest number that centred pixels are divided by, so that noise of nearly flat images is not amplified."""
+"""The smallest number that centred pixels are divided by."""
 
 MAX_CHUNK_VALUES = 2**23
-"""The maximum number of pixel values in the windows that are compared with the queries at a time."""
+"""The maximum number of pixel values of points that are compared with the queries at a time."""
 
 
 def aligned_nearest(queries: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the distance and the index of the point nearest to each query, after shifts that align the two.
+    r"""Returns the distance and the index of the point nearest to each query.
 
-    Queries and points are images of the same size. The distance is computed in four steps:
+    Queries and points are images of the same size. Their distance is :math:`1 - r`. Here :math:`r` is the largest
+    correlation of a window in the centre of the query with windows of the point, over small shifts. The shorter side of
+    the images determines shifts and blur:
 
-    1. Blur both images slightly, unless a side is shorter than 12 pixels.
-    2. Cut a window out of the centre of the query. Cut windows of the same size out of the point, at all shifts of up
-       to two pixels from the centre. The shifts are at most one pixel if a side of the images is shorter than 16
-       pixels, and zero if a side is shorter than 8 pixels.
-    3. Standardise each window: subtract its mean, and divide by its standard deviation, or by 0.02 if that is larger.
-    4. Take half the mean squared difference between the query's window and each window of the point. The smallest of
-       these values is the distance.
+    - From 16 pixels: shifts of up to two pixels, and a slight blur.
+    - From 12 to 15 pixels: shifts of up to one pixel, and a slight blur.
+    - From 8 to 11 pixels: shifts of up to one pixel, and no blur.
+    - Below 8 pixels: no shifts, and no blur.
 
-    If no standard deviation is below 0.02, the distance is :math:`1 - r`, where :math:`r` is the largest correlation of
-    the query's window with a window of the point. This distance does not depend on brightness or contrast.
+    Windows with a standard deviation below 0.02 are nearly flat. They are divided by 0.02 instead of their standard
+    deviation, and the distance is half the mean squared difference of the divided windows.
 
     Args:
         queries: Images in [0, 1], with shape :math:`(M, C, H, W)`.
         points: Images in [0, 1], with shape :math:`(N, C, H, W)`.
 
     Returns:
-        The distances, in [0, 2], and the indices of the nearest points, each with shape :math:`(M,)`.
+        The distances, in [0, 2], and the indices of the nearest points. Both have the shape :math:`(M,)`.
     """
     side = min(queries.shape[-2:])
     max_shift = 2 if side >= 16 else 1 if side >= 8 else 0

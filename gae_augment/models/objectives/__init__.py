@@ -1,4 +1,4 @@
-r"""Training objectives: the losses that networks are trained to minimise, with one module for each family of models."""
+r"""Training objectives, with one module for each family of models."""
 
 from .adversarial import AdversarialVariational
 from .base import Losses, Objective

@@ -1,4 +1,4 @@
-r"""VAE-GAN: a variational autoencoder trained together with a critic that distinguishes real from generated images."""
+r"""VAE-GAN, a variational autoencoder that is trained together with a critic."""
 
 __all__ = ["AdversarialVariational"]
 
@@ -13,13 +13,13 @@ from .variational import gaussian_kl, reparameterise, standard_normal
 
 
 class AdversarialVariational(Objective):
-    r"""VAE-GAN: a critic distinguishes real from generated images, and its features measure reconstruction errors.
+    r"""VAE-GAN, a variational autoencoder with a critic that distinguishes real from generated images.
 
-    The feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`. Here :math:`D_l` are the
-    critic's features, :math:`x` is an image, and :math:`\tilde x` is its reconstruction. The adversarial loss is
-    :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`. Here :math:`BCE` is the binary cross-entropy, :math:`D` is the
-    critic's probability that an image is real, :math:`f_d` is the decoder, and :math:`z_p \sim N(0, I)` is a random
-    code.
+    Let :math:`D_l` be the critic's features, :math:`x` an image, and :math:`\tilde x` its reconstruction. The
+    feature-matching loss is :math:`L_{rec} = \frac12 \|D_l(x) - D_l(\tilde x)\|^2`. Let :math:`D` be the critic's
+    probability that an image is real, :math:`f_d` the decoder, and :math:`z_p \sim N(0, I)` a random code. Let
+    :math:`BCE` be the binary cross-entropy. The adversarial loss is
+    :math:`L_D = BCE(D(x), 1) + BCE(D(f_d(z_p)), 0)`.
 
     The encoder minimises :math:`KL(q(z|x) \| N(0, I)) + L_{rec}`, where :math:`q(z|x)` is the posterior of the code
     :math:`z`. The decoder minimises :math:`\gamma L_{rec} - (1 - \gamma) L_D`. The critic minimises :math:`L_D`.
@@ -30,7 +30,7 @@ class AdversarialVariational(Objective):
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
         gamma: The weight :math:`\gamma` of the feature-matching loss in the decoder's loss, in [0, 1].
-        equilibrium: The value of each term of :math:`L_D` at which critic and decoder are balanced, in nats.
+        equilibrium: The desired value of each term of :math:`L_D`, in nats.
         margin: The allowed deviation of each term of :math:`L_D` from ``equilibrium``, in nats.
 
     References:
@@ -49,21 +49,17 @@ class AdversarialVariational(Objective):
         self.margin = margin
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Builds the critic, with the architecture of ``network`` and random weights from ``generator``."""
+        r"""Builds the critic, with the architecture of ``network`` and random weights."""
         self.critic = build_critic(network.shape, network.architecture, generator)
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the encoder's loss, averaged over a batch ``x`` of images, in nats.
-
-        Codes are drawn with the generator ``noise``.
-        """
+        r"""Returns the encoder's loss, averaged over a batch of images ``x``, in nats."""
         return self.losses(network, x, noise)[0][0]
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns the losses of encoder, decoder and critic, each with the parameters that are trained to minimise it.
+        r"""Returns pairs of a loss and the parameters that minimise it, for encoder, decoder and critic.
 
-        Each loss is averaged over a batch of images ``x``. Codes are drawn with the generator ``noise``. If the decoder
-        or the critic must not be updated in a step, its loss is left out.
+        Each loss is averaged over a batch of images ``x``. A decoder or a critic that skips the step has no pair.
         """
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)

@@ -13,11 +13,11 @@ from ..likelihoods import Likelihood
 from ..networks import Autoencoder
 
 Losses = Sequence[tuple[Tensor, Sequence[nn.Parameter]]]
-"""Scalar losses, each with the parameters trained to minimise that loss; parameters without a loss do not change."""
+"""Pairs of a scalar loss and the parameters that are trained to minimise it."""
 
 
 class Objective(nn.Module, ABC):
-    r"""A training objective: a loss, and the loss's own parameters, which are trained together with the autoencoder.
+    r"""A training objective, which is a loss that can have parameters.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
@@ -32,8 +32,8 @@ class Objective(nn.Module, ABC):
 
         Args:
             network: The untrained autoencoder.
-            x: :math:`N` training images, a few thousand at most, with shape :math:`(N, *)`.
-            n_components: The maximum number of components, for objectives that learn a mixture.
+            x: A sample of training images, with shape :math:`(N, *)`.
+            n_components: The maximum number of components of a learned mixture.
             generator: The random generator of the initial values, on the CPU.
         """
 
@@ -43,7 +43,7 @@ class Objective(nn.Module, ABC):
         Args:
             network: The autoencoder.
             x: The training images that were passed to :meth:`prepare`.
-            progress: The fraction of epochs that are completed, in [0, 1].
+            progress: The fraction of completed epochs, in [0, 1].
         """
 
     @abstractmethod
@@ -52,23 +52,20 @@ class Objective(nn.Module, ABC):
 
         Args:
             network: The autoencoder.
-            x: The :math:`B` images of the batch, with shape :math:`(B, *)`, in [0, 1] or standardised.
-            noise: The random generator of all random values in the loss, on the device of the images.
+            x: The images of the batch, with shape :math:`(B, *)`, in [0, 1] or standardised.
+            noise: The generator of random values, on the device of the images.
 
         Returns:
             A scalar, in nats.
         """
 
     def losses(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Losses:
-        r"""Returns pairs of a scalar loss over a batch of images and the parameters that are trained to minimise it.
+        r"""Returns pairs of a scalar loss and the parameters that are trained to minimise it.
 
-        By default there is one pair: :meth:`loss`, and all parameters. Adversarial objectives return several pairs.
+        The default is one pair of :meth:`loss` and all parameters.
         """
         return [(self.loss(network, x, noise), [*network.parameters(), *self.parameters()])]
 
     def prior(self, network: Autoencoder) -> LatentDensity | None:
-        r"""Returns the prior that was trained with the autoencoder, or ``None`` if the objective trains no prior.
-
-        Without a prior, a density is fitted to the latent codes after training.
-        """
+        r"""Returns the prior that was trained with the autoencoder, or ``None`` if the objective trains no prior."""
         return None

@@ -11,14 +11,13 @@ from .base import Objective
 from .variational import gaussian_kl, reparameterise, standard_normal
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""The factors of the width of the inverse multi-quadratic kernel, which is a sum with one term per factor."""
+"""The relative widths of the terms of the inverse multi-quadratic kernel."""
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    r"""Returns the kernel :math:`\sum_c 2 d c / (2 d c + \|a - b\|^2)` of all pairs of points :math:`a` and :math:`b`.
+    r"""Returns :math:`\sum_c 2 d c / (2 d c + \|a - b\|^2)` for all pairs of points, with shape :math:`(N, M)`.
 
-    Here :math:`d` is the dimension of the points, and :math:`c` runs over the seven factors in ``SCALES``. For points
-    of shapes :math:`(N, d)` and :math:`(M, d)`, the result has the shape :math:`(N, M)`.
+    Here :math:`d` is the dimension of the points, and :math:`c` runs over ``SCALES``.
     """
     distances = (a[:, None] - b[None]).square().sum(dim=-1)
     width = 2.0 * a.shape[1]
@@ -28,11 +27,11 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
     r"""Estimates the squared maximum mean discrepancy of two samples, with the inverse multi-quadratic kernel.
 
-    The estimate is unbiased, and therefore may be negative. For samples of fewer than two points, the estimate is 0.
+    The estimate is unbiased, and can be negative. It is 0 for samples of fewer than two points.
 
     Args:
-        a: The first sample: :math:`N` points in :math:`d` dimensions, with shape :math:`(N, d)`.
-        b: The second sample, with shape :math:`(N, d)`.
+        a: A sample of :math:`N` points in :math:`d` dimensions, with shape :math:`(N, d)`.
+        b: The other sample, with the same shape.
 
     Returns:
         A scalar without unit.
@@ -51,9 +50,9 @@ def maximum_mean_discrepancy(a: Tensor, b: Tensor) -> Tensor:
 class InfoVariational(Objective):
     r"""InfoVAE, with the loss :math:`rec + (1 - \alpha) KL + (\alpha + \lambda - 1) MMD`.
 
-    Here :math:`rec` is the reconstruction error of an image :math:`x`. :math:`KL` is the divergence of the posterior
-    :math:`q(z|x)` of the code :math:`z` from :math:`N(0, I)`. :math:`MMD` is the squared maximum mean discrepancy
-    between the codes of a batch and :math:`N(0, I)`.
+    Here :math:`rec` is the reconstruction error of an image. :math:`KL` is the divergence of the code's posterior from
+    :math:`N(0, I)`. :math:`MMD` is the squared maximum mean discrepancy between the codes of a batch and
+    :math:`N(0, I)`.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
@@ -78,7 +77,7 @@ class InfoVariational(Objective):
         self.scale = scale
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -95,8 +94,8 @@ class Wasserstein(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        scale: The weight :math:`\lambda` of :math:`MMD`. If :math:`rec` is half the squared error, the default gives
-            both terms the same ratio of weights as in the experiment on MNIST in the paper below.
+        scale: The weight :math:`\lambda` of :math:`MMD`. For Gaussian pixels, the default weights both terms in the
+            ratio of the paper's experiment on MNIST.
 
     References:
         | Wasserstein auto-encoders (Tolstikhin et al., 2018), https://arxiv.org/abs/1711.01558
@@ -107,10 +106,7 @@ class Wasserstein(Objective):
         self.scale = scale
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats.
-
-        The codes are compared with a sample of :math:`N(0, I)` that is drawn with the generator ``noise``.
-        """
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats."""
         z = network.encode(x)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
         return error + self.scale * maximum_mean_discrepancy(z, standard_normal(z, noise))

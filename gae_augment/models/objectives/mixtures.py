@@ -17,8 +17,8 @@ from .variational import gaussian_kl, reparameterise
 def gaussian_log_prob(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     r"""Returns the log-density :math:`\log N(z; \mu, \sigma^2)` of a diagonal Gaussian, in nats.
 
-    The arguments are :math:`z`, :math:`\mu` and :math:`\log \sigma^2`. They are broadcast to a common shape, and the
-    log-densities are summed over the last dimension.
+    The arguments :math:`z`, :math:`\mu` and :math:`\log \sigma^2` are broadcast. The result sums over the last
+    dimension.
     """
     return -0.5 * (log_var + (z - mean).square() / log_var.exp() + LOG_TWO_PI).sum(dim=-1)
 
@@ -27,15 +27,10 @@ LOG_TWO_PI = 1.8378770664093453
 
 
 class VariationalDeepEmbedding(Objective):
-    r"""VaDE: a variational autoencoder whose prior is a mixture of diagonal Gaussians.
+    r"""VaDE, a variational autoencoder whose prior is a mixture of diagonal Gaussians.
 
-    Training starts with pretraining, which minimises only the reconstruction error, with the posterior means as codes.
-    The mixture is then fitted to the codes. After this, network and mixture are trained to maximise the evidence lower
-    bound.
-
-    Component :math:`c` of the mixture has the weight :math:`\pi_c`, the mean :math:`\mu_c` and the variances
-    :math:`\lambda_c`. For a code :math:`z` drawn from the posterior :math:`q(z|x)` of an image :math:`x`, the posterior
-    :math:`q(c|x)` of the component is approximately proportional to :math:`\pi_c N(z; \mu_c, \lambda_c)`.
+    Pretraining minimises the reconstruction error. The mixture is then fitted to the codes. After that, network and
+    mixture are trained to maximise the evidence lower bound.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
@@ -55,7 +50,7 @@ class VariationalDeepEmbedding(Objective):
         self.pretrained = False
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Creates the mixture: one component per 20 images in ``x``, but at least 1 and at most ``n_components``."""
+        r"""Creates the mixture, with one component per 20 images, but at least 1 and at most ``n_components``."""
         k = supported_components(len(x), n_components)
         self.logits = nn.Parameter(torch.zeros(k, dtype=torch.float32))
         self.means = nn.Parameter(torch.zeros(k, network.latent_dim, dtype=torch.float32))
@@ -64,7 +59,7 @@ class VariationalDeepEmbedding(Objective):
 
     @torch.no_grad()
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Fits the mixture to the codes of the images ``x`` once, in the first call after pretraining."""
+        r"""Fits the mixture to the codes of the images ``x``, in the first call after pretraining."""
         if self.pretrained or progress < self.pretraining:
             return
         self.pretrained = True
@@ -76,7 +71,7 @@ class VariationalDeepEmbedding(Objective):
         self.log_variances.copy_(torch.from_numpy(mixture.covariances_).log())
 
     def bounded_log_variances(self) -> Tensor:
-        r"""Returns the mixture components' log-variances, limited to [-12, 12] against overflow.
+        r"""Returns the mixture components' log-variances, limited to [-12, 12].
 
         They have the shape :math:`(K, d)`, for :math:`K` components in :math:`d` dimensions.
         """
@@ -103,7 +98,7 @@ class VariationalDeepEmbedding(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes.
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats.
 
         The loss is the reconstruction error during pretraining, and then the negative evidence lower bound.
         """
@@ -120,18 +115,17 @@ class VariationalDeepEmbedding(Objective):
 
 
 class VampPrior(Objective):
-    r"""VampVAE: a variational autoencoder whose prior is the mixture of the posteriors at learned pseudo-inputs.
+    r"""VampVAE, a variational autoencoder whose prior is a mixture of posteriors.
 
     Component :math:`k` of the prior is :math:`q(z|u_k)`, the posterior of the code :math:`z` for the pseudo-input
     :math:`u_k`. Pseudo-inputs have the shape of images, and are trained together with the network.
 
-    The loss is the negative evidence lower bound: the reconstruction error plus the divergence of the posterior from
-    the prior. In a warm-up at the start of training, the weight of the divergence can grow from 0 to 1. With few
-    components, a warm-up can make components so narrow that they receive no gradient.
+    The loss is the reconstruction error plus the divergence of the posterior from the prior. During a warm-up, the
+    weight of the divergence grows from 0 to 1.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        warm_up: The fraction of epochs after which the weight of the divergence reaches 1; 0 for no warm-up.
+        warm_up: The length of the warm-up, as a fraction of all epochs; 0 for no warm-up.
 
     References:
         | VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
@@ -145,34 +139,34 @@ class VampPrior(Objective):
         self.weight = 1.0
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Initialises the pseudo-inputs with ``n_components`` random images of ``x``, or all if ``x`` has fewer."""
+        r"""Initialises the pseudo-inputs with random images of ``x``, at most ``n_components``."""
         rows = torch.randperm(len(x), generator=generator)[:n_components]
         self.pseudo_inputs = nn.Parameter(x[rows.to(x.device)].clone())
 
     def advance(self, network: Autoencoder, x: Tensor, progress: float) -> None:
-        r"""Sets the weight of the divergence in the loss: the weight grows linearly from 0 to 1 during the warm-up.
+        r"""Sets the weight of the divergence, which grows linearly from 0 to 1 during the warm-up.
 
-        The argument ``progress`` is the fraction of epochs that are completed.
+        The argument ``progress`` is the fraction of completed epochs.
         """
         self.weight = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
 
     def components(self, network: Autoencoder) -> tuple[Tensor, Tensor]:
         r"""Returns the means and the log-variances of the prior's components.
 
-        Each has the shape :math:`(K, d)`, for :math:`K` components in :math:`d` dimensions.
+        Both have the shape :math:`(K, d)`, for :math:`K` components in :math:`d` dimensions.
         """
         return network.posterior(self.likelihood.clamp(self.pseudo_inputs))
 
     def log_prior(self, network: Autoencoder, z: Tensor) -> Tensor:
-        r"""Returns the prior's log-densities at codes of shape :math:`(B, d)`, in nats, with shape :math:`(B,)`."""
+        r"""Returns the prior's log-density at each code in ``z``, in nats.
+
+        The codes have the shape :math:`(B, d)`, and the result has the shape :math:`(B,)`.
+        """
         mean, log_var = self.components(network)
         return gaussian_log_prob(z[:, None], mean, log_var).logsumexp(dim=1) - torch.tensor(float(len(mean))).log()
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes.
-
-        The loss is the negative evidence lower bound. During the warm-up, the divergence has a weight below 1.
-        """
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         error = self.likelihood.negative_log_likelihood(network.decode(z), x)
@@ -181,30 +175,28 @@ class VampPrior(Objective):
 
     @torch.no_grad()
     def prior(self, network: Autoencoder) -> GaussianMixture:
-        r"""Returns the learned prior: a mixture of the posteriors at the pseudo-inputs, with equal weights."""
+        r"""Returns the learned prior, a mixture with equal weights."""
         mean, log_var = self.components(network)
         return GaussianMixture.of(torch.full((len(mean),), 1 / len(mean)), mean, log_var.exp())
 
 
 class GaussianMixtureVariational(Objective):
-    r"""GMVAE: a variational autoencoder whose prior is a mixture that depends on a second latent variable.
+    r"""GMVAE, a variational autoencoder whose prior is a mixture that depends on a second latent variable.
 
-    An image :math:`x` has the code :math:`z`, whose distribution :math:`p(z|w,k)` is
-    :math:`N(\mu_k(w), \sigma_k^2(w))`. Here :math:`w \sim N(0, I)` is the second latent variable, and all components
-    :math:`k` are equally probable. A network computes the means :math:`\mu_k` and the variances :math:`\sigma_k^2` from
-    :math:`w`. The loss is
+    The code :math:`z` of an image :math:`x` has the prior :math:`p(z|w,k) = N(\mu_k(w), \sigma_k^2(w))`. Here
+    :math:`w \sim N(0, I)` is the second latent variable, and all components :math:`k` are equally probable. A network
+    computes the means :math:`\mu_k` and the variances :math:`\sigma_k^2` from :math:`w`. The loss is
 
     .. math:: rec + \sum_k p(k|z,w) KL(q(z|x) \| p(z|w,k)) + KL(q(w|x) \| N(0, I)) + \max(\lambda, KL(p(k|z,w) \| u)).
 
-    Here :math:`rec` is the reconstruction error. The posteriors are :math:`q(z|x)`, :math:`q(w|x)` and
-    :math:`p(k|z,w)`, and :math:`u` is the uniform distribution of components. The last divergence is averaged
+    Here :math:`rec` is the reconstruction error, and :math:`u` is the uniform distribution of components. The
+    distributions :math:`q(z|x)`, :math:`q(w|x)` and :math:`p(k|z,w)` are posteriors. The last divergence is averaged
     over a batch before the maximum is taken.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        free_bits: The threshold :math:`\lambda`, in nats. Training does not reduce :math:`KL(p(k|z,w) \| u)` further
-            once it is below :math:`\lambda`.
-        weight: The factor of all terms of the loss except :math:`rec`; 1 gives the loss above.
+        free_bits: The lower limit :math:`\lambda` of the last term, in nats.
+        weight: The factor of all terms of the loss except :math:`rec`.
 
     References:
         | Deep unsupervised clustering with Gaussian mixture variational autoencoders (Dilokthanakul et al., 2016)
@@ -222,9 +214,9 @@ class GaussianMixtureVariational(Objective):
         self.weight = weight
 
     def prepare(self, network: Autoencoder, x: Tensor, *, n_components: int, generator: torch.Generator) -> None:
-        r"""Builds the mixture prior, and a network that computes the posterior of the second latent variable.
+        r"""Builds the prior, and a network that computes the posterior of the second latent variable.
 
-        The mixture has one component per 20 images in ``x``, but at least 1 and at most ``n_components``.
+        The prior has one component per 20 images in ``x``, but at least 1 and at most ``n_components``.
         """
         d = network.latent_dim
         k = supported_components(len(x), n_components)
@@ -239,11 +231,9 @@ class GaussianMixtureVariational(Objective):
     def divergences(
         self, mean: Tensor, log_var: Tensor, z: Tensor, w_mean: Tensor, w_log_var: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Returns three terms of the loss for each of :math:`B` images, in nats, each with shape :math:`(B,)`.
+        r"""Returns three divergences for each of :math:`B` images, in nats, with shape :math:`(B,)`.
 
-        The terms are the divergences of the code's posterior from the mixture components, of the posterior of the
-        second latent variable :math:`w` from :math:`N(0, I)`, and of the posterior over components from the uniform
-        distribution.
+        They are for the code, the latent variable :math:`w` and the component, in this order.
 
         Args:
             mean: The means of the codes' posteriors, with shape :math:`(B, d)`.
@@ -268,7 +258,7 @@ class GaussianMixtureVariational(Objective):
         )
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes."""
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats."""
         mean, log_var = network.posterior(x)
         z = reparameterise(mean, log_var, noise)
         w_mean, w_log_var = self.context(torch.cat([mean, log_var], dim=1)).chunk(2, dim=1)
@@ -281,5 +271,5 @@ class GaussianMixtureVariational(Objective):
         return error + self.weight * (codes + context + functional.relu(components - self.free_bits) + self.free_bits)
 
     def prior(self, network: Autoencoder) -> AncestralMixture:
-        r"""Returns the mixture prior that was trained with the autoencoder, after moving it to the CPU."""
+        r"""Returns the trained prior, on the CPU."""
         return self.mixture.requires_grad_(False).cpu()

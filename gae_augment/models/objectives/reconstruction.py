@@ -1,4 +1,4 @@
-r"""Objectives of deterministic autoencoders, and the excess of the reconstruction error over its minimum."""
+r"""Objectives of deterministic autoencoders."""
 
 __all__ = ["Reconstruction", "RegularisedReconstruction", "excess_error"]
 
@@ -10,14 +10,11 @@ from ..networks import Autoencoder
 from .base import Objective
 
 STEP = 0.01
-"""The step between two codes, in standard deviations; their decoded images estimate the decoder's Jacobian."""
+"""The length of the finite difference that estimates the decoder's Jacobian, in standard deviations of the codes."""
 
 
 def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
-    r"""Returns the reconstruction error of each image minus the error of a perfect reconstruction, in nats per pixel.
-
-    For Bernoulli pixels, the result is the divergence :math:`KL(x \| \tilde x)` of the image :math:`x` from its
-    reconstruction :math:`\tilde x`, averaged over pixels.
+    r"""Returns the reconstruction error of each image minus its lowest possible value, in nats per pixel.
 
     Args:
         outputs: The decoder outputs for :math:`B` images, with shape :math:`(B, *)`.
@@ -31,7 +28,7 @@ def excess_error(outputs: Tensor, x: Tensor, likelihood: Likelihood) -> Tensor:
 
 
 class Reconstruction(Objective):
-    r"""The objective of the generative autoencoder: the reconstruction error, with an optional penalty.
+    r"""The objective of the generative autoencoder, a reconstruction error with an optional penalty.
 
     The penalty :math:`w \cdot E_v \|J v\|^2` makes the decoder smooth. Here :math:`J` is the Jacobian of the decoded
     image with respect to the code. :math:`E_v` is the mean over random directions :math:`v`, which are Gaussian with
@@ -51,10 +48,7 @@ class Reconstruction(Objective):
         self.jacobian_weight = jacobian_weight
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the reconstruction error plus the penalty, averaged over a batch of images ``x``, in nats.
-
-        The random directions of the penalty are drawn with the generator ``noise``.
-        """
+        r"""Returns the reconstruction error plus the penalty, averaged over a batch of images ``x``, in nats."""
         z = network.encode(x)
         if not self.jacobian_weight:
             return self.likelihood.negative_log_likelihood(network.decode(z), x).mean()
@@ -76,10 +70,10 @@ class RegularisedReconstruction(Objective):
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        code_weight: The weight :math:`w` of the squared code. The default is the weight of the paper, converted: the
-            paper averages over pixels and code dimensions, whereas this loss sums over them.
-        decay: The weight :math:`v` of the decoder's squared parameters. The default is the weight of the paper,
-            converted: the paper averages over pixels, whereas this loss sums over them.
+        code_weight: The weight :math:`w` of the squared code. The default is the paper's weight, converted from
+            averages over pixels and code dimensions to sums.
+        decay: The weight :math:`v` of the decoder's squared parameters. The default is the paper's weight, converted
+            from averages over pixels to sums.
 
     References:
         | From variational to deterministic autoencoders (Ghosh et al., 2020)

@@ -39,13 +39,12 @@ def reparameterise(mean: Tensor, log_var: Tensor, noise: torch.Generator) -> Ten
 class Variational(Objective):
     r"""The variational autoencoder, with the loss :math:`rec + \beta \cdot KL`.
 
-    Here :math:`rec` is the reconstruction error of an image :math:`x`, summed over pixels. :math:`KL` is the divergence
-    of the posterior :math:`q(z|x)` of the code :math:`z` from :math:`N(0, I)`.
+    Here :math:`rec` is the reconstruction error of an image. :math:`KL` is the divergence of the code's posterior from
+    :math:`N(0, I)`.
 
     Args:
         likelihood: The distribution of an image given the decoder's outputs.
-        beta: The weight :math:`\beta` of :math:`KL`. 1 gives the negative evidence lower bound. Larger values give
-            more disentangled codes; smaller values give more accurate reconstructions.
+        beta: The weight :math:`\beta` of :math:`KL`. The default gives the negative evidence lower bound.
 
     References:
         | Auto-encoding variational Bayes (Kingma and Welling, 2014), https://arxiv.org/abs/1312.6114
@@ -57,10 +56,7 @@ class Variational(Objective):
         self.beta = beta
 
     def loss(self, network: Autoencoder, x: Tensor, noise: torch.Generator) -> Tensor:
-        r"""Returns the loss, averaged over a batch of images ``x``, in nats; the generator ``noise`` draws codes.
-
-        For ``beta=1``, the loss is the negative evidence lower bound.
-        """
+        r"""Returns the loss, averaged over a batch of images ``x``, in nats."""
         mean, log_var = network.posterior(x)
         outputs = network.decode(reparameterise(mean, log_var, noise))
         return (
