@@ -195,6 +195,7 @@ class GAEAugmenter(BaseEstimator):
                         self.models_[label] = result
             # The results arrive in the order in which the fits end.
             self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
+            self.failures_ = dict(sorted(self.failures_.items()))
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
             remedy = "" if cache is None else cache.remedy(fits[label] for label in self.failures_)
             report_failures(self.failures_, list(self.models_), raises=self.on_error == "raise", remedy=remedy)
@@ -283,9 +284,8 @@ class GAEAugmenter(BaseEstimator):
         if isinstance(X, Dataset):
             raise TypeError("'X' is a dataset, but fit_resample needs arrays. Use fit(dataset).augment(dataset).")
         self.fit(X, y)
-        seed = derive_seed(self.seed_, "fit_resample")
         added = {label: n for label, n in self.sampling_strategy_.items() if n}
-        samples = [self.sample(label, n, seed=seed) for label, n in added.items()]
+        samples = [self.sample(label, n, seed=derive_seed(self.seed_, "fit_resample")) for label, n in added.items()]
         labels = np.repeat(np.array(list(added)), list(added.values()))
         with use_threads(1):
             rows = torch.cat(samples).numpy() if samples else None
