@@ -200,7 +200,8 @@ class ClassRecall(Callback):
     Example:
         >>> from lightning.pytorch import Trainer
         >>> without = ClassRecall()
-        >>> trainer = Trainer(callbacks=[without], logger=False)  # after trainer.fit(model, plain_data)
+        >>> trainer = Trainer(callbacks=[without], logger=False)
+        >>> # Call trainer.fit(model, plain_data) here.
         >>> gains = ClassRecall(baseline=without.recall_)  # for Trainer(callbacks=[gains]).fit(model, augmented_data)
     """
 

@@ -96,7 +96,7 @@ def _remove(path: Path, process: int) -> None:
 def new_images(shape: Sequence[int], dtype: torch.dtype, folder: str | os.PathLike[str] | None) -> Tensor:
     r"""Returns an uninitialised tensor for images, in memory or in a memory-mapped file.
 
-    The file is invisible. It takes disk space until the tensor is garbage-collected.
+    The file has no name in the folder. It takes disk space until the tensor is garbage-collected.
 
     Args:
         shape: The shape of all images together, :math:`(N, *)`.

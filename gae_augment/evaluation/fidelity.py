@@ -155,8 +155,8 @@ def fidelity(
                               image; best 1
     ========================= ====================================================================== ===============
 
-    KID is the mean over 100 random subsets of the images. If :math:`N = M \leq 1000`, KID uses all images once, and its
-    standard deviation is 0.
+    With :math:`N` real and :math:`M` synthetic images, KID is the mean over 100 random subsets of
+    :math:`\min(1000, N, M)` images of each kind.
 
     Two values of a metric are comparable if they have the same extractor, :math:`N` and :math:`M`.
 

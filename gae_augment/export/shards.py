@@ -189,7 +189,7 @@ def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
 
 
 def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
-    r"""Samples the synthetic images of a shard, and returns all its images in random order."""
+    r"""Returns the real images and newly sampled synthetic images of a shard, in random order."""
     items = [item for item in shard.items if not item.is_synthetic]
     synthetic_items = (item for item in shard.items if item.is_synthetic)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):

@@ -169,7 +169,7 @@ def _train_and_fit_density(
 def _train(
     fitted: FittedModel, images: Tensor, seed: int, progress: Progress
 ) -> tuple[TrainingLog, Objective, float | None]:
-    r"""Trains the network of ``fitted``. Returns the training log, the trained objective and ``FitReport.delta``."""
+    r"""Trains the network of ``fitted``. Returns the training log, the objective and ``FitReport.delta``."""
     plan = fitted.plan
     rows, held_out = torch.arange(len(images), device=images.device), None
     delta: float | None

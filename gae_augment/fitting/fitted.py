@@ -109,7 +109,7 @@ class FittedModel:
         network: The autoencoder.
         density: The latent density, the distribution of new codes.
         limits: The minimum (row 0) and the maximum (row 1) of the training images' codes in each latent dimension, with
-            shape :math:`(2, d)`. Sampling redraws new codes outside the limits. ``None`` sets no limits.
+            shape :math:`(2, d)`. If a new code is outside the limits, another is drawn. ``None`` sets no limits.
         report: The report on the fit.
         anchors: The training images, in the user's type and value range. ``None`` if sampling does not need them.
         anchor_codes: The codes of ``anchors``, or ``None`` before they are computed.
@@ -261,7 +261,7 @@ class FittedModel:
         Args:
             header: The header.
             tensors: The tensors by name.
-            definitions: The definitions of custom models, by name.
+            definitions: All model definitions that ``header`` may name, by name.
             device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
         Raises:

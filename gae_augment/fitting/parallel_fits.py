@@ -128,7 +128,7 @@ def fit_with_progress(
 
 
 def _with_anchors(result: FittedModel | Failure, fit: ClassFit) -> FittedModel | Failure:
-    r"""Returns ``result``. A fitted model that samples with training images receives them here."""
+    r"""Adds the training images to a fitted model, if its plan keeps them, and returns ``result``."""
     if isinstance(result, FittedModel) and result.plan.keeps_images:
         result.anchors = fit.images
     return result

@@ -87,7 +87,7 @@ HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
 
 @dataclass(frozen=True)
 class Plan:
-    r"""The settings of the fit of one class and of sampling, with a value for each ``"auto"`` of the model.
+    r"""The settings with which one class is fitted and sampled. Each ``"auto"`` of the model is replaced by a value.
 
     ``print(plan)`` shows one setting per line.
 
@@ -104,8 +104,9 @@ class Plan:
         max_components: The maximum number of components of a mixture that is fitted to the codes.
         learned_components: The maximum number of components of a mixture that is learned with the network.
         stopping: The name of the stopping rule of training. ``print(plan)`` describes the rule.
-        delta: The model's ``delta``, or ``None`` if it is ``"auto"``. Training stops when the excess reconstruction
-            error, in nats per pixel, is below ``delta``. A perfect reconstruction has an excess error of 0.
+        delta: The model's ``delta``: training stops when the excess reconstruction error, in nats per pixel, is below
+            it. A perfect reconstruction has an excess error of 0. ``None`` stands for ``"auto"``: another rule ends
+            training.
         resolution: An excess reconstruction error below this value, in nats per pixel, counts as 0.
         held_out: The number of images left out of training to measure the reconstruction error.
         epochs: The maximum number of epochs, over all initialisations together.

@@ -47,7 +47,7 @@ def models_from_state(
         headers: The pairs (label, header).
         tensors: The tensors by name.
         labels: The labels of all classes, with or without a model.
-        definitions: The definitions of custom models, by name.
+        definitions: All model definitions that a header may name, by name.
         device: The device of sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
 
     Raises:
@@ -112,7 +112,7 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
 
     Args:
         header: The header of a file, in any format.
-        definitions: The definitions of custom models, by name.
+        definitions: All model definitions that a header may name, by name.
 
     Raises:
         KeyError, TypeError, ValueError: If the header is malformed.

@@ -124,7 +124,7 @@ class Autoencoder(nn.Module):
 
 
 class ConvResize(nn.Module):
-    r"""A 3x3 convolution, a ReLU, and bilinear resizing to ``size``, a height and a width."""
+    r"""A 3x3 convolution and a ReLU. The result is resized to ``size`` = (height, width) by bilinear interpolation."""
 
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
         super().__init__()
