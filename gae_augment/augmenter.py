@@ -3,7 +3,7 @@ r"""The augmenter: one generative model for each scarce class of a training set.
 __all__ = ["GAEAugmenter"]
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from typing import Any, Literal, Self
 
@@ -160,7 +160,7 @@ class GAEAugmenter(BaseEstimator):
         labels, read = load_source(X, y)
         strategy = resolve_strategy(self.sampling_strategy, labels)
         counts = count_labels(labels)
-        names: Mapping[Any, str] = (isinstance(X, Dataset) and class_names(X)) or {}
+        names: Mapping[Any, str] = (class_names(X, labels) if y is None else None) or {}
         class_names_ = {label: names.get(label, str(label)) for label in counts}
         scarce = [label for label, number in strategy.items() if number]
         check_classes(models, counts, scarce, class_names_)
@@ -244,7 +244,7 @@ class GAEAugmenter(BaseEstimator):
 
     def _model(self, label: Label) -> FittedModel:
         self._check_fitted()
-        if label in self.models_:
+        if isinstance(label, Hashable) and label in self.models_:
             return self.models_[label]
         reason = "is unknown"
         if label in self.failures_:

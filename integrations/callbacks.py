@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchvision.utils import make_grid
 
 from gae_augment import AugmentedDataset
-from gae_augment.data import ItemFormat, class_names, raw_view, read_images
+from gae_augment.data import DatasetView, ItemFormat, class_names, read_images
 from gae_augment.evaluation import (
     NEIGHBOURS,
     FeatureExtractor,
@@ -119,13 +119,13 @@ class AugmentationLogger(Callback):
             self._log(trainer, {f"{augmenter.class_names_[label]}/{name}": value for name, value in numbers.items()})
         self._shown_epoch = None
         self._real = {}
-        raw = raw_view(augmented.dataset)
         if self.images and trainer.is_global_zero and trainer.loggers:
-            item_format = ItemFormat.of(raw[0][0])
+            view = DatasetView(augmented.dataset)
+            item_format = ItemFormat.of(view.raw_image(0))
             for label in augmented.images_to_add:
                 rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
                 if len(rows) and len(item_format.shape) > 1:
-                    self._real[int(label)] = read_images(raw, rows[: self.images], item_format)
+                    self._real[int(label)] = read_images(view, rows[: self.images], item_format)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         r"""Logs pictures and fidelity before the first batch, and again when new synthetic images have been drawn."""
@@ -186,7 +186,8 @@ class ClassRecall(Callback):
     r"""Logs the recall of each class as ``recall/<class>``, and the mean as ``recall/mean``, after every validation.
 
     If ``validation_step`` returns a mapping with the key ``"logits"``, the callback uses these logits. Otherwise it
-    calls the model a second time with the images of each batch. If there are several validation sets, their images are
+    calls the model a second time with the images of each batch. If batches are not pairs of images and labels, the
+    mapping must also have the key ``"labels"``. If there are several validation sets, their images are
     pooled.
 
     Args:
@@ -226,11 +227,22 @@ class ClassRecall(Callback):
         r"""Adds the predictions for a batch of :math:`B` images to the confusion matrix.
 
         Raises:
-            ValueError: If the logits do not have the shape :math:`(B, C)` for :math:`C \ge 2` classes, or the labels
-                are not integers from 0 to :math:`C - 1` with the shape :math:`(B,)`.
+            ValueError: If the batch is no pair and ``validation_step`` does not return logits and labels, the logits do
+                not have the shape :math:`(B, C)` for :math:`C \ge 2` classes, or the labels are not integers from 0 to
+                :math:`C - 1` with the shape :math:`(B,)`.
         """
-        images, labels = batch
-        logits = outputs["logits"] if isinstance(outputs, Mapping) and "logits" in outputs else pl_module(images)
+        given = outputs if isinstance(outputs, Mapping) else {}
+        if "labels" in given and "logits" in given:
+            labels, logits = given["labels"], given["logits"]
+        elif isinstance(batch, tuple | list) and len(batch) == 2:
+            labels = batch[1]
+            logits = given["logits"] if "logits" in given else pl_module(batch[0])
+        else:
+            keys = f" with the keys {list(batch)}" if isinstance(batch, Mapping) else ""
+            raise ValueError(
+                f"A validation batch is a {type(batch).__name__}{keys}, but ClassRecall needs a pair of images and "
+                f"labels. Return both from validation_step: {{'logits': logits, 'labels': labels}}."
+            )
         if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
             output = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"type {type(logits).__name__}"
             raise ValueError(

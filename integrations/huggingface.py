@@ -8,7 +8,7 @@ from typing import Any
 from torchvision.datasets import VisionDataset
 
 from gae_augment import AugmentedDataset
-from gae_augment.data import READ_AT_ONCE, ItemFormat, raw_view
+from gae_augment.data import READ_AT_ONCE, DatasetView, ItemFormat
 
 try:
     import datasets
@@ -100,7 +100,8 @@ class HuggingFaceImages(VisionDataset):
         image, label = row[self.image], row[self.label]
         if image is None:
             raise ValueError("this row has no image; remove it with dataset.filter")
-        return (image, label) if self.transforms is None else self.transforms(image, label)
+        image = image if self.transform is None else self.transform(image)
+        return image, label if self.target_transform is None else self.target_transform(label)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -169,7 +170,7 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
     columns = {name: real.features[name] for name in (images.image, images.label)}
     features = datasets.Features(**columns, **{MARK: datasets.Value("bool")})
     pieces = [real.add_column(MARK, [False] * len(real))]
-    item_format = ItemFormat.of(raw_view(images)[0][0])
+    item_format = ItemFormat.of(DatasetView(images).raw_image(0))
     for label in augmented.images_to_add:
         # In batches, because decoded images take more memory than encoded ones.
         for batch in augmented.synthetic_images(int(label)).split(READ_AT_ONCE):

@@ -77,6 +77,19 @@ class GAESampler(BaseOverSampler):
             params["augmenter"] = GAEAugmenter(progress=False)
         return super().set_params(**params)
 
+    def fit_resample(self, X: Any, y: Any, **params: Any) -> tuple[Any, Any]:
+        r"""Returns the original rows, unchanged, followed by the synthetic rows, and the labels of both."""
+        X_resampled, y_resampled = super().fit_resample(X, y, **params)
+        if hasattr(X, "columns") and hasattr(X_resampled, "iloc"):
+            rows = X_resampled.index[: len(X)]
+            originals = X.set_axis(rows, axis=0)
+            if not X_resampled.loc[rows].equals(originals) and (X.dtypes == X_resampled.dtypes).all():
+                # Integers above 2 ** 53 were rounded when floating-point columns beside them were joined with them.
+                import pandas as pd  # type: ignore[import-untyped]
+
+                X_resampled = pd.concat([originals, X_resampled.iloc[len(X) :]])
+        return X_resampled, y_resampled
+
     def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, bool]:  # noqa: N802
         y, one_hot = check_target_type(y, indicate_one_vs_all=True)
         # Only data frames have dtypes.
@@ -88,6 +101,7 @@ class GAESampler(BaseOverSampler):
                 f"The columns {', '.join(categories)} hold categories, but GAESampler needs numbers. Encode them, for "
                 f"example with scikit-learn's OneHotEncoder, or remove them."
             )
+        _check_columns(X)
         # Sparse columns of a data frame become dense; a sparse matrix is an error.
         X = X.sparse.to_dense() if hasattr(X, "sparse") else X
         X, y = validate_data(self, X, y, allow_nd=True)
@@ -114,3 +128,22 @@ class GAESampler(BaseOverSampler):
         tags.input_tags.sparse = False
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _check_columns(X: Any) -> None:
+    r"""Checks that no column of a data frame holds text or dates, and that no value of an array is masked."""
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"'X' is a masked array with {int(np.ma.getmaskarray(X).sum())} masked values, used as if "
+            f"they were valid. Replace them first: X.filled(value)."
+        )
+    if not hasattr(X, "columns"):
+        return
+    for name in X.columns:
+        column = X[name]
+        kind = getattr(getattr(column, "dtype", None), "kind", "")
+        if kind in "mM" or (kind in "OUT" and any(isinstance(value, str) for value in column)):
+            raise ValueError(
+                f"Column {name!r} holds {'dates or times' if kind in 'mM' else 'text'}, but GAESampler needs numbers. "
+                f"Encode it, for example with scikit-learn's OrdinalEncoder, or remove it."
+            )

@@ -24,7 +24,7 @@ from gae_augment.mixing import Teacher
 
 from .arguments import AUTO, check_arguments, check_data, check_loader_settings
 from .fraction import choose_fraction
-from .loaders import RefreshingSampler, ShuffledSampler, check_loader, rebuild_loader
+from .loaders import RefreshingSampler, ShuffledSampler, check_loader, draws_per_epoch, rebuild_loader
 from .wrapping import WrappingDataModule
 
 try:
@@ -63,6 +63,8 @@ class GAEDataModule(WrappingDataModule):
         balance: For the mode ``"mix"``, a number in [0, 1]. At 1 all classes are equally frequent. At 0 their
             frequencies are proportional to their numbers of real images. Below 1, add ``log_frequencies`` to the logits
             in training.
+        num_classes: The number of the classifier's logits, for ``log_frequencies``. By default the largest label plus
+            1.
         refresh: The number of epochs between draws of fresh synthetic images. 0 keeps the images of the first draw.
         transform: The transform of training images. ``"same"`` keeps the transforms of the training set. ``None``
             applies no transform. A callable replaces them.
@@ -116,6 +118,7 @@ class GAEDataModule(WrappingDataModule):
         mode: Literal["mix", "fill"] = "mix",
         real_last: float = 0.15,
         balance: float = 1.0,
+        num_classes: int | None = None,
         refresh: int = 0,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
         # For a mere Callable, jsonargparse would expect a class whose instances a call returns.
@@ -159,6 +162,7 @@ class GAEDataModule(WrappingDataModule):
         # Private, so that these common names still reach the attributes of the wrapped module.
         self._teacher, self._teacher_weight = teacher, teacher_weight
         self._mode, self._transform, self._seed = mode, transform, seed
+        self._num_classes = num_classes
         self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
         random_state = self.augmenter.random_state
@@ -194,11 +198,11 @@ class GAEDataModule(WrappingDataModule):
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithm of each class's frequency in the mode ``"mix"``, by ascending label, with shape :math:`(C,)`.
+        r"""The logarithm of each class's frequency in the mode ``"mix"``, with shape :math:`(C,)` as the logits.
 
         If ``balance`` is below 1, add the logarithms to the logits in training, but not in evaluation.
         """
-        return MixedSampler(self.augmented, balance=self.balance).log_frequencies
+        return MixedSampler(self.augmented, balance=self.balance, num_classes=self._num_classes).log_frequencies
 
     def prepare_data(self) -> None:
         r"""Fits the models that are not yet in ``cache_dir``, and saves them there.
@@ -279,7 +283,7 @@ class GAEDataModule(WrappingDataModule):
                 epochs=epochs if epochs and epochs > 0 else None,
                 real_last=self.real_last,
                 balance=self.balance,
-                num_samples=None if loader is None else len(loader.sampler),  # type: ignore[arg-type]
+                num_samples=None if loader is None else draws_per_epoch(loader),
                 seed=self._seed,
             )
         else:

@@ -1,6 +1,6 @@
 r"""Samplers, and functions that copy a training loader with another dataset and sampler."""
 
-__all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "rebuild_loader"]
+__all__ = ["RefreshingSampler", "ShuffledSampler", "check_loader", "draws_per_epoch", "rebuild_loader"]
 
 import inspect
 from collections.abc import Iterator
@@ -95,14 +95,30 @@ def check_loader(loader: Any) -> DataLoader:
             f"The batch_sampler of the wrapped training loader is a {type(loader.batch_sampler).__name__}, which would "
             f"be lost when its sampler is replaced. Give the loader a 'batch_size' instead."
         )
-    if not isinstance(loader.sampler, SequentialSampler | RandomSampler | WeightedRandomSampler):
+    if isinstance(loader.sampler, BatchSampler):
+        raise ValueError(
+            "The sampler of the wrapped training loader draws whole batches, which would be lost when it is replaced. "
+            "Give the loader a 'batch_size' instead, with shuffle=True."
+        )
+    sampler = _sampler_of(loader)
+    if not isinstance(sampler, SequentialSampler | RandomSampler | WeightedRandomSampler):
         # For example, a SubsetRandomSampler selects images. If it were replaced, training would use all images.
         raise ValueError(
-            f"The sampler of the wrapped training loader is a {type(loader.sampler).__name__}, which may do more than "
+            f"The sampler of the wrapped training loader is a {type(sampler).__name__}, which may do more than "
             f"shuffle and would be replaced. Use shuffle=True; select images with Subset(dataset, indices), and leave "
             f"distributed sampling to Lightning."
         )
     return loader
+
+
+def _sampler_of(loader: DataLoader) -> Any:
+    r"""Returns the sampler that draws the indices; a loader that got a batch_sampler has an idle one of its own."""
+    return loader.sampler if loader.batch_sampler is None else loader.batch_sampler.sampler  # type: ignore[attr-defined]
+
+
+def draws_per_epoch(loader: DataLoader) -> int:
+    r"""Returns the number of indices that a loader's sampler draws in an epoch."""
+    return len(_sampler_of(loader))
 
 
 def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) -> DataLoader:
@@ -116,6 +132,10 @@ def rebuild_loader(loader: DataLoader, dataset: Dataset, sampler: Sampler[int]) 
     names -= {"dataset", "sampler", "shuffle", "batch_sampler"}
     try:
         settings = {name: getattr(loader, name) for name in names}
+        if loader.batch_sampler is not None:
+            # A loader that got a batch_sampler has no batch size of its own.
+            batches: Any = loader.batch_sampler
+            settings |= {"batch_size": batches.batch_size, "drop_last": batches.drop_last}
         return type(loader)(dataset, sampler=sampler, **settings)
     except (AttributeError, TypeError) as error:
         raise TypeError(

@@ -24,6 +24,9 @@ def derive_seed(*parts: int | str) -> int:
     Args:
         *parts: Integers and strings, for example a base seed and a label.
     """
+    for part in parts:
+        if not isinstance(part, str) and not hasattr(part, "__index__"):
+            raise TypeError(f"A seed is {part!r}, a {type(part).__name__}, but must be an integer.")
     # NumPy's integers and strings give the same seed as Python's.
     text = "\x1f".join(f"str:{part}" if isinstance(part, str) else f"int:{operator.index(part)}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

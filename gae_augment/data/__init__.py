@@ -4,18 +4,22 @@ A :class:`ValueScale` converts image values to network inputs and back. This sub
 than ``_utils``.
 """
 
-from .folders import as_pictures, check_output, open_folder
+from .folders import as_pictures, check_output, open_folder, upright_bytes
 from .formats import ItemFormat
+from .image_dataset import ImageDataset
 from .images import append_rows, check_images, image_array, read_images
 from .labels import class_names, label_array, read_labels
 from .long_tail import choose_images, profile_counts
 from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
 from .strategy import Label, SamplingStrategy, checked_label, count_labels, resolve_strategy
-from .transforms import raw_view, transforms_of
+from .transforms import read_attribute
 from .values import ValueScale
+from .views import DatasetView
 
 __all__ = [
     "READ_AT_ONCE",
+    "DatasetView",
+    "ImageDataset",
     "ImageReader",
     "ItemFormat",
     "Label",
@@ -34,11 +38,11 @@ __all__ = [
     "load_source",
     "open_folder",
     "profile_counts",
-    "raw_view",
+    "read_attribute",
     "read_classes",
     "read_images",
     "read_in_batches",
     "read_labels",
     "resolve_strategy",
-    "transforms_of",
+    "upright_bytes",
 ]

@@ -1,18 +1,23 @@
 r"""Reads image folders with one sub-folder per class, and converts tensors to images that can be saved as PNG files."""
 
-__all__ = ["as_pictures", "check_output", "open_folder"]
+__all__ = ["as_pictures", "check_output", "open_folder", "upright_bytes"]
 
+import io
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from .formats import ItemFormat
 
@@ -28,12 +33,16 @@ NEAREST_MODES = ("1", "I;16")
 PNG_MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 """The Pillow mode of a PNG file, by the data type of the image, or by its number of channels if the type is uint8."""
 
+OTHER_ENDINGS = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".nef", ".arw")
+"""Endings of image files, beside those that Pillow knows, that torchvision's ImageFolder does not read."""
+
 MAX_LISTED = 10
 """The maximum number of skipped files that a warning lists."""
 
 
 def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
-    with _naming_file(path), Image.open(path) as image:
+    with _naming_file(path), Image.open(path) as stored:
+        image = _upright(stored)
         # Pillow warns about a palette with transparency unless the image is converted to RGBA first.
         source = image.convert("RGBA") if image.mode != mode and "transparency" in image.info else image
         converted = source.convert(mode) if source.mode != mode else source.copy()
@@ -41,6 +50,14 @@ def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
         return converted
     resampling = Image.Resampling.NEAREST if mode in NEAREST_MODES else Image.Resampling.BILINEAR
     return converted.resize(size[::-1], resampling)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    r"""Returns an image as a viewer shows it, turned as its EXIF tag says, in a Pillow mode that can be converted."""
+    if image.mode == "I;16B":
+        # 16-bit TIFF in the other byte order.
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    return ImageOps.exif_transpose(image)
 
 
 @contextmanager
@@ -79,8 +96,9 @@ def open_folder(
         UserWarning: If files are skipped. The warning lists up to 10 skipped files.
     """
     folder = Path(folder)
+    left_out: list[str] = []
     try:
-        dataset = ImageFolder(str(folder))
+        dataset = _VisibleFolder(str(folder), left_out)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(
             f"{str(folder)!r} is not a folder of images by class: {str(error).splitlines()[0]}. It must contain one "
@@ -92,13 +110,15 @@ def open_folder(
             with _naming_file(path), Image.open(path) as image:
                 if skip_unreadable:
                     image.load()
-                modes.add(image.mode)
-                sizes.add(image.size)
+                modes.add("I;16" if image.mode == "I;16B" else image.mode)
+                sizes.add(image.size[::-1] if is_turned(image) == "sideways" else image.size)
             readable.append((path, label))
         except ValueError:
             if not skip_unreadable:
                 raise
             skipped.append(path)
+    if left_out:
+        _warn_of_left_out(left_out)
     if skipped:
         _drop_skipped(dataset, readable, skipped)
     if modes - {*NATIVE_MODES, *CONVERTED_MODES} or ("I;16" in modes and len(modes) > 1):
@@ -117,6 +137,94 @@ def open_folder(
     return dataset
 
 
+class _VisibleFolder(ImageFolder):
+    r"""A folder of images by class, without hidden files and folders such as ``.ipynb_checkpoints``.
+
+    Args:
+        root: The path of the folder.
+        left_out: A list that receives the paths of images whose endings torchvision does not read.
+    """
+
+    def __init__(self, root: str, left_out: list[str]) -> None:
+        def is_read(path: str) -> bool:
+            if any(_is_hidden(part) for part in Path(path).relative_to(root).parts):
+                return False
+            if path.lower().endswith(IMG_EXTENSIONS):
+                return True
+            if _looks_like_an_image(path):
+                left_out.append(path)
+            return False
+
+        super().__init__(root, is_valid_file=is_read)
+        # The function cannot be pickled for workers, and is not needed any more.
+        self.is_valid_file = None
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        r"""Returns the names of the visible sub-folders, and the label of each."""
+        names = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and not _is_hidden(entry.name))
+        if not names:
+            raise FileNotFoundError(f"Couldn't find any class folder in {directory}.")
+        return names, {name: label for label, name in enumerate(names)}
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _looks_like_an_image(path: str) -> bool:
+    r"""Returns whether a file that torchvision does not read has the ending of an image, or no ending and its bytes."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending:
+        return ending in OTHER_ENDINGS or ending in Image.registered_extensions()
+    try:
+        with Image.open(path):
+            return True
+    except OSError:
+        return False
+
+
+def _warn_of_left_out(paths: list[str]) -> None:
+    r"""Warns of images with endings that torchvision's ImageFolder does not read."""
+    endings = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in paths)
+    warnings.warn(
+        f"{len(paths)} images are left out, because torchvision's ImageFolder does not read files with their endings "
+        f"({', '.join(f'{ending}: {count}' for ending, count in sorted(endings.items()))}): "
+        f"{_some(paths)}. Convert them to .png or .jpg to use them.",
+        stacklevel=3,
+    )
+
+
+def _some(paths: list[str]) -> str:
+    r"""Returns the first paths of a list, and the number of the others."""
+    more = f" and {len(paths) - MAX_LISTED} more" if len(paths) > MAX_LISTED else ""
+    return ", ".join(paths[:MAX_LISTED]) + more
+
+
+def is_turned(image: Image.Image) -> Literal["sideways", "other", None]:
+    r"""Returns how an image's EXIF tag turns it: onto its side, in another way, or ``None`` for not at all."""
+    if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
+        # Pillow would decode the whole file to look for a tag behind the pixels.
+        return None
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in (5, 6, 7, 8):
+        return "sideways"
+    return "other" if orientation in (2, 3, 4) else None
+
+
+def upright_bytes(path: Path) -> bytes | None:
+    r"""Returns the bytes of an image file that is turned as its EXIF tag says, or ``None`` if it needs no turn.
+
+    Readers differ in whether they obey the tag. Without it, all of them show real and synthetic images alike.
+    """
+    with Image.open(path) as image:
+        if is_turned(image) is None:
+            return None
+        file = io.BytesIO()
+        turned = ImageOps.exif_transpose(image)
+        turned.save(file, image.format, quality=95, exif=turned.getexif())
+        return file.getvalue()
+
+
 def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:
     r"""Removes unreadable files from a dataset in place, with a warning; raises a ValueError if a class becomes empty.
 
@@ -131,10 +239,9 @@ def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped
         )
     dataset.samples = dataset.imgs = readable
     dataset.targets = [label for _, label in readable]
-    more = f" and {len(skipped) - MAX_LISTED} more" if len(skipped) > MAX_LISTED else ""
     warnings.warn(
         f"{len(skipped)} of {len(readable) + len(skipped)} files cannot be read as images and are skipped: "
-        f"{', '.join(skipped[:MAX_LISTED])}{more}.",
+        f"{_some(skipped)}.",
         stacklevel=3,
     )
 

@@ -66,6 +66,8 @@ class ItemFormat:
             channels_last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
             shape = (image.shape[2], *image.shape[:2]) if channels_last else image.shape
             container: Literal["array", "tensor", "tv_tensor"] = "array"
+        elif isinstance(image, Tensor) and image.layout is not torch.strided:
+            raise ValueError(f"An image is a tensor of layout {image.layout}, but must be dense: to_dense().")
         elif isinstance(image, Tensor):
             tensor, channels_last, shape = image, False, tuple(image.shape)
             container = "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from .._utils.threads import use_threads
 from .formats import ItemFormat
-from .items import ItemReader
-from .transforms import raw_view
+from .views import DatasetView
 
 CHECK_BATCH_SIZE = 1000
 """The number of images that are checked at a time. It limits the use of memory."""
@@ -34,13 +33,13 @@ def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> 
 
 
 @use_threads(1)
-def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
+def read_images(view: DatasetView, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
     r"""Returns images of a dataset as a tensor, without the dataset's image transforms.
 
     The shape of the tensor is :math:`(n, *)` for :math:`n` indices and images of shape :math:`*`.
 
     Args:
-        dataset: A map-style dataset.
+        view: A view of the dataset.
         indices: The indices of the images, at least one.
         item_format: The format that every image must have.
 
@@ -49,11 +48,11 @@ def read_images(dataset: Any, indices: Iterable[int], item_format: ItemFormat) -
             format ``item_format``, has a value that is not finite, or has a data type that NumPy does not support.
     """
     images = []
-    items = ItemReader(raw_view(dataset))
     for index in indices:
-        image, _ = items[int(index)]
+        image = view.raw_image(int(index))
         _check_format(ItemFormat.of(image), item_format, index)
-        tensor = item_format.to_tensor(image)
+        # A copy, since a dataset may return the same tensor with other values each time.
+        tensor = item_format.to_tensor(image).clone()
         check_images(tensor[None], f"item {index}")
         images.append(tensor)
     return torch.stack(images)
@@ -102,6 +101,11 @@ def image_array(X: Any) -> Tensor:
         TypeError, ValueError: If ``X`` is empty or not numeric, images differ in size, the shape is not allowed, the
             last axis seems to hold the channels, or a value is not finite.
     """
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"'X' is a masked array with {int(np.ma.getmaskarray(X).sum())} masked values, which would be used as if "
+            f"they were valid. Replace them first: X.filled(value)."
+        )
     if isinstance(X, Tensor):
         images = X.detach().cpu()
     else:

@@ -16,9 +16,9 @@ from .._utils.threads import use_threads
 from .formats import ItemFormat
 from .images import image_array, read_images
 from .items import check_dataset
-from .labels import label_array, read_labels
-from .transforms import raw_view
+from .labels import label_array
 from .values import ValueScale
+from .views import DatasetView
 
 ImageReader = Callable[[Iterable[int]], Tensor]
 """A function that maps :math:`n` indices to a tensor of :math:`n` raw images."""
@@ -104,6 +104,6 @@ def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
     check_dataset(X)
     if y is not None:
         raise ValueError("'y' was passed, but the dataset already has labels. Use fit(dataset).")
-    labels = read_labels(X)
-    item_format = ItemFormat.of(raw_view(X)[0][0])
-    return labels, lambda indices: read_images(X, indices, item_format)
+    view = DatasetView(X)
+    item_format = ItemFormat.of(view.raw_image(0))
+    return view.labels, lambda indices: read_images(view, indices, item_format)

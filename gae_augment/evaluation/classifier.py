@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._utils.checks import check_integer
 from .._utils.devices import resolve_device
 from .._utils.seeding import make_generator
 from .images import checked_images, checked_pair, to_unit
@@ -170,11 +171,8 @@ def train_classifier(
         ValueError: If an argument is invalid, or the sampler yields no index.
         FloatingPointError: If the loss becomes NaN or infinite.
     """
-    if classes < 2:
-        raise ValueError(f"'classes' is {classes}, but must be at least 2. Add images of another class.")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise ValueError(f"'{name}' is {value}, but must be at least 1.")
+    for name, value, least in (("classes", classes, 2), ("epochs", epochs, 1), ("batch_size", batch_size, 1)):
+        check_integer(value, name, least)
     if not 0 < learning_rate < math.inf:
         raise ValueError(
             f"'learning_rate' is {learning_rate}, but must be finite and above 0. 5e-3 is a good first choice."

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._utils.checks import check_integer, check_tensor
 from ..mixing import MixedSampler
 from .classifier import Classifier, train_classifier
 from .images import Labelled, checked_labels, checked_pair, to_unit
@@ -50,6 +51,9 @@ def imbalance_metrics(labels: Tensor, predictions: Tensor, classes: int) -> dict
     """
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
+    check_tensor(labels, "labels")
+    check_tensor(predictions, "predictions")
+    check_integer(classes, "classes", 2)
     true = checked_labels(labels, "labels", images=len(labels), classes=classes).cpu().numpy()
     predicted = checked_labels(predictions, "predictions", images=len(labels), classes=classes).cpu().numpy()
     missing = sorted(set(range(classes)) - set(true.tolist()))
@@ -113,6 +117,10 @@ class ClassifierGain:
 
     def values(self, arm: str, metric: str) -> list[float]:
         r"""Returns the values of a test metric for an arm (a way of training), one value per seed."""
+        if arm not in list(self.scores):
+            raise ValueError(f"{arm!r} is not an arm. Choose one of {list(self.scores)}.")
+        if metric not in list(self.scores[arm][0]):
+            raise ValueError(f"{metric!r} is not a metric. Choose one of {list(METRICS)}.")
         return [scores[metric] for scores in self.scores[arm]]
 
     def mean(self, arm: str, metric: str) -> float:
@@ -204,6 +212,8 @@ def classifier_gain(
         ValueError: If an argument is invalid, or a class has no real training image or no test image.
         FloatingPointError: If the loss becomes NaN or infinite.
     """
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        raise TypeError(f"'seeds' is {seeds!r}, but must be a sequence of integers such as (0, 1, 2).")
     seeds = tuple(seeds)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"'seeds' is {seeds}, but must hold at least one seed and no duplicates. Use (0, 1, 2).")

@@ -15,6 +15,7 @@ from PIL import Image
 
 from .._utils.files import atomic_write
 from .._utils.threads import SharedContext
+from ..data import upright_bytes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Item:
             ValueError: If the image is synthetic and not sampled yet.
         """
         if isinstance(self.source, Path):
-            return self.source.read_bytes()
+            return upright_bytes(self.source) or self.source.read_bytes()
         if self.source is None:
             raise ValueError(f"{self.path} is not sampled yet.")
         file = io.BytesIO()
@@ -104,7 +105,7 @@ def _write_image_folder(shard: Shard, items: list[Item]) -> None:
     for item in items:
         path = shard.target / item.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(item.source, Path):
+        if isinstance(item.source, Path) and upright_bytes(item.source) is None:
             shutil.copy2(item.source, path)
         else:
             path.write_bytes(item.data)

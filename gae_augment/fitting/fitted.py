@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from .._utils.checks import check_tensor
 from .._utils.chunks import chunk_size, map_chunks
 from .._utils.devices import resolve_device, to_device
 from .._utils.storage import new_images
@@ -195,6 +196,7 @@ class FittedModel:
             z: The codes, with shape :math:`(N, d)`, where :math:`d` is the latent dimension.
             out: A CPU tensor that the method fills and returns. ``None`` creates a new tensor.
         """
+        check_tensor(z, "z")
         images = self.empty_images(len(z)) if out is None else out
         with self.on_device() as device:
             z = z.float().to(device)
@@ -217,6 +219,7 @@ class FittedModel:
         Raises:
             ValueError: If the images do not have the shape of the training images.
         """
+        check_tensor(images, "images")
         if tuple(images.shape[1:]) != self.shape:
             raise ValueError(
                 f"The images have shape {tuple(images.shape)}, but the model was fitted to images of shape "

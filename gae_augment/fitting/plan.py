@@ -22,6 +22,7 @@ from ..models import (
     ModelDefinition,
     Objective,
     check_architecture,
+    supported_components,
 )
 
 MIN_IMAGES = 2
@@ -164,6 +165,9 @@ class Plan:
     def __str__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["stopping"] = f"{self.stopping} ({STOPPING_RULES[self.stopping]})"
+        supported = supported_components(self.images, self.max_components)
+        if not self.learned_prior and supported < self.max_components:
+            values["max_components"] = f"{self.max_components} (at most {supported} with {self.images} images)"
         width = max(map(len, values)) + 1
         return "\n".join(f"{name + ':':{width}} {value}" for name, value in values.items())
 

@@ -13,18 +13,18 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.datasets import VisionDataset
 
+from .._utils.checks import check_integer
 from .._utils.seeding import derive_seed, global_seed
 from .._utils.storage import ImageFile, index_images
 from .._utils.threads import use_threads
 from ..data import (
+    DatasetView,
     ItemFormat,
     Label,
     SamplingStrategy,
     class_names,
-    raw_view,
-    read_labels,
+    read_attribute,
     resolve_strategy,
-    transforms_of,
 )
 from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
 
@@ -99,12 +99,22 @@ class AugmentedDataset(VisionDataset):
         seed: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(root=getattr(dataset, "root", ""))
-        labels = read_labels(dataset)
-        self._raw = raw_view(dataset)
-        self.dataset = dataset if transform == "same" else self._raw
+        super().__init__(root=read_attribute(dataset, "root") or "")
+        if not callable(getattr(augmenter, "sample", None)):
+            raise TypeError(
+                f"'augmenter' is of type {type(augmenter).__name__}, but must be a fitted GAEAugmenter, or another "
+                f"source of images with a method 'sample'."
+            )
+        if not (transform is None or transform == "same" or callable(transform)):
+            raise TypeError(f"'transform' is {transform!r}, but must be a function of an image, 'same' or None.")
+        self._view = DatasetView(dataset)
+        if transform == "same":
+            # Joined datasets with different transforms are an error.
+            _ = self._view.transforms
+        labels = self._view.labels
+        self.dataset = dataset
+        self._same_transforms = transform == "same"
         self.transform = None if transform == "same" else transform
-        transforms_of(self.dataset)
         self.augmenter = augmenter
         self.seed = augmenter.seed_ if seed is None else seed
         if images_to_add is None:
@@ -112,6 +122,12 @@ class AugmentedDataset(VisionDataset):
             failed = getattr(augmenter, "failures_", {})
             strategy = resolve_strategy(augmenter.sampling_strategy, labels)
             images_to_add = {label: number for label, number in strategy.items() if label not in failed}
+        if not isinstance(images_to_add, Mapping):
+            raise TypeError(
+                f"'images_to_add' is {images_to_add!r}, but must be a mapping: {{label: number of images}}."
+            )
+        for label, number in images_to_add.items():
+            check_integer(number, f"images_to_add[{label!r}]")
         if min(images_to_add.values(), default=0) < 0:
             raise ValueError(
                 f"'images_to_add' is {dict(images_to_add)}, but numbers of images must not be negative. "
@@ -122,14 +138,14 @@ class AugmentedDataset(VisionDataset):
         added = np.repeat(np.array(list(self.images_to_add), dtype=np.int64), list(self.images_to_add.values()))
         self.targets: list[int] = [*labels.tolist(), *added.tolist()]
         self.is_synthetic = np.arange(len(self.targets)) >= len(labels)
-        names = class_names(dataset) or {}
+        names = class_names(dataset, labels) or {}
         present = names or dict.fromkeys(np.unique(labels).tolist())
         self.class_to_idx = {names.get(label, str(label)): label for label in present}
         self.classes = list(self.class_to_idx)
 
         self._teacher: tuple[Teacher, float] | None = None
         self._soft_labels: Tensor | None = None
-        self._format = ItemFormat.of(self._raw[0][0])
+        self._format = ItemFormat.of(self._view.raw_image(0))
         shape, dtype = (len(added), *self._format.shape), self._format.dtype
         self._file = None if cache_dir is None or not len(added) else ImageFile(cache_dir, shape, dtype)
         self._synthetic = torch.empty(shape, dtype=dtype) if self._file is None else self._file.tensor
@@ -302,7 +318,9 @@ class AugmentedDataset(VisionDataset):
         plain = not overridden and self._soft_labels is None and self.transform is None
         if not plain or not indices or min(indices) < 0 or max(indices) >= len(self):
             return [self[index] for index in indices]
-        dataset, targets, transforms = self.dataset, self.targets, transforms_of(self.dataset)
+        targets, transforms = self.targets, self._view.transforms if self._same_transforms else ()
+        # The data sets of torchvision are not slowed down by a check.
+        dataset = self.dataset if self._same_transforms and self._view.trusted else None
         copies: Sequence[Tensor] = ()
         if synthetic_indices := [index - n_real for index in indices if index >= n_real]:
             # A copy, so that changing an item does not change the dataset. NumPy makes it: torch would wake threads.
@@ -313,12 +331,14 @@ class AugmentedDataset(VisionDataset):
         def next_synthetic(label: int) -> Any:
             image = next(images)
             for transform in transforms:
-                image, _ = transform(image, label)
+                image = transform(image, label)
             return image
 
+        def real(index: int) -> Any:
+            return self._real_image(index) if dataset is None else dataset[index][0]
+
         return [
-            (dataset[index][0] if index < n_real else next_synthetic(targets[index]), targets[index])
-            for index in indices
+            (real(index) if index < n_real else next_synthetic(targets[index]), targets[index]) for index in indices
         ]
 
     def _synthetic_index(self, index: int) -> int:
@@ -326,14 +346,25 @@ class AugmentedDataset(VisionDataset):
         return index - len(self) + len(self._synthetic)
 
     def _image(self, index: int) -> Any:
-        dataset_transforms = self.transform is None
-        if not self.is_synthetic[index]:
-            image, _ = (self.dataset if dataset_transforms else self._raw)[index]
-        else:
+        if self.is_synthetic[index]:
             image = self._format.from_tensor(self._synthetic[self._synthetic_index(index)])
-            for transform in transforms_of(self.dataset) if dataset_transforms else ():
-                image, _ = transform(image, self.targets[index])
+            for transform in self._view.transforms if self._same_transforms else ():
+                image = transform(image, self.targets[index])
+        else:
+            image = self._real_image(index)
         return image if self.transform is None else self.transform(image)
+
+    def _real_image(self, index: int) -> Any:
+        if not self._same_transforms:
+            return self._view.raw_image(index)
+        image, label = self.dataset[index]
+        if not self._view.trusted and int(label) != self.targets[index]:
+            raise ValueError(
+                f"Item {index} of the dataset has label {int(label)}, but had or listed label {self.targets[index]} "
+                f"when the augmented dataset was created. Pass the right labels: "
+                f"gae_augment.data.ImageDataset(dataset, labels=…)."
+            )
+        return image
 
     def __len__(self) -> int:
         return len(self.targets)

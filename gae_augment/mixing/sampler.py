@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from .._utils.checks import check_integer, check_number
 from .._utils.seeding import make_generator
 
 
@@ -61,10 +62,12 @@ class MixedSampler(Sampler[int]):
         balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent. At 0 their frequencies are
             proportional to their numbers of real images.
         num_samples: The number of indices in an epoch; by default the number of real images.
+        num_classes: The number of the classifier's logits, for :attr:`log_frequencies`. By default the largest label
+            plus 1.
         seed: The seed of all draws.
 
     Raises:
-        TypeError: If ``data`` lacks ``targets`` or ``is_synthetic``, or the synthetic fraction is not a number.
+        TypeError: If ``data`` lacks ``targets`` or ``is_synthetic``, or a number is of another type.
         ValueError: If a number is out of range, ``data`` is empty, ``targets`` and ``is_synthetic`` differ in length,
             or ``balance`` is below 1 without any real image.
 
@@ -86,6 +89,7 @@ class MixedSampler(Sampler[int]):
         real_last: float = 0.15,
         balance: float = 1.0,
         num_samples: int | None = None,
+        num_classes: int | None = None,
         seed: int = 0,
     ) -> None:
         if isinstance(synthetic_fraction, str):
@@ -94,25 +98,18 @@ class MixedSampler(Sampler[int]):
                 f"gae_augment.evaluation.choose_synthetic_fraction finds a good one on held-out images; only "
                 f"GAEDataModule accepts 'auto'."
             )
-        if not 0 <= synthetic_fraction <= 1:
-            raise ValueError(
-                f"'synthetic_fraction' is {synthetic_fraction}, but must be a number between 0 and 1. "
-                f"0.5 is a good first choice."
-            )
-        if not 0 <= real_last <= 1:
-            raise ValueError(f"'real_last' is {real_last}, but must be a fraction of the epochs, between 0 and 1.")
-        if epochs is not None and epochs < 1:
-            raise ValueError(f"'epochs' is {epochs}, but must be at least 1. Omit it to mix in every epoch.")
+        check_number(synthetic_fraction, "synthetic_fraction", 0, 1)
+        check_number(real_last, "real_last", 0, 1)
+        for name, value in {"epochs": epochs, "num_samples": num_samples, "num_classes": num_classes}.items():
+            if value is not None:
+                check_integer(value, name, 1)
+        check_integer(seed, "seed")
         # mypy does not count bool, int, float or NumPy's numbers as Real.
         untyped_balance: Any = balance
         if not isinstance(untyped_balance, Real) or not 0 <= balance <= 1:
             raise ValueError(
                 f"'balance' is {balance!r}, but must be a number between 0 and 1: 0 draws classes in proportion to "
                 f"their real images, 1 draws all classes equally often."
-            )
-        if num_samples is not None and num_samples < 1:
-            raise ValueError(
-                f"'num_samples' is {num_samples}, but must be at least 1. Omit it to draw one per real image."
             )
 
         if not hasattr(data, "targets") or not hasattr(data, "is_synthetic"):
@@ -130,7 +127,14 @@ class MixedSampler(Sampler[int]):
         if not len(targets):
             raise ValueError("The training set is empty. Pass one with at least one image.")
 
-        _, class_of = np.unique(targets, return_inverse=True)
+        if num_classes is not None and not (
+            targets.dtype.kind in "iu" and 0 <= targets.min() <= targets.max() < num_classes
+        ):
+            raise ValueError(
+                f"'num_classes' is {num_classes}, but the labels run from {targets.min()} to {targets.max()}. A "
+                f"classifier of C classes needs labels from 0 to C - 1."
+            )
+        present, class_of = np.unique(targets, return_inverse=True)
         real_counts = torch.from_numpy(np.bincount(class_of[~is_synthetic], minlength=class_of.max() + 1))
         synthetic_counts = torch.from_numpy(np.bincount(class_of[is_synthetic], minlength=class_of.max() + 1))
         probability = synthetic_fraction * (1 - real_counts / real_counts.max().clamp(min=1))
@@ -151,6 +155,8 @@ class MixedSampler(Sampler[int]):
         # 0 ** 0 is 1: with balance=1 a class without real images is as frequent as any other.
         weights = real_counts.double() ** (1 - float(balance))
         self._frequencies = weights / weights.sum()
+        self._labels = present
+        self.num_classes = num_classes
 
         self.synthetic_fraction = synthetic_fraction
         self.balance = float(balance)
@@ -162,16 +168,28 @@ class MixedSampler(Sampler[int]):
 
     @property
     def log_frequencies(self) -> Tensor:
-        r"""The logarithm of each class's frequency in the batches, by ascending label, with shape :math:`(C,)`.
+        r"""The logarithm of each class's frequency in the batches, in the order of logits, with shape :math:`(C,)`.
 
-        Here :math:`C` is the number of classes. If ``balance`` is below 1, add the logarithms to the logits in
+        Here :math:`C` is ``num_classes``, or by default the largest label plus 1: entry :math:`c` belongs to label
+        :math:`c`. A label without images has the lowest frequency of the others. If labels are text or negative, there
+        is one entry per class, in ascending order.
+
+        If ``balance`` is below 1, add the logarithms to the logits in
         training, but not in evaluation, to correct the imbalance of the batches.
 
         References:
             | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
             | Long-tail learning via logit adjustment (Menon et al., 2021), https://arxiv.org/abs/2007.07314
         """
-        return self._frequencies.log().float()
+        present = self._frequencies.log().float()
+        if self._labels.dtype.kind not in "iu" or self._labels[0] < 0:
+            return present
+        size = int(self._labels[-1]) + 1 if self.num_classes is None else self.num_classes
+        # Infinity would turn soft labels of 0 into NaN.
+        lowest = present[present.isfinite()].min()
+        frequencies = lowest.repeat(size)
+        frequencies[torch.from_numpy(self._labels.astype(np.int64))] = present
+        return frequencies
 
     def set_epoch(self, epoch: int) -> None:
         r"""Sets the epoch of the next pass over the sampler, counted from 0."""

@@ -8,6 +8,7 @@ from .definitions import MODELS, ModelDefinition, custom_definition, resolve_def
 from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
 from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
 from .likelihoods import Bernoulli, Gaussian, Likelihood
+from .mixture_fit import supported_components
 from .networks import Architecture, Autoencoder, build_autoencoder, check_architecture
 from .objectives import Losses, Objective, Reconstruction, excess_error
 from .per_class import (
@@ -50,4 +51,5 @@ __all__ = [
     "excess_error",
     "resolve_definition",
     "settable_choice",
+    "supported_components",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._utils.checks import check_tensor
 from .._utils.chunks import VALUES_PER_CHUNK, chunk_size, map_chunks
 from .._utils.devices import to_device
 from .._utils.seeding import make_generator
@@ -70,6 +71,7 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
 
 
 def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
+    check_tensor(out, "out")
     if tuple(out.shape[1:]) != fitted.shape or out.dtype != fitted.values.dtype:
         raise ValueError(
             f"The model was fitted to images of shape {fitted.shape} of {fitted.values.dtype}, but images of shape "

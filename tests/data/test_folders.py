@@ -1,10 +1,13 @@
+import io
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from gae_augment import GAEAugmenter, GenerativeModel
-from gae_augment.data.folders import as_pictures, check_output, open_folder
+from gae_augment.data.folders import as_pictures, check_output, open_folder, upright_bytes
 
 
 def image_folder(tmp_path, modes, size=(6, 5)):
@@ -171,3 +174,80 @@ def test_output_folder_without_write_permission_is_refused(tmp_path, monkeypatch
     monkeypatch.setattr("gae_augment.data.folders.os.access", lambda path, mode: False)
     with pytest.raises(ValueError, match="cannot be written to: "):
         check_output(tmp_path)
+
+
+def write_class(folder, n, ending="png", size=(4, 4)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(n):
+        Image.new("RGB", size, (number, 0, 0)).save(folder / f"{number}.{ending}", "PNG" if ending == "" else None)
+
+
+def test_hidden_folders_and_files_are_left_out(tmp_path):
+    for name in ("a", "b", ".ipynb_checkpoints", "__MACOSX", "b/.thumbnails"):
+        write_class(tmp_path / name, 2)
+    (tmp_path / "a" / "._0.png").write_bytes(b"a resource fork")
+    dataset = open_folder(tmp_path)
+    assert (dataset.classes, dataset.targets) == (["a", "b"], [0, 0, 1, 1])
+
+
+def test_images_with_other_endings_are_named(tmp_path):
+    write_class(tmp_path / "a", 3)
+    write_class(tmp_path / "b", 2)
+    write_class(tmp_path / "b", 12, "gif")
+    (tmp_path / "b" / "scan.HEIC").write_bytes(b"")
+    (tmp_path / "b" / "photo").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    (tmp_path / "b" / "notes.txt").write_text("no image")
+    (tmp_path / "b" / "README").write_text("no image")
+    with pytest.warns(
+        UserWarning, match=r"^14 images are left out, .*\(\.gif: 12, \.heic: 1, no ending: 1\): .* and 4 more"
+    ):
+        dataset = open_folder(tmp_path)
+    assert dataset.targets == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_opened_folder_can_be_pickled(tmp_path):
+    write_class(tmp_path / "a", 2)
+    dataset = pickle.loads(pickle.dumps(open_folder(tmp_path)))
+    assert dataset[1][0].getpixel((0, 0)) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_stand_as_their_exif_tag_says(tmp_path, orientation):
+    r"""The truth is Pillow's own, of an image whose eight pixels differ."""
+    stored = Image.fromarray(np.arange(0, 240, 30, dtype=np.uint8).reshape(2, 4))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "a").mkdir()
+    stored.save(tmp_path / "a" / "0.png", exif=exif)
+    image, _ = open_folder(tmp_path)[0]
+    with Image.open(tmp_path / "a" / "0.png") as file:
+        expected = ImageOps.exif_transpose(file)
+    assert np.array_equal(np.asarray(image), np.asarray(expected))
+    upright = upright_bytes(tmp_path / "a" / "0.png")
+    assert (upright is None) == (orientation == 1)
+    if upright:
+        with Image.open(io.BytesIO(upright)) as file:
+            assert np.array_equal(np.asarray(file), np.asarray(expected))
+            assert file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_sizes_are_those_of_upright_images(tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    (tmp_path / "a").mkdir()
+    Image.new("L", (6, 4)).save(tmp_path / "a" / "turned.jpg", exif=exif)
+    Image.new("L", (4, 6)).save(tmp_path / "a" / "upright.jpg")
+    assert {image.size for image, _ in open_folder(tmp_path)} == {(4, 6)}
+
+
+def test_sixteen_bits_in_the_other_byte_order(tmp_path):
+    values = np.arange(0, 60000, 5000, dtype=np.uint16).reshape(3, 4)
+    (tmp_path / "a").mkdir()
+    Image.frombytes("I;16B", (4, 3), values.astype(">u2").tobytes()).save(tmp_path / "a" / "0.tiff")
+    Image.fromarray(values).save(tmp_path / "a" / "1.png")
+    with Image.open(tmp_path / "a" / "0.tiff") as file:
+        assert file.mode == "I;16B"
+    for image, _ in open_folder(tmp_path):
+        assert image.mode == "I;16"
+        assert np.array_equal(np.asarray(image), values)

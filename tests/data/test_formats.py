@@ -5,7 +5,7 @@ from example_datasets import pixels
 from PIL import Image
 from torchvision import tv_tensors
 
-from gae_augment.data import ItemFormat, load_source, read_images
+from gae_augment.data import DatasetView, ItemFormat, load_source, read_images
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_png_files_survive_the_round_trip(image_folder, mode, channels, dtype):
     data = image_folder(mode)
     item_format = ItemFormat.of(data[0][0])
     assert (item_format.shape, item_format.dtype, item_format.mode) == ((channels, 6, 5), dtype, mode)
-    images = read_images(data, range(6), item_format)
+    images = read_images(DatasetView(data), range(6), item_format)
     assert (images.shape, images.dtype) == ((6, channels, 6, 5), dtype)
     for tensor, (original, _) in zip(images, (data[i] for i in range(6)), strict=True):
         returned = item_format.from_tensor(tensor)

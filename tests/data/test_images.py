@@ -6,7 +6,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from gae_augment._utils.seeding import make_generator
-from gae_augment.data import ItemFormat, image_array, load_source, read_images
+from gae_augment.data import DatasetView, ItemFormat, image_array, load_source, read_images
 
 
 def read_all(items):
@@ -17,7 +17,7 @@ def read_all(items):
 def test_tensors_that_require_a_gradient_are_detached():
     images = torch.rand(4, 3, 3, generator=make_generator(0)).requires_grad_()
     data = TensorDataset(images, torch.tensor([0, 1, 0, 1]))
-    raw_images = read_images(data, [1, 3], ItemFormat.of(data[0][0]))
+    raw_images = read_images(DatasetView(data), [1, 3], ItemFormat.of(data[0][0]))
     assert not raw_images.requires_grad
     assert torch.equal(raw_images, images[[1, 3]])
 

@@ -8,7 +8,7 @@ from example_datasets import LABELS, Items, grey
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset
 
-from gae_augment.data import ItemFormat, load_source, read_images, read_labels
+from gae_augment.data import DatasetView, ItemFormat, load_source, read_images, read_labels
 
 
 @pytest.mark.parametrize("path", ["photos", Path("photos")])
@@ -71,13 +71,9 @@ def test_items_may_be_lists():
 
 def test_unreadable_item_is_named(image_folder):
     data = image_folder()
-    Path(data.samples[3][0]).write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"Item 3 of the dataset cannot be read: UnidentifiedImageError.*Repair or"):
-        read_labels(data)
-    data = image_folder()
     Path(data.samples[1][0]).write_bytes(b"no image")
     labels, read = load_source(data)
-    with pytest.raises(ValueError, match="Item 1 of the dataset cannot be read"):
+    with pytest.raises(ValueError, match=r"Item 1 of the dataset cannot be read: UnidentifiedImageError.*Repair or"):
         read(np.flatnonzero(labels == 0))
 
 
@@ -88,4 +84,16 @@ def test_damaged_image_that_is_opened_lazily_is_named(image_folder):
     # With such a loader, Pillow reads the pixels only when they are used.
     data.loader = lambda path: Image.open(io.BytesIO(Path(path).read_bytes()))
     with pytest.raises(ValueError, match="Item 3 of the dataset cannot be read: OSError"):
-        read_images(data, range(4), ItemFormat.of(data[0][0]))
+        read_images(DatasetView(data), range(4), ItemFormat.of(data[0][0]))
+
+
+def test_item_that_was_interrupted_is_named():
+    class Blocking(Items):
+        def __getitem__(self, index):
+            if index == 2:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        load_source(Blocking(grey()))
+    assert interrupted.value.__notes__ == ["Item 2 of the dataset was being read."]

@@ -1,3 +1,4 @@
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,15 +9,28 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset, random_split
 from torchvision.datasets import CIFAR10, SVHN, FakeData
 
 from gae_augment._utils.seeding import make_generator
-from gae_augment.data import ItemFormat, class_names, label_array, raw_view, read_labels
+from gae_augment.data import DatasetView, ItemFormat, class_names, label_array, read_labels
 
 
-class LabelsOnly(Items):
-    r"""A dataset that fails if an image other than the first, the middle and the last is decoded."""
+class Counting(Items):
+    r"""A dataset that counts the items that are read, which takes a time as decoding does."""
 
     def __getitem__(self, index):
-        assert index in (0, len(self) // 2, len(self) - 1), "an image was decoded"
+        vars(self).setdefault("read", []).append(index)
+        time.sleep(0.001)
         return super().__getitem__(index)
+
+
+@pytest.fixture
+def no_time(monkeypatch):
+    r"""Leaves no time to read all items."""
+    monkeypatch.setattr("gae_augment.data.labels.SECONDS", 0.0)
+    monkeypatch.setattr("gae_augment.data.labels.PROBES", 20)
+
+
+def many(n=400):
+    r"""Returns pairs of a small image and a label; three of four labels are 0."""
+    return [(torch.full((1, 2, 2), index), max(0, index % 8 - 5)) for index in range(n)]
 
 
 def test_labels_of_mnist(mnist):
@@ -35,12 +49,15 @@ def test_labels_of_fake_data():
     assert read_labels(data).tolist() == [int(items[index][1]) for index in range(9)]
 
 
-@pytest.mark.parametrize("name", ["targets", "labels"])
+@pytest.mark.parametrize("name", ["targets", "labels", "_labels"])
 @pytest.mark.parametrize("container", [list, tuple, np.array, torch.tensor], ids=["list", "tuple", "array", "tensor"])
-def test_listed_labels_are_read_without_decoding_images(name, container):
-    data = LabelsOnly(grey(), **{name: container(LABELS)})
+@pytest.mark.usefixtures("no_time")
+def test_listed_labels_are_read_without_reading_all_items(name, container):
+    items = many()
+    data = Counting(items, **{name: container([label for _, label in items])})
     labels = read_labels(data)
-    assert (labels.tolist(), labels.dtype) == (LABELS, np.int64)
+    assert (labels.tolist(), labels.dtype) == ([label for _, label in items], np.int64)
+    assert len(data.read) < 40
 
 
 def test_labels_of_cifar_and_svhn():
@@ -50,21 +67,33 @@ def test_labels_of_cifar_and_svhn():
     vars(svhn).update(data=pixels(7, 3, 32, 32), labels=np.array(LABELS), transform=fail, target_transform=None)
     for data in (cifar, svhn):
         assert read_labels(data).tolist() == LABELS
-        assert ItemFormat.of(raw_view(data)[0][0]).shape == (3, 32, 32)
+        assert ItemFormat.of(DatasetView(data).raw_image(0)).shape == (3, 32, 32)
 
 
-def test_labels_through_subsets_and_joined_datasets_without_decoding():
-    data = LabelsOnly(grey(), targets=LABELS)
-    subset = Subset(data, [6, 3, 0])
-    joined = ConcatDataset([Subset(data, torch.tensor([3, 6, 0, 3])), ConcatDataset([data, subset])])
-    # The three items that are compared may be decoded in the innermost dataset too.
-    assert read_labels(subset).tolist() == [2, 1, 2]
-    assert read_labels(joined).tolist() == [1, 2, 2, 1, *LABELS, 2, 1, 2]
+@pytest.mark.usefixtures("no_time")
+def test_labels_through_subsets_and_joined_datasets_without_reading_all_items():
+    items = many()
+    labels = [label for _, label in items]
+    data = Counting(items, targets=labels, target_transform=lambda label: label + 5)
+    joined = ConcatDataset([Subset(data, torch.tensor([3, 6, 0, 3])), ConcatDataset([data, Subset(data, range(300))])])
+    expected = [*(labels[i] for i in (3, 6, 0, 3)), *labels, *labels[:300]]
+    assert read_labels(joined).tolist() == [label + 5 for label in expected]
+    assert len(data.read) < 40
 
 
-def test_listed_labels_with_a_target_transform_are_read_without_decoding_images():
-    data = LabelsOnly(grey(), targets=LABELS, target_transform=lambda label: label + 5)
-    assert read_labels(data).tolist() == [label + 5 for label in LABELS]
+@pytest.mark.usefixtures("no_time")
+def test_one_relabelled_class_is_always_noticed():
+    r"""Two items of each class are compared, even of a class with few images."""
+    items = [*many(), *[(torch.zeros(1, 2, 2), 9)] * 2]
+    data = Items([(image, 1 if label == 9 else label) for image, label in items], targets=[label for _, label in items])
+    assert read_labels(data).tolist() == [1 if label == 9 else label for _, label in items]
+
+
+def test_every_wrong_label_is_noticed_where_items_are_read_quickly():
+    items = many(3000)
+    listed = [label for _, label in items]
+    items[1234] = (items[1234][0], 7)
+    assert read_labels(Items(items, targets=listed))[1234] == 7
 
 
 def test_labels_through_random_split():
@@ -128,11 +157,17 @@ def test_integers_of_every_type_are_labels(label):
     assert (labels.tolist(), labels.dtype) == ([int(label)], np.int64)
 
 
-@pytest.mark.parametrize("label", [1.0, "cat", None, torch.tensor(1.0), torch.tensor([1, 0]), np.float32(1), [1]])
+@pytest.mark.parametrize("label", [1.0, "cat", None, torch.tensor(1.0), np.float32(1), [1], torch.tensor([1])])
 def test_labels_other_than_integers_are_refused(label):
     data = Items([(torch.zeros(2), 0), (torch.zeros(2), label)])
     with pytest.raises(ValueError, match=r"label of item 1 is .*, but must be an integer\. Number the classes"):
         read_labels(data)
+
+
+@pytest.mark.parametrize("label", [torch.tensor([1, 0]), np.array([1, 0, 1]), [0, 1], torch.tensor([0.5, 0.5])])
+def test_labels_of_several_classes_are_refused(label):
+    with pytest.raises(ValueError, match=r"label of item 1 is a vector of \d numbers.* several classes at once"):
+        read_labels(Items([(torch.zeros(2), 0), (torch.zeros(2), label)]))
 
 
 def test_float_labels_of_tensors_are_refused():
@@ -145,7 +180,34 @@ def test_class_names_of_wrapped_and_joined_datasets():
     assert class_names(Items(grey())) is None
     data, swapped = Items(grey(), classes=["a", "b"]), Items(grey(), classes=["b", "a"])
     assert class_names(ConcatDataset([data, Subset(data, [0])])) == {0: "a", 1: "b"}
-    assert class_names(ConcatDataset([data, swapped])) is None
+    with pytest.raises(ValueError, match=r"Label 0 is 'a' in .* and 'b' in another\. .*\['a', 'b'\] and \['b', 'a'\]"):
+        class_names(ConcatDataset([data, swapped]))
+    longer = Items(grey(), classes=["a", "b", "c"])
+    assert class_names(ConcatDataset([data, longer])) == {0: "a", 1: "b", 2: "c"}
+    assert class_names(ConcatDataset([data, Items(grey())])) is None
+
+
+def test_class_names_follow_labels_and_not_positions():
+    items = [(image, label) for (image, _), label in zip(grey(4), (0, 2, 5, 5), strict=True)]
+    gaps = Items(items, classes=["a", "b", "c"])
+    assert class_names(gaps, read_labels(gaps)) is None
+    gaps.class_to_idx = {"a": 0, "b": 2, "c": 5}
+    assert class_names(gaps, read_labels(gaps)) == {0: "a", 2: "b", 5: "c"}
+
+
+def test_class_names_are_unknown_if_a_wrapper_changes_labels():
+    class Merged(Wrapper):
+        def __getitem__(self, index):
+            image, label = self.dataset[index]
+            return image, min(label, 1)
+
+    data = Items(grey(), targets=LABELS, classes=["a", "b", "c"])
+    assert class_names(Wrapper(data)) == {0: "a", 1: "b", 2: "c"}
+    assert class_names(Merged(data)) is None
+
+
+def test_classes_of_one_name_are_told_apart():
+    assert class_names(SimpleNamespace(classes=("a", "b", "a"))) == {0: "a (0)", 1: "b", 2: "a (2)"}
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,16 @@ from torchvision.datasets import wrap_dataset_for_transforms_v2
 from torchvision.datasets.vision import StandardTransform
 from torchvision.transforms import v2
 
-from gae_augment.data import class_names, raw_view, read_labels, transforms_of
+from gae_augment._utils.seeding import make_generator
+from gae_augment.data import DatasetView, class_names, read_labels
 
 
 def test_raw_items_are_not_transformed(mnist):
     data, untransformed = mnist(transform=fail), mnist()
-    raw = raw_view(data)
+    view = DatasetView(data)
     for index in range(7):
-        assert raw[index][0].tobytes() == untransformed[index][0].tobytes()
-        assert raw[index][1] == untransformed[index][1]
+        assert view.raw_image(index).tobytes() == untransformed[index][0].tobytes()
+        assert view.labels[index] == untransformed[index][1]
 
 
 @pytest.mark.parametrize("joint", [False, True], ids=["transform", "transforms"])
@@ -30,39 +31,39 @@ def test_transforms_inside_nested_datasets_are_removed(joint):
         wrapped = Wrapper(Subset(ConcatDataset([inner, inner]), [13, 0, 8, 1]), **attributes)
         return Subset(wrapped, [2, 0, 3])
 
-    data, untransformed = make(fail), make()
-    raw = raw_view(data)
-    assert [(image.tobytes(), label) for image, label in (raw[i] for i in range(3))] == [
-        (image.tobytes(), label) for image, label in (untransformed[i] for i in range(3))
-    ]
-    with pytest.raises(AssertionError, match="a transform was applied"):
-        data[0]
+    transform = (lambda image, label: (v2.functional.invert(image), label)) if joint else v2.functional.invert
+    data, untransformed = make(transform), make()
+    view = DatasetView(data)
+    assert len(view.transforms) == 2
+    for index in range(3):
+        assert view.raw_image(index).tobytes() == untransformed[index][0].tobytes()
+        assert view.labels[index] == untransformed[index][1]
 
 
-def test_raw_view_does_not_change_the_dataset(mnist):
+def test_view_does_not_change_the_dataset(mnist):
     transform = v2.ToImage()
     data = mnist(transform=transform, target_transform=str)
     joined = ConcatDataset([Subset(data, [1, 2]), data])
     attributes, datasets = {**vars(data)}, joined.datasets.copy()
-    raw = raw_view(joined)
-    image, label = raw[0]
-    assert isinstance(image, Image.Image)
-    assert label == str(LABELS[1])
+    view = DatasetView(joined)
+    assert isinstance(view.raw_image(0), Image.Image)
     assert vars(data) == attributes
     assert joined.datasets == datasets
     assert isinstance(joined[0][0], tv_tensors.Image)
 
 
-def test_dataset_without_transforms_is_its_own_raw_view():
-    data = TensorDataset(torch.zeros(2, 1), torch.zeros(2))
-    assert raw_view(data) is data
+def test_images_of_a_dataset_without_transforms_are_raw():
+    data = TensorDataset(torch.rand(2, 1, generator=make_generator(0)), torch.zeros(2))
+    view = DatasetView(data)
+    assert view.transforms == []
+    assert torch.equal(view.raw_image(1), data[1][0])
 
 
-def test_raw_view_of_a_dataset_wrapped_for_transforms_v2(image_folder):
+def test_view_of_a_dataset_wrapped_for_transforms_v2(image_folder):
     data = wrap_dataset_for_transforms_v2(image_folder(transform=v2.ToImage()))
     untransformed = image_folder()
     assert isinstance(data[0][0], tv_tensors.Image)
-    assert raw_view(data)[4][0].tobytes() == untransformed[4][0].tobytes()
+    assert DatasetView(data).raw_image(4).tobytes() == untransformed[4][0].tobytes()
     assert read_labels(data).tolist() == [0, 0, 0, 0, 1, 1]
     assert class_names(data) == {0: "ant", 1: "bee"}
     assert isinstance(data[0][0], tv_tensors.Image)
@@ -82,9 +83,10 @@ class Times:
 
 def test_transforms_are_listed_in_order_of_application(mnist):
     data = Subset(Wrapper(mnist(transform=add(1)), transform=Times(2)), [3, 4])
-    image, label = raw_view(data)[1]
-    for transform in transforms_of(data):
-        image, label = transform(image, label)
+    view = DatasetView(data)
+    image, label = view.raw_image(1), view.labels[1]
+    for transform in view.transforms:
+        image = transform(image, label)
     np.testing.assert_array_equal(image, data[1][0])
     np.testing.assert_array_equal(image, (np.asarray(mnist()[4][0]).astype(int) + 1) * 2)
     assert label == LABELS[4]
@@ -93,24 +95,23 @@ def test_transforms_are_listed_in_order_of_application(mnist):
 def test_joint_transforms_are_listed():
     joint = v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip(p=1)])
     data = Items(grey(), transforms=joint)
-    image, label = raw_view(data)[0]
-    (transform,) = transforms_of(data)
-    flipped, label = transform(image, label)
+    view = DatasetView(data)
+    (transform,) = view.transforms
+    flipped = transform(view.raw_image(0), LABELS[0])
     np.testing.assert_array_equal(flipped[0], np.asarray(grey()[0][0])[:, ::-1])
-    assert label == LABELS[0]
 
 
 def test_standard_transform_applies_to_the_image_alone():
-    data = Items(grey(), transforms=StandardTransform(add(1), fail))
-    (transform,) = transforms_of(data)
-    np.testing.assert_array_equal(transform(grey()[0][0], "label")[0], add(1)(grey()[0][0]))
+    data = Items(grey(), transforms=StandardTransform(add(1), int))
+    (transform,) = DatasetView(data).transforms
+    np.testing.assert_array_equal(transform(grey()[0][0], "label"), add(1)(grey()[0][0]))
 
 
 def test_dataset_without_transforms_has_an_empty_list():
-    assert transforms_of(Subset(TensorDataset(torch.zeros(2, 1), torch.zeros(2)), [0])) == []
+    assert DatasetView(Subset(TensorDataset(torch.zeros(2, 1), torch.zeros(2)), [0])).transforms == []
 
 
 def test_joined_datasets_must_have_equal_transforms(mnist):
-    assert len(transforms_of(ConcatDataset([mnist(transform=Times(2)), mnist(transform=Times(2))]))) == 1
+    assert len(DatasetView(ConcatDataset([mnist(transform=Times(2)), mnist(transform=Times(2))])).transforms) == 1
     with pytest.raises(ValueError, match=r"joined datasets have different transforms.*ambiguous\. Pass 'transform'"):
-        transforms_of(ConcatDataset([mnist(transform=Times(2)), mnist(transform=Times(3))]))
+        _ = DatasetView(ConcatDataset([mnist(transform=Times(2)), mnist(transform=Times(3))])).transforms

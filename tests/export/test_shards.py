@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ import datasets
 import numpy as np
 import pytest
 import webdataset
-from PIL import Image
+from PIL import ExifTags, Image
 from sklearn.exceptions import NotFittedError
 
 from gae_augment import GAEAugmenter, GenerativeModel
@@ -73,6 +74,33 @@ def test_bytes_do_not_depend_on_the_number_of_workers(format, real, augmenter, t
     assert serial == contents(tmp_path / "parallel")
     write_shards(augmenter, tmp_path / "seed 1", real=real, format=format, images_per_shard=50, seed=1)
     assert contents(tmp_path / "seed 1") != serial
+
+
+@pytest.mark.parametrize("format", ["imagefolder", "webdataset", "parquet"])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_real_and_synthetic_images_stand_the_same_way_up(format, tmp_path):
+    r"""The left half of each stored image is white. Its tag turns it, so that viewers show a white upper half."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    stored = Image.new("L", (8, 8))
+    stored.paste(255, (0, 0, 4, 8))
+    for name, count in {"a": 8, "b": 4}.items():
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for number in range(count):
+            stored.save(tmp_path / "in" / name / f"{number}.png", exif=exif)
+    photos = open_folder(tmp_path / "in")
+    fitted = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False).fit(photos)
+    written = write_shards(fitted, tmp_path / "out", real=photos, format=format)
+    if format == "imagefolder":
+        # As a reader that ignores the tag.
+        images = [np.asarray(Image.open(path)) for path in (tmp_path / "out").rglob("*.png")]
+    elif format == "webdataset":
+        images = [np.asarray(Image.open(io.BytesIO(sample["png"]))) for sample in samples_of(written).values()]
+    else:
+        rows = datasets.Dataset.from_parquet(list(map(str, written)), cache_dir=str(tmp_path / "cache"))
+        images = [np.asarray(image) for image in rows["image"]]
+    assert len(images) == 16
+    assert all(image[:4].mean() > 250 and image[4:].mean() < 5 for image in images)
 
 
 # webdataset leaves open files to the garbage collector.

@@ -16,6 +16,12 @@ def test_600_steps_by_default():
     assert (held_out.held_out, held_out.epochs) == (40, 17)
 
 
+def test_printed_plan_tells_how_many_components_the_images_support():
+    plan = make_plan(GenerativeModel(n_components=500), (2, 2), 30)
+    assert "max_components:     500 (at most 1 with 30 images)\n" in str(plan)
+    assert "max_components:     3\n" in str(make_plan(GenerativeModel(n_components=3), (2, 2), 90))
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"), [((1, 28, 28), 10), ((3, 32, 32), 32), ((4,), 4), ((2, 2), 4), ((1024,), 10)], ids=str
 )

@@ -208,6 +208,25 @@ def test_recall_uses_logits_from_the_validation_step(make):
     assert callback.recall_ == {0: 1.0, 1: 0.0, 2: 1.0}
 
 
+def test_recall_of_batches_that_are_mappings():
+    class Mappings(Model):
+        returns = ("logits", "labels")
+
+        def validation_step(self, batch, batch_idx):
+            logits = torch.nn.functional.one_hot(batch["label"], 10).float()
+            return {key: {"logits": logits, "labels": batch["label"]}[key] for key in self.returns}
+
+    data = [{"image": image, "label": label} for image, label in (Digits(1)[index] for index in range(len(Digits(1))))]
+    callback, trainer = ClassRecall(), make_trainer(1)
+    trainer.callbacks.append(callback)
+    trainer.validate(Mappings(), DataLoader(data, 16), verbose=False)
+    assert callback.recall_ == {0: 1.0, 1: 1.0, 2: 1.0}
+    model = Mappings()
+    model.returns = ("logits",)
+    with pytest.raises(ValueError, match=r"batch is a dict with the keys \['image', 'label'\], .*'labels': labels"):
+        trainer.validate(model, DataLoader(data, 16), verbose=False)
+
+
 def test_recall_without_training_and_data_module():
     callback, trainer = ClassRecall(), make_trainer(1)
     trainer.callbacks.append(callback)

@@ -173,7 +173,7 @@ def test_default_augmenter_learns_a_table(table):
         (
             lambda X: pd.DataFrame(X).add_prefix("x").assign(city="Daejeon"),
             ValueError,
-            "could not convert string to float: 'Daejeon'",
+            "Column 'city' holds text",
         ),
         (lambda X: X[:, 0], ValueError, "Expected 2D array"),
     ],
@@ -190,6 +190,36 @@ def test_categories_are_an_error(table):
     frame = pd.DataFrame(X).add_prefix("x").assign(kind=pd.Categorical(np.arange(len(X)) % 3))
     with pytest.raises(ValueError, match=r"The columns kind hold categories, .*Encode them"):
         sampler().fit_resample(frame, y)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [(["a", "b", "c"], "text"), (np.array(["2020-01-01"] * 3, dtype="datetime64[ns]"), "dates or times")],
+    ids=["text", "dates"],
+)
+def test_column_of_text_or_dates_is_named(table, values, kind):
+    X, y = table
+    frame = pd.DataFrame(X).add_prefix("x").assign(when=np.resize(np.asarray(values), len(X)))
+    with pytest.raises(ValueError, match=f"Column 'when' holds {kind}, .*Encode it"):
+        sampler().fit_resample(frame, y)
+
+
+def test_integers_that_floats_cannot_hold_are_kept(table):
+    X, y = table
+    numbers = np.arange(len(X), dtype=np.int64) + 2**60
+    frame = pd.DataFrame(X).add_prefix("x").assign(number=numbers)
+    X_resampled, _ = sampler().fit_resample(frame, y)
+    assert X_resampled.dtypes.equals(frame.dtypes)
+    assert X_resampled["number"].iloc[: len(X)].tolist() == numbers.tolist()
+    assert X_resampled.index.is_unique
+    assert X_resampled["number"].iloc[len(X) :].between(2**60 - 1000, 2**60 + 1000).all()
+
+
+def test_masked_values_are_an_error(table):
+    X, y = table
+    masked = np.ma.masked_greater(X, 1.0)
+    with pytest.raises(ValueError, match=rf"masked array with {masked.mask.sum()} masked values.*X.filled"):
+        sampler().fit_resample(masked, y)
 
 
 def test_models_of_other_classes_survive_a_failure(table, plant_a_fault):

@@ -15,6 +15,7 @@ from torch.utils.data import (
     ConcatDataset,
     DataLoader,
     IterableDataset,
+    RandomSampler,
     SequentialSampler,
     Subset,
     SubsetRandomSampler,
@@ -252,6 +253,16 @@ def test_wrapped_loader_of_a_custom_class_is_copied(make):
             ValueError,
             "is a SubsetRandomSampler, which may do more",
         ),
+        (
+            DataLoader(Digits(), batch_sampler=BatchSampler(SubsetRandomSampler([0, 1]), 2, False)),
+            ValueError,
+            "is a SubsetRandomSampler, which may do more",
+        ),
+        (
+            DataLoader(Digits(), sampler=BatchSampler(RandomSampler(Digits()), 8, False), batch_size=None),
+            ValueError,
+            r"draws whole batches, .* Give the loader a 'batch_size' instead, with shuffle=True",
+        ),
     ],
 )
 def test_wrapped_loader_that_cannot_be_copied_is_an_error(make, class_fits, loader, error, message):
@@ -260,6 +271,15 @@ def test_wrapped_loader_that_cannot_be_copied_is_an_error(make, class_fits, load
     with pytest.raises(error, match=message):
         make(inner).prepare_data()
     assert not class_fits
+
+
+def test_loader_with_a_batch_sampler_keeps_its_batches(make):
+    inner, data = Recording(), Digits()
+    batches = BatchSampler(RandomSampler(data, num_samples=30), 8, drop_last=True)
+    inner.train_dataloader = lambda: DataLoader(data, batch_sampler=batches)
+    loader = ready(make(inner)).train_dataloader()
+    assert (loader.batch_size, loader.drop_last) == (8, True)
+    assert [len(labels) for _, labels in loader] == [8, 8, 8]
 
 
 class Endless(IterableDataset):
@@ -393,6 +413,7 @@ def test_checkpoint_holds_plain_values(make, tmp_path):
         "mode": "fill",
         "real_last": 0.15,
         "balance": 1.0,
+        "num_classes": None,
         "refresh": 0,
         "teacher_weight": 0.5,
         "cache_dir": str(tmp_path / "cache"),

@@ -79,9 +79,27 @@ def test_class_frequencies_are_a_power_of_the_counts_and_match_log_frequencies(b
     weights = {label: count ** (1 - balance) for label, count in {0: 100, 3: 40, 7: 5, 9: 1}.items()}
     for label, weight in weights.items():
         assert within((targets == label).sum(), LONG, weight / sum(weights.values()))
+    assert sampler.log_frequencies.shape == (10,)
     torch.testing.assert_close(
-        sampler.log_frequencies, torch.tensor([math.log(w / sum(weights.values())) for w in weights.values()])
+        sampler.log_frequencies[list(weights)],
+        torch.tensor([math.log(w / sum(weights.values())) for w in weights.values()]),
     )
+
+
+def test_log_frequencies_fit_the_logits_where_labels_have_gaps():
+    r"""The loss of a network whose logits are the frequencies' own is that of a perfect guess by frequency."""
+    sampler = MixedSampler(DATA, balance=0, num_classes=12)
+    assert sampler.log_frequencies.shape == (12,)
+    assert sampler.log_frequencies[[1, 2, 4, 5, 6, 8, 10, 11]].tolist() == [sampler.log_frequencies[9].item()] * 8
+    targets = torch.from_numpy(DATA.targets)
+    soft = torch.nn.functional.one_hot(targets, 12).float()
+    for labels in (targets, soft):
+        loss = torch.nn.functional.cross_entropy(sampler.log_frequencies.expand(len(targets), 12), labels)
+        assert loss.isfinite()
+    with pytest.raises(
+        ValueError, match=r"'num_classes' is 9, but the labels run from 0 to 9\. A classifier of C classes"
+    ):
+        MixedSampler(DATA, num_classes=9)
 
 
 def test_class_without_real_images_is_drawn_only_with_full_balance():
@@ -178,10 +196,10 @@ def test_data_loader_draws_the_sampled_items(digits, fitted):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"synthetic_fraction": -0.1}, r"is -0\.1, but must be a number between 0 and 1\. 0\.5 is a good first choice"),
+        ({"synthetic_fraction": -0.1}, r"is -0\.1, but must be a number between 0 and 1"),
         ({"synthetic_fraction": 1.1}, r"'synthetic_fraction' is 1\.1, but must be"),
         ({"synthetic_fraction": float("nan")}, "'synthetic_fraction' is nan, but must be"),
-        ({"real_last": 2}, "'real_last' is 2, but must be a fraction of the epochs, between 0 and 1"),
+        ({"real_last": 2}, "'real_last' is 2, but must be a number between 0 and 1"),
         ({"epochs": 0}, "'epochs' is 0, but must be at least 1"),
         ({"num_samples": 0}, "'num_samples' is 0, but must be at least 1"),
     ],
