@@ -6,12 +6,14 @@ import shelve
 import threading
 from collections import Counter, namedtuple
 
+import datasets
 import numpy as np
 import pytest
 import torch
 from checked import assert_augments_as_it_should
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.datasets.vision import VisionDataset
 from torchvision.transforms import v2
@@ -20,6 +22,7 @@ from gae_augment import AugmentedDataset
 from gae_augment._utils.seeding import make_generator
 from gae_augment.data import DatasetView, ImageDataset, class_names
 from gae_augment.data.transforms import DIFFERENT_TRANSFORMS
+from gae_augment.integrations.huggingface import HuggingFaceImages
 
 N = 24
 PIXELS = torch.randint(0, 256, (N, 1, 6, 6), dtype=torch.uint8, generator=make_generator("views"))
@@ -366,6 +369,31 @@ class NamedPairs(Attribute):
         return Pair(*super().__getitem__(index))
 
 
+def hugging_face(transform=None, later=None):
+    features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=["a", "b", "c", "d"]))
+    pictures = [Image.fromarray(pixels[0].numpy()) for pixels in PIXELS]
+    rows = datasets.Dataset.from_dict({"image": pictures, "label": LABELS}, features=features)
+    images = HuggingFaceImages(rows, transform=transform)
+    if later is not None:
+        images.transform = later
+    return images
+
+
+class Rows(Dataset):
+    r"""Rows of Hugging Face, which its own transform changes as a batch."""
+
+    def __init__(self):
+        self.rows = hugging_face().dataset.with_transform(
+            lambda rows: {**rows, "image": [v2.functional.to_image(image).float() / 2 for image in rows["image"]]}
+        )
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]["image"], self.rows[index]["label"]
+
+
 def tensors(transform=None):
     data = TensorDataset(PIXELS, torch.tensor(LABELS))
     if transform is not None:
@@ -392,6 +420,10 @@ DATASETS = {
         ]
         for inner in (Attribute, Cached)
     },
+    "rows of Hugging Face": hugging_face,
+    "rows of Hugging Face with a transform": lambda: hugging_face(v2.ToImage()),
+    "rows of Hugging Face with a transform that was assigned": lambda: hugging_face(later=v2.ToImage()),
+    "rows of Hugging Face that transform themselves": Rows,
     "a transform without effect": lambda: tensors(halve),
     "a subclass of TensorDataset": lambda: SubclassOfTensors(PIXELS, torch.tensor(LABELS)),
     "a list": lambda: ListOfPairs(zip(PIXELS, LABELS, strict=True)),
