@@ -23,6 +23,9 @@ from .transforms import Form, StandIn, TransformSlot, copy_with_transforms, diff
 MAX_CALLS = 100
 """The maximum number of calls in other threads that are kept while an item is read."""
 
+MAX_KEPT = 64
+"""The maximum number of observed items that are kept in memory."""
+
 
 @dataclass(frozen=True)
 class _Call:
@@ -107,6 +110,10 @@ class _Observed:
     def raw_image(self) -> Any:
         return self.chain[0].before if self.chain else self.image
 
+    def repeats(self) -> bool:
+        r"""Returns whether all calls give the same image again."""
+        return all(call.repeats(_as_integer(self.label)) for call in self.chain)
+
 
 class Observation:
     r"""The transforms of a dataset of an unknown class, found by reading some items.
@@ -139,7 +146,9 @@ class Observation:
 
     def _common_transforms(self, dataset: Any, indices: list[int]) -> list[list[TransformSlot]]:
         none: list[list[TransformSlot]] = [[]]
-        original, observed = ItemReader(dataset), []
+        original = ItemReader(dataset)
+        kept: list[_Observed] = []
+        chains: list[list[TransformSlot]] = []
         for index in indices:
             with global_seed(index):
                 expected = original[index]
@@ -153,11 +162,14 @@ class Observation:
                 # Items that differ every time cannot be compared.
                 if _equal(expected, again):
                     return none
-            observed.append(item)
+            chains.append(item.slots)
+            if len(kept) < MAX_KEPT:
+                kept.append(item)
+            elif not item.repeats():
+                return none
         # Only now, since a transform may depend on the item that was read last.
-        if not all(call.repeats(_as_integer(item.label)) for item in observed for call in item.chain):
+        if not all(item.repeats() for item in kept):
             return none
-        chains = [item.slots for item in observed]
         # A cache may return an item without any call when it is read again.
         cached = different([chains[0], self.read(indices[0]).slots])
         joined = isinstance(dataset, ConcatDataset)

@@ -474,6 +474,13 @@ def test_transforms_are_found_where_they_give_the_image_of_the_item(dataset, tra
     assert len(DatasetView(dataset()).transforms) == transforms
 
 
+def test_many_classes_are_observed_within_little_memory(monkeypatch):
+    monkeypatch.setattr("gae_augment.data.observation.MAX_KEPT", 2)
+    assert len(DatasetView(Attribute()).transforms) == 1
+    assert DatasetView(OfTheItem()).transforms == []
+    assert DatasetView(NormalisedAfterwards()).transforms == []
+
+
 def test_random_transforms_are_drawn_anew():
     data = Attribute(v2.RandomErasing(p=1))
     augmented = assert_no_error(data)
