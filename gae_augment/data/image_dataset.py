@@ -37,7 +37,7 @@ class ImageDataset(Dataset):
         >>> import numpy as np
         >>> images = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
         >>> data = ImageDataset(images, labels=[0, 1, 1], transform=lambda image: image / 255)
-        >>> data[2][0].max() <= 1, data[2][1]
+        >>> bool(data[2][0].max() <= 1), data[2][1]
         (True, 1)
     """
 
