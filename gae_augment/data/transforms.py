@@ -152,10 +152,6 @@ class TransformSlot:
             return function({"image": image, "label": label})["image"]
         return function(image=image)["image"] if self.form == "image=" else function(image)
 
-    def is_at(self, other: Self) -> bool:
-        r"""Returns whether another slot is the same attribute of the same dataset."""
-        return self.owner is other.owner and self.name == other.name
-
     def does_the_same_as(self, other: Self) -> bool:
         r"""Returns whether another slot holds an equal transform.
 
@@ -235,12 +231,12 @@ def copy_with_transforms(dataset: Any, stand_in: Callable[[TransformSlot], Any],
     if hasattr(cls, "__del__") or any(vars(base).get("__slots__") for base in cls.__mro__):
         return dataset
     try:
-        twin = object.__new__(cls)
+        copied = object.__new__(cls)
     except TypeError:
         # Objects of a class that is implemented in C need its own constructor.
         return dataset
-    attributes_of(twin).update({**attributes, **changes})
-    return twin
+    attributes_of(copied).update({**attributes, **changes})
+    return copied
 
 
 def _differ(value: Any, original: Any) -> bool:
