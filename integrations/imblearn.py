@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import validate_data
 
 from gae_augment import GAEAugmenter
-from gae_augment.data import count_labels
+from gae_augment.data import check_unmasked, count_labels
 
 try:
     from imblearn.over_sampling.base import BaseOverSampler
@@ -101,6 +101,7 @@ class GAESampler(BaseOverSampler):
                 f"The columns {', '.join(categories)} hold categories, but GAESampler needs numbers. Encode them, for "
                 f"example with scikit-learn's OneHotEncoder, or remove them."
             )
+        check_unmasked(X)
         _check_columns(X)
         # Sparse columns of a data frame become dense; a sparse matrix is an error.
         X = X.sparse.to_dense() if hasattr(X, "sparse") else X
@@ -131,12 +132,7 @@ class GAESampler(BaseOverSampler):
 
 
 def _check_columns(X: Any) -> None:
-    r"""Checks that no column of a data frame holds text or dates, and that no value of an array is masked."""
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            f"'X' is a masked array with {int(np.ma.getmaskarray(X).sum())} masked values, used as if "
-            f"they were valid. Replace them first: X.filled(value)."
-        )
+    r"""Checks that no column of a data frame holds text or dates."""
     if not hasattr(X, "columns"):
         return
     for name in X.columns:

@@ -7,7 +7,7 @@ than ``_utils``.
 from .folders import as_pictures, check_output, open_folder, upright_bytes
 from .formats import ItemFormat
 from .image_dataset import ImageDataset
-from .images import append_rows, check_images, image_array, read_images
+from .images import append_rows, check_images, check_unmasked, image_array, read_images
 from .labels import class_names, label_array, read_labels
 from .long_tail import choose_images, profile_counts
 from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
@@ -29,6 +29,7 @@ __all__ = [
     "as_pictures",
     "check_images",
     "check_output",
+    "check_unmasked",
     "checked_label",
     "choose_images",
     "class_names",

@@ -1,6 +1,6 @@
 r"""Conversion of the images of a dataset or array to tensors, with checks of their values."""
 
-__all__ = ["append_rows", "check_images", "image_array", "read_images"]
+__all__ = ["append_rows", "check_images", "check_unmasked", "image_array", "read_images"]
 
 from collections.abc import Iterable
 from typing import Any
@@ -86,6 +86,19 @@ def check_images(images: Tensor, name: str = "X") -> None:
         )
 
 
+def check_unmasked(X: Any) -> None:
+    r"""Checks that no value of an array is masked, since the mask would be lost.
+
+    Raises:
+        ValueError: If a value is masked.
+    """
+    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+        raise ValueError(
+            f"'X' is a masked array with {int(np.ma.getmaskarray(X).sum())} masked values, which would be used as if "
+            f"they were valid. Replace them first: X.filled(value)."
+        )
+
+
 @use_threads(1)
 def image_array(X: Any) -> Tensor:
     r"""Converts an array of images or feature vectors to a CPU tensor of the same shape.
@@ -101,11 +114,7 @@ def image_array(X: Any) -> Tensor:
         TypeError, ValueError: If ``X`` is empty or not numeric, images differ in size, the shape is not allowed, the
             last axis seems to hold the channels, or a value is not finite.
     """
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
-        raise ValueError(
-            f"'X' is a masked array with {int(np.ma.getmaskarray(X).sum())} masked values, which would be used as if "
-            f"they were valid. Replace them first: X.filled(value)."
-        )
+    check_unmasked(X)
     if isinstance(X, Tensor):
         images = X.detach().cpu()
     else:

@@ -1,6 +1,6 @@
 r"""Labels of a dataset or array, and class names of a dataset."""
 
-__all__ = ["class_names", "label_array", "read_labels"]
+__all__ = ["class_names", "ends_of_classes", "label_array", "read_labels"]
 
 import time
 from collections import Counter
@@ -145,13 +145,24 @@ def _as_integers(labels: Sequence[Any] | None) -> np.ndarray | None:
     return integers if (integers == array).all() else None
 
 
+def ends_of_classes(labels: np.ndarray) -> set[int]:
+    r"""Returns the indices of the first and the last item of each class."""
+    _, first = np.unique(labels, return_index=True)
+    _, last = np.unique(labels[::-1], return_index=True)
+    return {*first.tolist(), *(len(labels) - 1 - last).tolist()}
+
+
+def _label(items: ItemReader, index: int) -> Any:
+    r"""Reads the label of an item, with the index as the seed of random numbers."""
+    with global_seed(index):
+        return items[index][1]
+
+
 def _confirmed(items: ItemReader, listed: np.ndarray) -> bool:
     r"""Returns whether the labels of items equal the listed labels; see :func:`read_labels`."""
     n = len(listed)
-    _, first = np.unique(listed, return_index=True)
-    _, last = np.unique(listed[::-1], return_index=True)
     chosen = torch.randperm(n, generator=make_generator("labels"))[:PROBES]
-    indices = sorted({*first.tolist(), *(n - 1 - last).tolist(), *chosen.tolist()})
+    indices = sorted({*ends_of_classes(listed), *chosen.tolist()})
     start = time.perf_counter()
     if not all(_has_label(items, index, listed[index]) for index in indices):
         return False
@@ -161,8 +172,7 @@ def _confirmed(items: ItemReader, listed: np.ndarray) -> bool:
 
 
 def _has_label(items: ItemReader, index: int, expected: int) -> bool:
-    with global_seed(index):
-        label = items[index][1]
+    label = _label(items, index)
     try:
         return _integer_label(label, index) == expected
     except (TypeError, ValueError):
@@ -199,12 +209,7 @@ def read_labels(dataset: Any) -> np.ndarray:
     listed = _as_integers(_guessed_labels(dataset))
     if listed is not None and _confirmed(items, listed):
         return listed
-    labels = np.empty(len(dataset), dtype=np.int64)
-    for index in range(len(dataset)):
-        with global_seed(index):
-            label = items[index][1]
-        labels[index] = _integer_label(label, index)
-    return labels
+    return np.array([_integer_label(_label(items, index), index) for index in range(len(dataset))], dtype=np.int64)
 
 
 def class_names(dataset: Any, labels: np.ndarray | None = None) -> dict[int, str] | None:

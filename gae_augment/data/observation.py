@@ -18,6 +18,7 @@ from torch.utils.data import ConcatDataset
 from .._utils.seeding import global_seed
 from .formats import ItemFormat
 from .items import ItemReader, loaded
+from .labels import ends_of_classes
 from .transforms import Form, StandIn, TransformSlot, copy_with_transforms, different
 
 MAX_CALLS = 100
@@ -192,10 +193,7 @@ class Observation:
 
 def observe(dataset: Any, labels: np.ndarray) -> Observation:
     r"""Observes the first and the last item of each class, and the first one of each joined dataset."""
-    _, first = np.unique(labels, return_index=True)
-    _, last = np.unique(labels[::-1], return_index=True)
-    indices = {*first.tolist(), *(len(labels) - 1 - last).tolist()}
-    indices |= set(np.linspace(0, len(labels) - 1, 8).astype(int).tolist())
+    indices = ends_of_classes(labels) | set(np.linspace(0, len(labels) - 1, 8).astype(int).tolist())
     if isinstance(dataset, ConcatDataset):
         indices |= {start for start in (0, *dataset.cumulative_sizes[:-1]) if start < len(dataset)}
     return Observation(dataset, sorted(indices))

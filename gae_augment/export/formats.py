@@ -105,10 +105,11 @@ def _write_image_folder(shard: Shard, items: list[Item]) -> None:
     for item in items:
         path = shard.target / item.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(item.source, Path) and upright_bytes(item.source) is None:
+        upright = upright_bytes(item.source) if isinstance(item.source, Path) else item.data
+        if upright is not None:
+            path.write_bytes(upright)
+        elif isinstance(item.source, Path):
             shutil.copy2(item.source, path)
-        else:
-            path.write_bytes(item.data)
 
 
 def _write_tar(shard: Shard, items: list[Item]) -> None:
