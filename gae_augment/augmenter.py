@@ -309,7 +309,7 @@ class GAEAugmenter(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
 
-        The file holds the mean image of each fitted class. With ``anchored`` (the default for images) or
+        The file holds the mean image of each fitted class. With ``"residual"`` synthesis or
         ``max_similarity``, the file holds all training images of the class. In this case, the header's entry
         ``"holds training images"`` is true.
 

@@ -29,10 +29,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 FORMAT = "gae-augment"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """The version of the file format.
 
-Version 2 added a checksum. Version 3 replaced each ``"auto"`` of a fitted model by a value.
+Version 2 added a checksum. Version 3 replaced each ``"auto"`` of a fitted model by a value. Version 4 replaced
+``anchored`` by ``synthesis`` and ``step``, and added codes of training images and motions.
 """
 
 _UMASK_LOCK = Lock()

@@ -16,7 +16,7 @@ from .._utils.seeding import derive_seed, make_generator
 from .._utils.threads import use_threads
 from ..data import ValueScale
 from ..models import PRECISIONS, Autoencoder, GenerativeModel, ModelDefinition, Objective
-from .fitted import FitReport, FittedModel
+from .fitted import IMAGES_PER_CHUNK, FitReport, FittedModel
 from .plan import MEAN_IMAGE_FRACTION, Plan, make_plan
 from .training import (
     MAX_CHECKED,
@@ -159,11 +159,24 @@ def _train_and_fit_density(
     codes = fitted.encode(images)
     if not codes.isfinite().all():
         raise FloatingPointError("Training diverged: codes of training images are not finite. Lower 'learning_rate'.")
-    fitted.anchor_codes = codes.cpu() if plan.keeps_images else None
+    if len(plan.shape) > 1:
+        fitted.codes = codes.cpu()
+        fitted.explained = _explained(fitted, images[:MAX_CHECKED], codes[:MAX_CHECKED])
     fitted.density = fitted.build_density().fit(codes, seed=derive_seed(seed, "density"))
     if plan.truncated:
         fitted.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()
     return log, delta
+
+
+@torch.no_grad()
+def _explained(fitted: FittedModel, images: Tensor, codes: Tensor) -> float:
+    r"""Returns the fraction of the variance of images that their reconstructions from codes explain, in [0, 1]."""
+    residual, deviation = 0.0, 0.0
+    for rows in torch.arange(len(images)).split(chunk_size(IMAGES_PER_CHUNK, fitted.shape)):
+        x = fitted.values.to_network(images[rows])
+        residual += float((x - fitted.likelihood.mean(fitted.network.decode(codes[rows]))).square().sum())
+        deviation += float((x - fitted.network.mean).square().sum())
+    return min(1.0, max(0.0, 1 - residual / deviation)) if deviation else 0.0
 
 
 def _train(

@@ -113,7 +113,9 @@ class FittedModel:
             shape :math:`(2, d)`. If a new code is outside the limits, another is drawn. ``None`` sets no limits.
         report: The report on the fit.
         anchors: The training images, in the user's type and value range. ``None`` if sampling does not need them.
-        anchor_codes: The codes of ``anchors``, or ``None`` before they are computed.
+        codes: The codes of the training images, with shape :math:`(N, d)`. ``None`` for vectors, and in files of early
+            versions.
+        explained: The fraction of the training images' variance that the reconstructions explain, in [0, 1].
     """
 
     network: Autoencoder
@@ -121,7 +123,8 @@ class FittedModel:
     report: FitReport
     limits: Tensor | None = None
     anchors: Tensor | None = None
-    anchor_codes: Tensor | None = None
+    codes: Tensor | None = None
+    explained: float = 1.0
 
     def __init__(self, plan: Plan, definition: ModelDefinition, values: ValueScale) -> None:
         self.plan = plan
@@ -239,11 +242,14 @@ class FittedModel:
             "plan": asdict(self.plan),
             "values": {"kind": self.values.kind, "dtype": str(self.values.dtype).removeprefix("torch.")},
             "report": report,
+            "explained": self.explained,
         }
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"density.{name}": tensor for name, tensor in self.density.state_dict().items()}
         if self.anchors is not None:
             tensors["anchors.images"] = self.anchors
+        if self.codes is not None:
+            tensors["codes.training"] = self.codes
         if self.limits is not None:
             tensors["codes.limits"] = self.limits
         if self.values.mean is not None and self.values.deviation is not None and self.values.bounds is not None:
@@ -292,6 +298,17 @@ class FittedModel:
             matches = len(self.anchors) and tuple(self.anchors.shape[1:]) == plan.shape
             _require(bool(matches) and self.anchors.dtype == values.dtype, "anchors must be images of the class")
             _require(plan.keeps_images, "there are training images, but the plan keeps none")
+        self.explained = float(header["explained"])
+        _require(0 <= self.explained <= 1, "the explained fraction of the variance must lie between 0 and 1")
+        self.codes = groups["codes"].get("training")
+        if self.codes is not None:
+            _require(
+                self.codes.ndim == 2
+                and self.codes.shape[1] == plan.latent_dim
+                and self.codes.dtype == torch.float32
+                and len(self.codes) > 0,
+                f"training codes must have {plan.latent_dim} dimensions",
+            )
         self.limits = groups["codes"].get("limits")
         if self.limits is not None:
             _require(self.limits.shape == (2, plan.latent_dim), f"limits must have {plan.latent_dim} dimensions")

@@ -1,6 +1,6 @@
 r"""The plan of a fit, which has a value for each ``"auto"`` of the model."""
 
-__all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "Plan", "check_classes", "make_plan"]
+__all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "STEP", "Plan", "check_classes", "make_plan"]
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,8 +14,9 @@ from ..data import Label
 from ..models import (
     DENSITIES,
     LR_SCHEDULES,
-    MAX_ANCHOR_STEP,
+    MAX_STEP,
     PRECISIONS,
+    SYNTHESES,
     Architecture,
     Bernoulli,
     GenerativeModel,
@@ -52,15 +53,15 @@ LEARNED_COMPONENTS = 10
 VECTOR_INITS = 8
 """The number of initialisations with ``n_init="auto"``, for vectors longer than their codes."""
 
-ANCHOR_STEP = 1.5
-"""The step from a training image's code to a new code with ``anchored="auto"``. A step of 1 reaches the new code.
+STEP = 1.5
+"""The step from a training image's code to a new code with ``step="auto"``. A step of 1 reaches the new code.
 
-Synthetic images raised a classifier's score by these percentage points:
+Residual images raised a classifier's score by these percentage points:
 
 - Blood cells, 40 images of the two scarce classes: 0.39 (step 1), 0.66 (step 1.5), 0.91 (step 2).
 - Blood cells, 210 images of these classes: 0.34 (step 1), 0.67 (step 1.5).
-- Fashion-MNIST: 0.0 (no anchors), 1.6 (step 1), 1.9 (step 1.5). With random affine maps: 0.5, 0.4, 0.6.
-- MNIST: 0.4 (no anchors), 0.9 (step 1), 1.2 (step 1.5). With random affine maps: 0.1, 0.2, 0.3.
+- Fashion-MNIST: 0.0 (decoded), 1.6 (step 1), 1.9 (step 1.5). With random affine maps: 0.5, 0.4, 0.6.
+- MNIST: 0.4 (decoded), 0.9 (step 1), 1.2 (step 1.5). With random affine maps: 0.1, 0.2, 0.3.
 
 Blood cells: measured on validation images. Fashion-MNIST and MNIST: measured on unused training images, with
 DeepSMOTE's class sizes, in comparison with class-balanced sampling.
@@ -82,8 +83,8 @@ STOPPING_RULES = {
 """A description of each stopping rule of training, by the name of the rule."""
 
 
-HIGHEST = {"anchor_step": MAX_ANCHOR_STEP, "max_similarity": 1.0}
-"""The largest valid values of a plan's ``anchor_step`` and ``max_similarity``."""
+HIGHEST = {"step": MAX_STEP, "max_similarity": 1.0}
+"""The largest valid values of a plan's ``step`` and ``max_similarity``."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,11 @@ class Plan:
         lr_schedule: The schedule of the learning rate, ``"cosine"`` or ``"constant"``.
         precision: The data type of matrix products in training, ``"float32"`` or ``"bfloat16"``.
         truncated: Whether sampling redraws codes outside the range of the training images' codes.
-        anchor_step: The step :math:`t`. A new image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`, where
-            :math:`x_i` is a training image, :math:`z_i` its code, :math:`z` a new code, and :math:`f_d` the decoder.
-            With ``None``, the new image is :math:`f_d(z)`.
+        synthesis: What a new image keeps of a training image. Let :math:`z` be a new code, :math:`x_i` a training
+            image, :math:`z_i` its code, :math:`f_d` the decoder, and :math:`t` the step. A ``"decoded"`` image is
+            :math:`f_d(z)`, and a ``"residual"`` one :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. A ``"deformed"``
+            one is a training image, moved as :math:`f_d(z_i)` moves to :math:`f_d(z_i + t (z - z_i))`.
+        step: The step :math:`t`.
         max_similarity: The maximum similarity of a new image to a training image, in (0, 1]; ``None`` sets no limit.
             Similarity is the correlation of two images after alignment by small shifts.
         device: The device of training and sampling.
@@ -147,7 +150,8 @@ class Plan:
     lr_schedule: str
     precision: str
     truncated: bool
-    anchor_step: float | None
+    synthesis: str
+    step: float
     max_similarity: float | None
     device: str
     n_threads: int
@@ -155,7 +159,7 @@ class Plan:
     @property
     def keeps_images(self) -> bool:
         r"""Whether the fitted model keeps the training images for sampling."""
-        return self.anchor_step is not None or self.max_similarity is not None
+        return self.synthesis == "residual" or self.max_similarity is not None
 
     @property
     def trial_epochs(self) -> int:
@@ -219,8 +223,10 @@ def _check(name: str, value: Any) -> None:
             allowed = type(value) is int and value >= 0
         case "delta" | "learning_rate" | "resolution":
             allowed = (name == "delta" and value is None) or (_is_number(value) and value < math.inf)
-        case "max_similarity" | "anchor_step":
-            allowed = value is None or (_is_number(value) and value <= HIGHEST[name])
+        case "synthesis":
+            allowed = value in SYNTHESES
+        case "max_similarity" | "step":
+            allowed = (name != "step" and value is None) or (_is_number(value) and value <= HIGHEST[name])
         case _:
             allowed = _is_positive(value)
     if not allowed:
@@ -235,6 +241,7 @@ def _check_together(plan: Plan) -> None:
         "'min_components' above 'max_components'": plan.min_components > plan.max_components,
         "a stopping rule that does not suit 'delta'": (plan.stopping == "delta") != (plan.delta is not None),
         "a 'max_similarity' of vectors": len(plan.shape) == 1 and plan.max_similarity is not None,
+        "vectors that are deformed": len(plan.shape) == 1 and plan.synthesis == "deformed",
     }
     for fault, is_broken in rules.items():
         if is_broken:
@@ -292,11 +299,15 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
     n_init = model.n_init
     if n_init == "auto":
         n_init = VECTOR_INITS if is_vector and latent_dim < values else 1
-    anchored = model.anchored
-    if anchored == "auto":
+    synthesis = model.synthesis
+    if synthesis == "auto":
         # A small code cannot hold all detail of an image. From blurred images, a classifier learns that the class is
         # blurred.
-        anchored = not is_vector and ANCHOR_STEP
+        synthesis = "decoded" if is_vector else "residual"
+    if is_vector and synthesis == "deformed":
+        raise ValueError(
+            f"'synthesis' is 'deformed', but the data are vectors of {values} features. Leave it at 'auto'."
+        )
     density = definition.density if model.density == "auto" else model.density
     learned_prior = model.density == "auto" and _learns_prior(definition)
     bounds = model.n_components if isinstance(model.n_components, tuple) else (1, model.n_components)
@@ -322,8 +333,8 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         lr_schedule=model.lr_schedule,
         precision=_precision(model.precision, is_vector, architecture, torch_device),
         truncated=bool(model.truncated) and _can_truncate(density, learned_prior, images, latent_dim),
-        # True gives a step of 1, and False gives None.
-        anchor_step=float(anchored) or None,
+        synthesis=synthesis,
+        step=STEP if model.step == "auto" else model.step,
         max_similarity=model.max_similarity,
         device=str(torch_device),
         n_threads=model.n_threads,

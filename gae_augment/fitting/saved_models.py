@@ -14,7 +14,7 @@ from .._utils.files import MALFORMED
 from ..data import Label, checked_label
 from ..models import MODELS, GenerativeModel, ModelDefinition
 from .fitted import FittedModel
-from .plan import make_plan
+from .plan import STEP, make_plan
 
 RENAMED = {"components": "n_components", "schedule": "lr_schedule", "starts": "n_init"}
 
@@ -108,7 +108,7 @@ def _definition_names(header: Mapping[str, Any]) -> set[str]:
 
 
 def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
-    r"""Returns the header of a saved augmenter in file format 3, the current one.
+    r"""Returns the header of a saved augmenter in file format 4, the current one.
 
     Args:
         header: The header of a file, in any format.
@@ -118,9 +118,12 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
         KeyError, TypeError, ValueError: If the header is malformed.
     """
     if "generators" not in header:
-        return dict(header)
+        return (
+            _from_format_3(header) if any("explained" not in model for _, model in header["models"]) else dict(header)
+        )
     parameters = dict(header["parameters"])
     names = set(GenerativeModel().get_params()) - {"definition"}
+    names |= {"anchored"}
     model = _renamed({name: parameters.pop(name) for name in list(parameters) if RENAMED.get(name, name) in names})
     parameters["on_error"] = parameters.pop("errors", "warn")
     # The first files hold a folder of another machine.
@@ -135,8 +138,30 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
     }
 
 
+def _from_format_3(header: Mapping[str, Any]) -> dict[str, Any]:
+    r"""Converts ``anchored`` and ``anchor_step`` to ``synthesis`` and ``step``."""
+    parameters = dict(header["parameters"])
+    choice = parameters["model"]
+    if isinstance(choice, list):
+        parameters["model"] = [[label, _renamed(model)] for label, model in choice]
+    else:
+        parameters["model"] = _renamed(choice)
+    models = []
+    for label, model in header["models"]:
+        plan = dict(model["plan"])
+        step = plan.pop("anchor_step")
+        plan |= {"synthesis": "residual" if step else "decoded", "step": step or STEP}
+        models.append([label, {**model, "plan": plan, "explained": 1.0}])
+    return {**header, "parameters": parameters, "models": models}
+
+
 def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {RENAMED.get(name, name): value for name, value in settings.items()}
+    r"""Returns the settings of a model under their present names."""
+    renamed = {RENAMED.get(name, name): value for name, value in settings.items()}
+    anchored = renamed.pop("anchored", "auto")
+    if anchored != "auto":
+        renamed |= {"synthesis": "residual", "step": float(anchored)} if anchored else {"synthesis": "decoded"}
+    return renamed
 
 
 def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]) -> dict[str, Any]:
@@ -148,4 +173,4 @@ def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
     report["n_components"] = report.pop("components")
     model = GenerativeModel(definitions.get(name, name), **settings)
     plan = make_plan(model, tuple(int(size) for size in header["shape"]), int(report["images"]))
-    return {"plan": asdict(plan), "values": header["values"], "report": report}
+    return {"plan": asdict(plan), "values": header["values"], "report": report, "explained": 1.0}

@@ -6,7 +6,7 @@ Then add a :class:`ModelDefinition` to ``MODELS`` in ``definitions``.
 
 from .definitions import MODELS, ModelDefinition, custom_definition, resolve_definition
 from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensity, StandardNormal
-from .generative_model import LR_SCHEDULES, MAX_ANCHOR_STEP, PRECISIONS, GenerativeModel
+from .generative_model import LR_SCHEDULES, MAX_STEP, PRECISIONS, SYNTHESES, GenerativeModel
 from .likelihoods import Bernoulli, Gaussian, Likelihood
 from .mixture_fit import supported_components
 from .networks import Architecture, Autoencoder, build_autoencoder, check_architecture
@@ -23,9 +23,10 @@ from .per_class import (
 __all__ = [
     "DENSITIES",
     "LR_SCHEDULES",
-    "MAX_ANCHOR_STEP",
+    "MAX_STEP",
     "MODELS",
     "PRECISIONS",
+    "SYNTHESES",
     "AncestralMixture",
     "Architecture",
     "Autoencoder",

@@ -1,6 +1,6 @@
 r"""A generative model with its hyper-parameters."""
 
-__all__ = ["LR_SCHEDULES", "MAX_ANCHOR_STEP", "PRECISIONS", "GenerativeModel"]
+__all__ = ["LR_SCHEDULES", "MAX_STEP", "PRECISIONS", "SYNTHESES", "GenerativeModel"]
 
 import math
 from numbers import Integral, Real
@@ -21,8 +21,11 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DENSITIES_OF_ANY_MODEL = ("mixture", "normal", "standard_normal")
 """The names of the latent densities that every model accepts."""
 
-MAX_ANCHOR_STEP = 3.0
-"""The largest number that :class:`GenerativeModel` accepts for ``anchored``."""
+SYNTHESES = ("decoded", "residual", "deformed")
+"""The ways to make a new image, by what they keep of a training image: nothing, its detail, or all its texture."""
+
+MAX_STEP = 3.0
+"""The largest ``step`` that :class:`GenerativeModel` accepts."""
 
 
 class GenerativeModel(BaseEstimator):
@@ -68,11 +71,14 @@ class GenerativeModel(BaseEstimator):
         truncated: Whether a new code is redrawn if it lies outside the range of the training codes in any dimension.
             This has no effect with fewer than 20 images per latent dimension, or with a density that is not fitted to
             the codes.
-        anchored: Whether a new image starts from a training image. Let :math:`z` be a new code, and :math:`x_i` the
-            training image with the nearest code :math:`z_i`. Let :math:`f_d` be the decoder. With ``False``, the new
-            image is :math:`f_d(z)`. With a step :math:`t`, a number above 0 and up to 3, it is
-            :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. ``True`` is :math:`t = 1`. ``"auto"`` is :math:`t = 1.5`
-            for images and ``False`` for vectors. With a step :math:`t`, a saved augmenter contains the training images.
+        synthesis: What a new image keeps of a training image. Let :math:`z` be a new code, and :math:`x_i` the training
+            image with the nearest code :math:`z_i`. Let :math:`f_d` be the decoder, and :math:`t` the step. A
+            ``"decoded"`` image is :math:`f_d(z)`. A ``"residual"`` image is
+            :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. A ``"deformed"`` image is a training image that a smooth
+            map moves, as :math:`f_d(z_i)` moves to :math:`f_d(z_i + t (z - z_i))`. It is sharp, and as large as the
+            training image. ``"auto"`` is ``"decoded"`` for vectors, ``"deformed"`` for images larger than the
+            augmenter's working size, and ``"residual"`` for other images.
+        step: The step :math:`t`, above 0 and up to 3. ``"auto"`` is 1.5.
         max_similarity: The maximum similarity of a new image to any training image of its class, in (0, 1]. Similarity
             is the correlation of two images after small shifts that align them. New images above the limit are redrawn,
             up to 20 times. With a limit, a saved augmenter contains the training images. ``None`` sets no limit.
@@ -102,7 +108,8 @@ class GenerativeModel(BaseEstimator):
         precision: str = "auto",
         n_init: int | Literal["auto"] = "auto",
         truncated: bool = True,
-        anchored: bool | float | Literal["auto"] = "auto",
+        synthesis: str = "auto",
+        step: float | Literal["auto"] = "auto",
         max_similarity: float | None = None,
         n_threads: int = 1,
     ) -> None:
@@ -119,7 +126,8 @@ class GenerativeModel(BaseEstimator):
         self.precision = precision
         self.n_init = n_init
         self.truncated = truncated
-        self.anchored = anchored
+        self.synthesis = synthesis
+        self.step = step
         self.max_similarity = max_similarity
         self.n_threads = n_threads
 
@@ -145,6 +153,7 @@ class GenerativeModel(BaseEstimator):
             ("density", ("auto", *DENSITIES_OF_ANY_MODEL)),
             ("lr_schedule", LR_SCHEDULES),
             ("precision", ("auto", *PRECISIONS)),
+            ("synthesis", ("auto", *SYNTHESES)),
         ):
             if values[name] not in allowed:
                 raise ValueError(f"'{name}' is {values[name]!r}, but must be one of {', '.join(map(repr, allowed))}.")
@@ -170,8 +179,8 @@ class GenerativeModel(BaseEstimator):
             )
         if values["truncated"] not in (True, False):
             raise ValueError(f"'truncated' is {values['truncated']!r}, but must be True or False.")
-        if values["anchored"] not in (True, False, "auto"):
-            values["anchored"] = _number("anchored", values["anchored"], MAX_ANCHOR_STEP, "True, False, 'auto', or ")
+        if values["step"] != "auto":
+            values["step"] = _number("step", values["step"], MAX_STEP, "'auto', or ")
         if values["max_similarity"] is not None:
             values["max_similarity"] = _number("max_similarity", values["max_similarity"], 1.0, "None, or ")
         return type(self)(**values)

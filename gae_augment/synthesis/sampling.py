@@ -27,10 +27,9 @@ CPU = torch.device("cpu")
 def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None) -> Tensor:
     r"""Returns ``n`` new images, with shape :math:`(n, *)`, in the data type and value range of the training images.
 
-    Let :math:`z` be a new code and :math:`f_d` the decoder. If ``fitted.plan.anchor_step`` is ``None``, the new image
-    is :math:`f_d(z)`. If ``fitted.plan.anchor_step`` is a number :math:`t`, the new image is
-    :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the training image whose code :math:`z_i` is
-    nearest to :math:`z`.
+    Let :math:`z` be a new code and :math:`f_d` the decoder. If ``fitted.plan.synthesis`` is ``"residual"``, the new
+    image is :math:`x_i + f_d(z_i + t (z - z_i)) - f_d(z_i)`. Here :math:`x_i` is the training image whose code
+    :math:`z_i` is nearest to :math:`z`, and :math:`t` is ``fitted.plan.step``. Otherwise, it is :math:`f_d(z)`.
 
     Args:
         fitted: The fitted model.
@@ -64,7 +63,7 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
     if too_similar.any():
         raise RuntimeError(
             f"{int(too_similar.sum())} of {n} new images have a similarity above {limit:g} to a training image, after "
-            f"{MAX_REDRAWS} more draws. Raise 'max_similarity', or 'anchored', which moves images away from their "
+            f"{MAX_REDRAWS} more draws. Raise 'max_similarity', or 'step', which moves images away from their "
             f"originals, or give the class no new images."
         )
     return images
@@ -102,9 +101,9 @@ def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Te
     r"""Writes new images to the tensor ``images``, and returns this tensor."""
     with use_threads(1):
         z = draw_codes(fitted, len(images), generator)
-    if fitted.plan.anchor_step is None or fitted.anchors is None:
+    if fitted.plan.synthesis != "residual" or fitted.anchors is None:
         return fitted.decode(z, images)
-    return _decode_anchored(fitted, z, fitted.anchors, fitted.plan.anchor_step, images)
+    return _decode_residual(fitted, z, fitted.anchors, fitted.plan.step, images)
 
 
 def _similarity(fitted: FittedModel, images: Tensor) -> Tensor:
@@ -124,12 +123,12 @@ def _to_nchw(images: Tensor) -> Tensor:
     return images if images.ndim == 4 else images.unsqueeze(1)
 
 
-def _decode_anchored(fitted: FittedModel, z: Tensor, anchors: Tensor, step: float, images: Tensor) -> Tensor:
+def _decode_residual(fitted: FittedModel, z: Tensor, anchors: Tensor, step: float, images: Tensor) -> Tensor:
     values, likelihood = fitted.values, fitted.likelihood
     with fitted.on_device() as device:
-        if fitted.anchor_codes is None:
-            fitted.anchor_codes = fitted.encode(anchors).cpu()
-        codes, z = fitted.anchor_codes.to(device), z.float().to(device)
+        if fitted.codes is None:
+            fitted.codes = fitted.encode(anchors).cpu()
+        codes, z = fitted.codes.to(device), z.float().to(device)
         squares = codes.square().sum(dim=1)
 
         @torch.no_grad()

@@ -1,0 +1,155 @@
+r"""A torchvision transform that moves images as the generative models have learned."""
+
+__all__ = ["Motion", "move"]
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from .._utils.checks import check_number
+from .bank import MAX_STRENGTH, MotionBank
+from .fields import displacement, move_images, move_points
+
+POINTS = getattr(tv_tensors, "KeyPoints", None)
+"""torchvision's class of key points, if this version has one."""
+
+PREMULTIPLIED = {"RGBA": "RGBa", "LA": "La"}
+"""The Pillow modes with colours multiplied by opacity, by the mode with plain colours."""
+
+NEAREST_MODES = ("P", "PA")
+"""The Pillow modes whose pixels are indices, which cannot be interpolated."""
+
+
+class Motion(v2.Transform):
+    r"""Moves images by random motions from a bank. :meth:`gae_augment.GAEAugmenter.motion` returns such a transform.
+
+    A motion is a smooth invertible map of the image. Images keep their size and type, and pixels that come from beyond
+    the border are reflected. The transform accepts PIL images, tensors with any number of leading axes, and
+    torchvision's ``tv_tensors`` in any nesting. Masks move with nearest-neighbour interpolation, and boxes by their
+    corners. Everything that one call receives moves alike. Random numbers come from torch's global generator, as in
+    torchvision's transforms.
+
+    Args:
+        bank: The motions.
+        strength: The factor of every motion, above 0 and up to 3. 1 moves images as far as the models have learned.
+        p: The probability that a call moves its images.
+        per_image: Whether each image of a batch gets a motion of its own. The batch must then be one tensor with shape
+            :math:`(B, C, H, W)`, or images and masks with one first axis of length :math:`B`.
+
+    Raises:
+        TypeError, ValueError: If ``strength`` or ``p`` is no number, or out of range.
+    """
+
+    def __init__(self, bank: MotionBank, strength: float = 1.0, p: float = 0.5, *, per_image: bool = False) -> None:
+        super().__init__()
+        check_number(strength, "strength", 0, MAX_STRENGTH)
+        check_number(p, "p", 0, 1)
+        self.bank = bank
+        self.strength = strength
+        self.p = p
+        self.per_image = per_image
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        r"""Draws the motions of one call. ``None`` leaves everything unchanged."""
+        n = 1
+        if self.per_image:
+            n = next((len(x) for x in flat_inputs if isinstance(x, Tensor) and x.ndim > 3), 1)
+        moves = torch.rand(n) < self.p
+        if not moves.any():
+            return {"v": None}
+        device = next((x.device for x in flat_inputs if isinstance(x, Tensor)), torch.device("cpu"))
+        v = self.bank.draw(n, strength=self.strength) * moves[:, None, None, None]
+        return {"v": v.to(device)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        r"""Returns one input moved."""
+        return inpt if params["v"] is None else move(inpt, params["v"])
+
+    def extra_repr(self) -> str:
+        r"""Returns the parameters, for ``repr``."""
+        return f"strength={self.strength}, p={self.p}, motions={len(self.bank)}"
+
+
+def move(inpt: Any, v: Tensor) -> Any:
+    r"""Returns an image, a mask, boxes or key points, moved by velocity fields.
+
+    Args:
+        inpt: A PIL image, a tensor with shape :math:`(*, C, H, W)` or :math:`(H, W)`, or one of ``tv_tensors``.
+        v: The velocity fields, with shape :math:`(1, 2, 8, 8)`, or :math:`(B, 2, 8, 8)` with one field for each entry
+            of the input's first axis.
+    """
+    if isinstance(inpt, Image.Image):
+        return _move_pil(inpt, displacement(v))
+    x = inpt.as_subclass(Tensor)
+    # A point of the image moves against the map, which tells where a pixel's value comes from.
+    if isinstance(inpt, tv_tensors.BoundingBoxes):
+        moved = _move_boxes(x, displacement(-v), inpt.format, inpt.canvas_size)
+    elif POINTS is not None and isinstance(inpt, POINTS):
+        moved = functional.clamp_keypoints(
+            _move_pixels(x, displacement(-v), inpt.canvas_size), canvas_size=inpt.canvas_size
+        )
+    else:
+        moved = _move_tensor(x, displacement(v), "nearest" if isinstance(inpt, tv_tensors.Mask) else "bilinear")
+    return tv_tensors.wrap(moved, like=inpt)
+
+
+def _move_tensor(x: Tensor, u: Tensor, mode: str) -> Tensor:
+    maps = x.reshape(-1, 1 if x.ndim == 2 else x.shape[-3], *x.shape[-2:])
+    # CPUs cannot sample half precision. Labels of masks may be too large for float32.
+    exact = x.dtype in (torch.float64, torch.int64, torch.int32)
+    values = maps.to(torch.float64 if exact else torch.float32)
+    u = u.to(values)
+    moved = move_images(values, u if len(u) == 1 else u.repeat_interleave(len(maps) // len(u), dim=0), mode)
+    if x.dtype == torch.bool:
+        moved = moved > 0.5
+    elif not x.is_floating_point():
+        moved = moved.round()
+    return moved.to(x.dtype).reshape(x.shape)
+
+
+def _move_pil(image: Image.Image, u: Tensor) -> Image.Image:
+    # Colours of transparent pixels must not bleed into others.
+    premultiplied = PREMULTIPLIED.get(image.mode)
+    if premultiplied is not None:
+        return _move_pil(image.convert(premultiplied), u).convert(image.mode)
+    pixels = torch.from_numpy(np.array(image))
+    maps = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    moved = _move_tensor(maps, u, "nearest" if image.mode in NEAREST_MODES else "bilinear")
+    array = (moved[0] if pixels.ndim == 2 else moved.permute(1, 2, 0)).numpy()
+    # A copy keeps palette, colour profile and resolution.
+    result = image.copy()
+    result.frombytes(np.packbits(array, axis=1).tobytes() if image.mode == "1" else array.tobytes())
+    return result
+
+
+def _move_pixels(points: Tensor, u: Tensor, canvas_size: tuple[int, int]) -> Tensor:
+    r"""Returns points (x, y) in pixels, moved by maps; the first axis belongs to the maps if there are several."""
+    size = torch.tensor(canvas_size[::-1], device=points.device)
+    relative = (2 * points.double() / size - 1).reshape(len(u), -1, 2)
+    moved = ((move_points(relative, u.double()) + 1) / 2 * size).reshape(points.shape)
+    return (moved if points.is_floating_point() else moved.round()).to(points.dtype)
+
+
+def _move_boxes(
+    boxes: Tensor, u: Tensor, box_format: tv_tensors.BoundingBoxFormat, canvas_size: tuple[int, int]
+) -> Tensor:
+    kinds = tv_tensors.BoundingBoxFormat
+    rotated = box_format.value not in ("XYXY", "XYWH", "CXCYWH")
+    corners_format = kinds["XYXYXYXY"] if rotated else kinds.XYXY
+    corners = functional.convert_bounding_box_format(boxes, old_format=box_format, new_format=corners_format)
+    if not rotated:
+        corners = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]]
+    moved = _move_pixels(corners.reshape(*corners.shape[:-1], 4, 2), u, canvas_size)
+    if rotated:
+        moved = moved.flatten(-2)
+    else:
+        size = torch.tensor(canvas_size[::-1], dtype=moved.dtype, device=moved.device)
+        moved = moved.clamp(min=torch.zeros_like(size), max=size)
+        moved = torch.cat([moved.amin(dim=-2), moved.amax(dim=-2)], dim=-1)
+    return functional.convert_bounding_box_format(moved, old_format=corners_format, new_format=box_format)
