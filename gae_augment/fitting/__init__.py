@@ -8,12 +8,13 @@ from .cache import ClassFit, FitCache, default_cache_dir, plan_fits
 from .fit import fit_class, fit_model
 from .fitted import FitReport, FittedModel
 from .parallel_fits import fit_classes, fit_with_progress, fits_at_a_time
-from .plan import MIN_IMAGES, Plan, check_classes, make_plan
+from .plan import MIN_IMAGES, MOTION_IMAGES, Plan, check_classes, make_plan, synthesis_of
 from .reports import report_failures, warn_of_training
 from .saved_models import check_definitions, models_from_state, models_to_state, upgrade_header
 
 __all__ = [
     "MIN_IMAGES",
+    "MOTION_IMAGES",
     "ClassFit",
     "FitCache",
     "FitReport",
@@ -32,6 +33,7 @@ __all__ = [
     "models_to_state",
     "plan_fits",
     "report_failures",
+    "synthesis_of",
     "upgrade_header",
     "warn_of_training",
 ]

@@ -77,6 +77,8 @@ def plan_fits(
     values: ValueScale,
     seed: int,
     device: torch.device | str,
+    *,
+    resized: bool = False,
 ) -> dict[Label, ClassFit]:
     r"""Returns the inputs of the fit of each class, by label.
 
@@ -86,6 +88,7 @@ def plan_fits(
         values: The conversion from image values to network inputs, and back.
         seed: The base seed. The seed of a fit depends on the base seed and the label.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
+        resized: Whether the user's images are larger than these, or differ in size.
 
     Raises:
         ValueError: If a class has fewer than 2 images, or a hyper-parameter is invalid for the images.
@@ -94,7 +97,7 @@ def plan_fits(
     fits = {}
     for label, class_images in images.items():
         model = models.get(label, models[None])
-        plan = make_plan(model, tuple(class_images.shape[1:]), len(class_images), device)
+        plan = make_plan(model, tuple(class_images.shape[1:]), len(class_images), device, resized=resized)
         # The seed depends on the label alone, so that a class's model does not depend on the other classes.
         class_seed = derive_seed(seed, "fit", label)
         fits[label] = ClassFit(class_images, plan, model.resolved_definition, values, class_seed)

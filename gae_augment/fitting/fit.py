@@ -152,16 +152,18 @@ def _train_and_fit_density(
             f"Training diverged: the final reconstruction error is {log.training_error}, more than "
             f"{DIVERGENCE_FACTOR} times that of the mean image. Lower 'learning_rate', which is {plan.learning_rate}."
         )
+    codes = fitted.encode(images)
+    if not codes.isfinite().all():
+        raise FloatingPointError("Training diverged: codes of training images are not finite. Lower 'learning_rate'.")
+    is_image = len(plan.shape) > 1
+    if is_image or plan.keeps_images:
+        fitted.codes = codes.cpu()
+    if is_image:
+        fitted.explained = _explained(fitted, images[:MAX_CHECKED], codes[:MAX_CHECKED])
     prior = objective.prior(fitted.network) if plan.learned_prior else None
     if prior is not None:
         fitted.density = prior
         return log, delta
-    codes = fitted.encode(images)
-    if not codes.isfinite().all():
-        raise FloatingPointError("Training diverged: codes of training images are not finite. Lower 'learning_rate'.")
-    if len(plan.shape) > 1:
-        fitted.codes = codes.cpu()
-        fitted.explained = _explained(fitted, images[:MAX_CHECKED], codes[:MAX_CHECKED])
     fitted.density = fitted.build_density().fit(codes, seed=derive_seed(seed, "density"))
     if plan.truncated:
         fitted.limits = torch.stack([codes.amin(dim=0), codes.amax(dim=0)]).cpu().double()

@@ -113,9 +113,10 @@ class FittedModel:
             shape :math:`(2, d)`. If a new code is outside the limits, another is drawn. ``None`` sets no limits.
         report: The report on the fit.
         anchors: The training images, in the user's type and value range. ``None`` if sampling does not need them.
-        codes: The codes of the training images, with shape :math:`(N, d)`. ``None`` for vectors, and in files of early
-            versions.
-        explained: The fraction of the training images' variance that the reconstructions explain, in [0, 1].
+        codes: The codes of the training images, with shape :math:`(N, d)`. ``None`` for vectors without ``anchors``,
+            and in files of early versions.
+        explained: The fraction of the training images' variance that the reconstructions explain, in [0, 1]. 1 for
+            vectors, and in files of early versions.
     """
 
     network: Autoencoder
@@ -298,16 +299,18 @@ class FittedModel:
             matches = len(self.anchors) and tuple(self.anchors.shape[1:]) == plan.shape
             _require(bool(matches) and self.anchors.dtype == values.dtype, "anchors must be images of the class")
             _require(plan.keeps_images, "there are training images, but the plan keeps none")
-        self.explained = float(header["explained"])
-        _require(0 <= self.explained <= 1, "the explained fraction of the variance must lie between 0 and 1")
+        self.explained = header["explained"]
+        _require(
+            type(self.explained) in (int, float) and 0 <= self.explained <= 1,
+            "the explained fraction of the variance must be a number between 0 and 1",
+        )
         self.codes = groups["codes"].get("training")
         if self.codes is not None:
+            count = plan.images if self.anchors is None else len(self.anchors)
+            _require(self.codes.dtype == torch.float32, "codes of training images must be float32")
             _require(
-                self.codes.ndim == 2
-                and self.codes.shape[1] == plan.latent_dim
-                and self.codes.dtype == torch.float32
-                and len(self.codes) > 0,
-                f"training codes must have {plan.latent_dim} dimensions",
+                self.codes.shape == (count, plan.latent_dim),
+                f"codes of training images must have shape {(count, plan.latent_dim)}",
             )
         self.limits = groups["codes"].get("limits")
         if self.limits is not None:

@@ -1,9 +1,9 @@
 r"""The plan of a fit, which has a value for each ``"auto"`` of the model."""
 
-__all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "STEP", "Plan", "check_classes", "make_plan"]
+__all__ = ["MEAN_IMAGE_FRACTION", "MIN_IMAGES", "MOTION_IMAGES", "STEP", "Plan", "check_classes", "make_plan", "synthesis_of"]
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -34,6 +34,9 @@ SMALL_IMAGE = 1024
 
 MEAN_IMAGE_FRACTION = 0.3
 """Training on few images stops when the error is below this fraction of the mean image's error."""
+
+MOTION_IMAGES = 300
+"""The maximum number of images of a class that motions are learned from."""
 
 LIMITS_FROM = 20
 """With at least this number of images per latent dimension, new codes stay in the range of the training codes."""
@@ -159,7 +162,7 @@ class Plan:
     @property
     def keeps_images(self) -> bool:
         r"""Whether the fitted model keeps the training images for sampling."""
-        return self.synthesis == "residual" or self.max_similarity is not None
+        return self.synthesis != "decoded" or self.max_similarity is not None
 
     @property
     def trial_epochs(self) -> int:
@@ -264,7 +267,31 @@ def _is_positive(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, device: torch.device | str = "auto") -> Plan:
+def synthesis_of(model: GenerativeModel, shape: tuple[int, ...], *, resized: bool) -> str:
+    r"""Returns what new images keep of training images: the value of the model, or the one that suits the images.
+
+    Args:
+        model: The model and its hyper-parameters.
+        shape: The shape of one image as the networks see it.
+        resized: Whether the images are larger than that, or differ in size.
+    """
+    if model.synthesis != "auto":
+        return model.synthesis
+    if len(shape) == 1:
+        return "decoded"
+    # A small code cannot hold all detail of an image. From blurred images, a classifier learns that the class is
+    # blurred.
+    return "deformed" if resized and model.max_similarity is None else "residual"
+
+
+def make_plan(
+    model: GenerativeModel,
+    shape: tuple[int, ...],
+    images: int,
+    device: torch.device | str = "auto",
+    *,
+    resized: bool = False,
+) -> Plan:
     r"""Returns the plan of the fit of one class, with a value for each ``"auto"`` of ``model``.
 
     Args:
@@ -272,6 +299,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
         images: The number of images of the class, at least 2.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
+        resized: Whether the images are larger than ``shape``, or differ in size.
 
     Raises:
         ValueError: If ``images`` is below 2, or a hyper-parameter is invalid for the shape.
@@ -299,11 +327,12 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
     n_init = model.n_init
     if n_init == "auto":
         n_init = VECTOR_INITS if is_vector and latent_dim < values else 1
-    synthesis = model.synthesis
-    if synthesis == "auto":
-        # A small code cannot hold all detail of an image. From blurred images, a classifier learns that the class is
-        # blurred.
-        synthesis = "decoded" if is_vector else "residual"
+    synthesis = synthesis_of(model, shape, resized=resized)
+    if synthesis == "deformed" and model.max_similarity is not None:
+        raise ValueError(
+            "'max_similarity' is set, but deformed images hold the texture of real ones. Leave it at None, or use "
+            "synthesis='decoded' or 'residual'."
+        )
     if is_vector and synthesis == "deformed":
         raise ValueError(
             f"'synthesis' is 'deformed', but the data are vectors of {values} features. Leave it at 'auto'."
@@ -345,6 +374,7 @@ def check_classes(
     models: Mapping[Any, GenerativeModel],
     counts: Mapping[Label, int],
     scarce: Iterable[Label],
+    deformed: Collection[Label],
     names: Mapping[Label, str],
 ) -> None:
     r"""Checks the sizes of the classes to fit and the labels in ``models``.
@@ -352,7 +382,9 @@ def check_classes(
     Args:
         models: The models by label. The key ``None`` holds the model of all other labels.
         counts: The number of images of each class, by label.
-        scarce: The labels of the classes to fit.
+        scarce: The labels of the classes that need images.
+        deformed: The labels of the classes whose images are deformed. One image is enough if another such class has
+            two.
         names: The name of each class, by label.
 
     Raises:
@@ -363,8 +395,9 @@ def check_classes(
         raise ValueError(
             f"'model' maps the labels {unknown}, but the data have no such class. Its classes are {list(counts)}."
         )
+    can_learn_motions = any(counts[label] >= MIN_IMAGES for label in deformed)
     for label in scarce:
-        if counts[label] < MIN_IMAGES:
+        if counts[label] < MIN_IMAGES and not (label in deformed and can_learn_motions):
             name = f"{label!r}" if names[label] == str(label) else f"{label!r} ({names[label]})"
             raise ValueError(
                 f"Class {name} has {counts[label]} image, but a model needs at least {MIN_IMAGES}. Add images, leave "

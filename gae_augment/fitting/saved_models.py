@@ -118,12 +118,9 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
         KeyError, TypeError, ValueError: If the header is malformed.
     """
     if "generators" not in header:
-        return (
-            _from_format_3(header) if any("explained" not in model for _, model in header["models"]) else dict(header)
-        )
+        return _from_format_3(header)
     parameters = dict(header["parameters"])
-    names = set(GenerativeModel().get_params()) - {"definition"}
-    names |= {"anchored"}
+    names = {*GenerativeModel().get_params(), "anchored"} - {"definition"}
     model = _renamed({name: parameters.pop(name) for name in list(parameters) if RENAMED.get(name, name) in names})
     parameters["on_error"] = parameters.pop("errors", "warn")
     # The first files hold a folder of another machine.
@@ -139,7 +136,7 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
 
 
 def _from_format_3(header: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Converts ``anchored`` and ``anchor_step`` to ``synthesis`` and ``step``."""
+    r"""Converts ``anchored`` and ``anchor_step`` to ``synthesis`` and ``step``. A header of format 4 is not changed."""
     parameters = dict(header["parameters"])
     choice = parameters["model"]
     if isinstance(choice, list):
@@ -149,9 +146,11 @@ def _from_format_3(header: Mapping[str, Any]) -> dict[str, Any]:
     models = []
     for label, model in header["models"]:
         plan = dict(model["plan"])
-        step = plan.pop("anchor_step")
-        plan |= {"synthesis": "residual" if step else "decoded", "step": step or STEP}
-        models.append([label, {**model, "plan": plan, "explained": 1.0}])
+        if "anchor_step" in plan:
+            step = plan.pop("anchor_step")
+            plan |= {"synthesis": "decoded" if step is None else "residual", "step": STEP if step is None else step}
+            model = {**model, "plan": plan, "explained": 1.0}
+        models.append([label, model])
     return {**header, "parameters": parameters, "models": models}
 
 
@@ -171,6 +170,9 @@ def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
     settings.pop("device", None)
     report = {"retries": 0, "curve": [], **header["report"]}
     report["n_components"] = report.pop("components")
-    model = GenerativeModel(definitions.get(name, name), **settings)
-    plan = make_plan(model, tuple(int(size) for size in header["shape"]), int(report["images"]))
+    shape = tuple(int(size) for size in header["shape"])
+    if len(shape) > 1:
+        # Early versions kept the detail of training images of every size.
+        settings.setdefault("synthesis", "residual")
+    plan = make_plan(GenerativeModel(definitions.get(name, name), **settings), shape, int(report["images"]))
     return {"plan": asdict(plan), "values": header["values"], "report": report, "explained": 1.0}

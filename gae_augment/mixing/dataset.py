@@ -1,11 +1,10 @@
 r"""A training set of real and synthetic images."""
 
-__all__ = ["AugmentedDataset", "ImageSource"]
+__all__ = ["AugmentedDataset"]
 
 import os
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,43 +14,9 @@ from torchvision.datasets import VisionDataset
 
 from .._utils.checks import check_integer
 from .._utils.seeding import derive_seed, global_seed
-from .._utils.storage import ImageFile, index_images
-from .._utils.threads import use_threads
-from ..data import (
-    DatasetView,
-    ItemFormat,
-    Label,
-    SamplingStrategy,
-    class_names,
-    read_attribute,
-    resolve_strategy,
-)
+from ..data import DatasetView, Label, class_names, read_attribute, resolve_strategy
+from .synthetic import ImageSource, SyntheticImages
 from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
-
-
-class ImageSource(Protocol):
-    r"""Protocol of a source of synthetic images, such as a fitted :class:`gae_augment.GAEAugmenter`.
-
-    Attributes:
-        sampling_strategy: Which classes get synthetic images, and how many, as in imbalanced-learn's over-samplers.
-        seed_: The default seed of an :class:`AugmentedDataset`.
-    """
-
-    sampling_strategy: SamplingStrategy
-    seed_: int
-
-    def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
-        r"""Returns ``n`` synthetic images of a class, with shape :math:`(n, *)`.
-
-        The images have the shape, data type and value range of the real images before any transform.
-
-        Args:
-            label: The label of the class.
-            n: The number of images.
-            seed: The seed of the images; ``None`` lets this method choose a seed.
-            out: A tensor that this method may fill with the images and return, to save memory. The method may return a
-                new tensor instead.
-        """
 
 
 class AugmentedDataset(VisionDataset):
@@ -145,40 +110,13 @@ class AugmentedDataset(VisionDataset):
 
         self._teacher: tuple[Teacher, float] | None = None
         self._soft_labels: Tensor | None = None
-        self._format = ItemFormat.of(self._view.raw_image(0))
-        shape, dtype = (len(added), *self._format.shape), self._format.dtype
-        self._file = None if cache_dir is None or not len(added) else ImageFile(cache_dir, shape, dtype)
-        self._synthetic = torch.empty(shape, dtype=dtype) if self._file is None else self._file.tensor
-        if self._file is None:
-            _share_memory(self._synthetic)
-        try:
-            self._draw(epoch=0)
-        except BaseException:
-            if self._file is not None:
-                # The traceback keeps the dataset alive, so the file would stay.
-                self._file.remove()
-            raise
+        self._synthetic = SyntheticImages(self._view, augmenter, self.images_to_add, self.seed, cache_dir)
         self.epoch = 0
-
-    def _draw(self, epoch: int) -> None:
-        seed = derive_seed(self.seed, "augmented dataset", epoch)
-        start = 0
-        for label, number in self.images_to_add.items():
-            out = self._synthetic[start : start + number]
-            images = self.augmenter.sample(label, number, seed=seed, out=out)
-            if images is not out:
-                if images.shape != out.shape or images.dtype != out.dtype:
-                    raise ValueError(
-                        f"The augmenter generated images of shape {tuple(images.shape)} and type {images.dtype}, but "
-                        f"the dataset needs {tuple(out.shape)} and {out.dtype}. Fit the augmenter to this dataset."
-                    )
-                out.copy_(images)
-            start += number
 
     @property
     def shares_images(self) -> bool:
         r"""Whether DataLoader workers already running see new images after :meth:`set_epoch` in the main process."""
-        return self._file is not None or self._synthetic.is_shared() or not len(self._synthetic)
+        return self._synthetic.is_shared
 
     def set_epoch(self, epoch: int) -> None:
         r"""Draws new synthetic images for an epoch.
@@ -203,7 +141,7 @@ class AugmentedDataset(VisionDataset):
         # After an interruption or a failing teacher, images and labels do not match. No epoch counts as drawn then, so
         # that the next call draws again.
         self.epoch = -1
-        self._draw(epoch)
+        self._synthetic.draw(epoch)
         if self._soft_labels is not None and self._teacher is not None:
             self._soft_labels.copy_(self._teacher_labels(*self._teacher, epoch))
         self.epoch = epoch
@@ -260,7 +198,7 @@ class AugmentedDataset(VisionDataset):
             self._soft_labels.copy_(labels)
         else:
             # Workers that do not see fresh images must not see the labels of these images.
-            self._soft_labels = labels.share_memory_() if self._synthetic.is_shared() else labels
+            self._soft_labels = labels.share_memory_() if self._synthetic.is_shared else labels
         self._teacher = teacher, weight
         return self
 
@@ -279,32 +217,39 @@ class AugmentedDataset(VisionDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         # Worker processes need only the soft labels; the teacher may be on a GPU or belong to a trainer.
-        state = {**self.__dict__, "_teacher": None}
-        if self._file is not None:
-            # Worker processes map the images from the file.
-            del state["_synthetic"]
-        return state
+        return {**self.__dict__, "_teacher": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self._file is not None:
-            self._synthetic = self._file.tensor
+    def source_of(self, index: int) -> int | None:
+        r"""Returns the index of the real item that an item was made from.
+
+        A deformed image is a real image that was moved. A real item is its own source. A decoded or residual image has
+        no recorded source, so the result is ``None``.
+        """
+        index = self._checked(index)
+        return self._synthetic.source_of(self._synthetic_index(index)) if self.is_synthetic[index] else index
 
     def synthetic_images(self, label: int) -> Tensor:
-        r"""Returns all synthetic images of a class, before transforms, in one tensor with a row per image."""
+        r"""Returns all synthetic images of a class, before transforms, in one tensor with a row per image.
+
+        Raises:
+            ValueError: If the images differ in size, as deformed images of a folder of photographs may.
+        """
         targets = np.array(self.targets)[self.is_synthetic]
-        return index_images(self._synthetic, targets == label)
+        return self._synthetic.tensor(np.flatnonzero(targets == label))
 
     def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"Index {index} is out of range: the dataset has {len(self)} items.")
-        index = int(index) % len(self)
+        index = self._checked(index)
         image, label = self._image(index), self.targets[index]
         if self._soft_labels is None:
             return image, label
         if self.is_synthetic[index]:
             return image, self._soft_labels[self._synthetic_index(index)].clone()
         return image, functional.one_hot(torch.tensor(label), self._soft_labels.shape[1]).to(self._soft_labels)
+
+    def _checked(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"Index {index} is out of range: the dataset has {len(self)} items.")
+        return int(index) % len(self)
 
     def __getitems__(self, indices: Iterable[int]) -> list[tuple[Any, int | Tensor]]:
         r"""Returns the items at several indices, faster than one call per item.
@@ -321,12 +266,7 @@ class AugmentedDataset(VisionDataset):
         targets, transforms = self.targets, self._view.transforms if self._same_transforms else ()
         # The data sets of torchvision are not slowed down by a check.
         dataset = self.dataset if self._same_transforms and self._view.trusted else None
-        copies: Sequence[Tensor] = ()
-        if synthetic_indices := [index - n_real for index in indices if index >= n_real]:
-            # A copy, so that changing an item does not change the dataset. NumPy makes it: torch would wake threads.
-            image_bytes = self._synthetic.view(torch.uint8).numpy()[synthetic_indices]
-            copies = torch.from_numpy(image_bytes).view(self._synthetic.dtype).unbind()
-        images = iter(copies) if self._format.container == "tensor" else map(self._format.from_tensor, copies)
+        images = self._synthetic.images([index - n_real for index in indices if index >= n_real])
 
         def next_synthetic(label: int) -> Any:
             image = next(images)
@@ -347,7 +287,7 @@ class AugmentedDataset(VisionDataset):
 
     def _image(self, index: int) -> Any:
         if self.is_synthetic[index]:
-            image = self._format.from_tensor(self._synthetic[self._synthetic_index(index)])
+            image = self._synthetic[self._synthetic_index(index)]
             for transform in self._view.transforms if self._same_transforms else ():
                 image = transform(image, self.targets[index])
         else:
@@ -373,18 +313,3 @@ class AugmentedDataset(VisionDataset):
         r"""Returns the text that this class adds to ``repr``: the numbers of synthetic images, and the real dataset."""
         added = ", ".join(f"{label}: {number}" for label, number in self.images_to_add.items())
         return f"Synthetic: {len(self._synthetic)} ({added})\nReal: {self.dataset!r}".replace("\n", "\n    ")
-
-
-@use_threads(1)
-def _share_memory(tensor: Tensor) -> None:
-    r"""Moves a tensor to shared memory, so that DataLoader workers see later changes of the tensor.
-
-    A tensor larger than a quarter of the free shared memory is not moved, because a process that fills shared memory is
-    killed.
-    """
-    try:
-        free = shutil.disk_usage("/dev/shm").free
-    except OSError:
-        free = tensor.nbytes * 4
-    if tensor.nbytes * 4 <= free and len(tensor):
-        tensor.share_memory_()

@@ -1,19 +1,20 @@
 r"""Learns how the images of a class move, and keeps these motions in a bank that all classes share."""
 
-__all__ = ["MotionBank", "learn_motions"]
+__all__ = ["MAX_STRENGTH", "MotionBank", "learn_bank", "learn_motions"]
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .._utils.chunks import map_chunks
-from .._utils.seeding import make_generator
+from .._utils.seeding import derive_seed, make_generator
 from .._utils.threads import use_threads
 from ..fitting import FittedModel
 from ..synthesis import draw_codes
-from .fields import invertible
+from .fields import NODES, invertible
 from .registration import register
 
 PAIRS_PER_CHUNK = 50
@@ -21,6 +22,9 @@ PAIRS_PER_CHUNK = 50
 
 MAX_SIDE = 32
 """Decoded images are reduced to this longest side, the largest that registration compares."""
+
+MOTIONS_PER_CLASS, MAX_MOTIONS = 100, 4000
+"""The number of motions of a class, and of all classes together. A motion takes 256 bytes."""
 
 MAX_STRENGTH = 3.0
 """The largest factor of a motion."""
@@ -71,17 +75,32 @@ def _as_maps(images: Tensor) -> Tensor:
     return functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
+def learn_bank(models: Mapping[Any, FittedModel], *, seed: int) -> "MotionBank":
+    r"""Returns the motions of all classes that have a model of images with codes.
+
+    Args:
+        models: The fitted models, by label.
+        seed: The seed of all random numbers.
+    """
+    n = max(1, min(MOTIONS_PER_CLASS, MAX_MOTIONS // max(1, len(models))))
+    able = {label: fitted for label, fitted in models.items() if fitted.codes is not None}
+    return MotionBank({label: learn_motions(fitted, n, seed=derive_seed(seed, label)) for label, fitted in able.items()})
+
+
 class MotionBank:
     r"""Motions of all classes. What one image does, an image of any class can do.
 
     Args:
         fields: The velocity fields of each class, of float16, with shape :math:`(n, 2, 8, 8)`, by label.
+
+    Attributes:
+        fields: The velocity fields of all classes, with shape :math:`(N, 2, 8, 8)`.
+        counts: The number of velocity fields of each class, by label.
     """
 
-    def __init__(self, fields: Mapping[object, Tensor]) -> None:
-        self.labels = list(fields)
-        self.fields = torch.cat(list(fields.values()))
-        self.counts = [len(field) for field in fields.values()]
+    def __init__(self, fields: Mapping[Any, Tensor]) -> None:
+        self.counts = {label: len(class_fields) for label, class_fields in fields.items()}
+        self.fields = torch.cat([*fields.values(), torch.empty(0, 2, NODES, NODES, dtype=torch.float16)])
 
     def __len__(self) -> int:
         return len(self.fields)

@@ -1,6 +1,6 @@
 r"""Samples new images from a fitted model."""
 
-__all__ = ["draw_codes", "sample"]
+__all__ = ["check_out", "draw_codes", "sample"]
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
     if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
         raise ValueError(f"'n' is {n!r}, but must be an integer of at least 1: the number of images.")
     images = fitted.empty_images(int(n)) if out is None else out
-    _check_out(images, fitted, n)
+    check_out(images, fitted, n)
     generator = make_generator(seed, "sample")
     _draw(fitted, images, generator)
     limit = fitted.plan.max_similarity
@@ -69,7 +69,8 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
     return images
 
 
-def _check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
+def check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
+    r"""Raises a ValueError if the tensor ``out`` cannot hold ``n`` images of a model."""
     check_tensor(out, "out")
     if tuple(out.shape[1:]) != fitted.shape or out.dtype != fitted.values.dtype:
         raise ValueError(

@@ -14,12 +14,12 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ._utils.devices import check_device
-from ._utils.files import MALFORMED, read_file, write_file
-from ._utils.parallel import Failure, check_n_jobs
-from ._utils.seeding import RandomState, derive_seed, resolve_random_state
-from ._utils.threads import use_threads
-from .data import (
+from .._utils.devices import check_device
+from .._utils.files import MALFORMED, read_file, write_file
+from .._utils.parallel import Failure, check_n_jobs
+from .._utils.seeding import RandomState, derive_seed, make_generator, resolve_random_state
+from .._utils.threads import use_threads
+from ..data import (
     Label,
     SamplingStrategy,
     append_rows,
@@ -30,30 +30,30 @@ from .data import (
     read_classes,
     resolve_strategy,
 )
-from .fitting import (
+from ..fitting import (
+    MIN_IMAGES,
+    MOTION_IMAGES,
     FitCache,
     FitReport,
     FittedModel,
     check_classes,
     check_definitions,
     fit_with_progress,
-    models_from_state,
-    models_to_state,
     plan_fits,
     report_failures,
-    upgrade_header,
+    synthesis_of,
     warn_of_training,
 )
-from .mixing import AugmentedDataset
-from .models import (
+from ..mixing import AugmentedDataset
+from ..motion import Motion, MotionBank, learn_bank, sample_deformed
+from ..models import (
     ModelChoice,
     ModelDefinition,
-    choice_from_plain,
-    choice_to_plain,
     choose_models,
     settable_choice,
 )
-from .synthesis import sample
+from ..synthesis import sample
+from .files import augmenter_from_state, augmenter_to_state
 
 
 class GAEAugmenter(BaseEstimator):
@@ -82,6 +82,8 @@ class GAEAugmenter(BaseEstimator):
         models_: The fitted models, by label.
         failures_: The reason of each failed fit, by label.
         seed_: The seed of the fit.
+        motions_: The motions of all classes that ``"deformed"`` models have learned. For other models, the first call
+            of :meth:`motion` sets this attribute.
         cache_key_: A hash of everything that ``models_`` depends on. A fit without ``checkpoint_dir`` does not set this
             attribute.
         n_features_in_: The length of the second axis of ``X``. A fit to a dataset does not set this attribute.
@@ -99,6 +101,8 @@ class GAEAugmenter(BaseEstimator):
         >>> augmenter.sample(1, 5).shape
         torch.Size([5, 8, 8])
     """
+
+    motions_: MotionBank
 
     def __init__(
         self,
@@ -152,7 +156,7 @@ class GAEAugmenter(BaseEstimator):
             ConvergenceWarning: If training of a class diverged and restarted, or never met its stopping rule.
             RuntimeWarning: If the fit of a class failed, or its model could not be written to ``checkpoint_dir``.
         """
-        self._check_parameters()
+        self.check_parameters()
         models = choose_models(self.model)
         cache = checkpoint_dir
         if cache is not None and not isinstance(cache, FitCache):
@@ -163,23 +167,31 @@ class GAEAugmenter(BaseEstimator):
         names: Mapping[Any, str] = (class_names(X, labels) if y is None else None) or {}
         class_names_ = {label: names.get(label, str(label)) for label in counts}
         scarce = [label for label, number in strategy.items() if number]
-        check_classes(models, counts, scarce, class_names_)
+        deformed = {
+            label
+            for label in counts
+            if synthesis_of(models.get(label, models[None]), read.shape, resized=read.resized) == "deformed"
+        }
+        check_classes(models, counts, scarce, deformed, class_names_)
+        # Motions are learned from every class, and shared. A class with one image borrows those of the others.
+        to_fit = [label for label in counts if counts[label] >= MIN_IMAGES and label in deformed.union(scarce)]
         # All images are checked and define the value scale, so that a class's model does not depend on which other
         # classes are scarce.
-        images, values = read_classes(read, labels, scarce, self.cache_dir)
+        most = dict.fromkeys(deformed, MOTION_IMAGES)
+        images, values = read_classes(read, labels, to_fit, self.cache_dir, most=most)
         seed = (cache.seed if cache is not None else resolve_random_state)(self.random_state)
-        fits = plan_fits(images, models, values, seed, self.device)
+        fits = plan_fits(images, models, values, seed, self.device, resized=read.resized)
 
         self.classes_ = np.array(list(counts))
         self.counts_, self.class_names_ = counts, class_names_
         self.sampling_strategy_, self.seed_ = strategy, seed
-        for name in ("n_features_in_", "cache_key_"):
+        for name in ("n_features_in_", "cache_key_", "motions_"):
             self.__dict__.pop(name, None)
         if y is not None:
             self.n_features_in_ = np.shape(X)[1]
         self._samplings = 0
-        self.models_: dict[Label, FittedModel] = {}
-        self.failures_: dict[Label, str] = {}
+        fitted: dict[Label, FittedModel] = {}
+        failures: dict[Label, str] = {}
         with nullcontext() if cache is None else cache.open(fits.values()) as cache_key:
             if cache is not None:
                 self.cache_key_ = cache_key
@@ -190,21 +202,25 @@ class GAEAugmenter(BaseEstimator):
             with closing(results):
                 for label, result in results:
                     if isinstance(result, Failure):
-                        self.failures_[label] = result.reason
+                        failures[label] = result.reason
                     else:
-                        self.models_[label] = result
+                        fitted[label] = result
             # The results arrive in the order in which the fits end.
-            self.models_ = {label: self.models_[label] for label in scarce if label in self.models_}
-            self.failures_ = dict(sorted(self.failures_.items()))
+            self.models_: dict[Label, FittedModel] = {label: fitted[label] for label in scarce if label in fitted}
+            self.failures_ = {label: failures[label] for label in scarce if label in failures}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
-            remedy = "" if cache is None else cache.remedy(fits[label] for label in self.failures_)
-            report_failures(self.failures_, list(self.models_), raises=self.on_error == "raise", remedy=remedy)
+            failures = dict(sorted(failures.items()))
+            remedy = "" if cache is None else cache.remedy(fits[label] for label in failures)
+            report_failures(failures, list(fitted), raises=self.on_error == "raise", remedy=remedy)
             if cache is not None:
-                cache.save_failures({fits[label]: reason for label, reason in self.failures_.items()})
+                cache.save_failures({fits[label]: reason for label, reason in failures.items()})
+        if deformed:
+            teachers = {label: fitted[label] for label in to_fit if label in fitted and label in deformed}
+            self.motions_ = learn_bank(teachers, seed=derive_seed(seed, "motions"))
         warn_of_training(self.report_)
         return self
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
         check_device(self.device)
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"'on_error' is {self.on_error!r}, but must be 'warn' or 'raise'.")
@@ -222,8 +238,45 @@ class GAEAugmenter(BaseEstimator):
         self._check_fitted()
         return {label: fitted.report for label, fitted in self.models_.items()}
 
+    def motion(self, strength: float = 1.0, p: float = 0.5, *, per_image: bool = False) -> Motion:
+        r"""Returns a torchvision transform that moves images of any class and size as the models have learned.
+
+        Add it to the transforms of the training set, best before others. The motions of all classes are shared.
+
+        Args:
+            strength: The factor of every motion, above 0 and up to 3.
+            p: The probability that an image is moved.
+            per_image: Whether each image of a batch gets a motion of its own.
+
+        Raises:
+            NotFittedError: If the augmenter is not fitted.
+            ValueError: If no model of images was fitted, or a number is out of range.
+        """
+        self._check_fitted()
+        if not hasattr(self, "motions_"):
+            self.motions_ = learn_bank(self.models_, seed=derive_seed(self.seed_, "motions"))
+        if not len(self.motions_):
+            raise ValueError(
+                "No model of images was fitted, so there are no motions. With model=GenerativeModel("
+                "synthesis='deformed'), fit learns motions from all classes, also from those that need no images."
+            )
+        return Motion(self.motions_, strength, p, per_image=per_image)
+
+    def motions_for(self, label: Label, n: int, *, seed: int) -> Tensor | None:
+        r"""Returns the motions of ``n`` deformed images of a class, with shape :math:`(n, 2, 8, 8)`.
+
+        ``None`` if images of the class are not deformed, but decoded or residual.
+        """
+        self._check_fitted()
+        has_motions = label not in self.models_ and self.sampling_strategy_.get(label, 0) > 0
+        if not has_motions and not (label in self.models_ and self.models_[label].plan.synthesis == "deformed"):
+            return None
+        return self.motions_.draw(n, generator=make_generator(seed, "motions", label))
+
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
         r"""Returns new images of a class, with shape :math:`(n, *)`, in the type and value range of the real images.
+
+        Images have the working size of the models. :meth:`augment` gives deformed images in the size of real ones.
 
         Args:
             label: The label of the class.
@@ -240,7 +293,10 @@ class GAEAugmenter(BaseEstimator):
         if seed is None:
             seed = derive_seed(self.seed_, "sampling", self._samplings)
             self._samplings += 1
-        return sample(fitted, n, seed=derive_seed(seed, "sample", label), out=out)
+        seed = derive_seed(seed, "sample", label)
+        if fitted.plan.synthesis == "deformed":
+            return sample_deformed(fitted, self.motions_, n, seed=seed, out=out)
+        return sample(fitted, n, seed=seed, out=out)
 
     def _model(self, label: Label) -> FittedModel:
         self._check_fitted()
@@ -249,6 +305,8 @@ class GAEAugmenter(BaseEstimator):
         reason = "is unknown"
         if label in self.failures_:
             reason = "could not be fitted"
+        elif self.counts_.get(label) == 1 and self.sampling_strategy_.get(label):
+            reason = "has 1 image, which only augment can move"
         elif label in self.counts_:
             reason = f"has {self.counts_[label]} images and needs no more"
         raise ValueError(
@@ -318,25 +376,7 @@ class GAEAugmenter(BaseEstimator):
             OSError: If the file cannot be written.
         """
         self._check_fitted()
-        parameters = {**self.get_params(deep=False), "model": choice_to_plain(self.model)}
-        # A folder of this machine.
-        del parameters["cache_dir"]
-        if not isinstance(self.sampling_strategy, str | float | int):
-            parameters["sampling_strategy"] = None
-        if not isinstance(self.random_state, int):
-            parameters["random_state"] = self.seed_
-        model_headers, tensors = models_to_state(self.models_)
-        header: dict[str, Any] = {
-            "parameters": parameters,
-            "seed": self.seed_,
-            "counts": list(self.counts_.items()),
-            "names": list(self.class_names_.items()),
-            "strategy": list(self.sampling_strategy_.items()),
-            "failures": list(self.failures_.items()),
-            "holds training images": any(fitted.anchors is not None for fitted in self.models_.values()),
-            "models": model_headers,
-        }
-        write_file(path, header, tensors)
+        write_file(path, *augmenter_to_state(self))
 
     @classmethod
     def load(
@@ -362,35 +402,9 @@ class GAEAugmenter(BaseEstimator):
         definitions = {model.name: model for model in custom}
         check_definitions(path, header, definitions)
         try:
-            return cls._from_state(header, tensors, definitions)
+            return augmenter_from_state(cls, header, tensors, definitions)
         except MALFORMED as error:
             raise ValueError(
                 f"{os.fspath(path)!r} does not hold a complete augmenter: {type(error).__name__}: "
                 f"{str(error).rstrip('.')}. Save it again."
             ) from error
-
-    @classmethod
-    def _from_state(
-        cls, header: dict[str, Any], tensors: Mapping[str, Tensor], definitions: Mapping[str, ModelDefinition]
-    ) -> Self:
-        header = upgrade_header(header, definitions)
-        parameters = dict(header["parameters"])
-        parameters["model"] = choice_from_plain(parameters["model"], definitions)
-        counts = {checked_label(label): int(number) for label, number in header["counts"]}
-        strategy = {checked_label(label): int(number) for label, number in header["strategy"]}
-        if parameters["sampling_strategy"] is None:
-            parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
-        try:
-            check_device(parameters["device"])
-        except ValueError:
-            parameters["device"] = "auto"
-        self = cls(**parameters)
-        # An invalid parameter would otherwise fail only at its first use.
-        self._check_parameters()
-        self.classes_ = np.array(list(counts))
-        self.counts_, self.sampling_strategy_, self.seed_ = counts, strategy, int(header["seed"])
-        self.class_names_ = {label: str(dict(header["names"])[label]) for label in counts}
-        self.failures_ = {checked_label(label): str(reason) for label, reason in header["failures"]}
-        self._samplings = 0
-        self.models_ = models_from_state(header["models"], tensors, counts, definitions, self.device)
-        return self
