@@ -22,7 +22,9 @@ from ._utils.threads import use_threads
 from .data import (
     Label,
     SamplingStrategy,
+    WorkingSize,
     append_rows,
+    check_working_size,
     checked_label,
     class_names,
     count_labels,
@@ -39,6 +41,8 @@ from .fitting import (
     fit_with_progress,
     models_from_state,
     models_to_state,
+    parameters_from_plain,
+    parameters_to_plain,
     plan_fits,
     report_failures,
     upgrade_header,
@@ -48,8 +52,6 @@ from .mixing import AugmentedDataset
 from .models import (
     ModelChoice,
     ModelDefinition,
-    choice_from_plain,
-    choice_to_plain,
     choose_models,
     settable_choice,
 )
@@ -64,6 +66,9 @@ class GAEAugmenter(BaseEstimator):
             models sets the model of each listed class; other classes use ``"gae"``.
         sampling_strategy: How many images to add to each class, as in imbalanced-learn. ``"auto"`` makes all classes as
             large as the largest one. A mapping gives the final size of each listed class.
+        working_size: The height and width to which images are resized for the networks. ``"auto"`` keeps images that
+            all have the same size and sides of at most 64 pixels. Else it is the median height and width, scaled down
+            until both are at most 64. An integer replaces 64. A pair is the height and width.
         on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns, and the class gets no synthetic
             images. ``"raise"`` raises an error after the other fits.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
@@ -105,6 +110,7 @@ class GAEAugmenter(BaseEstimator):
         model: ModelChoice | Mapping[Any, ModelChoice] = "gae",
         *,
         sampling_strategy: SamplingStrategy = "auto",
+        working_size: WorkingSize = "auto",
         on_error: Literal["warn", "raise"] = "warn",
         device: str = "auto",
         n_jobs: int | None = None,
@@ -114,6 +120,7 @@ class GAEAugmenter(BaseEstimator):
     ) -> None:
         self.model = model
         self.sampling_strategy = sampling_strategy
+        self.working_size = working_size
         self.on_error = on_error
         self.device = device
         self.n_jobs = n_jobs
@@ -136,7 +143,8 @@ class GAEAugmenter(BaseEstimator):
 
         Args:
             X: An array or tensor with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`, or a map-style
-                torch dataset of (image, label) pairs. The fit does not apply the dataset's transforms.
+                torch dataset of (image, label) pairs, whose images may differ in size. The fit does not apply the
+                dataset's transforms.
             y: The labels, with shape :math:`(N,)`. ``None`` if ``X`` is a dataset.
             checkpoint_dir: A folder, or its ``FitCache``, for the fitted models without training images. A later fit
                 with the same data and parameters reuses the stored models. With ``random_state=None``, later fits reuse
@@ -152,12 +160,14 @@ class GAEAugmenter(BaseEstimator):
             ConvergenceWarning: If training of a class diverged and restarted, or never met its stopping rule.
             RuntimeWarning: If the fit of a class failed, or its model could not be written to ``checkpoint_dir``.
         """
+        return self._fit(X, y, checkpoint_dir)
+
+    def _fit(self, X: Any, y: Any, cache: Any = None, *, own_size: bool = False) -> Self:
         self._check_parameters()
         models = choose_models(self.model)
-        cache = checkpoint_dir
         if cache is not None and not isinstance(cache, FitCache):
             cache = FitCache(cache)
-        labels, read = load_source(X, y)
+        labels, read = load_source(X, y, self.working_size, own_size=own_size)
         strategy = resolve_strategy(self.sampling_strategy, labels)
         counts = count_labels(labels)
         names: Mapping[Any, str] = (class_names(X, labels) if y is None else None) or {}
@@ -206,6 +216,7 @@ class GAEAugmenter(BaseEstimator):
 
     def _check_parameters(self) -> None:
         check_device(self.device)
+        check_working_size(self.working_size)
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"'on_error' is {self.on_error!r}, but must be 'warn' or 'raise'.")
         check_n_jobs(self.n_jobs)
@@ -223,7 +234,7 @@ class GAEAugmenter(BaseEstimator):
         return {label: fitted.report for label, fitted in self.models_.items()}
 
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
-        r"""Returns new images of a class, with shape :math:`(n, *)`, in the type and value range of the real images.
+        r"""Returns new images of a class, in the working size, and the type and value range of the real images.
 
         Args:
             label: The label of the class.
@@ -263,7 +274,7 @@ class GAEAugmenter(BaseEstimator):
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
-            ValueError: If the class has no model, or the images do not have the shape of the training images.
+            ValueError: If the class has no model, or the images do not have the working size.
         """
         return self._model(label).reconstruct(images)
 
@@ -271,7 +282,8 @@ class GAEAugmenter(BaseEstimator):
         r"""Fits the augmenter, and returns real and synthetic images with their labels.
 
         Args:
-            X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
+            X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`. No image is
+                resized: the networks see the size of ``X``.
             y: The labels, with shape :math:`(N,)`.
 
         Returns:
@@ -283,7 +295,7 @@ class GAEAugmenter(BaseEstimator):
         """
         if isinstance(X, Dataset):
             raise TypeError("'X' is a dataset, but fit_resample needs arrays. Use fit(dataset).augment(dataset).")
-        self.fit(X, y)
+        self._fit(X, y, own_size=True)
         added = {label: n for label, n in self.sampling_strategy_.items() if n}
         samples = [self.sample(label, n, seed=derive_seed(self.seed_, "fit_resample")) for label, n in added.items()]
         labels = np.repeat(np.array(list(added)), list(added.values()))
@@ -318,16 +330,9 @@ class GAEAugmenter(BaseEstimator):
             OSError: If the file cannot be written.
         """
         self._check_fitted()
-        parameters = {**self.get_params(deep=False), "model": choice_to_plain(self.model)}
-        # A folder of this machine.
-        del parameters["cache_dir"]
-        if not isinstance(self.sampling_strategy, str | float | int):
-            parameters["sampling_strategy"] = None
-        if not isinstance(self.random_state, int):
-            parameters["random_state"] = self.seed_
         model_headers, tensors = models_to_state(self.models_)
         header: dict[str, Any] = {
-            "parameters": parameters,
+            "parameters": parameters_to_plain(self.get_params(deep=False), self.seed_),
             "seed": self.seed_,
             "counts": list(self.counts_.items()),
             "names": list(self.class_names_.items()),
@@ -374,17 +379,10 @@ class GAEAugmenter(BaseEstimator):
         cls, header: dict[str, Any], tensors: Mapping[str, Tensor], definitions: Mapping[str, ModelDefinition]
     ) -> Self:
         header = upgrade_header(header, definitions)
-        parameters = dict(header["parameters"])
-        parameters["model"] = choice_from_plain(parameters["model"], definitions)
         counts = {checked_label(label): int(number) for label, number in header["counts"]}
         strategy = {checked_label(label): int(number) for label, number in header["strategy"]}
-        if parameters["sampling_strategy"] is None:
-            parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
-        try:
-            check_device(parameters["device"])
-        except ValueError:
-            parameters["device"] = "auto"
-        self = cls(**parameters)
+        totals = {label: counts[label] + n for label, n in strategy.items()}
+        self = cls(**parameters_from_plain(header["parameters"], definitions, totals))
         # An invalid parameter would otherwise fail only at its first use.
         self._check_parameters()
         self.classes_ = np.array(list(counts))

@@ -10,7 +10,14 @@ from .fitted import FitReport, FittedModel
 from .parallel_fits import fit_classes, fit_with_progress, fits_at_a_time
 from .plan import MIN_IMAGES, Plan, check_classes, make_plan
 from .reports import report_failures, warn_of_training
-from .saved_models import check_definitions, models_from_state, models_to_state, upgrade_header
+from .saved_models import (
+    check_definitions,
+    models_from_state,
+    models_to_state,
+    parameters_from_plain,
+    parameters_to_plain,
+    upgrade_header,
+)
 
 __all__ = [
     "MIN_IMAGES",
@@ -30,6 +37,8 @@ __all__ = [
     "make_plan",
     "models_from_state",
     "models_to_state",
+    "parameters_from_plain",
+    "parameters_to_plain",
     "plan_fits",
     "report_failures",
     "upgrade_header",
