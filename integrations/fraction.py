@@ -17,6 +17,7 @@ from gae_augment._utils.files import file_lock, read_file, write_file
 from gae_augment.data import ImageReader, load_source, read_in_batches
 from gae_augment.evaluation import FractionChoice, Labelled, checked_images, choose_synthetic_fraction
 from gae_augment.models import choice_to_plain
+from gae_augment.report import working_size_of
 
 STEPS, BATCH_SIZE = 600, 128
 """The approximate number of training steps, and the batch size, of each classifier that tests a fraction."""
@@ -36,7 +37,7 @@ def choose_fraction(fitted: GAEAugmenter, training_set: Any, folder: Path, seed:
     Raises:
         ValueError: If the data are vectors, or images that are neither uint8 nor in [0, 1].
     """
-    labels, read = load_source(training_set)
+    labels, read = load_source(training_set, working_size=working_size_of(fitted))
     # The key covers the code of custom models, but only the plans of the whole training set; those of splits differ.
     settings = [fitted.cache_key_, choice_to_plain(fitted.model), sorted(fitted.sampling_strategy_.items()), seed]
     digest = hashlib.sha256(repr(settings).encode())
@@ -76,7 +77,8 @@ def _choose(fitted: GAEAugmenter, labels: np.ndarray, images: Tensor, seed: int)
     classes, class_of = np.unique(labels, return_inverse=True)
 
     def synthesise(real: Labelled, seed: int) -> Labelled:
-        augmenter = clone(fitted).set_params(random_state=seed)
+        # The images already have the working size.
+        augmenter = clone(fitted).set_params(random_state=seed, working_size="auto")
         X, y = augmenter.fit_resample(real[0], classes[real[1].numpy()])
         n_real = len(real[1])
         return X[n_real:], torch.from_numpy(np.searchsorted(classes, y[n_real:]))

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .._utils.devices import check_device
-from .._utils.files import MALFORMED, read_file, write_file
 from .._utils.parallel import Failure, check_n_jobs
 from .._utils.seeding import RandomState, derive_seed, make_generator, resolve_random_state
 from .._utils.threads import use_threads
 from ..data import (
     Label,
     SamplingStrategy,
+    WorkingSize,
     append_rows,
-    checked_label,
+    check_working_size,
     class_names,
     count_labels,
     load_source,
@@ -37,23 +37,17 @@ from ..fitting import (
     FitReport,
     FittedModel,
     check_classes,
-    check_definitions,
+    deformed_classes,
     fit_with_progress,
     plan_fits,
     report_failures,
-    synthesis_of,
     warn_of_training,
 )
 from ..mixing import AugmentedDataset
+from ..models import ModelChoice, ModelDefinition, choose_models, settable_choice
 from ..motion import Motion, MotionBank, learn_bank, sample_deformed
-from ..models import (
-    ModelChoice,
-    ModelDefinition,
-    choose_models,
-    settable_choice,
-)
 from ..synthesis import sample
-from .files import augmenter_from_state, augmenter_to_state
+from .files import load_augmenter, save_augmenter
 
 
 class GAEAugmenter(BaseEstimator):
@@ -64,6 +58,9 @@ class GAEAugmenter(BaseEstimator):
             models sets the model of each listed class; other classes use ``"gae"``.
         sampling_strategy: How many images to add to each class, as in imbalanced-learn. ``"auto"`` makes all classes as
             large as the largest one. A mapping gives the final size of each listed class.
+        working_size: The height and width to which images are resized for the networks. ``"auto"`` keeps images that
+            all have the same size and sides of at most 64 pixels. Else it is the median height and width, scaled down
+            until both are at most 64. An integer replaces 64. A pair is the height and width.
         on_error: What :meth:`fit` does if the fit of a class fails. ``"warn"`` warns, and the class gets no synthetic
             images. ``"raise"`` raises an error after the other fits.
         device: The device of training and sampling. ``"auto"`` is a CUDA GPU if one is available, else the CPU.
@@ -109,6 +106,7 @@ class GAEAugmenter(BaseEstimator):
         model: ModelChoice | Mapping[Any, ModelChoice] = "gae",
         *,
         sampling_strategy: SamplingStrategy = "auto",
+        working_size: WorkingSize = "auto",
         on_error: Literal["warn", "raise"] = "warn",
         device: str = "auto",
         n_jobs: int | None = None,
@@ -118,6 +116,7 @@ class GAEAugmenter(BaseEstimator):
     ) -> None:
         self.model = model
         self.sampling_strategy = sampling_strategy
+        self.working_size = working_size
         self.on_error = on_error
         self.device = device
         self.n_jobs = n_jobs
@@ -140,7 +139,8 @@ class GAEAugmenter(BaseEstimator):
 
         Args:
             X: An array or tensor with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`, or a map-style
-                torch dataset of (image, label) pairs. The fit does not apply the dataset's transforms.
+                torch dataset of (image, label) pairs, whose images may differ in size. The fit does not apply the
+                dataset's transforms.
             y: The labels, with shape :math:`(N,)`. ``None`` if ``X`` is a dataset.
             checkpoint_dir: A folder, or its ``FitCache``, for the fitted models without training images. A later fit
                 with the same data and parameters reuses the stored models. With ``random_state=None``, later fits reuse
@@ -156,22 +156,20 @@ class GAEAugmenter(BaseEstimator):
             ConvergenceWarning: If training of a class diverged and restarted, or never met its stopping rule.
             RuntimeWarning: If the fit of a class failed, or its model could not be written to ``checkpoint_dir``.
         """
+        return self._fit(X, y, checkpoint_dir)
+
+    def _fit(self, X: Any, y: Any, cache: Any = None, *, own_size: bool = False) -> Self:
         self.check_parameters()
         models = choose_models(self.model)
-        cache = checkpoint_dir
         if cache is not None and not isinstance(cache, FitCache):
             cache = FitCache(cache)
-        labels, read = load_source(X, y)
+        labels, read = load_source(X, y, self.working_size, own_size=own_size)
         strategy = resolve_strategy(self.sampling_strategy, labels)
         counts = count_labels(labels)
         names: Mapping[Any, str] = (class_names(X, labels) if y is None else None) or {}
         class_names_ = {label: names.get(label, str(label)) for label in counts}
         scarce = [label for label, number in strategy.items() if number]
-        deformed = {
-            label
-            for label in counts
-            if synthesis_of(models.get(label, models[None]), read.shape, resized=read.resized) == "deformed"
-        }
+        deformed = deformed_classes(models, counts, read.shape, resized=read.resized)
         check_classes(models, counts, scarce, deformed, class_names_)
         # Motions are learned from every class, and shared. A class with one image borrows those of the others.
         to_fit = [label for label in counts if counts[label] >= MIN_IMAGES and label in deformed.union(scarce)]
@@ -221,7 +219,9 @@ class GAEAugmenter(BaseEstimator):
         return self
 
     def check_parameters(self) -> None:
+        r"""Raises a ValueError if a parameter other than the model and the sampling strategy is invalid."""
         check_device(self.device)
+        check_working_size(self.working_size)
         if self.on_error not in ("warn", "raise"):
             raise ValueError(f"'on_error' is {self.on_error!r}, but must be 'warn' or 'raise'.")
         check_n_jobs(self.n_jobs)
@@ -274,7 +274,7 @@ class GAEAugmenter(BaseEstimator):
         return self.motions_.draw(n, generator=make_generator(seed, "motions", label))
 
     def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
-        r"""Returns new images of a class, with shape :math:`(n, *)`, in the type and value range of the real images.
+        r"""Returns new images of a class, in the working size, and the type and value range of the real images.
 
         Images have the working size of the models. :meth:`augment` gives deformed images in the size of real ones.
 
@@ -321,7 +321,7 @@ class GAEAugmenter(BaseEstimator):
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
-            ValueError: If the class has no model, or the images do not have the shape of the training images.
+            ValueError: If the class has no model, or the images do not have the working size.
         """
         return self._model(label).reconstruct(images)
 
@@ -329,7 +329,8 @@ class GAEAugmenter(BaseEstimator):
         r"""Fits the augmenter, and returns real and synthetic images with their labels.
 
         Args:
-            X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`.
+            X: An array or tensor, with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`. No image is
+                resized: the networks see the size of ``X``.
             y: The labels, with shape :math:`(N,)`.
 
         Returns:
@@ -341,7 +342,7 @@ class GAEAugmenter(BaseEstimator):
         """
         if isinstance(X, Dataset):
             raise TypeError("'X' is a dataset, but fit_resample needs arrays. Use fit(dataset).augment(dataset).")
-        self.fit(X, y)
+        self._fit(X, y, own_size=True)
         added = {label: n for label, n in self.sampling_strategy_.items() if n}
         samples = [self.sample(label, n, seed=derive_seed(self.seed_, "fit_resample")) for label, n in added.items()]
         labels = np.repeat(np.array(list(added)), list(added.values()))
@@ -376,7 +377,7 @@ class GAEAugmenter(BaseEstimator):
             OSError: If the file cannot be written.
         """
         self._check_fitted()
-        write_file(path, *augmenter_to_state(self))
+        save_augmenter(self, path)
 
     @classmethod
     def load(
@@ -394,17 +395,7 @@ class GAEAugmenter(BaseEstimator):
             definition: The definitions of the augmenter's custom models.
 
         Raises:
-            FileNotFoundError: If the file does not exist.
-            ValueError: If the file is not a valid augmenter, or a definition is missing or unused.
+            FileNotFoundError, ValueError: If the file does not exist or is not a valid augmenter, or a definition is
+                missing or unused.
         """
-        header, tensors = read_file(path)
-        custom = [definition] if isinstance(definition, ModelDefinition) else definition
-        definitions = {model.name: model for model in custom}
-        check_definitions(path, header, definitions)
-        try:
-            return augmenter_from_state(cls, header, tensors, definitions)
-        except MALFORMED as error:
-            raise ValueError(
-                f"{os.fspath(path)!r} does not hold a complete augmenter: {type(error).__name__}: "
-                f"{str(error).rstrip('.')}. Save it again."
-            ) from error
+        return load_augmenter(cls, path, [definition] if isinstance(definition, ModelDefinition) else definition)

@@ -1,39 +1,75 @@
 r"""Converts a fitted augmenter to the content of a file, and back."""
 
-__all__ = ["augmenter_from_state", "augmenter_to_state"]
+__all__ = ["load_augmenter", "save_augmenter"]
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .._utils.devices import check_device
+from .._utils.files import MALFORMED, read_file, write_file
 from ..data import checked_label
-from ..fitting import models_from_state, models_to_state, upgrade_header
-from ..models import ModelDefinition, choice_from_plain, choice_to_plain
+from ..fitting import (
+    check_definitions,
+    models_from_state,
+    models_to_state,
+    parameters_from_plain,
+    parameters_to_plain,
+    upgrade_header,
+)
+from ..models import ModelDefinition
 from ..motion import MotionBank
 
 if TYPE_CHECKING:
     from .augmenter import GAEAugmenter
 
 
-def augmenter_to_state(augmenter: "GAEAugmenter") -> tuple[dict[str, Any], dict[str, Tensor]]:
+def save_augmenter(augmenter: "GAEAugmenter", path: str | os.PathLike[str]) -> None:
+    r"""Writes a fitted augmenter into one file.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    write_file(path, *_to_state(augmenter))
+
+
+def load_augmenter(
+    cls: "type[GAEAugmenter]", path: str | os.PathLike[str], custom: Iterable[ModelDefinition]
+) -> "GAEAugmenter":
+    r"""Returns the augmenter in a file.
+
+    Args:
+        cls: The class of the augmenter.
+        path: The path of the file.
+        custom: The definitions of the augmenter's custom models.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not a valid augmenter, or a definition is missing or unused.
+    """
+    header, tensors = read_file(path)
+    definitions = {model.name: model for model in custom}
+    check_definitions(path, header, definitions)
+    try:
+        return _from_state(cls, header, tensors, definitions)
+    except MALFORMED as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} does not hold a complete augmenter: {type(error).__name__}: "
+            f"{str(error).rstrip('.')}. Save it again."
+        ) from error
+
+
+def _to_state(augmenter: "GAEAugmenter") -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns a header that JSON supports, and the tensors of a fitted augmenter by name."""
-    parameters = {**augmenter.get_params(deep=False), "model": choice_to_plain(augmenter.model)}
-    # A folder of this machine.
-    del parameters["cache_dir"]
-    if not isinstance(augmenter.sampling_strategy, str | float | int):
-        parameters["sampling_strategy"] = None
-    if not isinstance(augmenter.random_state, int):
-        parameters["random_state"] = augmenter.seed_
     model_headers, tensors = models_to_state(augmenter.models_)
     bank = augmenter.__dict__.get("motions_")
     if bank is not None:
         tensors["motions"] = bank.fields
     header: dict[str, Any] = {
-        "parameters": parameters,
+        "parameters": parameters_to_plain(augmenter.get_params(deep=False), augmenter.seed_),
         "seed": augmenter.seed_,
         "counts": list(augmenter.counts_.items()),
         "names": list(augmenter.class_names_.items()),
@@ -46,29 +82,17 @@ def augmenter_to_state(augmenter: "GAEAugmenter") -> tuple[dict[str, Any], dict[
     return header, tensors
 
 
-def augmenter_from_state(
+def _from_state(
     cls: "type[GAEAugmenter]",
     header: dict[str, Any],
     tensors: Mapping[str, Tensor],
     definitions: Mapping[str, ModelDefinition],
 ) -> "GAEAugmenter":
-    r"""Returns the augmenter that the output of :func:`augmenter_to_state` describes.
-
-    Raises:
-        KeyError, TypeError, ValueError, RuntimeError: If the header and the tensors do not describe an augmenter.
-    """
     header = upgrade_header(header, definitions)
-    parameters = dict(header["parameters"])
-    parameters["model"] = choice_from_plain(parameters["model"], definitions)
     counts = {checked_label(label): int(number) for label, number in header["counts"]}
     strategy = {checked_label(label): int(number) for label, number in header["strategy"]}
-    if parameters["sampling_strategy"] is None:
-        parameters["sampling_strategy"] = {label: counts[label] + n for label, n in strategy.items()}
-    try:
-        check_device(parameters["device"])
-    except ValueError:
-        parameters["device"] = "auto"
-    augmenter = cls(**parameters)
+    totals = {label: counts[label] + n for label, n in strategy.items()}
+    augmenter = cls(**parameters_from_plain(header["parameters"], definitions, totals))
     # An invalid parameter would otherwise fail only at its first use.
     augmenter.check_parameters()
     augmenter.classes_ = np.array(list(counts))

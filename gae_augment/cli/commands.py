@@ -44,12 +44,17 @@ def _print_progress(line: str) -> None:
 
 def _augmenter(arguments: Namespace) -> GAEAugmenter:
     return GAEAugmenter(
-        arguments.model, device=arguments.device, n_jobs=arguments.jobs, random_state=arguments.seed, progress=True
+        arguments.model,
+        working_size=arguments.size or "auto",
+        device=arguments.device,
+        n_jobs=arguments.jobs,
+        random_state=arguments.seed,
+        progress=True,
     )
 
 
-def _open(arguments: Namespace, folder: str, size: tuple[int, int] | None) -> ImageFolder:
-    return open_folder(folder, size=size, skip_unreadable=arguments.skip_unreadable)
+def _open(arguments: Namespace, folder: str) -> ImageFolder:
+    return open_folder(folder, skip_unreadable=arguments.skip_unreadable)
 
 
 def _new_file(arguments: Namespace, example: str) -> Path:
@@ -117,7 +122,7 @@ def demo(arguments: Namespace) -> Outcome:
 
 def fit(arguments: Namespace) -> Outcome:
     r"""Fits an augmenter to the scarce classes of an image folder, and saves the augmenter to a file."""
-    dataset = _open(arguments, arguments.folder, arguments.size)
+    dataset = _open(arguments, arguments.folder)
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
     path = _new_file(arguments, "augmenter.safetensors")
@@ -160,7 +165,7 @@ def sample(arguments: Namespace) -> Outcome:
 
 def balance(arguments: Namespace) -> Outcome:
     r"""Copies an image folder, and adds synthetic images to the scarce classes of the copy."""
-    dataset = _open(arguments, arguments.folder, arguments.size)
+    dataset = _open(arguments, arguments.folder)
     if Path(arguments.output).resolve().is_relative_to(Path(arguments.folder).resolve()):
         raise ValueError(
             f"The output {arguments.output!r} is or lies inside the input folder {arguments.folder!r}. Choose another "
@@ -186,13 +191,10 @@ def balance(arguments: Namespace) -> Outcome:
 
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:
     augmenter = GAEAugmenter.load(arguments.file)
-    # All classes were fitted at the same image size.
-    shapes = [generator.shape[-2:] for generator in augmenter.models_.values()]
-    size = (shapes[0][0], shapes[0][1]) if shapes else None
-    dataset = _open(arguments, arguments.folder, size)
+    dataset = _open(arguments, arguments.folder)
     if arguments.held_out is None:
         return augmenter, dataset, None
-    held_out = _open(arguments, arguments.held_out, size)
+    held_out = _open(arguments, arguments.held_out)
     if held_out.classes != dataset.classes:
         raise ValueError(
             f"The folder {arguments.held_out!r} has the classes {held_out.classes}, but {arguments.folder!r} has "
@@ -201,8 +203,8 @@ def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, Image
     return augmenter, dataset, held_out
 
 
-def _extractor(arguments: Namespace, dataset: ImageFolder) -> ClassifierFeatures:
-    labels, read = open_data(dataset)
+def _extractor(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder) -> ClassifierFeatures:
+    labels, read = open_data(dataset, augmenter)
     return ClassifierFeatures.train(
         read(range(len(dataset))),
         torch.from_numpy(labels),
@@ -235,7 +237,7 @@ def evaluate(arguments: Namespace) -> Outcome:
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None
     gain = _gain(arguments, augmenter, dataset, held_out)
-    extractor = _extractor(arguments, dataset)
+    extractor = _extractor(arguments, augmenter, dataset)
     assessment = assess(augmenter, dataset, held_out=held_out, extractor=extractor, seed=arguments.seed)
     before = [augmenter.counts_[label] for label in range(len(dataset.classes))]
     after = [number + augmenter.sampling_strategy_.get(label, 0) for label, number in enumerate(before)]
@@ -263,7 +265,7 @@ def report(arguments: Namespace) -> Outcome:
         dataset,
         path,
         held_out=held_out,
-        extractor=None if held_out is None else _extractor(arguments, dataset),
+        extractor=None if held_out is None else _extractor(arguments, augmenter, dataset),
         gain=_gain(arguments, augmenter, dataset, held_out) if arguments.gain and held_out is not None else None,
         seed=arguments.seed,
     )

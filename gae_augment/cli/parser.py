@@ -76,7 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
     size.add_argument(
         "--size",
         type=_size,
-        help="resize images to this height and width, such as 64 or 48x64; needed if their sizes differ",
+        help="networks see images of this height and width, such as 64 or 48x64 (default: at most 64 pixels)",
     )
     skip = _options()
     skip.add_argument("--skip-unreadable", action="store_true", help="skip files that cannot be read as images")
@@ -96,7 +96,12 @@ def make_parser() -> argparse.ArgumentParser:
         return command
 
     command = add(
-        "demo", "train a classifier on a long-tailed data set with and without synthetic images", device, jobs, size
+        "demo", "train a classifier on a long-tailed data set with and without synthetic images", device, jobs
+    )
+    command.add_argument(
+        "--size",
+        type=_size,
+        help="resize images to this height and width, such as 64 or 48x64; needed if their sizes differ",
     )
     command.add_argument(
         "--dataset", default="digits", help="digits, mnist, fashion_mnist, cifar10, or a folder (default: digits)"

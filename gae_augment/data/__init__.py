@@ -15,6 +15,7 @@ from .strategy import Label, SamplingStrategy, checked_label, count_labels, reso
 from .transforms import read_attribute
 from .values import ValueScale
 from .views import DatasetView
+from .working_size import WorkingSize, check_working_size, resize_images
 
 __all__ = [
     "READ_AT_ONCE",
@@ -25,11 +26,13 @@ __all__ = [
     "Label",
     "SamplingStrategy",
     "ValueScale",
+    "WorkingSize",
     "append_rows",
     "as_pictures",
     "check_images",
     "check_output",
     "check_unmasked",
+    "check_working_size",
     "checked_label",
     "choose_images",
     "class_names",
@@ -44,6 +47,7 @@ __all__ = [
     "read_images",
     "read_in_batches",
     "read_labels",
+    "resize_images",
     "resolve_strategy",
     "upright_bytes",
 ]

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -83,14 +82,14 @@ def open_folder(
 
     Args:
         folder: The path of the folder.
-        size: The height and width to which all images are resized; ``None`` requires all images to have the same size.
+        size: The height and width to which all images are resized; ``None`` keeps the size of each image.
         skip_unreadable: Whether unreadable files are skipped. If true, every file is decoded once as a check. If false,
             only headers are checked, and a file with damaged pixels raises a ValueError when its image is loaded.
 
     Raises:
-        ValueError: If there are no sub-folders, a sub-folder has no image files, images differ in size and
-            ``size`` is ``None``, a Pillow mode is not supported, or only some images have 16 bits. Also if a file is
-            not an image and ``skip_unreadable`` is false, or if all files of a class are unreadable.
+        ValueError: If there are no sub-folders, a sub-folder has no image files, a Pillow mode is not supported, or
+            only some images have 16 bits. Also if a file is not an image and ``skip_unreadable`` is false, or if all
+            files of a class are unreadable.
 
     Warns:
         UserWarning: If files are skipped. The warning lists up to 10 skipped files.
@@ -104,14 +103,13 @@ def open_folder(
             f"{str(folder)!r} is not a folder of images by class: {str(error).splitlines()[0]}. It must contain one "
             f"sub-folder per class, each with image files, as for torchvision's ImageFolder."
         ) from error
-    modes, sizes, readable, skipped = set(), set(), [], []
+    modes, readable, skipped = set(), [], []
     for path, label in dataset.samples:
         try:
             with _naming_file(path), Image.open(path) as image:
                 if skip_unreadable:
                     image.load()
                 modes.add("I;16" if image.mode == "I;16B" else image.mode)
-                sizes.add(image.size[::-1] if is_turned(image) == "sideways" else image.size)
             readable.append((path, label))
         except ValueError:
             if not skip_unreadable:
@@ -125,12 +123,6 @@ def open_folder(
         raise ValueError(
             f"{str(folder)!r} contains images of the modes {sorted(modes)}, which turn black or white when converted. "
             f"Convert all of them to 8 bits, or all of them to 16."
-        )
-    if size is None and len(sizes) > 1:
-        areas = [width * height for width, height in sizes]
-        raise ValueError(
-            f"{str(folder)!r} contains images of {len(sizes)} sizes, from {min(areas)} to {max(areas)} pixels. Resize "
-            f"them to one size with --size 64, in Python open_folder(folder, size=(64, 64))."
         )
     mode = next(iter(modes)) if len(modes) == 1 else "RGB"
     dataset.loader = partial(_load, mode=mode if mode in NATIVE_MODES else "RGB", size=size)
@@ -200,15 +192,12 @@ def _some(paths: list[str]) -> str:
     return ", ".join(paths[:MAX_LISTED]) + more
 
 
-def is_turned(image: Image.Image) -> Literal["sideways", "other", None]:
-    r"""Returns how an image's EXIF tag turns it: onto its side, in another way, or ``None`` for not at all."""
+def _is_turned(image: Image.Image) -> bool:
+    r"""Returns whether an image's EXIF tag turns or mirrors it."""
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         # Pillow would decode the whole file to look for a tag behind the pixels.
-        return None
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    if orientation in (5, 6, 7, 8):
-        return "sideways"
-    return "other" if orientation in (2, 3, 4) else None
+        return False
+    return image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
 
 
 def upright_bytes(path: Path) -> bytes | None:
@@ -217,7 +206,7 @@ def upright_bytes(path: Path) -> bytes | None:
     Readers differ in whether they obey the tag. Without it, all of them show real and synthetic images alike.
     """
     with Image.open(path) as image:
-        if is_turned(image) is None:
+        if not _is_turned(image):
             return None
         file = io.BytesIO()
         turned = ImageOps.exif_transpose(image)

@@ -52,9 +52,10 @@ class ItemFormat:
                     f"An image has mode {image.mode!r}, but 16-bit images must have mode 'I;16', in this machine's "
                     f"byte order. Convert the images: image.convert('I')."
                 )
-            tensor = torch.from_numpy(np.array(image))
-            shape = (1, *tensor.shape) if tensor.ndim == 2 else (tensor.shape[2], *tensor.shape[:2])
-            return cls("PIL image", tuple(shape), tensor.dtype, mode=image.mode)
+            # One pixel has the data type and the channels of all, and is read at once.
+            pixel = torch.from_numpy(np.array(Image.new(image.mode, (1, 1))))
+            channels = 1 if pixel.ndim == 2 else pixel.shape[2]
+            return cls("PIL image", (channels, image.height, image.width), pixel.dtype, mode=image.mode)
         if isinstance(image, np.ndarray):
             try:
                 tensor = torch.from_numpy(np.array(image))

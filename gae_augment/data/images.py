@@ -3,6 +3,7 @@ r"""Conversion of the images of a dataset or array to tensors, with checks of th
 __all__ = ["append_rows", "check_images", "check_unmasked", "image_array", "read_images"]
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,15 @@ from torch import Tensor
 from .._utils.threads import use_threads
 from .formats import ItemFormat
 from .views import DatasetView
+from .working_size import resize_images
 
 CHECK_BATCH_SIZE = 1000
 """The number of images that are checked at a time. It limits the use of memory."""
 
 
-def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> None:
+def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int, any_size: bool) -> None:
+    if any_size and len(item_format.shape) == len(expected.shape) and item_format.shape[:-2] == expected.shape[:-2]:
+        expected = replace(expected, shape=item_format.shape)
     if item_format == expected:
         return
     if item_format.shape != expected.shape:
@@ -27,13 +31,16 @@ def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int) -> 
     else:
         name, values = "type", [f"{f.container} of {f.dtype}" for f in (item_format, expected)]
     raise ValueError(
-        f"Item {index} has {name} {values[0]}, but item 0 has {name} {values[1]}. Resize or convert the images in the "
-        f"dataset's loader. Its 'transform' has no effect: models learn from raw images."
+        f"Item {index} has {name} {values[0]}, but item 0 has {name} {values[1]}. Convert the images in the dataset's "
+        f"loader{'' if any_size else ', or resize those of a folder with --size 64'}. Its 'transform' has no effect: "
+        f"models learn from raw images."
     )
 
 
 @use_threads(1)
-def read_images(view: DatasetView, indices: Iterable[int], item_format: ItemFormat) -> Tensor:
+def read_images(
+    view: DatasetView, indices: Iterable[int], item_format: ItemFormat, size: tuple[int, int] | None = None
+) -> Tensor:
     r"""Returns images of a dataset as a tensor, without the dataset's image transforms.
 
     The shape of the tensor is :math:`(n, *)` for :math:`n` indices and images of shape :math:`*`.
@@ -42,6 +49,8 @@ def read_images(view: DatasetView, indices: Iterable[int], item_format: ItemForm
         view: A view of the dataset.
         indices: The indices of the images, at least one.
         item_format: The format that every image must have.
+        size: The height and width to which images of any size are resized. ``None`` requires the shape of
+            ``item_format``.
 
     Raises:
         ValueError: If an item cannot be read or is not a pair of image and label. Also if an image does not have the
@@ -50,11 +59,11 @@ def read_images(view: DatasetView, indices: Iterable[int], item_format: ItemForm
     images = []
     for index in indices:
         image = view.raw_image(int(index))
-        _check_format(ItemFormat.of(image), item_format, index)
+        _check_format(ItemFormat.of(image), item_format, index, any_size=size is not None)
+        batch = item_format.to_tensor(image)[None]
+        check_images(batch, f"item {index}")
         # A copy, since a dataset may return the same tensor with other values each time.
-        tensor = item_format.to_tensor(image).clone()
-        check_images(tensor[None], f"item {index}")
-        images.append(tensor)
+        images.append((batch if size is None else resize_images(batch, size))[0].clone())
     return torch.stack(images)
 
 
@@ -131,8 +140,8 @@ def image_array(X: Any) -> Tensor:
             images = torch.from_numpy(array if usable else np.array(array))
         except (TypeError, ValueError) as error:
             raise type(error)(
-                f"'X' cannot be converted to an array of numbers: {str(error).rstrip('.')}. Resize all images to one "
-                f"size, or convert the values to numbers."
+                f"'X' cannot be converted to an array of numbers: {str(error).rstrip('.')}. Convert the values to "
+                f"numbers. Pass images of several sizes as a dataset: gae_augment.data.ImageDataset(X, labels=y)."
             ) from error
     shape = tuple(images.shape)
     if images.dtype.is_complex:

@@ -3,7 +3,9 @@ r"""Reads the labels of a dataset or array, and its raw images (before any trans
 __all__ = ["READ_AT_ONCE", "ImageReader", "load_source", "read_classes", "read_in_batches"]
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,33 @@ from .items import check_dataset
 from .labels import label_array
 from .values import ValueScale
 from .views import DatasetView
+from .working_size import WorkingSize, choose_size, resize_images
 
-ImageReader = Callable[[Iterable[int]], Tensor]
-"""A function that maps :math:`n` indices to a tensor of :math:`n` raw images."""
+
+@dataclass(frozen=True)
+class ImageReader:
+    r"""A function that maps :math:`n` indices to a tensor of :math:`n` raw images.
+
+    Attributes:
+        function: The function.
+        shape: The shape of an image that it returns.
+        resized: Whether it resizes images, because they differ in size or are larger than the working size.
+    """
+
+    function: Callable[[Iterable[int]], Tensor]
+    shape: tuple[int, ...]
+    resized: bool
+
+    def __call__(self, indices: Iterable[int]) -> Tensor:
+        r"""Returns the images with the given indices, with shape :math:`(n, *)`."""
+        return self.function(indices)
+
 
 READ_AT_ONCE = 1000
 """The number of images that are read at a time. It limits the use of memory."""
+
+SIZES_READ = 100
+"""The maximum number of images that are read to choose the working size."""
 
 
 def read_in_batches(read: ImageReader, n: int) -> Iterator[tuple[slice, Tensor]]:
@@ -45,6 +68,8 @@ def read_classes(
     labels: np.ndarray,
     labels_to_keep: Iterable[Any],
     folder: str | os.PathLike[str] | None = None,
+    *,
+    most: Mapping[Any, int] | None = None,
 ) -> tuple[dict[Any, Tensor], ValueScale]:
     r"""Returns the images of selected classes, by label, and the :class:`ValueScale` of all images.
 
@@ -56,17 +81,22 @@ def read_classes(
         labels: The labels of all :math:`N` images, with shape :math:`(N,)`.
         labels_to_keep: The labels of the selected classes. Each must occur in ``labels``.
         folder: The folder of memory-mapped files for the selected images; ``None`` keeps these images in memory.
+        most: The maximum number of images of a class, by label. The images kept are evenly spread over the class.
     """
     images: dict[Any, Tensor] = {}
     counts = dict.fromkeys(labels_to_keep, 0)
+    kept = np.ones(len(labels), dtype=bool)
+    for label in counts:
+        rows_of_class = np.flatnonzero(labels == label)
+        kept[rows_of_class] = _evenly_spread(len(rows_of_class), (most or {}).get(label, len(rows_of_class)))
 
     def batches() -> Iterator[Tensor]:
         for rows, batch in read_in_batches(read, len(labels)):
-            batch_labels = labels[rows]
-            for label in counts.keys() & set(batch_labels.tolist()):
-                class_images = index_images(batch, batch_labels == label)
+            batch_labels, batch_kept = labels[rows], kept[rows]
+            for label in counts.keys() & set(batch_labels[batch_kept].tolist()):
+                class_images = index_images(batch, (batch_labels == label) & batch_kept)
                 if label not in images:
-                    shape = (int((labels == label).sum()), *batch.shape[1:])
+                    shape = (int(kept[labels == label].sum()), *batch.shape[1:])
                     images[label] = new_images(shape, batch.dtype, folder)
                 images[label][counts[label] : counts[label] + len(class_images)] = class_images
                 counts[label] += len(class_images)
@@ -76,20 +106,32 @@ def read_classes(
     return {label: images[label] for label in counts}, values
 
 
-def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
+def _evenly_spread(n: int, most: int) -> np.ndarray:
+    r"""Returns a mask of ``n`` entries that is true for at most ``most`` of them, evenly spread."""
+    mask = np.zeros(n, dtype=bool)
+    mask[np.linspace(0, n - 1, min(n, most)).round().astype(int)] = True
+    return mask
+
+
+def load_source(
+    X: Any, y: Any = None, working_size: WorkingSize = "auto", *, own_size: bool = False
+) -> tuple[np.ndarray, ImageReader]:
     r"""Returns the labels of a dataset or array, and a function that reads images.
 
-    The function maps indices to a tensor of images, without the dataset's image transforms.
+    The function maps indices to a tensor of images, without the dataset's image transforms. All images of a dataset or
+    array are resized to one working size, which depends on the sizes of at most 100 images.
 
     Args:
         X: A map-style dataset, or a dense array of images or feature vectors.
         y: The labels of an array: one integer or string per image. Must be ``None`` for a dataset, whose items contain
             integer labels.
+        working_size: The height and width of the images as :class:`gae_augment.GAEAugmenter` defines them.
+        own_size: Whether images keep their size, which must then be one size, and which ``working_size`` must allow.
 
     Raises:
         TypeError, ValueError: If ``X`` is empty or neither a dataset nor an array, or an array contains values that are
             not finite real numbers. Also if ``y`` is missing for an array or passed with a dataset, or if a label is
-            not of an allowed type.
+            not of an allowed type, or the working size does not suit the data.
     """
     if y is None and isinstance(X, list | tuple):
         raise TypeError(
@@ -98,7 +140,14 @@ def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
         )
     if isinstance(X, Tensor | list | tuple) or (hasattr(X, "__array__") and not isinstance(X, Dataset)):
         images = image_array(X)
-        return label_array(y, len(images)), lambda indices: index_images(images, np.asarray(indices))
+        array_size, resized = _reading_size(tuple(images.shape[1:]), [], working_size, own_size)
+
+        def read(indices: Iterable[int]) -> Tensor:
+            chosen = index_images(images, np.asarray(indices))
+            return chosen if array_size is None else resize_images(chosen, array_size)
+
+        shape = (*images.shape[1:-2], *array_size) if array_size else tuple(images.shape[1:])
+        return label_array(y, len(images)), ImageReader(read, shape, resized)
     if issparse(X):
         raise TypeError("'X' is sparse, but must be a dense array. Convert it: X.toarray().")
     check_dataset(X)
@@ -106,4 +155,40 @@ def load_source(X: Any, y: Any = None) -> tuple[np.ndarray, ImageReader]:
         raise ValueError("'y' was passed, but the dataset already has labels. Use fit(dataset).")
     view = DatasetView(X)
     item_format = ItemFormat.of(view.raw_image(0))
-    return view.labels, lambda indices: read_images(view, indices, item_format)
+    labels = view.labels
+    size, resized = _reading_size(item_format.shape, _shapes(view, len(labels)), working_size, own_size)
+    shape = (*item_format.shape[:-2], *size) if size else item_format.shape
+    return labels, ImageReader(lambda indices: read_images(view, indices, item_format, size), shape, resized)
+
+
+def _shapes(view: DatasetView, n: int) -> Iterator[tuple[int, ...]]:
+    r"""Reads at most 100 of the images from index 1 on, evenly spread, and yields their shapes."""
+    for index in np.unique(np.linspace(0, n - 1, SIZES_READ).astype(int))[1:]:
+        yield ItemFormat.of(view.raw_image(int(index))).shape
+
+
+def _reading_size(
+    first: tuple[int, ...], others: Iterable[tuple[int, ...]], working_size: WorkingSize, own_size: bool
+) -> tuple[tuple[int, int] | None, bool]:
+    r"""Returns the height and width to which images are resized, and whether this changes any image.
+
+    The height and width are ``None`` for images that keep their shape. The arguments ``first`` and ``others`` are the
+    shapes of images. The others are read only if they are needed.
+    """
+    if len(first) == 1:
+        if working_size != "auto":
+            raise ValueError(
+                f"'working_size' is {working_size!r}, but the data are vectors of {first[0]} features, which have no "
+                f"height and width. Leave it at 'auto'."
+            )
+        return None, False
+    if not own_size:
+        sizes = [(shape[-2], shape[-1]) for shape in chain([first], others) if len(shape) > 1]
+        size = choose_size(sizes, working_size)
+        return size, any(other != size for other in sizes)
+    if working_size != "auto" and choose_size([(first[-2], first[-1])], working_size) != first[-2:]:
+        raise ValueError(
+            f"'working_size' is {working_size!r}, but these images keep their size, {first[-2]}x{first[-1]}. Leave it "
+            f"at 'auto', or call fit and sample, which resize images."
+        )
+    return None, False

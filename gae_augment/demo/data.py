@@ -48,7 +48,7 @@ class LabelledSet:
 
 
 def _read(dataset: Any) -> Labelled:
-    labels, read = load_source(dataset)
+    labels, read = load_source(dataset, own_size=True)
     images = read(range(len(labels)))
     # Black and white images become 0 and 255.
     return (images.to(torch.uint8) * 255 if images.dtype == torch.bool else images), torch.from_numpy(labels)

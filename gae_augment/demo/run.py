@@ -121,9 +121,14 @@ def run_demo(
     for seed in range(seeds):
         train_indices[seed] = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
         start = time.perf_counter()
-        augmenters[seed] = GAEAugmenter(device=device, n_jobs=n_jobs, random_state=seed, progress=False).fit(
-            images[train_indices[seed]], labels[train_indices[seed]]
-        )
+        augmenters[seed] = GAEAugmenter(
+            # The classifiers see real and synthetic images in one size.
+            working_size=(images.shape[-2], images.shape[-1]),
+            device=device,
+            n_jobs=n_jobs,
+            random_state=seed,
+            progress=False,
+        ).fit(images[train_indices[seed]], labels[train_indices[seed]])
         seconds.append(time.perf_counter() - start)
         say(f"seed {seed}: models for {len(augmenters[seed].models_)} classes in {seconds[-1]:.1f} s")
     # Idle worker processes would keep their memory while the classifiers train.

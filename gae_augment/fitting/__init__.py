@@ -8,9 +8,16 @@ from .cache import ClassFit, FitCache, default_cache_dir, plan_fits
 from .fit import fit_class, fit_model
 from .fitted import FitReport, FittedModel
 from .parallel_fits import fit_classes, fit_with_progress, fits_at_a_time
-from .plan import MIN_IMAGES, MOTION_IMAGES, Plan, check_classes, make_plan, synthesis_of
+from .plan import MIN_IMAGES, MOTION_IMAGES, Plan, check_classes, deformed_classes, make_plan
 from .reports import report_failures, warn_of_training
-from .saved_models import check_definitions, models_from_state, models_to_state, upgrade_header
+from .saved_models import (
+    check_definitions,
+    models_from_state,
+    models_to_state,
+    parameters_from_plain,
+    parameters_to_plain,
+    upgrade_header,
+)
 
 __all__ = [
     "MIN_IMAGES",
@@ -23,6 +30,7 @@ __all__ = [
     "check_classes",
     "check_definitions",
     "default_cache_dir",
+    "deformed_classes",
     "fit_class",
     "fit_classes",
     "fit_model",
@@ -31,9 +39,10 @@ __all__ = [
     "make_plan",
     "models_from_state",
     "models_to_state",
+    "parameters_from_plain",
+    "parameters_to_plain",
     "plan_fits",
     "report_failures",
-    "synthesis_of",
     "upgrade_header",
     "warn_of_training",
 ]

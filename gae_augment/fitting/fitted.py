@@ -26,6 +26,7 @@ from ..models import (
     resolve_definition,
 )
 from .plan import Plan
+from .saved_plans import plan_from_plain
 from .training import likelihood_for
 
 IMAGES_PER_CHUNK = 500
@@ -277,7 +278,7 @@ class FittedModel:
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: If ``header`` and ``tensors`` do not describe a fitted model.
         """
-        plan = replace(Plan.from_plain(header["plan"]), device=str(resolve_device(device)))
+        plan = replace(plan_from_plain(header["plan"]), device=str(resolve_device(device)))
         groups: dict[str, dict[str, Tensor]] = {"network": {}, "density": {}, "values": {}, "anchors": {}, "codes": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition(".")

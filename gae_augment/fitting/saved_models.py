@@ -1,6 +1,13 @@
 r"""Converts fitted models to the content of a file, and back."""
 
-__all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade_header"]
+__all__ = [
+    "check_definitions",
+    "models_from_state",
+    "models_to_state",
+    "parameters_from_plain",
+    "parameters_to_plain",
+    "upgrade_header",
+]
 
 import os
 from collections.abc import Container, Mapping, Sequence
@@ -10,13 +17,59 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._utils.devices import check_device
 from .._utils.files import MALFORMED
 from ..data import Label, checked_label
-from ..models import MODELS, GenerativeModel, ModelDefinition
+from ..models import MODELS, GenerativeModel, ModelDefinition, choice_from_plain, choice_to_plain
 from .fitted import FittedModel
 from .plan import STEP, make_plan
 
 RENAMED = {"components": "n_components", "schedule": "lr_schedule", "starts": "n_init"}
+
+
+def parameters_to_plain(parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    r"""Converts the parameters of an augmenter to plain values, which JSON supports.
+
+    Args:
+        parameters: The parameters by name.
+        seed: The seed of the fit.
+    """
+    plain = {**parameters, "model": choice_to_plain(parameters["model"])}
+    # A folder of this machine.
+    del plain["cache_dir"]
+    if not isinstance(plain["sampling_strategy"], str | float | int):
+        plain["sampling_strategy"] = None
+    if not isinstance(plain["random_state"], int):
+        plain["random_state"] = seed
+    return plain
+
+
+def parameters_from_plain(
+    plain: Mapping[str, Any], definitions: Mapping[str, ModelDefinition], totals: Mapping[Label, int]
+) -> dict[str, Any]:
+    r"""Returns the parameters of an augmenter from the output of :func:`parameters_to_plain`.
+
+    If this machine lacks the device of the saved augmenter, ``device`` becomes ``"auto"``.
+
+    Args:
+        plain: The plain values, by name.
+        definitions: All model definitions that the values may name, by name.
+        totals: The size of each augmented class, in place of a sampling strategy that files do not hold.
+
+    Raises:
+        KeyError, TypeError, ValueError: If the values are malformed.
+    """
+    parameters = {**plain, "model": choice_from_plain(plain["model"], definitions)}
+    if parameters["sampling_strategy"] is None:
+        parameters["sampling_strategy"] = dict(totals)
+    # Files of earlier versions have no working size.
+    if isinstance(parameters.get("working_size"), list):
+        parameters["working_size"] = tuple(parameters["working_size"])
+    try:
+        check_device(parameters["device"])
+    except ValueError:
+        parameters["device"] = "auto"
+    return parameters
 
 
 def models_to_state(models: Mapping[Label, FittedModel]) -> tuple[list[Any], dict[str, Tensor]]:

@@ -46,6 +46,7 @@ def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
     Returns:
         The fields, of float16, with shape :math:`(n, 2, 8, 8)`.
     """
+    assert fitted.codes is not None
     generator = make_generator(seed, "motions")
     with use_threads(1):
         z = draw_codes(fitted, n, generator).float()
@@ -84,7 +85,9 @@ def learn_bank(models: Mapping[Any, FittedModel], *, seed: int) -> "MotionBank":
     """
     n = max(1, min(MOTIONS_PER_CLASS, MAX_MOTIONS // max(1, len(models))))
     able = {label: fitted for label, fitted in models.items() if fitted.codes is not None}
-    return MotionBank({label: learn_motions(fitted, n, seed=derive_seed(seed, label)) for label, fitted in able.items()})
+    return MotionBank(
+        {label: learn_motions(fitted, n, seed=derive_seed(seed, label)) for label, fitted in able.items()}
+    )
 
 
 class MotionBank:

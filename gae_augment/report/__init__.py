@@ -13,6 +13,7 @@ from .assessment import (
     open_training_data,
     strategy_images,
     training_budget,
+    working_size_of,
 )
 from .forecasting import Forecast, forecast
 from .write import write_report
@@ -28,5 +29,6 @@ __all__ = [
     "open_training_data",
     "strategy_images",
     "training_budget",
+    "working_size_of",
     "write_report",
 ]

@@ -9,6 +9,7 @@ __all__ = [
     "open_training_data",
     "strategy_images",
     "training_budget",
+    "working_size_of",
 ]
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from torch.utils.data import Dataset
 
 from .._utils.seeding import derive_seed, make_generator
 from ..augmenter import GAEAugmenter
-from ..data import Label, class_names, count_labels, load_source
+from ..data import Label, WorkingSize, class_names, count_labels, load_source
 from ..evaluation import (
     NEIGHBOURS,
     ClassifierGain,
@@ -62,6 +63,8 @@ class Assessment:
 def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, Read]:
     r"""Returns the labels of an augmenter's training set, and a function from indices to images.
 
+    The images have the working size of the augmenter's models.
+
     Args:
         augmenter: A fitted augmenter.
         data: The augmenter's training set, as a dataset or a pair of images and labels.
@@ -69,7 +72,7 @@ def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, 
     Raises:
         ValueError: If ``data`` have other class sizes or class names than the training set.
     """
-    labels, read = open_data(data)
+    labels, read = open_data(data, augmenter)
     counts = count_labels(labels)
     if counts != augmenter.counts_:
         raise ValueError(
@@ -85,14 +88,27 @@ def open_training_data(augmenter: GAEAugmenter, data: Any) -> tuple[np.ndarray, 
     return labels, read
 
 
-def open_data(data: Any) -> tuple[np.ndarray, Read]:
+def open_data(data: Any, augmenter: GAEAugmenter | None = None) -> tuple[np.ndarray, Read]:
     r"""Returns the labels of labelled images, and a function from indices to images.
 
     Args:
         data: A dataset, or a pair of images and labels.
+        augmenter: A fitted augmenter, whose models set the size of the images. ``None`` chooses a working size for the
+            data.
     """
     # A TensorDataset is not a tuple.
-    return load_source(*(data if isinstance(data, tuple) else (data, None)))
+    X, y = data if isinstance(data, tuple) else (data, None)
+    return load_source(X, y, "auto" if augmenter is None else working_size_of(augmenter))
+
+
+def working_size_of(augmenter: GAEAugmenter) -> WorkingSize:
+    r"""Returns the height and width of the images that the models of a fitted augmenter see.
+
+    Without models, and for vectors, returns the parameter ``working_size`` of the augmenter.
+    """
+    shapes = [fitted.shape for fitted in augmenter.models_.values()]
+    # All classes are fitted in the same size.
+    return (shapes[0][-2], shapes[0][-1]) if shapes and len(shapes[0]) > 1 else augmenter.working_size
 
 
 def assess(
@@ -128,7 +144,7 @@ def assess(
     training = {label: _real_images(read, labels, label, generator) for label in synthetic}
     if held_out is None or not synthetic:
         return Assessment(synthetic, training)
-    test_labels, read_test = open_data(held_out)
+    test_labels, read_test = open_data(held_out, augmenter)
     test = {
         label: _real_images(read_test, test_labels, label, generator) for label in synthetic if label in test_labels
     }
@@ -215,7 +231,7 @@ def measure_gain(
         FloatingPointError: If the loss of a classifier becomes NaN or infinite.
     """
     labels, read = open_training_data(augmenter, data)
-    test_labels, read_test = open_data(held_out)
+    test_labels, read_test = open_data(held_out, augmenter)
 
     return classifier_gain(
         (read(range(len(labels))), torch.from_numpy(labels)),

@@ -10,7 +10,15 @@ import torch
 
 from .._utils.threads import map_in_threads
 from ..augmenter import GAEAugmenter
-from ..data import Label, as_pictures, count_labels, load_source, read_classes, resolve_strategy
+from ..data import (
+    Label,
+    as_pictures,
+    check_working_size,
+    count_labels,
+    load_source,
+    read_classes,
+    resolve_strategy,
+)
 from ..fitting import FittedModel, fit_class, fits_at_a_time, make_plan
 from ..models import choose_models
 from ..synthesis import sample
@@ -50,7 +58,8 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
         TypeError, ValueError: If data or parameters of the augmenter are invalid.
     """
     models = choose_models(augmenter.model)
-    labels, read = load_source(X, y)
+    check_working_size(augmenter.working_size)
+    labels, read = load_source(X, y, augmenter.working_size)
     counts = count_labels(labels)
     added = {label: n for label, n in resolve_strategy(augmenter.sampling_strategy, labels).items() if n}
     if not added:
