@@ -1,6 +1,6 @@
 r"""Seeds of random numbers."""
 
-__all__ = ["RandomState", "derive_seed", "global_seed", "make_generator", "resolve_random_state"]
+__all__ = ["RandomState", "balanced_draw", "derive_seed", "global_seed", "make_generator", "resolve_random_state"]
 
 import hashlib
 import operator
@@ -35,6 +35,13 @@ def derive_seed(*parts: int | str) -> int:
 def make_generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     r"""Returns a torch generator on a device, with the seed ``derive_seed(*parts)``."""
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))
+
+
+def balanced_draw(choices: int, n: int, seed: int) -> torch.Tensor:
+    r"""Returns ``n`` numbers below ``choices`` in random order, each as often as any other, or once more."""
+    generator = make_generator(seed)
+    rounds = [torch.randperm(choices, generator=generator) for _ in range(-(-n // choices))]
+    return torch.cat(rounds)[:n]
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from ..augmenter import GAEAugmenter
 from ..data import Label, check_output, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
 from ..export import write_shards
-from ..report import assess, forecast, gain_table, measure_gain, open_data, write_report
+from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
+from .resuming import resumable
 
 
 @dataclass(frozen=True)
@@ -173,18 +174,26 @@ def balance(arguments: Namespace) -> Outcome:
         )
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
-    check_output(arguments.output, force=arguments.force)
-    augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir)
-    paths = write_shards(
-        augmenter,
-        arguments.output,
-        real=dataset,
-        format=arguments.format,
-        images_per_shard=arguments.shard_size,
-        n_jobs=arguments.jobs,
-        seed=arguments.seed,
-        force=arguments.force,
-    )
+    if arguments.preview:
+        check_file_place(Path(arguments.preview))
+    options = {name: getattr(arguments, name) for name in ("folder", "model", "size", "seed", "format", "shard_size")}
+    with resumable(arguments.output, options, [path for path, _ in dataset.samples], arguments.force) as run:
+        augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir or run.folder)
+        if arguments.preview:
+            contact_sheet(augmenter, dataset, seed=arguments.seed).save(arguments.preview)
+            run.unfinished = True
+            return Outcome(arguments.preview, {"file": arguments.preview})
+        paths = write_shards(
+            augmenter,
+            arguments.output,
+            real=dataset,
+            format=arguments.format,
+            images_per_shard=arguments.shard_size,
+            n_jobs=arguments.jobs,
+            seed=arguments.seed,
+            force=True,
+            resume=run.resumes,
+        )
     classes, lines = _counts(dataset, augmenter.counts_, augmenter.sampling_strategy_)
     return Outcome("\n".join([*lines, arguments.output]), {"classes": classes, "paths": list(map(str, paths))})
 

@@ -142,6 +142,11 @@ def make_parser() -> argparse.ArgumentParser:
     command = add(
         "balance", "copy a folder of images, and add synthetic images to its scarce classes", *fitting, shards
     )
+    command.add_argument(
+        "--preview",
+        metavar="FILE",
+        help="only draw some synthetic images of each class in this file; the same command without --preview goes on",
+    )
     _add_output_folder(command)
 
     command = add(

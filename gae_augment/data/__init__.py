@@ -4,7 +4,7 @@ A :class:`ValueScale` converts image values to network inputs and back. This sub
 than ``_utils``.
 """
 
-from .folders import as_pictures, check_output, open_folder, upright_bytes
+from .folders import as_pictures, check_output, open_folder, upright, upright_bytes
 from .formats import ItemFormat
 from .image_dataset import ImageDataset
 from .images import append_rows, check_images, check_unmasked, image_array, read_images
@@ -49,5 +49,6 @@ __all__ = [
     "read_labels",
     "resize_images",
     "resolve_strategy",
+    "upright",
     "upright_bytes",
 ]

@@ -1,6 +1,6 @@
 r"""Reads image folders with one sub-folder per class, and converts tensors to images that can be saved as PNG files."""
 
-__all__ = ["as_pictures", "check_output", "open_folder", "upright_bytes"]
+__all__ = ["as_pictures", "check_output", "open_folder", "upright", "upright_bytes"]
 
 import io
 import os
@@ -41,7 +41,7 @@ MAX_LISTED = 10
 
 def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
     with _naming_file(path), Image.open(path) as stored:
-        image = _upright(stored)
+        image = upright(stored)
         # Pillow warns about a palette with transparency unless the image is converted to RGBA first.
         source = image.convert("RGBA") if image.mode != mode and "transparency" in image.info else image
         converted = source.convert(mode) if source.mode != mode else source.copy()
@@ -51,7 +51,7 @@ def _load(path: str, mode: str, size: tuple[int, int] | None) -> Image.Image:
     return converted.resize(size[::-1], resampling)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     r"""Returns an image as a viewer shows it, turned as its EXIF tag says, in a Pillow mode that can be converted."""
     if image.mode == "I;16B":
         # 16-bit TIFF in the other byte order.

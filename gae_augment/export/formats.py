@@ -12,10 +12,12 @@ from importlib import import_module
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from .._utils.files import atomic_write
 from .._utils.threads import SharedContext
 from ..data import upright_bytes
+from .moved_files import moved_bytes
 
 
 @dataclass(frozen=True)
@@ -25,29 +27,31 @@ class Item:
     Attributes:
         path: The path of the image's file, relative to an image folder.
         class_index: The index of the image's class.
-        source: For a real image, the path of its file. For a synthetic image, ``None`` before sampling, and the image
-            afterwards.
+        source: The path of a real image's file, or of the real image that a deformed image is made from. For another
+            synthetic image, ``None`` before sampling, and the image afterwards.
+        is_synthetic: Whether the image is synthetic.
+        motion: The velocity field of a deformed image, with shape :math:`(1, 2, 8, 8)`. ``None`` before sampling, and
+            for other images.
     """
 
     path: Path
     class_index: int
     source: Path | Image.Image | None
-
-    @property
-    def is_synthetic(self) -> bool:
-        r"""Whether the image is synthetic."""
-        return not isinstance(self.source, Path)
+    is_synthetic: bool
+    motion: Tensor | None = None
 
     @property
     def data(self) -> bytes:
-        r"""The bytes of a real image's file, or of the PNG of a synthetic image.
+        r"""The bytes of the image's file: the real one, a deformed one in the same format, or a PNG.
 
         Raises:
             ValueError: If the image is synthetic and not sampled yet.
         """
-        if isinstance(self.source, Path):
+        if isinstance(self.source, Path) and self.motion is not None:
+            return moved_bytes(self.source, self.motion)
+        if isinstance(self.source, Path) and not self.is_synthetic:
             return upright_bytes(self.source) or self.source.read_bytes()
-        if self.source is None:
+        if not isinstance(self.source, Image.Image):
             raise ValueError(f"{self.path} is not sampled yet.")
         file = io.BytesIO()
         self.source.save(file, "PNG")
@@ -60,6 +64,7 @@ class Shard:
 
     Attributes:
         target: The path of the shard's file, or of the image folder.
+        resumed: Whether files that exist already are kept, because an interrupted run wrote them.
         first: The total number of images in the preceding shards.
         seed: The seed of the synthetic images and of the order of all images.
         items: The real images, followed by synthetic images that are not sampled yet.
@@ -67,6 +72,7 @@ class Shard:
     """
 
     target: Path
+    resumed: bool
     first: int
     seed: int
     items: tuple[Item, ...]
@@ -104,12 +110,16 @@ class Format:
 def _write_image_folder(shard: Shard, items: list[Item]) -> None:
     for item in items:
         path = shard.target / item.path
+        if shard.resumed and path.exists():
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        upright = upright_bytes(item.source) if isinstance(item.source, Path) else item.data
-        if upright is not None:
-            path.write_bytes(upright)
-        elif isinstance(item.source, Path):
-            shutil.copy2(item.source, path)
+        with atomic_write(path) as temporary:
+            if item.is_synthetic or not isinstance(item.source, Path):
+                temporary.write_bytes(item.data)
+            elif (turned := upright_bytes(item.source)) is not None:
+                temporary.write_bytes(turned)
+            else:
+                shutil.copy2(item.source, temporary)
 
 
 def _write_tar(shard: Shard, items: list[Item]) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate, count, groupby, islice
+from itertools import accumulate, count, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from tqdm.auto import tqdm
 
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
-from .._utils.seeding import derive_seed, make_generator
+from .._utils.seeding import balanced_draw, derive_seed, make_generator
 from ..augmenter import GAEAugmenter
 from ..data import Label, as_pictures, check_output
 from ..models import ModelDefinition, custom_definitions
@@ -34,6 +34,7 @@ def write_shards(
     n_jobs: int | None = None,
     seed: int = 0,
     force: bool = False,
+    resume: bool = False,
 ) -> list[Path]:
     r"""Writes synthetic images, and real images if given, in shards (batches of images).
 
@@ -43,7 +44,8 @@ def write_shards(
     There are three formats:
 
     - ``"imagefolder"`` writes synthetic images as ``CLASS/synthetic_00000.png``, ``CLASS/synthetic_00001.png`` and so
-      on, and copies real images under their original names.
+      on, and copies real images under their original names. A deformed image has the size, format and quality of the
+      real image that it was made from, so its file may be a ``.jpg``.
     - ``"webdataset"`` writes tar files. Each sample holds the image, the index of its class (``.cls``) and a ``.json``.
       The ``.json`` has the keys ``class`` (its name), ``synthetic`` (a Boolean) and ``path`` (in an image folder).
     - ``"parquet"`` writes Parquet files with the columns ``image`` (bytes and path), ``label`` and ``is_synthetic``.
@@ -52,7 +54,7 @@ def write_shards(
         augmenter: A fitted augmenter.
         output: The folder to write to.
         real: The image folder that the augmenter was fitted to. Its images are exported unchanged, in their original
-            size. By default only synthetic images are exported.
+            size. By default only synthetic images are exported, all in the working size.
         images_to_add: The number of synthetic images of each class, by label. By default the augmenter's
             ``sampling_strategy_``.
         format: One of the formats above.
@@ -61,6 +63,7 @@ def write_shards(
             number. Without a context, shards are written one after another.
         seed: The seed of the synthetic images and of the order of all images.
         force: Whether the output folder may already hold other files.
+        resume: Whether files that an interrupted call with the same arguments wrote are kept.
 
     Returns:
         The paths of the shards' files. For ``"imagefolder"``, the path of the output folder only.
@@ -88,19 +91,21 @@ def write_shards(
     for label, number in images_to_add.items():
         if number < 0:
             raise ValueError(f"'images_to_add' is {number} for class {label!r}, but must be 0 or more.")
-        if number:
+        if number and not _is_moved(augmenter, label, real):
             # One test image shows, before any work, whether the class has a model and its images can be written.
             list(as_pictures(augmenter.sample(label, 1, seed=0)))
     # Workers may have another working directory.
-    folder = check_output(output, force=force).resolve()
+    folder = check_output(output, force=force or resume).resolve()
     suffix = FORMATS[format].suffix
-    if suffix and (existing := sorted(folder.glob(f"shard-*{suffix}"))):
+    if suffix and not resume and (existing := sorted(folder.glob(f"shard-*{suffix}"))):
         raise ValueError(
             f"{str(folder)!r} already holds the shard {existing[0].name!r}, and readers would mix old and new shards. "
             f"Choose another folder, or remove the old shards."
         )
 
-    items = _plan(folder, class_names, [images_to_add.get(label, 0) for label in augmenter.classes_.tolist()], real)
+    labels = augmenter.classes_.tolist()
+    moved = [_is_moved(augmenter, label, real) for label in labels]
+    items = _plan(folder, class_names, [images_to_add.get(label, 0) for label in labels], moved, real, seed, resume)
     total = math.ceil(len(items) / images_per_shard)
     # Every total-th image goes to the same shard, so that each shard gets the same fraction of each class.
     chunks = [tuple(items[number::total]) for number in range(total)]
@@ -108,6 +113,7 @@ def write_shards(
     shards = [
         Shard(
             folder / f"shard-{number:05d}-of-{total:05d}{suffix}" if suffix else folder,
+            resume,
             first[number],
             derive_seed(seed, "shard", number),
             chunk,
@@ -138,23 +144,45 @@ def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _is_moved(augmenter: GAEAugmenter, label: Label, real: ImageFolder | None) -> bool:
+    r"""Returns whether new images of a class are the real images of a folder, moved."""
+    return real is not None and augmenter.motions_for(label, 1, seed=0) is not None
+
+
 def _plan(
-    folder: Path, class_names: Sequence[str], images_to_add: Sequence[int], real: ImageFolder | None
+    folder: Path,
+    class_names: Sequence[str],
+    images_to_add: Sequence[int],
+    moved: Sequence[bool],
+    real: ImageFolder | None,
+    seed: int,
+    resume: bool,
 ) -> list[Item]:
     r"""Lists the real images, then the synthetic images, class by class.
 
-    Each synthetic image gets an unused path.
+    Each synthetic image gets an unused path. A deformed one gets the real image that it is made from.
     """
     items: list[Item] = []
     if real is not None:
-        items = [Item(Path(path).relative_to(real.root), index, Path(path).resolve()) for path, index in real.samples]
+        items = [
+            Item(Path(path).relative_to(real.root), index, Path(path).resolve(), is_synthetic=False)
+            for path, index in real.samples
+        ]
     real_paths = {item.path for item in items}
     for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
         # With real images, the name is that of their folder. Otherwise it may be invalid, such as "T-shirt/top".
         folder_name = name if real else name.replace("/", "-").replace("..", "--")
-        paths = (Path(folder_name) / f"synthetic_{suffix:05d}.png" for suffix in count())
-        unused = (path for path in paths if path not in real_paths and not (folder / path).exists())
-        items += [Item(path, index, None) for path in islice(unused, number)]
+        sources: Sequence[Path | None] = [None] * number
+        if moved[index] and number:
+            of_class = [item.source for item in items if item.class_index == index and isinstance(item.source, Path)]
+            draw = balanced_draw(len(of_class), number, derive_seed(seed, "sources", index))
+            sources = [of_class[position] for position in draw.tolist()]
+        numbers = count()
+        for source in sources:
+            ending = ".png" if source is None else source.suffix
+            paths = (Path(folder_name) / f"synthetic_{suffix:05d}{ending}" for suffix in numbers)
+            unused = (path for path in paths if path not in real_paths and (resume or not (folder / path).exists()))
+            items.append(Item(next(unused), index, source, is_synthetic=True))
     return items
 
 
@@ -185,6 +213,8 @@ def _load_and_write(shard: Shard, format: str, file: Path, definitions: tuple[Mo
 
 
 def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
+    if shard.resumed and shard.target.is_file():
+        return
     FORMATS[format].write(shard, _sample(shard, augmenter))
 
 
@@ -193,8 +223,13 @@ def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
     items = [item for item in shard.items if not item.is_synthetic]
     synthetic_items = (item for item in shard.items if item.is_synthetic)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):
-        class_items = list(group)
-        images = augmenter.sample(augmenter.classes_[index].item(), len(class_items), seed=shard.seed)
+        class_items, label = list(group), augmenter.classes_[index].item()
+        if isinstance(class_items[0].source, Path):
+            fields = augmenter.motions_for(label, len(class_items), seed=shard.seed)
+            assert fields is not None
+            items += [replace(item, motion=v) for item, v in zip(class_items, fields.split(1), strict=True)]
+            continue
+        images = augmenter.sample(label, len(class_items), seed=shard.seed)
         items += [replace(item, source=image) for item, image in zip(class_items, as_pictures(images), strict=True)]
     order = torch.randperm(len(items), generator=make_generator(shard.seed, "order"))
     return [items[position] for position in order.tolist()]

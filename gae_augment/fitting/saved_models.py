@@ -184,6 +184,7 @@ def upgrade_header(header: Mapping[str, Any], definitions: Mapping[str, ModelDef
         "parameters": parameters,
         # The first files have no failures.
         "failures": header.get("failures", []),
+        "motions": None,
         "models": [[label, _model(model_header, definitions)] for label, model_header in header["generators"]],
     }
 
@@ -204,7 +205,7 @@ def _from_format_3(header: Mapping[str, Any]) -> dict[str, Any]:
             plan |= {"synthesis": "decoded" if step is None else "residual", "step": STEP if step is None else step}
             model = {**model, "plan": plan, "explained": 1.0}
         models.append([label, model])
-    return {**header, "parameters": parameters, "models": models}
+    return {"motions": None, **header, "parameters": parameters, "models": models}
 
 
 def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:

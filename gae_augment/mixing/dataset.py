@@ -228,6 +228,11 @@ class AugmentedDataset(VisionDataset):
         index = self._checked(index)
         return self._synthetic.source_of(self._synthetic_index(index)) if self.is_synthetic[index] else index
 
+    def motion_of(self, index: int) -> Tensor | None:
+        r"""Returns the velocity field of a deformed item, with shape :math:`(1, 2, 8, 8)`, or ``None`` for others."""
+        index = self._checked(index)
+        return self._synthetic.motion_of(self._synthetic_index(index)) if self.is_synthetic[index] else None
+
     def synthetic_images(self, label: int) -> Tensor:
         r"""Returns all synthetic images of a class, before transforms, in one tensor with a row per image.
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._utils.seeding import derive_seed, make_generator
+from .._utils.seeding import balanced_draw, derive_seed
 from .._utils.storage import ImageFile, index_images
 from .._utils.threads import use_threads
 from ..data import DatasetView, ItemFormat, Label, SamplingStrategy
@@ -126,7 +126,8 @@ class SyntheticImages:
                 rows = slice(deformed, deformed + number)
                 deformed += number
                 self._fields[rows] = self._source.motions_for(label, number, seed=seed)
-                self._sources[rows] = _balanced_draw(self._real[label], number, derive_seed(seed, "sources", label))
+                chosen = balanced_draw(len(self._real[label]), number, derive_seed(seed, "sources", label))
+                self._sources[rows] = torch.from_numpy(self._real[label])[chosen]
             else:
                 self._sample(label, self._pixels[pixels : pixels + number], seed)
                 pixels += number
@@ -146,13 +147,16 @@ class SyntheticImages:
         r"""Returns the index of the real image that a deformed image was, or ``None`` for an image of another kind."""
         return int(self._sources[self._slots[index]]) if self.is_deformed[index] else None
 
+    def motion_of(self, index: int) -> Tensor | None:
+        r"""Returns the velocity field of a deformed image, or ``None`` for an image of another kind."""
+        return self._fields[self._slots[index]].float()[None] if self.is_deformed[index] else None
+
     def __getitem__(self, index: int) -> Any:
         r"""Returns a new copy of an image, in the format of the real images."""
-        slot = int(self._slots[index])
-        if not self.is_deformed[index]:
+        slot, v = int(self._slots[index]), self.motion_of(index)
+        if v is None:
             return self.format.from_tensor(self._pixels[slot])
-        source = int(self._sources[slot])
-        return _moved(self._view.raw_image(source), self._fields[slot].float()[None])
+        return _moved(self._view.raw_image(int(self._sources[slot])), v)
 
     def images(self, indices: Sequence[int]) -> Iterator[Any]:
         r"""Yields new copies of images, faster than one by one if they are pixels."""
@@ -195,13 +199,6 @@ def _moved(image: Any, v: Tensor) -> Any:
         return move(image, v)
     item_format = ItemFormat.of(image)
     return item_format.from_tensor(move(item_format.to_tensor(image), v))
-
-
-def _balanced_draw(indices: np.ndarray, n: int, seed: int) -> Tensor:
-    r"""Returns ``n`` of the indices in random order, each as often as the others, or once more."""
-    generator = make_generator(seed)
-    rounds = [torch.randperm(len(indices), generator=generator) for _ in range(-(-n // len(indices)))]
-    return torch.from_numpy(indices)[torch.cat(rounds)[:n]]
 
 
 @use_threads(1)

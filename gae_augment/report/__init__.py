@@ -16,12 +16,14 @@ from .assessment import (
     working_size_of,
 )
 from .forecasting import Forecast, forecast
+from .sheet import contact_sheet
 from .write import write_report
 
 __all__ = [
     "Assessment",
     "Forecast",
     "assess",
+    "contact_sheet",
     "forecast",
     "gain_table",
     "measure_gain",
