@@ -3,6 +3,7 @@ r"""Checks the arguments of ``GAEDataModule``."""
 __all__ = ["AUTO", "MODES", "check_arguments", "check_data", "check_loader_settings"]
 
 from collections.abc import Mapping
+from numbers import Real
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,6 +79,7 @@ def check_arguments(
     refresh: Any,
     teacher: Any,
     teacher_weight: Any,
+    motion: Any,
 ) -> None:
     r"""Checks the arguments of ``GAEDataModule`` that control synthetic images and batches.
 
@@ -96,6 +98,8 @@ def check_arguments(
     if teacher is not None:
         check_teacher(teacher)
     check_weight(teacher_weight, "teacher_weight")
+    if isinstance(motion, bool) or not (motion is None or motion == "auto" or isinstance(motion, Real)):
+        raise ValueError(f"'motion' is {motion!r}, but must be a number above 0 and at most 3, 'auto' or None.")
     if synthetic_fraction == AUTO and mode != "mix":
         raise ValueError(
             f"synthetic_fraction='auto' needs mode='mix', but the mode is {mode!r}, which draws every image once. "

@@ -25,6 +25,7 @@ from gae_augment.mixing import Teacher
 from .arguments import AUTO, check_arguments, check_data, check_loader_settings
 from .fraction import choose_fraction
 from .loaders import RefreshingSampler, ShuffledSampler, check_loader, draws_per_epoch, rebuild_loader
+from .motion import choose_motion
 from .wrapping import WrappingDataModule
 
 try:
@@ -68,6 +69,11 @@ class GAEDataModule(WrappingDataModule):
         refresh: The number of epochs between draws of fresh synthetic images. 0 keeps the images of the first draw.
         transform: The transform of training images. ``"same"`` keeps the transforms of the training set. ``None``
             applies no transform. A callable replaces them.
+        motion: How strongly training images of all classes are moved by the motions that the models have learned, with
+            probability 0.5 and before all transforms: a number above 0 and up to 3, as in
+            :meth:`gae_augment.GAEAugmenter.motion`, or ``None`` for no motion. ``"auto"`` is 1 for images whose
+            training transforms move no pixels, such as none, ``Resize`` or ``ColorJitter``, and ``None`` for other
+            data. Lightning's log says which.
         teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic
             images. All labels in training batches are then class probabilities. Use
             ``torch.nn.functional.cross_entropy`` without class weights as loss. By default labels are integers.
@@ -121,6 +127,7 @@ class GAEDataModule(WrappingDataModule):
         num_classes: int | None = None,
         refresh: int = 0,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
+        motion: float | Literal["auto"] | None = "auto",
         # For a mere Callable, jsonargparse would expect a class whose instances a call returns.
         teacher: nn.Module | Teacher | None = None,
         teacher_weight: float = 0.5,
@@ -148,6 +155,7 @@ class GAEDataModule(WrappingDataModule):
             refresh=refresh,
             teacher=teacher,
             teacher_weight=teacher_weight,
+            motion=motion,
         )
 
         super().__init__()
@@ -161,7 +169,7 @@ class GAEDataModule(WrappingDataModule):
         self.balance, self.refresh = balance, refresh
         # Private, so that these common names still reach the attributes of the wrapped module.
         self._teacher, self._teacher_weight = teacher, teacher_weight
-        self._mode, self._transform, self._seed = mode, transform, seed
+        self._mode, self._transform, self._motion, self._seed = mode, transform, motion, seed
         self._num_classes = num_classes
         self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
@@ -247,6 +255,8 @@ class GAEDataModule(WrappingDataModule):
         if self.fraction_choice_ is not None:
             rank_zero_info(self.fraction_choice_.reason)
         augmented = fitted.augment(training_set, transform=self._transform)
+        augmented.motion, reason = choose_motion(fitted, augmented, self._motion)
+        rank_zero_info(reason)
         if self._teacher is not None:
             augmented.with_soft_labels(self._teacher, self._teacher_weight)
         self._key, self._augmented = fitted.cache_key_, augmented

@@ -8,7 +8,6 @@ from contextlib import closing, nullcontext
 from typing import Any, Literal, Self
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor
@@ -17,12 +16,11 @@ from torch.utils.data import Dataset
 from .._utils.devices import check_device
 from .._utils.parallel import Failure, check_n_jobs
 from .._utils.seeding import RandomState, derive_seed, make_generator, resolve_random_state
-from .._utils.threads import use_threads
 from ..data import (
     Label,
     SamplingStrategy,
     WorkingSize,
-    append_rows,
+    append_samples,
     check_working_size,
     class_names,
     count_labels,
@@ -79,8 +77,7 @@ class GAEAugmenter(BaseEstimator):
         models_: The fitted models, by label.
         failures_: The reason of each failed fit, by label.
         seed_: The seed of the fit.
-        motions_: The motions of all classes that ``"deformed"`` models have learned. For other models, the first call
-            of :meth:`motion` sets this attribute.
+        motions_: The motions of all classes. Without ``"deformed"`` models, :meth:`motion` sets this attribute.
         cache_key_: A hash of everything that ``models_`` depends on. A fit without ``checkpoint_dir`` does not set this
             attribute.
         n_features_in_: The length of the second axis of ``X``. A fit to a dataset does not set this attribute.
@@ -175,8 +172,7 @@ class GAEAugmenter(BaseEstimator):
         to_fit = [label for label in counts if counts[label] >= MIN_IMAGES and label in deformed.union(scarce)]
         # All images are checked and define the value scale, so that a class's model does not depend on which other
         # classes are scarce.
-        most = dict.fromkeys(deformed, MOTION_IMAGES)
-        images, values = read_classes(read, labels, to_fit, self.cache_dir, most=most)
+        images, values = read_classes(read, labels, to_fit, self.cache_dir, most=dict.fromkeys(deformed, MOTION_IMAGES))
         seed = (cache.seed if cache is not None else resolve_random_state)(self.random_state)
         fits = plan_fits(images, models, values, seed, self.device, resized=read.resized)
 
@@ -344,14 +340,15 @@ class GAEAugmenter(BaseEstimator):
             raise TypeError("'X' is a dataset, but fit_resample needs arrays. Use fit(dataset).augment(dataset).")
         self._fit(X, y, own_size=True)
         added = {label: n for label, n in self.sampling_strategy_.items() if n}
-        samples = [self.sample(label, n, seed=derive_seed(self.seed_, "fit_resample")) for label, n in added.items()]
-        labels = np.repeat(np.array(list(added)), list(added.values()))
-        with use_threads(1):
-            rows = torch.cat(samples).numpy() if samples else None
-            return append_rows(X, rows), append_rows(y, labels if samples else None)
+        seed = derive_seed(self.seed_, "fit_resample")
+        return append_samples(X, y, {label: self.sample(label, n, seed=seed) for label, n in added.items()})
 
     def augment(
-        self, dataset: Any, *, transform: Callable[[Any], Any] | Literal["same"] | None = "same"
+        self,
+        dataset: Any,
+        *,
+        transform: Callable[[Any], Any] | Literal["same"] | None = "same",
+        motion: Motion | None = None,
     ) -> AugmentedDataset:
         r"""Returns a dataset with the items of ``dataset``, followed by synthetic items.
 
@@ -359,11 +356,13 @@ class GAEAugmenter(BaseEstimator):
             dataset: The dataset of the fit, or another one whose images have the same shape and type.
             transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable replaces them.
 
+            motion: A transform from :meth:`motion`, which moves images of all classes alike before other transforms.
+
         Raises:
             NotFittedError: If the augmenter is not fitted.
         """
         self._check_fitted()
-        return AugmentedDataset(dataset, self, transform=transform, cache_dir=self.cache_dir)
+        return AugmentedDataset(dataset, self, transform=transform, motion=motion, cache_dir=self.cache_dir)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.

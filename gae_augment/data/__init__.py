@@ -6,8 +6,9 @@ than ``_utils``.
 
 from .folders import as_pictures, check_output, open_folder, upright, upright_bytes
 from .formats import ItemFormat
+from .geometry import geometric_transform
 from .image_dataset import ImageDataset
-from .images import append_rows, check_images, check_unmasked, image_array, read_images
+from .images import append_samples, check_images, check_unmasked, image_array, read_images
 from .labels import class_names, label_array, read_labels
 from .long_tail import choose_images, profile_counts
 from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
@@ -27,7 +28,7 @@ __all__ = [
     "SamplingStrategy",
     "ValueScale",
     "WorkingSize",
-    "append_rows",
+    "append_samples",
     "as_pictures",
     "check_images",
     "check_output",
@@ -37,6 +38,7 @@ __all__ = [
     "choose_images",
     "class_names",
     "count_labels",
+    "geometric_transform",
     "image_array",
     "label_array",
     "load_source",

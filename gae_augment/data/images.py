@@ -1,8 +1,8 @@
 r"""Conversion of the images of a dataset or array to tensors, with checks of their values."""
 
-__all__ = ["append_rows", "check_images", "check_unmasked", "image_array", "read_images"]
+__all__ = ["append_samples", "check_images", "check_unmasked", "image_array", "read_images"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -164,15 +164,24 @@ def image_array(X: Any) -> Tensor:
     return images
 
 
-def append_rows(original: Any, rows: np.ndarray | None) -> Any:
-    r"""Returns an array or tensor with further images or feature vectors appended.
+@use_threads(1)
+def append_samples(X: Any, y: Any, samples: Mapping[Any, Tensor]) -> tuple[Any, Any]:
+    r"""Returns images and labels, followed by new images of each class and their labels.
 
-    The result is a tensor if ``original`` is a tensor, else a NumPy array. The data type is that of ``original``.
+    Each result is a tensor if the argument is a tensor, else a NumPy array. Data types stay as they are.
 
     Args:
-        original: The images or vectors, with shape :math:`(N, *)`, where :math:`*` is the shape of an image or vector.
-        rows: The images or vectors to append, with shape :math:`(n, *)`; ``None`` appends nothing.
+        X: The images or vectors, with shape :math:`(N, *)`.
+        y: The labels, with shape :math:`(N,)`.
+        samples: The new images or vectors of each class, with shape :math:`(n, *)`, by label.
     """
+    if not samples:
+        return _append(X, None), _append(y, None)
+    labels = np.repeat(np.array(list(samples)), list(map(len, samples.values())))
+    return _append(X, torch.cat(list(samples.values())).numpy()), _append(y, labels)
+
+
+def _append(original: Any, rows: np.ndarray | None) -> Any:
     if isinstance(original, Tensor):
         return original if rows is None else torch.cat([original, torch.from_numpy(rows).to(original)])
     array = np.asarray(original)

@@ -33,6 +33,8 @@ class AugmentedDataset(VisionDataset):
         augmenter: The source of the synthetic images, usually a fitted :class:`gae_augment.GAEAugmenter`.
         transform: The transform of all images, real and synthetic. ``"same"`` keeps the dataset's transforms; ``None``
             applies no transform; a callable replaces the dataset's transforms.
+        motion: A transform of raw images, usually :meth:`gae_augment.GAEAugmenter.motion`. It moves real images, and
+            synthetic ones that are not deformed, before all other transforms. ``None`` moves no image.
         images_to_add: The number of synthetic images of each class, by label. By default the augmenter's sampling
             strategy is applied to the dataset's labels, and classes whose fit failed get no images.
         seed: The seed of the synthetic images; by default ``augmenter.seed_``.
@@ -60,6 +62,7 @@ class AugmentedDataset(VisionDataset):
         augmenter: ImageSource,
         *,
         transform: Callable[[Any], Any] | Literal["same"] | None = "same",
+        motion: Callable[[Any], Any] | None = None,
         images_to_add: Mapping[Label, int] | None = None,
         seed: int | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -80,6 +83,7 @@ class AugmentedDataset(VisionDataset):
         self.dataset = dataset
         self._same_transforms = transform == "same"
         self.transform = None if transform == "same" else transform
+        self.motion = motion
         self.augmenter = augmenter
         self.seed = augmenter.seed_ if seed is None else seed
         if images_to_add is None:
@@ -112,6 +116,12 @@ class AugmentedDataset(VisionDataset):
         self._soft_labels: Tensor | None = None
         self._synthetic = SyntheticImages(self._view, augmenter, self.images_to_add, self.seed, cache_dir)
         self.epoch = 0
+
+    @property
+    def transform_functions(self) -> list[Any]:
+        r"""The functions that turn a raw image into the image of an item, in the order in which they are applied."""
+        functions = [getattr(slot, "function", slot) for slot in self._view.transforms] if self._same_transforms else []
+        return functions if self.transform is None else [*functions, self.transform]
 
     @property
     def shares_images(self) -> bool:
@@ -265,7 +275,7 @@ class AugmentedDataset(VisionDataset):
         n_real = len(self) - len(self._synthetic)
         # A subclass may override __getitem__.
         overridden = type(self).__getitem__ is not AugmentedDataset.__getitem__
-        plain = not overridden and self._soft_labels is None and self.transform is None
+        plain = not overridden and self._soft_labels is None and self.transform is None and self.motion is None
         if not plain or not indices or min(indices) < 0 or max(indices) >= len(self):
             return [self[index] for index in indices]
         targets, transforms = self.targets, self._view.transforms if self._same_transforms else ()
@@ -292,12 +302,21 @@ class AugmentedDataset(VisionDataset):
 
     def _image(self, index: int) -> Any:
         if self.is_synthetic[index]:
-            image = self._synthetic[self._synthetic_index(index)]
-            for transform in self._view.transforms if self._same_transforms else ():
-                image = transform(image, self.targets[index])
-        else:
+            position = self._synthetic_index(index)
+            image = self._transformed(self._synthetic[position], index, moves=not self._synthetic.is_deformed[position])
+        elif self.motion is None:
             image = self._real_image(index)
+        else:
+            image = self._transformed(self._view.raw_image(index), index, moves=True)
         return image if self.transform is None else self.transform(image)
+
+    def _transformed(self, image: Any, index: int, *, moves: bool) -> Any:
+        r"""Returns a raw image after motion and the transforms of the dataset."""
+        if moves and self.motion is not None:
+            image = self.motion(image)
+        for transform in self._view.transforms if self._same_transforms else ():
+            image = transform(image, self.targets[index])
+        return image
 
     def _real_image(self, index: int) -> Any:
         if not self._same_transforms:

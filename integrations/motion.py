@@ -1,0 +1,32 @@
+r"""Chooses whether training images are moved."""
+
+__all__ = ["choose_motion"]
+
+from typing import Literal
+
+from gae_augment import AugmentedDataset, GAEAugmenter
+from gae_augment.data import geometric_transform
+from gae_augment.motion import Motion
+
+
+def choose_motion(
+    fitted: GAEAugmenter, augmented: AugmentedDataset, motion: float | Literal["auto"] | None
+) -> tuple[Motion | None, str]:
+    r"""Returns the transform that moves training images, or ``None``, and the reason in one sentence.
+
+    Args:
+        fitted: The fitted augmenter.
+        augmented: The training set.
+        motion: The strength of the motions. ``None`` moves no images. ``"auto"`` moves images with strength 1 if no
+            transform moves their pixels.
+    """
+    if motion is None:
+        return None, "Training images are not moved: 'motion' is None."
+    if motion != "auto":
+        return fitted.motion(motion), f"Training images of all classes are moved with strength {motion:g}."
+    if not any(fitted_model.codes is not None for fitted_model in fitted.models_.values()):
+        return None, "Training images are not moved: no class has a model of images."
+    name = geometric_transform(augmented.transform_functions)
+    if name is not None:
+        return None, f"Training images are not moved: their transforms hold {name}, which may move pixels itself."
+    return fitted.motion(), "Training images of all classes are moved, because their transforms move no pixels."
