@@ -13,15 +13,13 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._utils.devices import check_device
-from .._utils.parallel import Failure, check_n_jobs
+from .._utils.parallel import Failure
 from .._utils.seeding import RandomState, derive_seed, make_generator, resolve_random_state
 from ..data import (
     Label,
     SamplingStrategy,
     WorkingSize,
     append_samples,
-    check_working_size,
     class_names,
     count_labels,
     load_source,
@@ -45,6 +43,7 @@ from ..mixing import AugmentedDataset
 from ..models import ModelChoice, ModelDefinition, choose_models, settable_choice
 from ..motion import Motion, MotionBank, learn_bank, sample_deformed
 from ..synthesis import sample
+from .checks import check_parameters, missing_model
 from .files import load_augmenter, save_augmenter
 
 
@@ -156,7 +155,7 @@ class GAEAugmenter(BaseEstimator):
         return self._fit(X, y, checkpoint_dir)
 
     def _fit(self, X: Any, y: Any, cache: Any = None, *, own_size: bool = False) -> Self:
-        self.check_parameters()
+        check_parameters(self)
         models = choose_models(self.model)
         if cache is not None and not isinstance(cache, FitCache):
             cache = FitCache(cache)
@@ -214,14 +213,6 @@ class GAEAugmenter(BaseEstimator):
         warn_of_training(self.report_)
         return self
 
-    def check_parameters(self) -> None:
-        r"""Raises a ValueError if a parameter other than the model and the sampling strategy is invalid."""
-        check_device(self.device)
-        check_working_size(self.working_size)
-        if self.on_error not in ("warn", "raise"):
-            raise ValueError(f"'on_error' is {self.on_error!r}, but must be 'warn' or 'raise'.")
-        check_n_jobs(self.n_jobs)
-
     def _check_fitted(self) -> None:
         if not hasattr(self, "models_"):
             raise NotFittedError(
@@ -269,10 +260,10 @@ class GAEAugmenter(BaseEstimator):
             return None
         return self.motions_.draw(n, generator=make_generator(seed, "motions", label))
 
-    def sample(self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None) -> Tensor:
+    def sample(
+        self, label: Label, n: int, *, seed: int | None = None, out: Tensor | None = None, dataset: Any = None
+    ) -> Any:
         r"""Returns new images of a class, in the working size, and the type and value range of the real images.
-
-        Images have the working size of the models. :meth:`augment` gives deformed images in the size of real ones.
 
         Args:
             label: The label of the class.
@@ -280,15 +271,21 @@ class GAEAugmenter(BaseEstimator):
             seed: The seed of the images. With ``None``, each call takes the next seed of a fixed sequence. :meth:`fit`
                 and :meth:`load` start the sequence again.
             out: A CPU tensor that the method fills and returns. ``None`` creates a new tensor.
+            dataset: The dataset of the fit. If it is passed, the result is a list of images in the format of the
+                dataset, before its transforms. Deformed images then have the size of real ones.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.
             ValueError: If the class has no model, ``n`` is not positive, or ``out`` has a wrong shape or type.
         """
-        fitted = self._model(label)
+        self._check_fitted()
+        fitted = self._model(label) if dataset is None else None
         if seed is None:
             seed = derive_seed(self.seed_, "sampling", self._samplings)
             self._samplings += 1
+        if fitted is None:
+            items = AugmentedDataset(dataset, self, transform=None, images_to_add={label: n}, seed=seed)
+            return [items[index][0] for index in range(len(items) - n, len(items))]
         seed = derive_seed(seed, "sample", label)
         if fitted.plan.synthesis == "deformed":
             return sample_deformed(fitted, self.motions_, n, seed=seed, out=out)
@@ -298,17 +295,7 @@ class GAEAugmenter(BaseEstimator):
         self._check_fitted()
         if isinstance(label, Hashable) and label in self.models_:
             return self.models_[label]
-        reason = "is unknown"
-        if label in self.failures_:
-            reason = "could not be fitted"
-        elif self.counts_.get(label) == 1 and self.sampling_strategy_.get(label):
-            reason = "has 1 image, which only augment can move"
-        elif label in self.counts_:
-            reason = f"has {self.counts_[label]} images and needs no more"
-        raise ValueError(
-            f"Class {label!r} {reason}, so it has no model. Choose one of {list(self.models_)}, or "
-            f"change 'sampling_strategy'."
-        )
+        raise missing_model(self, label)
 
     def reconstruct(self, label: Label, images: Tensor) -> Tensor:
         r"""Returns the reconstructions of images by the model of a class, with shape :math:`(N, *)`.

@@ -22,6 +22,7 @@ from ..fitting import (
 )
 from ..models import ModelDefinition
 from ..motion import MotionBank
+from .checks import check_parameters
 
 if TYPE_CHECKING:
     from .augmenter import GAEAugmenter
@@ -94,7 +95,7 @@ def _from_state(
     totals = {label: counts[label] + n for label, n in strategy.items()}
     augmenter = cls(**parameters_from_plain(header["parameters"], definitions, totals))
     # An invalid parameter would otherwise fail only at its first use.
-    augmenter.check_parameters()
+    check_parameters(augmenter)
     augmenter.classes_ = np.array(list(counts))
     augmenter.counts_, augmenter.sampling_strategy_, augmenter.seed_ = counts, strategy, int(header["seed"])
     augmenter.class_names_ = {label: str(dict(header["names"])[label]) for label in counts}

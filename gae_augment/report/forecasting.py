@@ -19,8 +19,17 @@ from ..data import (
     read_classes,
     resolve_strategy,
 )
-from ..fitting import FittedModel, fit_class, fits_at_a_time, make_plan
+from ..fitting import (
+    MIN_IMAGES,
+    MOTION_IMAGES,
+    FittedModel,
+    deformed_classes,
+    fit_class,
+    fits_at_a_time,
+    make_plan,
+)
 from ..models import choose_models
+from ..motion import MotionBank, learn_motions, sample_deformed
 from ..synthesis import sample
 
 TIMED_IMAGES = 32
@@ -64,16 +73,23 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     added = {label: n for label, n in resolve_strategy(augmenter.sampling_strategy, labels).items() if n}
     if not added:
         return Forecast(counts, added, 0.0, 0.0)
-    largest = max(added, key=lambda label: counts[label])
-    images, values = read_classes(read, labels, [largest], None)
+    deformed = deformed_classes(models, counts, read.shape, resized=read.resized)
+    # Motions are learned from all classes, and from some images of each.
+    learned = {label: n if label not in deformed else min(n, MOTION_IMAGES) for label, n in counts.items()}
+    to_fit = [label for label, n in learned.items() if n >= MIN_IMAGES and label in deformed.union(added)]
+    if not to_fit:
+        return Forecast(counts, added, 0.0, 0.0)
+    largest = max(to_fit, key=lambda label: learned[label])
+    images, values = read_classes(read, labels, [largest], None, most=learned)
     shape = tuple(images[largest].shape[1:])
     plans = {
-        label: make_plan(models.get(label, models[None]), shape, counts[label], augmenter.device) for label in added
+        label: make_plan(models.get(label, models[None]), shape, learned[label], augmenter.device, resized=read.resized)
+        for label in to_fit
     }
     plan, definition = plans[largest], models.get(largest, models[None]).resolved_definition
 
     # Several fits share the bandwidth of the memory. Processes beyond the threads of PyTorch would wait for cores.
-    at_a_time = min(fits_at_a_time(list(plans.values()), augmenter.n_jobs), len(added), torch.get_num_threads())
+    at_a_time = min(fits_at_a_time(list(plans.values()), augmenter.n_jobs), len(to_fit), torch.get_num_threads())
 
     def timed(epochs: int) -> tuple[float, FittedModel]:
         short = replace(plan, epochs=epochs)
@@ -94,14 +110,19 @@ def forecast(augmenter: GAEAugmenter, X: object, y: object = None) -> Forecast:
     per_epoch = max(thrice - once, 0.0) / (2 * epochs)
     overhead = max(once - epochs * per_epoch, 0.0)
     seconds = [
-        (class_plan.epochs * per_epoch + overhead) * counts[label] / counts[largest]
+        (class_plan.epochs * per_epoch + overhead) * learned[label] / learned[largest]
         for label, class_plan in plans.items()
     ]
     # Parallel fits take at least as long as the slowest fit.
     fit_seconds = max(max(seconds), sum(seconds) / at_a_time)
 
+    # Motions are learned and drawn here too.
     start = time.perf_counter()
-    samples = sample(fitted, TIMED_IMAGES, seed=0)
+    if largest in deformed:
+        bank = MotionBank({largest: learn_motions(fitted, TIMED_IMAGES, seed=0)})
+        samples = sample_deformed(fitted, bank, TIMED_IMAGES, seed=0)
+    else:
+        samples = sample(fitted, TIMED_IMAGES, seed=0)
     if samples.ndim == 4:
         for picture in as_pictures(samples):
             picture.save(io.BytesIO(), "PNG")
