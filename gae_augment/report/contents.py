@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from .._utils.seeding import make_generator
 from ..augmenter import GAEAugmenter
@@ -17,6 +18,7 @@ from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation, nearest
 from ..fitting import FitReport
 from ..synthesis import draw_codes
 from .assessment import assess
+from .sheet import contact_sheet
 
 VERSIONS = ("gae-augment", "torch", "torchvision", "scikit-learn", "torch-fidelity")
 
@@ -71,6 +73,8 @@ class Contents:
         fidelity: The metrics of :func:`gae_augment.evaluation.fidelity`, by name; empty if not measured.
         memorisation: How close synthetic images are to training images; ``None`` if not measured.
         gain: A classifier's test scores with and without synthetic images; ``None`` if not measured.
+        sheet: Deformed images at full size, below the real images that they were made from, with their motions, in
+            [0, 1] and with shape :math:`(3, H, W)`. ``None`` if no class has deformed images.
         settings: The parameters of the augmenter, by name, as text.
         versions: The versions of Python and of the main libraries, by name.
     """
@@ -80,6 +84,7 @@ class Contents:
     fidelity: dict[str, float] = field(default_factory=dict)
     memorisation: Memorisation | None = None
     gain: ClassifierGain | None = None
+    sheet: Tensor | None = None
     settings: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -123,9 +128,17 @@ def gather(
         fidelity=assessment.fidelity,
         memorisation=assessment.memorisation,
         gain=gain,
+        sheet=_sheet(augmenter, data, seed),
         settings={name: str(value) for name, value in augmenter.get_params().items()},
         versions={"python": platform.python_version(), **{name: version(name) for name in VERSIONS}},
     )
+
+
+def _sheet(augmenter: GAEAugmenter, data: Any, seed: int) -> Tensor | None:
+    is_deformed = any(fitted.plan.synthesis == "deformed" for fitted in augmenter.models_.values())
+    if not is_deformed or isinstance(data, tuple | list):
+        return None
+    return to_dtype(pil_to_tensor(contact_sheet(augmenter, data, seed=seed)), torch.float32, scale=True)
 
 
 def _class_contents(
