@@ -11,18 +11,21 @@ CONTAINERS = ("Compose", "RandomApply", "RandomChoice", "RandomOrder")
 """torchvision's transforms that call other transforms, which they hold in ``transforms``."""
 
 STILL = {
-    *("CenterCrop", "ClampBoundingBoxes", "ColorJitter", "ConvertBoundingBoxFormat", "ConvertImageDtype"),
-    *("GaussianBlur", "GaussianNoise", "Grayscale", "Identity", "JPEG", "Lambda", "LinearTransformation", "Normalize"),
-    *("PILToTensor", "Pad", "RGB", "RandomAdjustSharpness", "RandomAutocontrast", "RandomChannelPermutation"),
-    *("RandomEqualize", "RandomErasing", "RandomGrayscale", "RandomInvert", "RandomPhotometricDistort"),
-    *("RandomPosterize", "RandomSolarize", "Resize", "SanitizeBoundingBoxes", "ToDtype", "ToImage", "ToPILImage"),
-    *("ToPureTensor", "ToTensor"),
+    *("CenterCrop", "ClampBoundingBoxes", "ClampKeyPoints", "ColorJitter", "ConvertBoundingBoxFormat"),
+    *("ConvertImageDtype", "FiveCrop", "GaussianBlur", "GaussianNoise", "Grayscale", "Identity", "ImageClassification"),
+    *("JPEG", "LinearTransformation", "Normalize", "PILToTensor", "Pad", "RGB", "RandomAdjustSharpness"),
+    *("RandomAutocontrast", "RandomChannelPermutation", "RandomEqualize", "RandomErasing", "RandomGrayscale"),
+    *("RandomInvert", "RandomPhotometricDistort", "RandomPosterize", "RandomSolarize", "Resize"),
+    *("SanitizeBoundingBoxes", "SanitizeKeyPoints", "SetClampingMode", "TenCrop", "ToDtype", "ToImage", "ToPILImage"),
+    *("ToPureTensor", "ToTensor", "UniformTemporalSubsample"),
 }
-"""torchvision's transforms that leave shapes as they are, or change all images alike. The others move pixels."""
+"""torchvision's transforms that leave shapes as they are, or change all images alike. The others may move pixels."""
 
 
 def geometric_transform(functions: Iterable[Any]) -> str | None:
-    r"""Returns the name of the first transform that moves pixels at random or is not torchvision's; ``None`` without.
+    r"""Returns the name of the first transform that may move pixels at random, or ``None`` if there is none.
+
+    Functions that are not torchvision's may move pixels. ``Lambda`` calls such a function.
 
     Args:
         functions: The transforms of a dataset. ``None`` stands for no transform.
