@@ -6,6 +6,7 @@ import copy
 import random
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -176,12 +177,12 @@ class Observation:
         joined = isinstance(dataset, ConcatDataset)
         return none if cached or (different(chains) and not joined) else chains
 
-    def read(self, index: int) -> _Observed:
-        r"""Reads an item, with its index as the seed of random numbers."""
+    def read(self, index: int, *, seeded: bool = True) -> _Observed:
+        r"""Reads an item, with its index as the seed of random numbers, or with those of the global generators."""
         thread = threading.get_ident()
         # A dataset may read other items in threads of its own.
         self._calls[:] = [call for call in self._calls if call.thread != thread][-MAX_CALLS:]
-        with global_seed(index):
+        with global_seed(index) if seeded else nullcontext():
             image, label = self._items[index]
         calls = [call for call in self._calls if call.thread == thread]
         return _Observed(image, label, tuple(_chain(calls, image)))

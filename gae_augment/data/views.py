@@ -75,17 +75,22 @@ class DatasetView:
             raise ValueError(DIFFERENT_TRANSFORMS)
         return list(self._observation.chains[0])
 
-    def raw_image(self, index: int) -> Any:
+    def raw_image(self, index: int, *, seeded: bool = True) -> Any:
         r"""Returns the raw image of an item.
 
-        If the class of the dataset is not known, the item is read whole, with its index as the seed of random numbers.
+        If the class of the dataset is not known, the item is read whole.
+
+        Args:
+            index: The index of the item.
+            seeded: Whether the index is the seed of random numbers that a dataset of an unknown class draws. Otherwise,
+                they come from the global random generators.
 
         Raises:
             ValueError: If the item cannot be read, or is not transformed like the observed items.
         """
         if self.trusted:
             return self._raw_items[index][0]
-        item = self._observation.read(index)
+        item = self._observation.read(index, seeded=seeded)
         if self._observation.chains == [[]]:
             return item.image
         if not self._observation.fits(item):

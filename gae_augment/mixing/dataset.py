@@ -15,7 +15,8 @@ from torchvision.datasets import VisionDataset
 from .._utils.checks import check_integer
 from .._utils.seeding import derive_seed, global_seed
 from ..data import DatasetView, Label, class_names, read_attribute, resolve_strategy
-from .synthetic import ImageSource, SyntheticImages
+from ..motion import Motion
+from .synthetic import ImageSource, SyntheticImages, apply_motion
 from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
 
 
@@ -307,13 +308,14 @@ class AugmentedDataset(VisionDataset):
         elif self.motion is None:
             image = self._real_image(index)
         else:
-            image = self._transformed(self._view.raw_image(index), index, moves=True)
+            image = self._transformed(self._view.raw_image(index, seeded=False), index, moves=True)
         return image if self.transform is None else self.transform(image)
 
     def _transformed(self, image: Any, index: int, *, moves: bool) -> Any:
         r"""Returns a raw image after motion and the transforms of the dataset."""
         if moves and self.motion is not None:
-            image = self.motion(image)
+            # torchvision's transforms return arrays unchanged.
+            image = apply_motion(self.motion, image) if isinstance(self.motion, Motion) else self.motion(image)
         for transform in self._view.transforms if self._same_transforms else ():
             image = transform(image, self.targets[index])
         return image

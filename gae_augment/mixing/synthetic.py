@@ -1,10 +1,10 @@
 r"""The synthetic images of a training set: pixels, or real images with motions."""
 
-__all__ = ["ImageSource", "SyntheticImages"]
+__all__ = ["ImageSource", "SyntheticImages", "apply_motion"]
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -156,7 +156,7 @@ class SyntheticImages:
         slot, v = int(self._slots[index]), self.motion_of(index)
         if v is None:
             return self.format.from_tensor(self._pixels[slot])
-        return _moved(self._view.raw_image(int(self._sources[slot])), v)
+        return apply_motion(lambda image: move(image, v), self._view.raw_image(int(self._sources[slot])))
 
     def images(self, indices: Sequence[int]) -> Iterator[Any]:
         r"""Yields new copies of images, faster than one by one if they are pixels."""
@@ -194,11 +194,12 @@ class SyntheticImages:
             self._pixels = self._file.tensor
 
 
-def _moved(image: Any, v: Tensor) -> Any:
+def apply_motion(motion: Callable[[Any], Any], image: Any) -> Any:
+    r"""Returns an image moved by a function of PIL images and tensors. An array is moved by way of a tensor."""
     if not isinstance(image, np.ndarray):
-        return move(image, v)
+        return motion(image)
     item_format = ItemFormat.of(image)
-    return item_format.from_tensor(move(item_format.to_tensor(image), v))
+    return item_format.from_tensor(motion(item_format.to_tensor(image)))
 
 
 @use_threads(1)
