@@ -38,7 +38,10 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Attack:
-    r"""The result of an attack on one fitted model; the class is the seed modulo 10."""
+    r"""The result of an attack on one fitted model; the class is the seed modulo 10.
+
+    ``anchored`` is ``"yes"`` for residual images and ``"no"`` for decoded ones.
+    """
 
     dataset: str
     model: str
@@ -58,7 +61,7 @@ def measure(dataset: str, model: str, anchored: str, images: int, seed: int, dat
     class_images = data.train[0][data.train[1] == seed % CLASSES]
     class_images = class_images[torch.randperm(len(class_images), generator=make_generator(seed, "parts"))]
     members, others = class_images[:images], class_images[images : images + OTHERS]
-    generative_model = GenerativeModel(definition=model, anchored="auto" if anchored == "yes" else False)
+    generative_model = GenerativeModel(model, synthesis="residual" if anchored == "yes" else "decoded")
     synthetic = sample(fit_model(members, generative_model, seed=derive_seed(seed, model)), SYNTHETIC, seed=seed)
     attack = membership(members, others, synthetic)
     return Attack(

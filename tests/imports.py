@@ -15,6 +15,7 @@ ROWS = (
     ("data", "models"),
     ("fitting",),
     ("synthesis",),
+    ("motion",),
     ("mixing",),
     ("augmenter",),
     ("evaluation",),

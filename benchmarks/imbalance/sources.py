@@ -114,7 +114,7 @@ MIXING = ("synthetic_fraction", "real_last", "soft_labels")
 
 
 def parse_source(text: str) -> Source:
-    r"""Returns the source of a text such as ``"gae"`` or ``"gae:synthetic_fraction=0.3,anchored=1"``.
+    r"""Returns the source of a text such as ``"gae"`` or ``"gae:synthetic_fraction=0.3,step=1"``.
 
     Arguments are those of :class:`gae_augment.MixedSampler` or of the source, numbers or text.
 

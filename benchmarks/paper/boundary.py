@@ -73,10 +73,10 @@ def _measure(data: LabelledSet, seed: int, features: ClassifierFeatures) -> list
     )
     chosen = torch.from_numpy(choose_images(labels.numpy(), dict(enumerate(counts)), seed))
     train = images[chosen], labels[chosen]
-    # With anchors, images would hide what the autoencoder cannot reproduce.
+    # With their own detail, images would hide what the autoencoder cannot reproduce.
     augmenters = {
         delta: GAEAugmenter(
-            GenerativeModel(delta="auto" if delta == "auto" else float(delta), anchored=False),
+            GenerativeModel(delta="auto" if delta == "auto" else float(delta), synthesis="decoded"),
             random_state=seed,
             n_jobs=-1,
             progress=False,

@@ -81,7 +81,7 @@ def settings_for(row: str, latent_dim: int, epochs: int) -> GenerativeModel:
     """
     name, definition, changed = parse_row(row)
     model = GenerativeModel(
-        definition, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, anchored=False
+        definition, latent_dim=latent_dim, architecture="paper", epochs=epochs, batch_size=100, synthesis="decoded"
     )
     if name == PAPERS:
         # All epochs, ten components, and no schedule, since the paper mentions none.

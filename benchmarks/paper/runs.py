@@ -118,15 +118,20 @@ class Plan:
         model = settings_for(self.model, LATENT_DIM[self.dataset], self.epochs)
         definition = model.resolved_definition
         objective = definition.objective(Bernoulli())
+        # None switches an option off, so that a new option does not change the hash of old runs.
+        parameters = {
+            name: value
+            for name, value in model.get_params(deep=False).items()
+            if value is not None and name != "definition"
+        }
+        if parameters["synthesis"] == "decoded":
+            # Recorded runs were hashed under the earlier name of these settings.
+            del parameters["synthesis"], parameters["step"]
+            parameters["anchored"] = False
         settings = {
             "revision": REVISION,
             "definition": [definition.name, definition.density, definition.stochastic, definition.early_stopping],
-            # None switches an option off, so that a new option does not change the hash of old runs.
-            "parameters": {
-                name: value
-                for name, value in model.get_params(deep=False).items()
-                if value is not None and name != "definition"
-            },
+            "parameters": parameters,
             "objective": type(objective).__name__,
             # Default weights are stated only in the objective's class.
             "weights": {name: value for name, value in vars(objective).items() if isinstance(value, float)},

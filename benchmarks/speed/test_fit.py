@@ -37,7 +37,7 @@ def paper_settings(model: str, epochs: int, components: int) -> GenerativeModel:
         definition=model,
         epochs=epochs,
         n_components=(components, components),
-        anchored=False,
+        synthesis="decoded",
         n_threads=torch.get_num_threads(),
         **PAPER,
         **bounded,

@@ -35,7 +35,7 @@ def test_quality_of_the_protocol(benchmark, record, tmp_path):
         batch_size=256,
         epochs=4,
         n_components=20,
-        anchored=False,
+        synthesis="decoded",
         n_threads=torch.get_num_threads(),
     )
     seconds, fids = [], []

@@ -25,7 +25,7 @@ print(time.perf_counter() - start, megabytes() - before)
 """
 
 FIT = """
-fit_model(images, GenerativeModel(epochs=1, delta=1e-9, n_components=1, anchored=False), seed=0)
+fit_model(images, GenerativeModel(epochs=1, delta=1e-9, n_components=1, synthesis='decoded'), seed=0)
 """
 
 

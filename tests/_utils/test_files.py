@@ -132,19 +132,19 @@ def test_file_is_safetensors_with_a_json_header(fitted, path):
     assert content["counts"] == [[0, 40], [1, 25], [2, 12]]
     assert content["parameters"]["model"]["definition"] == "gae"
     assert [(label, sorted(model)) for label, model in content["models"]] == [
-        (label, ["plan", "report", "values"]) for label in (1, 2)
+        (label, ["explained", "plan", "report", "values"]) for label in (1, 2)
     ]
     assert content["models"][0][1]["plan"] == json.loads(json.dumps(asdict(fitted.models_[1].plan)))
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
-    assert {name.split(".")[1] for name in names} == {"network", "density", "anchors"}
+    assert {name.split(".")[1] for name in names} == {"network", "density", "anchors", "codes"}
 
 
-def test_only_anchored_augmenters_save_training_images(digits, make_augmenter, path):
-    make_augmenter(anchored=False).fit(*digits).save(path)
+def test_augmenters_of_decoded_images_save_no_training_images(digits, make_augmenter, path):
+    make_augmenter(synthesis="decoded").fit(*digits).save(path)
     with safe_open(path, framework="pt") as file:
         names = set(file.keys())
-    assert {name.split(".")[1] for name in names} == {"network", "density"}
+    assert {name.split(".")[1] for name in names} == {"network", "density", "codes"}
 
 
 def test_models_with_a_shared_value_scale_are_saved(digits, make_augmenter, path):
@@ -196,11 +196,11 @@ def test_safetensors_of_other_programs_are_refused(path, metadata):
 
 
 def test_later_version_is_refused_with_the_command_to_update(path):
-    save_file({"weight": torch.zeros(3)}, path, {"format": "gae-augment", "version": "4", "header": "{}"})
-    assert FORMAT_VERSION == 3
+    save_file({"weight": torch.zeros(3)}, path, {"format": "gae-augment", "version": "5", "header": "{}"})
+    assert FORMAT_VERSION == 4
     with pytest.raises(
         ValueError,
-        match=r"has version 4 of the file format.* up to version 3\. Update it: pip install --upgrade gae-augment",
+        match=r"has version 5 of the file format.* up to version 4\. Update it: pip install --upgrade gae-augment",
     ):
         GAEAugmenter.load(path)
 

@@ -16,6 +16,7 @@ from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import read_file, write_file
 from gae_augment._utils.seeding import make_generator
 from gae_augment.fitting import Plan, make_plan
+from gae_augment.fitting.saved_plans import plan_from_plain
 
 # Each example writes a file.
 FUZZ = settings(
@@ -32,7 +33,7 @@ FORMAT_2 = Path(__file__).parents[1] / "fitting" / "format2"
 KINDS = {
     "images": {},
     "vectors": {"n_init": 1},
-    "convolutional": {"architecture": "conv", "anchored": False},
+    "convolutional": {"architecture": "conv", "synthesis": "decoded"},
     "ancestral": {"definition": "gmvae", "delta": "auto"},
     "limited similarity": {"max_similarity": 1.0},
     "models of single classes": {},
@@ -65,12 +66,12 @@ def load(path):
     try:
         augmenter = GAEAugmenter.load(path)
     except ValueError as error:
-        # An error of annew_name library does not name the file.
+        # An error of another library does not name the file.
         if str(path) not in str(error):
             raise
         return "refused"
     for label, fitted in augmenter.models_.items():
-        assert Plan.from_plain(asdict(fitted.plan)) == fitted.plan
+        assert plan_from_plain(asdict(fitted.plan)) == fitted.plan
         limit = fitted.plan.max_similarity
         try:
             assert augmenter.sample(label, 2, seed=0).shape == (2, *fitted.shape)
@@ -191,7 +192,8 @@ def test_changed_tensors(saved, tmp_path, examples):
     @given(
         st.sampled_from(sorted(tensors)),
         st.sampled_from(["drop", "rename", "cast", "fill", "reshape", "new"]),
-        st.text(max_size=5) | st.sampled_from([f"0.{name}" for name in ("anchors.images", "codes.limits", "x", "")]),
+        st.text(max_size=5)
+        | st.sampled_from([f"0.{name}" for name in ("anchors.images", "codes.limits", "codes.training", "x", "")]),
         shapes,
         dtypes,
         value,
@@ -230,6 +232,49 @@ def test_sizes_beyond_the_memory_are_refused(saved, tmp_path, name, value):
     before = memory()
     assert load(path) == "refused"
     assert memory() - before < 100
+
+
+@pytest.fixture(scope="module")
+def of_images(tmp_path_factory):
+    r"""The header and the tensors of a valid file of images."""
+    y = torch.tensor([0] * 8 + [1] * 6)
+    X = torch.randint(0, 256, (len(y), 6, 6), dtype=torch.uint8, generator=make_generator(0))
+    model = GenerativeModel(epochs=2, delta=1000.0, architecture=(5,), latent_dim=3)
+    path = tmp_path_factory.mktemp("files") / "valid.safetensors"
+    GAEAugmenter(model, random_state=0, progress=False).fit(X, y).save(path)
+    return read_file(path)
+
+
+@pytest.mark.parametrize("value", [None, True, "0.5", [0.5], {}, -0.1, 1.1, 10**400, float("nan"), float("inf")])
+def test_explained_fraction_must_be_a_number_between_0_and_1(of_images, tmp_path, value):
+    path, header = tmp_path / "file", deepcopy(of_images[0])
+    header["models"][0][1]["explained"] = value
+    write_file(path, header, of_images[1])
+    with pytest.raises(ValueError, match="the explained fraction of the variance must be a number between 0 and 1"):
+        GAEAugmenter.load(path)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (6,), (0, 3), (5, 3), (7, 3), (6, 2), (6, 4), (6, 3, 1)])
+def test_each_training_image_must_have_one_code(of_images, tmp_path, shape):
+    header, tensors = of_images
+    assert tensors["0.codes.training"].shape == (6, 3)
+    write_file(tmp_path / "file", header, {**tensors, "0.codes.training": torch.zeros(shape)})
+    with pytest.raises(ValueError, match=r"codes of training images must have shape \(6, 3\)"):
+        GAEAugmenter.load(tmp_path / "file")
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.bool])
+def test_codes_of_training_images_must_be_float32(of_images, tmp_path, dtype):
+    header, tensors = of_images
+    write_file(tmp_path / "file", header, {**tensors, "0.codes.training": torch.zeros(6, 3, dtype=dtype)})
+    with pytest.raises(ValueError, match="codes of training images must be float32"):
+        GAEAugmenter.load(tmp_path / "file")
+
+
+def test_codes_of_training_images_need_not_be_finite(of_images, tmp_path):
+    header, tensors = of_images
+    write_file(tmp_path / "file", header, {**tensors, "0.codes.training": torch.full((6, 3), float("nan"))})
+    assert load(tmp_path / "file") == "loaded"
 
 
 @pytest.mark.parametrize("header", ["[" * 100_000, "9" * 10_000, "[]", "null", '{"a": 1e999}', ""])
@@ -280,7 +325,8 @@ NONSENSE = {
     "lr_schedule": [None, "linear", 0, ["cosine"]],
     "precision": [None, "auto", "float64", 32, ["float32"]],
     "truncated": [None, 0, 1, "true", []],
-    "anchor_step": ["auto", 0, 0.0, -1, 3.1, float("nan"), float("inf"), True, False, "1"],
+    "synthesis": [None, "auto", "anchored", 1, True, ["residual"], {}],
+    "step": [None, "auto", 0, 0.0, -1, 3.1, float("nan"), float("inf"), True, False, "1", [1.5]],
     "max_similarity": ["auto", 0, -1, 1.1, float("nan"), float("inf"), True, "0.9"],
     "device": [None, "", "auto", "gpu", "../../etc", 0, ["cpu"]],
     "n_threads": [None, "auto", 0, -1, 1.0, True],
@@ -293,16 +339,16 @@ def test_nonsense_covers_every_field_of_a_plan():
 
 @pytest.mark.parametrize("plan", VALID_PLANS, ids=lambda plan: plan.stopping)
 def test_valid_plans_survive_json(plan):
-    assert Plan.from_plain(json.loads(json.dumps(asdict(plan)))) == plan
-    assert Plan.from_plain({**asdict(plan), "device": "cuda:77"}).device == "cuda:77"
+    assert plan_from_plain(json.loads(json.dumps(asdict(plan)))) == plan
+    assert plan_from_plain({**asdict(plan), "device": "cuda:77"}).device == "cuda:77"
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name in NONSENSE for value in NONSENSE[name]])
 def test_every_nonsense_field_of_a_plan_is_refused(name, value):
     plain = json.loads(json.dumps(asdict(VALID_PLANS[0])))
-    assert Plan.from_plain(plain) == VALID_PLANS[0]
+    assert plan_from_plain(plain) == VALID_PLANS[0]
     with pytest.raises((TypeError, ValueError)):
-        Plan.from_plain({**plain, name: value})
+        plan_from_plain({**plain, name: value})
 
 
 @pytest.mark.parametrize(
@@ -313,19 +359,20 @@ def test_every_nonsense_field_of_a_plan_is_refused(name, value):
         {"min_components": 81},
         {"shape": [64], "architecture": "conv"},
         {"shape": [64], "max_similarity": 0.9},
+        {"shape": [64], "synthesis": "deformed"},
     ],
 )
 def test_contradicting_fields_of_a_plan_are_refused(changes):
     with pytest.raises(ValueError, match=r"a plan has|'architecture' is 'conv', but the data are vectors"):
-        Plan.from_plain({**asdict(VALID_PLANS[0]), **changes})
+        plan_from_plain({**asdict(VALID_PLANS[0]), **changes})
 
 
 @pytest.mark.parametrize("values", [None, 7, "plan", [], {}, [["model", "gae"]], {"model": "gae", "shape": [8, 8]}])
 def test_incomplete_plans_are_refused(values):
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Plan.from_plain(values)
+        plan_from_plain(values)
     with pytest.raises(TypeError):
-        Plan.from_plain({**asdict(VALID_PLANS[0]), "colour": "red"})
+        plan_from_plain({**asdict(VALID_PLANS[0]), "colour": "red"})
 
 
 @pytest.mark.parametrize("examples", [2_000, pytest.param(50_000, marks=pytest.mark.slow)])
@@ -337,10 +384,10 @@ def test_changed_plans_are_refused_or_valid(examples):
     )
     def check(valid, changes):
         try:
-            plan = Plan.from_plain({**json.loads(json.dumps(asdict(valid))), **dict(changes)})
+            plan = plan_from_plain({**json.loads(json.dumps(asdict(valid))), **dict(changes)})
         except (KeyError, TypeError, ValueError):
             return
         assert {type(value) for value in asdict(plan).values()} <= {str, int, float, bool, tuple, type(None)}
-        assert Plan.from_plain(json.loads(json.dumps(asdict(plan), allow_nan=False))) == plan
+        assert plan_from_plain(json.loads(json.dumps(asdict(plan), allow_nan=False))) == plan
 
     check()

@@ -183,11 +183,11 @@ def test_constant_features_stay_constant(make_augmenter):
 @pytest.mark.parametrize("n_jobs", [None, 2])
 def test_images_in_files_give_the_same_samples_as_in_memory(n_jobs, digits, make_augmenter, tmp_path):
     X, y = digits[0].copy(), digits[1]
-    in_memory = make_augmenter(anchored=True).fit(X, y)
-    in_files = make_augmenter(anchored=True, cache_dir=tmp_path / "new", n_jobs=n_jobs).fit(X, y)
+    in_memory = make_augmenter(synthesis="residual").fit(X, y)
+    in_files = make_augmenter(synthesis="residual", cache_dir=tmp_path / "new", n_jobs=n_jobs).fit(X, y)
     for label in (1, 2):
         assert torch.equal(in_files.sample(label, 5), in_memory.sample(label, 5))
-    # The files are removed, but the anchors can still be read.
+    # The files are removed, but the training images can still be read.
     assert list(tmp_path.glob("new/images-*")) == []
     assert torch.equal(in_files.models_[1].anchors, torch.from_numpy(X[y == 1]))
     assert np.array_equal(X, digits[0])

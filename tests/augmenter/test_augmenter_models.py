@@ -235,7 +235,8 @@ def test_printed_plan_shows_every_choice(digits, capsys):
         "epochs:": "2",
         "batch_size:": "64",
         "n_init:": "1",
-        "anchor_step:": "1.5",
+        "synthesis:": "residual",
+        "step:": "1.5",
     }
     assert shown.items() >= expected.items()
     assert "auto" not in shown.values()

@@ -38,7 +38,8 @@ MODEL_DEFAULTS = {
     "precision": "auto",
     "n_init": "auto",
     "truncated": True,
-    "anchored": "auto",
+    "synthesis": "auto",
+    "step": "auto",
     "max_similarity": None,
     "n_threads": 1,
 }

@@ -73,8 +73,8 @@ def test_joblib_backend_without_generators(digits, make_augmenter):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"anchored": False}, {"architecture": "conv"}, {"precision": "float32"}, {"n_threads": 2}],
-    ids=["default", "not anchored", "convolutional", "float32", "two threads each"],
+    [{}, {"synthesis": "decoded"}, {"architecture": "conv"}, {"precision": "float32"}, {"n_threads": 2}],
+    ids=["default", "decoded", "convolutional", "float32", "two threads each"],
 )
 def test_number_of_threads_does_not_matter(digits, make_augmenter, parameters):
     alone = make_augmenter(n_jobs=1, **parameters).fit(*digits)

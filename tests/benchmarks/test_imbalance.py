@@ -181,9 +181,9 @@ def test_deepsmote_interpolates_between_codes_of_one_class(long_tailed):
 
 
 def test_arguments_of_sources():
-    source = sources.parse_source("gae:synthetic_fraction=0.3,anchored=1,architecture=fc")
+    source = sources.parse_source("gae:synthetic_fraction=0.3,step=1,architecture=fc")
     assert source.mixing == {"synthetic_fraction": 0.3}
-    assert source.make.keywords == {"definition": "gae", "anchored": 1, "architecture": "fc"}
+    assert source.make.keywords == {"definition": "gae", "step": 1, "architecture": "fc"}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_arguments_of_sources():
         ("gae:epoch=3", "'gae' has no argument 'epoch'"),
         ("gae:steps=300", "'gae' has no argument 'steps'"),
         ("gae:model=vae", "'gae' has no argument 'model'"),
-        ("smote:anchored=1", "'smote' has no argument 'anchored'"),
+        ("smote:step=1", "'smote' has no argument 'step'"),
         (
             "gae:synthetic_fraction=abc",
             "'gae:synthetic_fraction=abc', but arguments of the sampler must be numbers",
@@ -385,7 +385,7 @@ def test_our_rows_are_compared_with_the_best_baseline_of_each_cell():
     def cell(dataset, **means):
         noise = (0.1, 0.0, -0.1)
         names = {"balanced": ("class-balanced sampling", "nothing"), "mixup": ("mixup", "nothing")}
-        names |= {"peer": ("class-balanced sampling", "smote"), "ours": ("class-balanced sampling", "gae:anchored=1")}
+        names |= {"peer": ("class-balanced sampling", "smote"), "ours": ("class-balanced sampling", "gae:step=1")}
         return [
             made_run(*names[name], seed, mean + noise[(seed + place) % 3], dataset=dataset)
             for place, (name, mean) in enumerate(means.items())
@@ -413,7 +413,7 @@ def test_our_rows_are_compared_with_the_best_baseline_of_each_cell():
     cells_of_runs[0].append(made_run("cutmix", "nothing", 0, 95.0, dataset="a"))
     row = tables.overview(cells_of_runs).splitlines()[2]
     means = [84.0 - 83.0, 91.5 - 92.0, 70.3 - 70.0]
-    expected = ["class-balanced sampling + gae:anchored=1", "3", f"{np.mean(means):+.2f}", "2", "1", "1", "+4.00"]
+    expected = ["class-balanced sampling + gae:step=1", "3", f"{np.mean(means):+.2f}", "2", "1", "1", "+4.00"]
     assert [part.strip() for part in row.strip("|").split("|")] == [*expected, f"{np.mean([1.5, 0.3]):+.2f}"]
     compared = tables.comparisons(cells_of_runs[0][:-1])
     assert [one.baseline for one in compared] == [
@@ -421,7 +421,7 @@ def test_our_rows_are_compared_with_the_best_baseline_of_each_cell():
     ]  # fmt: skip
     ours, mixup = [84.1, 84.0, 83.9], [82.0, 81.9, 82.1]
     interval = ttest_rel(ours, mixup).confidence_interval(0.95)
-    assert (compared[2].row, compared[2].seeds) == ("class-balanced sampling + gae:anchored=1", 3)
+    assert (compared[2].row, compared[2].seeds) == ("class-balanced sampling + gae:step=1", 3)
     assert [compared[2].points, compared[2].low, compared[2].high] == pytest.approx([2.0, *interval], abs=0.01)
 
 
@@ -565,7 +565,7 @@ def test_fid_and_gain_of_models_are_ranked():
         for model, (gain, fid) in gains_and_fids.items()
         for seed in range(2)
     ]
-    other = [made_run("mixup", "gae", 0, 99.0), made_run("class-balanced sampling", "gae:anchored=1", 0, 99.0)]
+    other = [made_run("mixup", "gae", 0, 99.0), made_run("class-balanced sampling", "gae:step=1", 0, 99.0)]
     text = tables.fid_and_gain([*base, *other, *ours])
     assert [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("| ")][1:] == [
         "---", "gae", "vae", "rae_l2",

@@ -72,7 +72,7 @@ def augmenter(definition="gae", **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"anchored": False}, {"definition": "vade"}, {"definition": "vae", "n_jobs": 2}]
+    "options", [{}, {"synthesis": "decoded"}, {"definition": "vade"}, {"definition": "vae", "n_jobs": 2}]
 )
 def test_second_fit_reuses_the_classes_of_the_first(data, tmp_path, class_fits, options):
     uncached = augmenter(**options).fit(*data)
@@ -92,7 +92,7 @@ def test_second_fit_reuses_the_classes_of_the_first(data, tmp_path, class_fits, 
     [
         ({"epochs": 4}, [20, 24]),
         ({"latent_dim": 3}, [20, 24]),
-        ({"anchored": False}, [20, 24]),
+        ({"synthesis": "decoded"}, [20, 24]),
         ({"random_state": 1}, [20, 24]),
         ({"definition": "rae_l2"}, [20, 24]),
         ({"sampling_strategy": {1: 30}}, []),

@@ -104,11 +104,11 @@ def test_unsigned_integers_are_trained_on_in_a_type_that_cuda_indexes(dtype, mon
         return train_network(network, objective, images, *others, **options)
 
     monkeypatch.setattr("gae_augment.fitting.fit.train", recorded)
-    fitted = fit_model(values.to(dtype), GenerativeModel(epochs=2, anchored=1), seed=0)
+    fitted = fit_model(values.to(dtype), GenerativeModel(epochs=2, synthesis="residual", step=1), seed=0)
     assert dtypes
     assert not set(dtypes) & {torch.uint16, torch.uint32, torch.uint64}
     assert fitted.anchors.dtype == sample(fitted, 3, seed=0).dtype == dtype
-    twin = fit_model(values.to(torch.int64), GenerativeModel(epochs=2, anchored=1), seed=0)
+    twin = fit_model(values.to(torch.int64), GenerativeModel(epochs=2, synthesis="residual", step=1), seed=0)
     assert torch.equal(sample(fitted, 3, seed=0).long(), sample(twin, 3, seed=0))
 
 

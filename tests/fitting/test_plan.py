@@ -4,8 +4,9 @@ import torch
 from sklearn.base import clone
 
 from gae_augment import MODELS, GenerativeModel
-from gae_augment.fitting import Plan, make_plan
+from gae_augment.fitting import make_plan
 from gae_augment.fitting import plan as plan_module
+from gae_augment.fitting.saved_plans import plan_from_plain
 from gae_augment.models import ModelDefinition, Reconstruction
 
 
@@ -90,11 +91,29 @@ def test_precision_is_the_faster_one_that_suits(fast, device, shape, parameters,
 
 
 @pytest.mark.parametrize(
-    ("anchored", "shape", "step"),
-    [("auto", (8, 8), 1.5), ("auto", (64,), None), (True, (8, 8), 1.0), (False, (8, 8), None), (0.5, (64,), 0.5)],
+    ("parameters", "shape", "synthesis", "step"),
+    [
+        ({}, (8, 8), "residual", 1.5),
+        ({}, (3, 8, 8), "residual", 1.5),
+        ({}, (64,), "decoded", 1.5),
+        ({"step": 1}, (8, 8), "residual", 1.0),
+        ({"synthesis": "decoded"}, (8, 8), "decoded", 1.5),
+        ({"synthesis": "deformed", "step": 3}, (8, 8), "deformed", 3.0),
+        ({"synthesis": "residual", "step": 0.5}, (64,), "residual", 0.5),
+    ],
 )
-def test_anchor_step(anchored, shape, step):
-    assert make_plan(GenerativeModel(anchored=anchored), shape, 10).anchor_step == step
+def test_synthesis_and_step(parameters, shape, synthesis, step):
+    plan = make_plan(GenerativeModel(**parameters), shape, 10)
+    assert (plan.synthesis, plan.step) == (synthesis, step)
+    assert type(plan.step) is float
+
+
+@pytest.mark.parametrize("synthesis", ["decoded", "residual", "deformed"])
+def test_training_images_are_kept_only_where_sampling_needs_them(synthesis):
+    model = GenerativeModel(synthesis=synthesis)
+    assert make_plan(model, (8, 8), 10).keeps_images == (synthesis != "decoded")
+    if synthesis != "deformed":
+        assert make_plan(model.set_params(max_similarity=0.9), (8, 8), 10).keeps_images
 
 
 @pytest.mark.parametrize("definition", MODELS)
@@ -120,7 +139,7 @@ def test_numbers_of_every_kind_become_plain_ones():
 def test_plain_values_give_the_plan_again():
     plan = make_plan(GenerativeModel(architecture=(16, 8), max_similarity=0.9), (1, 8, 8), 50)
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(plan).items()}
-    assert Plan.from_plain(plain) == plan
+    assert plan_from_plain(plain) == plan
 
 
 def test_a_model_is_cloned_and_searched_over():
@@ -158,9 +177,15 @@ def test_a_model_is_cloned_and_searched_over():
         ({"learning_rate": "auto"}, r"'learning_rate' is 'auto', but must be a number above 0"),
         ({"learning_rate": float("inf")}, r"'learning_rate' is inf"),
         ({"truncated": "yes"}, r"'truncated' is 'yes', but must be True or False"),
-        ({"anchored": "maybe"}, r"'anchored' is 'maybe', .* a number above 0 and at most 3"),
-        ({"anchored": 3.5}, r"'anchored' is 3\.5, .* a number above 0 and at most 3"),
-        ({"anchored": None}, r"'anchored' is None"),
+        ({"synthesis": "anchored"}, r"'synthesis' is 'anchored', .* 'auto', 'decoded', 'residual', 'deformed'"),
+        ({"synthesis": None}, r"'synthesis' is None, but must be one of"),
+        ({"synthesis": True}, r"'synthesis' is True, but must be one of"),
+        ({"step": "far"}, r"'step' is 'far', but must be 'auto', or a number above 0 and at most 3"),
+        ({"step": 3.5}, r"'step' is 3\.5, but must be 'auto', or a number above 0 and at most 3"),
+        ({"step": 0}, r"'step' is 0, but must be"),
+        ({"step": True}, r"'step' is True"),
+        ({"step": None}, r"'step' is None"),
+        ({"step": float("nan")}, r"'step' is nan"),
         ({"max_similarity": 1.5}, r"'max_similarity' is 1\.5, but must be None, or a number above 0 and at most 1"),
     ],
 )
@@ -177,6 +202,7 @@ def test_other_values_are_refused(parameters, message):
     [
         ({"architecture": "conv"}, "'architecture' is 'conv', but the data are vectors of 64 features"),
         ({"max_similarity": 0.9}, "'max_similarity' compares images, but the data are vectors of 64 features"),
+        ({"synthesis": "deformed"}, "'synthesis' is 'deformed', but the data are vectors of 64 features"),
     ],
 )
 def test_vectors_have_no_parameters_of_images(parameters, message):

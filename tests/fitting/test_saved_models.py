@@ -1,7 +1,8 @@
-r"""Files of version 0.1, whose headers have format 2, and the header of the present format."""
+r"""Files of formats 2, which version 0.1 wrote, and 3, and the header of the present format."""
 
 import hashlib
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from safetensors.torch import load_file
 
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import read_file, write_file
-from gae_augment.fitting import Plan, upgrade_header
+from gae_augment.fitting import upgrade_header
+from gae_augment.fitting.saved_plans import plan_from_plain
 from gae_augment.models import MODELS, ModelDefinition
 
 FOLDER = Path(__file__).parent / "format2"
@@ -56,7 +58,7 @@ def test_files_of_version_0_1_keep_their_parameters_and_reports():
     assert report.reconstruction_error == pytest.approx(0.19538, abs=1e-5)
     plan = report.plan
     assert (plan.model, plan.shape, plan.architecture, plan.stopping) == ("vade", (64,), (16, 8), "all epochs")
-    assert (plan.min_components, plan.max_components, plan.anchor_step) == (1, 2, None)
+    assert (plan.min_components, plan.max_components, plan.synthesis) == (1, 2, "decoded")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,7 +69,7 @@ def test_files_of_version_0_1_are_saved_in_the_present_format(name, tmp_path):
     old_header, old_tensors = read_file(FOLDER / f"{name}.safetensors")
     assert "generators" in old_header
     assert "generators" not in header
-    assert [sorted(model) for _, model in header["models"]] == [["plan", "report", "values"]] * 2
+    assert [sorted(model) for _, model in header["models"]] == [["explained", "plan", "report", "values"]] * 2
     assert tensors.keys() == old_tensors.keys()
     assert all(torch.equal(tensors[key], old_tensors[key]) for key in tensors)
     again = GAEAugmenter.load(tmp_path / "again")
@@ -91,7 +93,7 @@ def test_headers_of_the_first_files_lack_failures_and_retries():
     upgraded = upgrade_header(header, {})
     assert upgraded["failures"] == []
     assert [(model["report"]["retries"], model["report"]["curve"]) for _, model in upgraded["models"]] == [(0, [])] * 2
-    assert Plan.from_plain(upgraded["models"][0][1]["plan"]).images == 25
+    assert plan_from_plain(upgraded["models"][0][1]["plan"]).images == 25
 
 
 def test_custom_definition_of_version_0_1_is_passed_to_load(tmp_path):
@@ -134,3 +136,88 @@ def test_malformed_header_of_version_0_1_is_refused(change, message, tmp_path):
     write_file(path, header, tensors)
     with pytest.raises(ValueError, match=rf"(?s)'{path}' does not hold a complete augmenter: .*{message}.*Save it"):
         GAEAugmenter.load(path)
+
+
+# Format 3
+
+
+def to_format_3(header, tensors):
+    r"""Returns a header and tensors as format 3 had them, with 'anchored' and without codes of training images."""
+    header = deepcopy(header)
+    choice = header["parameters"]["model"]
+    for model in [model for _, model in choice] if isinstance(choice, list) else [choice]:
+        synthesis, step = model.pop("synthesis"), model.pop("step")
+        # True stood for a step of 1.
+        model["anchored"] = {"auto": "auto", "decoded": False, "residual": True if step == 1 else step}[synthesis]
+    for _, model in header["models"]:
+        del model["explained"]
+        synthesis, step = model["plan"].pop("synthesis"), model["plan"].pop("step")
+        model["plan"]["anchor_step"] = None if synthesis == "decoded" else step
+    return header, {name: tensor for name, tensor in tensors.items() if not name.endswith("codes.training")}
+
+
+def fit_quickly(model, digits):
+    return GAEAugmenter(model, random_state=0, progress=False).fit(*digits)
+
+
+QUICK = {"epochs": 2, "delta": 1000.0, "architecture": (8,)}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GenerativeModel(**QUICK),
+        GenerativeModel(**QUICK, synthesis="decoded"),
+        GenerativeModel(**QUICK, synthesis="decoded", max_similarity=1.0),
+        GenerativeModel(**QUICK, synthesis="residual", step=1.0),
+        GenerativeModel(**QUICK, synthesis="residual", step=0.5),
+        {1: GenerativeModel(**QUICK, synthesis="decoded"), 2: GenerativeModel(**QUICK)},
+    ],
+    ids=["auto", "decoded", "limited similarity", "step 1", "step 0.5", "models of single classes"],
+)
+def test_files_of_format_3_sample_the_same_images(model, digits, tmp_path):
+    augmenter = fit_quickly(model, digits)
+    augmenter.save(tmp_path / "new")
+    write_file(tmp_path / "old", *to_format_3(*read_file(tmp_path / "new")))
+    loaded = GAEAugmenter.load(tmp_path / "old")
+    assert repr(loaded.model) == repr(augmenter.model)
+    assert loaded.report_ == augmenter.report_
+    for label in LABELS:
+        fitted = loaded.models_[label]
+        assert (fitted.codes, fitted.explained) == (None, 1.0)
+        assert torch.equal(loaded.sample(label, 9, seed=1), augmenter.sample(label, 9, seed=1))
+    # It is saved in the present format.
+    loaded.save(tmp_path / "again")
+    again = GAEAugmenter.load(tmp_path / "again")
+    assert again.report_ == augmenter.report_
+    assert torch.equal(again.sample(1, 9, seed=1), augmenter.sample(1, 9, seed=1))
+
+
+def test_file_of_format_3_may_hold_no_fitted_class(digits, tmp_path):
+    model = GenerativeModel(**QUICK, synthesis="decoded")
+    augmenter = GAEAugmenter(model, sampling_strategy={}, random_state=0, progress=False).fit(*digits)
+    augmenter.save(tmp_path / "new")
+    header, tensors = read_file(tmp_path / "new")
+    assert header["models"] == []
+    write_file(tmp_path / "old", *to_format_3(header, tensors))
+    assert repr(GAEAugmenter.load(tmp_path / "old").model) == repr(model)
+
+
+@pytest.mark.parametrize("step", ["auto", 0, -1, 3.1, True, [1.5], float("nan")])
+def test_malformed_step_of_format_3_is_refused(step, digits, tmp_path):
+    fit_quickly(GenerativeModel(**QUICK), digits).save(tmp_path / "new")
+    header, tensors = to_format_3(*read_file(tmp_path / "new"))
+    header["models"][0][1]["plan"]["anchor_step"] = step
+    write_file(tmp_path / "old", header, tensors)
+    with pytest.raises(ValueError, match="does not hold a complete augmenter: ValueError: a plan has no 'step' of"):
+        GAEAugmenter.load(tmp_path / "old")
+
+
+@pytest.mark.parametrize("anchored", ["maybe", 3.5, [1], {"step": 1}])
+def test_malformed_anchored_of_format_3_is_refused(anchored, digits, tmp_path):
+    fit_quickly(GenerativeModel(**QUICK), digits).save(tmp_path / "new")
+    header, tensors = to_format_3(*read_file(tmp_path / "new"))
+    header["parameters"]["model"]["anchored"] = anchored
+    write_file(tmp_path / "old", header, tensors)
+    with pytest.raises(ValueError, match="does not hold a complete augmenter"):
+        GAEAugmenter.load(tmp_path / "old")

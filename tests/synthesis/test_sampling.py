@@ -24,7 +24,7 @@ def colour():
 
 def test_chunks_bound_the_images_in_memory(images, monkeypatch):
     monkeypatch.setattr("gae_augment.synthesis.sampling.VALUES_PER_CHUNK", 6 * images[0].numel())
-    fitted = fit_model(images, GenerativeModel(epochs=1, anchored=True), seed=0)
+    fitted = fit_model(images, GenerativeModel(epochs=1, synthesis="residual"), seed=0)
     decode, sizes = fitted.network.decode, []
     monkeypatch.setattr(fitted.network, "decode", lambda z: (sizes.append(len(z)), decode(z))[1])
     sample(fitted, 50, seed=0)
@@ -33,17 +33,18 @@ def test_chunks_bound_the_images_in_memory(images, monkeypatch):
 
 
 @pytest.mark.parametrize("scale", ["levels", "unit", "standardised"])
-def test_anchored_sample_at_a_training_code_is_the_training_image(colour, scale):
+def test_residual_sample_at_a_training_code_is_the_training_image(colour, scale):
     images = {"levels": colour, "unit": colour / 255, "standardised": colour.double() - 100}[scale]
-    fitted = fit_model(images, GenerativeModel(architecture="fc", epochs=3, anchored=True), seed=0)
+    fitted = fit_model(images, GenerativeModel(architecture="fc", epochs=3, synthesis="residual"), seed=0)
     codes = fitted.encode(images)
     fitted.density.sample = lambda n, random: codes[:n]
     torch.testing.assert_close(sample(fitted, 12, seed=0), images, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("anchored", "t"), [(True, 1), (0.5, 0.5), (2, 2)])
-def test_anchored_samples_follow_the_formula(colour, anchored, t):
-    fitted = fit_model(colour / 255, GenerativeModel(architecture="fc", epochs=3, anchored=anchored), seed=0)
+@pytest.mark.parametrize("t", [1, 0.5, 2])
+def test_residual_samples_follow_the_formula(colour, t):
+    model = GenerativeModel(architecture="fc", epochs=3, synthesis="residual", step=t)
+    fitted = fit_model(colour / 255, model, seed=0)
     z = fitted.density.sample(5, make_generator(7, "sample")).float()
     codes = fitted.encode(colour / 255)
     expected = []
@@ -55,32 +56,48 @@ def test_anchored_samples_follow_the_formula(colour, anchored, t):
     torch.testing.assert_close(sample(fitted, 5, seed=7), torch.stack(expected))
 
 
-def test_images_are_anchored_and_vectors_are_not(colour):
-    for images, anchored in ((colour, True), (colour[:, :1], True), (colour[:, 0], True), (colour.flatten(1), False)):
+def test_images_are_residual_and_vectors_are_decoded(colour):
+    for images, residual in ((colour, True), (colour[:, :1], True), (colour[:, 0], True), (colour.flatten(1), False)):
         fitted = fit_model(images, GenerativeModel(architecture="fc", epochs=1), seed=0)
         header, tensors = fitted.state_dict()
-        assert (fitted.anchors is not None) == ("anchors.images" in tensors) == anchored
+        assert (fitted.anchors is not None) == ("anchors.images" in tensors) == residual
+        assert (fitted.codes is not None) == ("codes.training" in tensors) == residual
         loaded = FittedModel.from_state_dict(header, tensors)
         assert torch.equal(sample(loaded, 3, seed=1), sample(fitted, 3, seed=1))
-    assert fit_model(colour, GenerativeModel(architecture="fc", epochs=1, anchored=False), seed=0).anchors is None
+    decoded = fit_model(colour, GenerativeModel(architecture="fc", epochs=1, synthesis="decoded"), seed=0)
+    assert decoded.anchors is None
+    assert torch.equal(decoded.codes, decoded.encode(colour))
 
 
-@pytest.mark.parametrize("anchored", [False, True])
-def test_sampling_in_inference_mode_and_of_no_images(anchored, images, monkeypatch):
+@pytest.mark.parametrize("definition", ["gae", "vade", "vamp_vae"])
+def test_vectors_can_be_residual(colour, definition):
+    vectors = colour.flatten(1).double()
+    model = GenerativeModel(definition, architecture=(8,), latent_dim=2, epochs=2, n_init=1, synthesis="residual")
+    fitted = fit_model(vectors, model, seed=0)
+    header, tensors = fitted.state_dict()
+    assert torch.equal(tensors["codes.training"], fitted.encode(vectors))
+    expected = sample(fitted, 5, seed=1)
+    assert torch.equal(sample(FittedModel.from_state_dict(header, tensors), 5, seed=1), expected)
+    # Sampling does not change what is saved.
+    assert fitted.state_dict()[1].keys() == tensors.keys()
+
+
+@pytest.mark.parametrize("synthesis", ["decoded", "residual"])
+def test_sampling_in_inference_mode_and_of_no_images(synthesis, images, monkeypatch):
     monkeypatch.setattr("gae_augment.synthesis.sampling.IMAGES_PER_CHUNK", 4)
-    fitted = fit_model(images, GenerativeModel(epochs=1, anchored=anchored), seed=0)
+    fitted = fit_model(images, GenerativeModel(epochs=1, synthesis=synthesis), seed=0)
     expected = sample(fitted, 10, seed=0)
     with torch.inference_mode():
         assert torch.equal(sample(fitted, 10, seed=0), expected)
     assert fitted.reconstruct(images[:0]).shape == images[:0].shape
 
 
-@pytest.mark.parametrize("anchored", [False, True])
-def test_interrupted_sampling_writes_nothing_afterwards(anchored, images, monkeypatch):
+@pytest.mark.parametrize("synthesis", ["decoded", "residual"])
+def test_interrupted_sampling_writes_nothing_afterwards(synthesis, images, monkeypatch):
     for module in ("synthesis.sampling", "fitting.fitted"):
         monkeypatch.setattr(f"gae_augment.{module}.IMAGES_PER_CHUNK", 4)
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
-    fitted = fit_model(images, GenerativeModel(epochs=1, anchored=anchored), seed=0)
+    fitted = fit_model(images, GenerativeModel(epochs=1, synthesis=synthesis), seed=0)
     out = sample(fitted, 8, seed=0)
     before, from_network = out.clone(), type(fitted.values).from_network
     seen, interrupted, done = [], threading.Event(), threading.Event()

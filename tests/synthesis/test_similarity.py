@@ -60,10 +60,10 @@ def similarity(images, train):
     return 1 - aligned_nearest(images.float() / 255, train.float() / 255)[0]
 
 
-@pytest.mark.parametrize("anchored", [False, 1.0])
-def test_max_similarity_bounds_the_similarity_of_new_images(data, anchored, tmp_path):
+@pytest.mark.parametrize("synthesis", ["decoded", "residual"])
+def test_max_similarity_bounds_the_similarity_of_new_images(data, synthesis, tmp_path):
     X, y = data
-    model = GenerativeModel(epochs=60, delta=1e-3, anchored=anchored)
+    model = GenerativeModel(epochs=60, delta=1e-3, synthesis=synthesis, step=1)
     unlimited = GAEAugmenter(model, random_state=0, progress=False).fit(X, y)
     similarities = similarity(unlimited.sample(1, 200, seed=0), X[y == 1])
     limit = float(similarities.quantile(0.7))
@@ -79,9 +79,8 @@ def test_max_similarity_bounds_the_similarity_of_new_images(data, anchored, tmp_
 
 
 def test_unreachable_max_similarity_raises(data):
-    augmenter = GAEAugmenter(
-        GenerativeModel(epochs=2, delta=10.0, anchored=0.01, max_similarity=0.5), random_state=0, progress=False
-    )
+    model = GenerativeModel(epochs=2, delta=10.0, synthesis="residual", step=0.01, max_similarity=0.5)
+    augmenter = GAEAugmenter(model, random_state=0, progress=False)
     with pytest.raises(RuntimeError, match=r"3 of 3 new images have a similarity above 0\.5 .* Raise 'max_similarity'"):
         augmenter.fit(*data).sample(1, 3)
 
