@@ -97,8 +97,8 @@ class Plan:
         shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
         images: The number of images of the class.
         latent_dim: The latent dimension :math:`d`.
-        architecture: ``"conv"`` (convolutional), ``"fc"`` or ``"paper"`` (both fully connected), or the layer widths of
-            a fully connected encoder.
+        architecture: ``"conv"`` or ``"conv_half"`` (both convolutional), ``"fc"`` or ``"paper"`` (both fully
+            connected), or the layer widths of a fully connected encoder.
         density: The latent density, a key of :data:`gae_augment.models.DENSITIES`.
         learned_prior: Whether training learns the density. Otherwise, the density is fitted to the codes afterwards.
         min_components: The minimum number of components of a mixture that is fitted to the codes.
@@ -281,7 +281,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         )
     architecture = model.architecture
     if architecture == "auto":
-        architecture = "fc" if is_vector or values <= SMALL_IMAGE else "conv"
+        architecture = "fc" if is_vector or values <= SMALL_IMAGE else "conv_half"
     check_architecture(architecture, shape)
     torch_device = resolve_device(device)
     latent_dim = min(values, 10 if values <= SMALL_IMAGE else 32) if model.latent_dim == "auto" else model.latent_dim
@@ -320,7 +320,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         batch_size=model.batch_size,
         learning_rate=model.learning_rate,
         lr_schedule=model.lr_schedule,
-        precision=_precision(model.precision, is_vector, architecture, torch_device),
+        precision=_precision(model.precision, is_vector, torch_device),
         truncated=bool(model.truncated) and _can_truncate(density, learned_prior, images, latent_dim),
         # True gives a step of 1, and False gives None.
         anchor_step=float(anchored) or None,
@@ -381,9 +381,8 @@ def _stopping_rule(model: GenerativeModel, early_stopping: bool, is_vector: bool
     return "plateau" if is_vector else "mean image"
 
 
-def _precision(precision: str, is_vector: bool, architecture: Architecture, device: torch.device) -> str:
+def _precision(precision: str, is_vector: bool, device: torch.device) -> str:
     if precision != "auto":
         return precision
-    # The three digits of bfloat16 are too few for vectors, and on a CPU it does not speed up convolutions.
-    suits = not is_vector and not (device.type == "cpu" and architecture == "conv")
-    return "bfloat16" if suits and multiplies_bfloat16_fast(device) else "float32"
+    # The three digits of bfloat16 are too few for vectors.
+    return "bfloat16" if not is_vector and multiplies_bfloat16_fast(device) else "float32"

@@ -4,7 +4,7 @@ __all__ = ["check_definitions", "models_from_state", "models_to_state", "upgrade
 
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -148,4 +148,7 @@ def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
     report["n_components"] = report.pop("components")
     model = GenerativeModel(definitions.get(name, name), **settings)
     plan = make_plan(model, tuple(int(size) for size in header["shape"]), int(report["images"]))
+    if model.architecture == "auto" and plan.architecture == "conv_half":
+        # Version 0.1 had no other convolutional network.
+        plan = replace(plan, architecture="conv")
     return {"plan": asdict(plan), "values": header["values"], "report": report}

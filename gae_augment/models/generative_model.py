@@ -40,8 +40,9 @@ class GenerativeModel(BaseEstimator):
         latent_dim: The latent dimension. ``"auto"`` is 10 for images or vectors of up to 1024 values, and 32 for larger
             ones. ``"auto"`` never exceeds the number of values.
         architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
-            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder. ``"auto"`` is ``"fc"``
-            for vectors and for images of up to 1024 values, and ``"conv"`` for larger images.
+            ``"conv"`` is convolutional. ``"conv_half"`` is too, and several times as fast: its largest feature maps have
+            half the height and width of the image. A tuple gives the widths of a fully connected encoder. ``"auto"`` is
+            ``"fc"`` for vectors and for images of up to 1024 values, and ``"conv_half"`` for larger images.
         density: The distribution of new codes. ``"mixture"`` fits a Gaussian mixture to the codes of the training
             images, and ``"normal"`` fits a single Gaussian. ``"standard_normal"`` is :math:`N(0, I)`. ``"auto"`` is the
             default density of ``definition``.
@@ -60,8 +61,8 @@ class GenerativeModel(BaseEstimator):
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
         precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``.
-            ``"auto"`` is float32 for vectors, for convolutional networks on a CPU, and on hardware that cannot multiply
-            bfloat16 matrices. Otherwise, it is bfloat16.
+            ``"auto"`` is float32 for vectors, and on hardware that cannot multiply bfloat16 matrices. Otherwise, it is
+            bfloat16.
         n_init: The number of random initialisations of the network. Several initialisations share half the epochs
             equally. The network with the lowest reconstruction error is then trained for the remaining epochs.
             ``"auto"`` is 8 for vectors with more features than latent dimensions, and 1 for all other data.

@@ -31,7 +31,7 @@ def test_latent_dimension_depends_on_the_shape(shape, expected):
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((1, 32, 32), "fc"), ((3, 32, 32), "conv"), ((1024,), "fc"), ((5000,), "fc")], ids=str
+    ("shape", "expected"), [((1, 32, 32), "fc"), ((3, 32, 32), "conv_half"), ((1024,), "fc"), ((5000,), "fc")], ids=str
 )
 def test_architecture_depends_on_the_shape(shape, expected):
     assert make_plan(GenerativeModel(), shape, 10).architecture == expected
@@ -76,7 +76,7 @@ def test_vectors_have_several_initialisations_that_share_half_of_the_epochs():
     [
         (True, "cpu", (28, 28), {}, "bfloat16"),
         (False, "cpu", (28, 28), {}, "float32"),
-        (True, "cpu", (28, 28), {"architecture": "conv"}, "float32"),
+        (True, "cpu", (28, 28), {"architecture": "conv"}, "bfloat16"),
         (True, "cuda", (28, 28), {"architecture": "conv"}, "bfloat16"),
         (True, "cpu", (3, 64, 64), {}, "float32"),
         (True, "cpu", (30,), {}, "float32"),
@@ -136,7 +136,7 @@ def test_a_model_is_cloned_and_searched_over():
         ({"definition": "gan"}, r"'definition' is 'gan', but must be one of 'gae'"),
         (
             {"architecture": "resnet"},
-            r"'architecture' is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths",
+            r"'architecture' is 'resnet', but must be one of 'auto', 'conv', 'conv_half', 'fc', 'paper', or a tuple of widths",
         ),
         ({"density": "uniform"}, r"'density' is 'uniform', but must be .* 'mixture', 'normal', 'standard_normal'"),
         ({"latent_dim": 0}, r"'latent_dim' is 0, but must be an integer of at least 1"),

@@ -9,7 +9,7 @@ from gae_augment.models.likelihoods import Bernoulli, Gaussian
 from gae_augment.models.networks import build_autoencoder
 
 
-@pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "paper", "conv", "conv_half"])
 @pytest.mark.parametrize(
     "shape",
     [(1, 8, 8), (3, 32, 32), (3, 7, 5), (1, 1, 1), (3, 1, 9), (2, 13, 1), (4, 33, 2), (8, 8), (5, 1), (1, 1)],
@@ -63,7 +63,7 @@ def test_outputs_do_not_depend_on_the_rest_of_the_batch():
     torch.testing.assert_close(network.decode(network.encode(x)), separate, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_weights_depend_only_on_the_given_generator(architecture):
     def weights(seed):
@@ -77,7 +77,7 @@ def test_weights_depend_only_on_the_given_generator(architecture):
     assert not torch.equal(weights(1), first)
 
 
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_weights_have_he_variance(architecture):
     network = build_autoencoder((3, 16, 16), 64, architecture, generator=make_generator(0))
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
@@ -101,7 +101,7 @@ def normalised_network(x, likelihood, architecture="fc"):
     return network
 
 
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_normalised_network_maps_the_origin_to_the_mean_image(architecture):
     x = torch.rand(20, 2, 5, 4, generator=make_generator("x")) * 0.3 + 0.1
     for likelihood, activation in ((Bernoulli(), torch.sigmoid), (Gaussian(), torch.clone)):
@@ -142,7 +142,7 @@ def test_weights_are_float32_for_any_default_type_of_torch():
 
 def test_unknown_architecture_is_refused():
     with pytest.raises(
-        ValueError, match=r"is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths"
+        ValueError, match=r"is 'resnet', but must be one of 'auto', 'conv', 'conv_half', 'fc', 'paper', or a tuple of widths"
     ):
         build_autoencoder((1, 8, 8), 2, "resnet")
 
