@@ -12,6 +12,7 @@ import torch
 from .._utils.devices import multiplies_bfloat16_fast, resolve_device
 from ..data import Label
 from ..models import (
+    CONVOLUTIONAL,
     DENSITIES,
     LR_SCHEDULES,
     MAX_ANCHOR_STEP,
@@ -39,6 +40,12 @@ LIMITS_FROM = 20
 
 STEPS = 600
 """The minimum number of optimiser steps with ``epochs="auto"``."""
+
+BATCH = 64
+"""The number of images in a batch of a fully connected network with ``batch_size="auto"``."""
+
+CONVOLUTIONAL_BATCH = 32
+"""Replaces ``BATCH`` for convolutional networks. The same number of steps takes half the time, with the same error."""
 
 HOLD_OUT_FROM = 200
 """With ``delta="auto"`` and at least this number of images, a fit holds out a tenth of the images."""
@@ -287,7 +294,10 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
     latent_dim = min(values, 10 if values <= SMALL_IMAGE else 32) if model.latent_dim == "auto" else model.latent_dim
     stopping = _stopping_rule(model, definition.early_stopping, is_vector, images)
     held_out = images // 10 if stopping == "held-out" else 0
-    steps_per_epoch = math.ceil((images - held_out) / model.batch_size)
+    batch_size = model.batch_size
+    if batch_size == "auto":
+        batch_size = CONVOLUTIONAL_BATCH if architecture in CONVOLUTIONAL else BATCH
+    steps_per_epoch = math.ceil((images - held_out) / batch_size)
     epochs = math.ceil(STEPS / steps_per_epoch) if model.epochs == "auto" else model.epochs
     n_init = model.n_init
     if n_init == "auto":
@@ -317,7 +327,7 @@ def make_plan(model: GenerativeModel, shape: tuple[int, ...], images: int, devic
         held_out=held_out,
         epochs=epochs,
         n_init=n_init,
-        batch_size=model.batch_size,
+        batch_size=batch_size,
         learning_rate=model.learning_rate,
         lr_schedule=model.lr_schedule,
         precision=_precision(model.precision, is_vector, torch_device),

@@ -2,6 +2,7 @@ r"""Encoders and decoders for a given image shape and latent dimension."""
 
 __all__ = [
     "ARCHITECTURES",
+    "CONVOLUTIONAL",
     "LOG_VARIANCE_LIMIT",
     "Architecture",
     "Autoencoder",
@@ -26,10 +27,10 @@ from .likelihoods import Likelihood
 HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
 """The widths of the hidden layers of fully connected encoders; decoders have the widths in reverse order."""
 
-STRIDES = {"conv": 1, "conv_half": 2}
-"""The ratio of the size of an image to that of the largest feature maps, for each convolutional architecture."""
+CONVOLUTIONAL = {"conv": 1, "conv_half": 2}
+"""The convolutional architectures, and the ratio of the height of an image to that of their largest feature maps."""
 
-ARCHITECTURES = (*STRIDES, *HIDDEN)
+ARCHITECTURES = (*CONVOLUTIONAL, *HIDDEN)
 
 Architecture = str | tuple[int, ...]
 """The name of an architecture, or the widths of the hidden layers of a custom fully connected encoder."""
@@ -127,9 +128,9 @@ class Autoencoder(nn.Module):
 
 
 class FeatureMaps(nn.Module):
-    r"""Reshapes images or vectors to feature maps of ``shape`` = (channels, height, width), with channels last in memory.
+    r"""Reshapes images or vectors to feature maps of ``shape`` = (channels, height, width), with the channels last.
 
-    This order makes convolutions on CPUs faster.
+    This order in memory makes convolutions on CPUs faster.
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -285,7 +286,7 @@ def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> No
             f"'architecture' is {architecture!r}, but must be one of 'auto', {', '.join(map(repr, ARCHITECTURES))}, "
             f"or a tuple of widths such as (1000, 500)."
         )
-    if architecture in STRIDES and len(shape) == 1:
+    if architecture in CONVOLUTIONAL and len(shape) == 1:
         raise ValueError(
             f"'architecture' is {architecture!r}, but the data are vectors of {shape[0]} features. "
             f"Use architecture='fc' or 'auto'."
@@ -320,8 +321,8 @@ def build_autoencoder(
     outputs = 2 * latent_dim if stochastic else latent_dim
     # The meta device draws and allocates nothing. Torch's default type may be float64, so float() is explicit.
     with torch.device("meta"):
-        if architecture in STRIDES:
-            stride = STRIDES[architecture]
+        if architecture in CONVOLUTIONAL:
+            stride = CONVOLUTIONAL[architecture]
             encoder = _convolutional_encoder(shape, stride, outputs)
             decoder = _convolutional_decoder(shape, stride, latent_dim)
         else:
@@ -354,9 +355,9 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
     """
     check_architecture(architecture, shape)
     with torch.device("meta"):
-        if architecture in STRIDES:
+        if architecture in CONVOLUTIONAL:
             width = 128
-            encoder = _convolutional_encoder(shape, STRIDES[architecture], width)
+            encoder = _convolutional_encoder(shape, CONVOLUTIONAL[architecture], width)
         else:
             *hidden, width = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, width)
