@@ -73,7 +73,14 @@ def test_joblib_backend_without_generators(digits, make_augmenter):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"anchored": False}, {"architecture": "conv"}, {"precision": "float32"}, {"n_threads": 2}],
+    [
+        {},
+        {"anchored": False},
+        {"architecture": "conv"},
+        {"architecture": "conv_half"},
+        {"precision": "float32"},
+        {"n_threads": 2},
+    ],
     ids=["default", "not anchored", "convolutional", "float32", "two threads each"],
 )
 def test_number_of_threads_does_not_matter(digits, make_augmenter, parameters):
