@@ -11,7 +11,7 @@ __all__ = [
 
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -228,5 +228,9 @@ def _model(header: Mapping[str, Any], definitions: Mapping[str, ModelDefinition]
     if len(shape) > 1:
         # Early versions kept the detail of training images of every size.
         settings.setdefault("synthesis", "residual")
-    plan = make_plan(GenerativeModel(definitions.get(name, name), **settings), shape, int(report["images"]))
+    model = GenerativeModel(definitions.get(name, name), **settings)
+    plan = make_plan(model, shape, int(report["images"]))
+    if model.architecture == "auto" and plan.architecture == "conv_half":
+        # Version 0.1 had no other convolutional network.
+        plan = replace(plan, architecture="conv")
     return {"plan": asdict(plan), "values": header["values"], "report": report, "explained": 1.0}

@@ -23,13 +23,16 @@ from .._utils.chunks import VALUES_PER_CHUNK, chunk_size
 from .._utils.seeding import derive_seed, make_generator
 from .._utils.threads import check_interruption
 from ..data import ValueScale
-from ..models import Autoencoder, Bernoulli, Gaussian, Likelihood, Objective, excess_error
+from ..models import CONVOLUTIONAL, Autoencoder, Bernoulli, Gaussian, Likelihood, Objective, excess_error
 
 CHECK_EVERY = 25
 """The number of optimiser steps between two measurements of the error, rounded to whole epochs."""
 
 CHECK_DELTA_EVERY = 5
 """This number replaces ``CHECK_EVERY`` if :func:`train` has a ``delta``."""
+
+CHECK_CONVOLUTIONAL_EVERY = 10
+"""This number replaces ``CHECK_DELTA_EVERY`` for convolutional networks, because their batches are smaller."""
 
 EXPLOSION_FACTOR = 10_000
 """Training has diverged if the error reaches this multiple of the mean image's error."""
@@ -165,7 +168,8 @@ def train(
     best = None
     rows = torch.arange(len(images), device=images.device) if rows is None else rows
     steps_per_epoch = math.ceil(len(rows) / batch_size)
-    check_every = max(1, round((CHECK_EVERY if delta is None else CHECK_DELTA_EVERY) / steps_per_epoch))
+    check_delta_every = CHECK_CONVOLUTIONAL_EVERY if network.architecture in CONVOLUTIONAL else CHECK_DELTA_EVERY
+    check_every = max(1, round((CHECK_EVERY if delta is None else check_delta_every) / steps_per_epoch))
     checked = images[rows[:MAX_CHECKED]] if held_out is None else held_out[:MAX_CHECKED]
 
     # A separate stream, so that the draws of an objective do not change the order of the images.

@@ -9,7 +9,7 @@ from .densities import DENSITIES, AncestralMixture, GaussianMixture, LatentDensi
 from .generative_model import LR_SCHEDULES, MAX_STEP, PRECISIONS, SYNTHESES, GenerativeModel
 from .likelihoods import Bernoulli, Gaussian, Likelihood
 from .mixture_fit import supported_components
-from .networks import Architecture, Autoencoder, build_autoencoder, check_architecture
+from .networks import CONVOLUTIONAL, Architecture, Autoencoder, build_autoencoder, check_architecture
 from .objectives import Losses, Objective, Reconstruction, excess_error
 from .per_class import (
     ModelChoice,
@@ -21,6 +21,7 @@ from .per_class import (
 )
 
 __all__ = [
+    "CONVOLUTIONAL",
     "DENSITIES",
     "LR_SCHEDULES",
     "MAX_STEP",

@@ -43,8 +43,10 @@ class GenerativeModel(BaseEstimator):
         latent_dim: The latent dimension. ``"auto"`` is 10 for images or vectors of up to 1024 values, and 32 for larger
             ones. ``"auto"`` never exceeds the number of values.
         architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
-            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder. ``"auto"`` is ``"fc"``
-            for vectors and for images of up to 1024 values, and ``"conv"`` for larger images.
+            ``"conv"`` and ``"conv_half"`` are convolutional. The largest feature maps of ``"conv_half"`` have half the
+            height and width of the image, so it is several times as fast. A tuple gives the widths of a fully connected
+            encoder. ``"auto"`` is ``"fc"`` for vectors and for images of up to 1024 values, and ``"conv_half"`` for
+            larger images.
         density: The distribution of new codes. ``"mixture"`` fits a Gaussian mixture to the codes of the training
             images, and ``"normal"`` fits a single Gaussian. ``"standard_normal"`` is :math:`N(0, I)`. ``"auto"`` is the
             default density of ``definition``.
@@ -59,12 +61,12 @@ class GenerativeModel(BaseEstimator):
             With fewer images, it stops below 30 % of the error of the mean image as a reconstruction. With fewer
             vectors, it stops when the training error no longer falls.
         epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps.
-        batch_size: The number of images in a batch.
+        batch_size: The number of images in a batch. ``"auto"`` is 32 for convolutional networks, and 64 for others.
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
         precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``.
-            ``"auto"`` is float32 for vectors, for convolutional networks on a CPU, and on hardware that cannot multiply
-            bfloat16 matrices. Otherwise, it is bfloat16.
+            ``"auto"`` is float32 for vectors, and on hardware that cannot multiply bfloat16 matrices. Otherwise, it is
+            bfloat16.
         n_init: The number of random initialisations of the network. Several initialisations share half the epochs
             equally. The network with the lowest reconstruction error is then trained for the remaining epochs.
             ``"auto"`` is 8 for vectors with more features than latent dimensions, and 1 for all other data.
@@ -102,7 +104,7 @@ class GenerativeModel(BaseEstimator):
         n_components: int | tuple[int, int] | Literal["auto"] = "auto",
         delta: float | Literal["auto"] = "auto",
         epochs: int | Literal["auto"] = "auto",
-        batch_size: int = 64,
+        batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 1e-3,
         lr_schedule: str = "cosine",
         precision: str = "auto",
@@ -166,8 +168,7 @@ class GenerativeModel(BaseEstimator):
         if isinstance(values["n_components"], tuple):
             values["n_components"] = _component_range(values["n_components"])
         for name in ("latent_dim", "n_components", "epochs", "batch_size", "n_init", "n_threads"):
-            may_be_auto = name not in ("batch_size", "n_threads")
-            if not isinstance(values[name], tuple) and not (may_be_auto and values[name] == "auto"):
+            if not isinstance(values[name], tuple) and not (name != "n_threads" and values[name] == "auto"):
                 values[name] = _positive_integer(name, values[name])
         for name in ("delta", "learning_rate"):
             if not (name == "delta" and values[name] == "auto"):

@@ -2,6 +2,7 @@ r"""Encoders and decoders for a given image shape and latent dimension."""
 
 __all__ = [
     "ARCHITECTURES",
+    "CONVOLUTIONAL",
     "LOG_VARIANCE_LIMIT",
     "Architecture",
     "Autoencoder",
@@ -26,7 +27,10 @@ from .likelihoods import Likelihood
 HIDDEN = {"fc": (1000, 500), "paper": (500, 500, 2000)}
 """The widths of the hidden layers of fully connected encoders; decoders have the widths in reverse order."""
 
-ARCHITECTURES = ("conv", *HIDDEN)
+CONVOLUTIONAL = {"conv": 1, "conv_half": 2}
+"""The convolutional architectures, and the ratio of the height of an image to that of their largest feature maps."""
+
+ARCHITECTURES = (*CONVOLUTIONAL, *HIDDEN)
 
 Architecture = str | tuple[int, ...]
 """The name of an architecture, or the widths of the hidden layers of a custom fully connected encoder."""
@@ -123,6 +127,33 @@ class Autoencoder(nn.Module):
         return self.offset + self.scale * self.decoder(z)
 
 
+class FeatureMaps(nn.Module):
+    r"""Reshapes images or vectors to feature maps of ``shape`` = (channels, height, width), with the channels last.
+
+    This order in memory makes convolutions on CPUs faster.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x), *self.shape).contiguous(memory_format=torch.channels_last)
+
+
+class Resize(nn.Module):
+    r"""Bilinear interpolation of feature maps to ``size`` = (height, width), in float32 or a more precise type."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # On a CPU, bfloat16 is slower than float32, and would round the pixels of the decoded images.
+        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        return functional.interpolate(maps, size=self.size, mode="bilinear", align_corners=False)
+
+
 class ConvResize(nn.Module):
     r"""A 3x3 convolution and a ReLU. The result is resized to ``size`` = (height, width) by bilinear interpolation."""
 
@@ -174,46 +205,50 @@ def _fully_connected_decoder(shape: tuple[int, ...], hidden: Sequence[int], late
     return Layers(*_layers([latent_dim, *reversed(hidden), math.prod(shape)]), nn.Unflatten(1, shape))
 
 
-def _levels(shape: tuple[int, ...]) -> tuple[int, list[tuple[int, int]], list[int]]:
+def _levels(shape: tuple[int, ...], stride: int) -> tuple[int, list[tuple[int, int]], list[int]]:
     r"""Returns an image's channel count, then the sizes and the channel counts of a network's feature maps.
 
-    Sizes halve, rounded up, from the size of the image to at most 4x4 pixels.
+    The first size is that of the image divided by ``stride``. Sizes halve down to at most 4x4 pixels. All sizes are
+    rounded up.
     """
     # A matrix is a grey image with one channel.
     channels, height, width = (1,) * (3 - len(shape)) + shape
-    sizes = [(height, width)]
+    sizes = [(-(-height // stride), -(-width // stride))]
     while max(sizes[-1]) > 4:
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
     return channels, sizes, [min(16 * 2**level, 128) for level in range(len(sizes))]
 
 
-def _convolutional_encoder(shape: tuple[int, ...], outputs: int) -> Layers:
-    channels, sizes, widths = _levels(shape)
-    down: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=3, padding=1), nn.ReLU()]
+def _convolutional_encoder(shape: tuple[int, ...], stride: int, outputs: int) -> Layers:
+    channels, sizes, widths = _levels(shape, stride)
+    down: list[nn.Module] = [nn.Conv2d(channels, widths[0], kernel_size=3, stride=stride, padding=1), nn.ReLU()]
     for in_width, out_width in pairwise(widths):
         down += [nn.Conv2d(in_width, out_width, kernel_size=3, stride=2, padding=1), nn.ReLU()]
     return Layers(
-        nn.Unflatten(1, (channels, shape[0])) if len(shape) == 2 else nn.Identity(),
+        FeatureMaps((channels, shape[-2], shape[-1])),
         *down,
         nn.Flatten(),
         nn.Linear(widths[-1] * math.prod(sizes[-1]), outputs),
     )
 
 
-def _convolutional_decoder(shape: tuple[int, ...], latent_dim: int) -> Layers:
-    channels, sizes, widths = _levels(shape)
+def _convolutional_decoder(shape: tuple[int, ...], stride: int, latent_dim: int) -> Layers:
+    channels, sizes, widths = _levels(shape, stride)
     up: list[nn.Module] = []
     for level in range(len(sizes) - 1, 0, -1):
         up.append(ConvResize(widths[level], widths[level - 1], sizes[level - 1]))
     smallest = (widths[-1], *sizes[-1])
     return Layers(
         nn.Linear(latent_dim, math.prod(smallest)),
-        nn.Unflatten(1, smallest),
+        FeatureMaps(smallest),
         nn.ReLU(),
         *up,
         nn.Conv2d(widths[0], channels, kernel_size=3, padding=1),
+        # The decoder's result has the usual order in memory, in which the loss is computed faster.
         nn.Flatten(),
-        nn.Unflatten(1, shape),
+        nn.Unflatten(1, (channels, *sizes[0])),
+        *([Resize((shape[-2], shape[-1]))] if stride > 1 else []),
+        *([nn.Flatten(1, 2)] if len(shape) == 2 else []),
     )
 
 
@@ -237,7 +272,7 @@ def _zero_outputs(layer: nn.Linear | nn.Conv2d, start: int = 0) -> None:
 
 
 def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> None:
-    r"""Raises a ValueError if the architecture is unknown, or if it is ``"conv"`` and the data are vectors.
+    r"""Raises a ValueError if the architecture is unknown, or if it is convolutional and the data are vectors.
 
     The tuple ``shape`` is the shape of one image or vector.
     """
@@ -251,9 +286,9 @@ def check_architecture(architecture: Architecture, shape: tuple[int, ...]) -> No
             f"'architecture' is {architecture!r}, but must be one of 'auto', {', '.join(map(repr, ARCHITECTURES))}, "
             f"or a tuple of widths such as (1000, 500)."
         )
-    if architecture == "conv" and len(shape) == 1:
+    if architecture in CONVOLUTIONAL and len(shape) == 1:
         raise ValueError(
-            f"'architecture' is 'conv', but the data are vectors of {shape[0]} features. "
+            f"'architecture' is {architecture!r}, but the data are vectors of {shape[0]} features. "
             f"Use architecture='fc' or 'auto'."
         )
 
@@ -272,8 +307,9 @@ def build_autoencoder(
         shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
         latent_dim: The latent dimension.
         architecture: ``"fc"`` and ``"paper"`` are fully connected, with encoder widths 1000-500 and 500-500-2000.
-            ``"conv"`` is convolutional. A tuple gives the widths of a fully connected encoder. Fully connected decoders
-            have the widths in reverse order.
+            ``"conv"`` is convolutional. ``"conv_half"`` is too, but its largest feature maps have half the height and
+            width of the image. A tuple gives the widths of a fully connected encoder. Fully connected decoders have the
+            widths in reverse order.
         stochastic: Whether the encoder outputs means and log-variances of latent codes instead of codes.
         generator: The random generator of the initial weights. ``None`` creates weights without memory, on PyTorch's
             meta device. ``load_state_dict(…, assign=True)`` then sets them.
@@ -285,8 +321,10 @@ def build_autoencoder(
     outputs = 2 * latent_dim if stochastic else latent_dim
     # The meta device draws and allocates nothing. Torch's default type may be float64, so float() is explicit.
     with torch.device("meta"):
-        if architecture == "conv":
-            encoder, decoder = _convolutional_encoder(shape, outputs), _convolutional_decoder(shape, latent_dim)
+        if architecture in CONVOLUTIONAL:
+            stride = CONVOLUTIONAL[architecture]
+            encoder = _convolutional_encoder(shape, stride, outputs)
+            decoder = _convolutional_decoder(shape, stride, latent_dim)
         else:
             hidden = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, outputs)
@@ -312,14 +350,14 @@ def build_critic(shape: tuple[int, ...], architecture: Architecture, generator: 
 
     Args:
         shape: The shape of one image: (channels, height, width), (height, width), or (features,) for a vector.
-        architecture: ``"fc"``, ``"paper"``, ``"conv"``, or a tuple of widths.
+        architecture: ``"fc"``, ``"paper"``, ``"conv"``, ``"conv_half"``, or a tuple of widths.
         generator: The random generator of the initial weights.
     """
     check_architecture(architecture, shape)
     with torch.device("meta"):
-        if architecture == "conv":
+        if architecture in CONVOLUTIONAL:
             width = 128
-            encoder = _convolutional_encoder(shape, width)
+            encoder = _convolutional_encoder(shape, CONVOLUTIONAL[architecture], width)
         else:
             *hidden, width = _hidden(architecture)
             encoder = _fully_connected_encoder(shape, hidden, width)

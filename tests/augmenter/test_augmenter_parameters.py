@@ -32,7 +32,7 @@ MODEL_DEFAULTS = {
     "n_components": "auto",
     "delta": "auto",
     "epochs": "auto",
-    "batch_size": 64,
+    "batch_size": "auto",
     "learning_rate": 1e-3,
     "lr_schedule": "cosine",
     "precision": "auto",

@@ -73,8 +73,15 @@ def test_joblib_backend_without_generators(digits, make_augmenter):
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"synthesis": "decoded"}, {"architecture": "conv"}, {"precision": "float32"}, {"n_threads": 2}],
-    ids=["default", "decoded", "convolutional", "float32", "two threads each"],
+    [
+        {},
+        {"synthesis": "decoded"},
+        {"architecture": "conv"},
+        {"architecture": "conv_half"},
+        {"precision": "float32"},
+        {"n_threads": 2},
+    ],
+    ids=["default", "decoded", "convolutional", "convolutional at half size", "float32", "two threads each"],
 )
 def test_number_of_threads_does_not_matter(digits, make_augmenter, parameters):
     alone = make_augmenter(n_jobs=1, **parameters).fit(*digits)

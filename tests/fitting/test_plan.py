@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def test_latent_dimension_depends_on_the_shape(shape, expected):
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((1, 32, 32), "fc"), ((3, 32, 32), "conv"), ((1024,), "fc"), ((5000,), "fc")], ids=str
+    ("shape", "expected"), [((1, 32, 32), "fc"), ((3, 32, 32), "conv_half"), ((1024,), "fc"), ((5000,), "fc")], ids=str
 )
 def test_architecture_depends_on_the_shape(shape, expected):
     assert make_plan(GenerativeModel(), shape, 10).architecture == expected
@@ -73,13 +75,24 @@ def test_vectors_have_several_initialisations_that_share_half_of_the_epochs():
 
 
 @pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [({}, 64), ({"architecture": "conv"}, 32), ({"architecture": "conv_half"}, 32), ({"batch_size": 7}, 7)],
+)
+def test_convolutional_networks_have_smaller_batches(parameters, expected):
+    plan = make_plan(GenerativeModel(**parameters), (8, 8), 100)
+    assert plan.batch_size == expected
+    # At least 600 steps.
+    assert plan.epochs == math.ceil(600 / math.ceil(100 / expected))
+
+
+@pytest.mark.parametrize(
     ("fast", "device", "shape", "parameters", "precision"),
     [
         (True, "cpu", (28, 28), {}, "bfloat16"),
         (False, "cpu", (28, 28), {}, "float32"),
-        (True, "cpu", (28, 28), {"architecture": "conv"}, "float32"),
+        (True, "cpu", (28, 28), {"architecture": "conv"}, "bfloat16"),
         (True, "cuda", (28, 28), {"architecture": "conv"}, "bfloat16"),
-        (True, "cpu", (3, 64, 64), {}, "float32"),
+        (True, "cpu", (3, 64, 64), {}, "bfloat16"),
         (True, "cpu", (30,), {}, "float32"),
         (True, "cpu", (28, 28), {"precision": "float32"}, "float32"),
         (False, "cpu", (30,), {"precision": "bfloat16"}, "bfloat16"),
@@ -155,7 +168,7 @@ def test_a_model_is_cloned_and_searched_over():
         ({"definition": "gan"}, r"'definition' is 'gan', but must be one of 'gae'"),
         (
             {"architecture": "resnet"},
-            r"'architecture' is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths",
+            r"'architecture' is 'resnet', but must be one of 'auto', 'conv', 'conv_half', 'fc', 'paper', or a tuple",
         ),
         ({"density": "uniform"}, r"'density' is 'uniform', but must be .* 'mixture', 'normal', 'standard_normal'"),
         ({"latent_dim": 0}, r"'latent_dim' is 0, but must be an integer of at least 1"),

@@ -48,7 +48,7 @@ def test_files_of_version_0_1_sample_the_same_images(name, label):
 
 def test_files_of_version_0_1_keep_their_parameters_and_reports():
     augmenter = GAEAugmenter.load(FOLDER / "vade_table.safetensors")
-    expected = GenerativeModel("vade", architecture=(16, 8), latent_dim=4, epochs=8, n_components=(1, 2))
+    expected = GenerativeModel("vade", architecture=(16, 8), latent_dim=4, epochs=8, batch_size=64, n_components=(1, 2))
     assert repr(augmenter.model) == repr(expected)
     assert (augmenter.on_error, augmenter.random_state, augmenter.progress) == ("warn", 0, False)
     assert augmenter.sampling_strategy == {1: 30, 2: 20}
@@ -94,6 +94,16 @@ def test_headers_of_the_first_files_lack_failures_and_retries():
     assert upgraded["failures"] == []
     assert [(model["report"]["retries"], model["report"]["curve"]) for _, model in upgraded["models"]] == [(0, [])] * 2
     assert plan_from_plain(upgraded["models"][0][1]["plan"]).images == 25
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (48, 48)], ids=str)
+def test_large_images_of_version_0_1_have_its_convolutional_network(shape):
+    header, _ = read_file(FOLDER / "gae.safetensors")
+    for _, generator in header["generators"]:
+        generator["shape"] = list(shape)
+        generator["settings"]["architecture"] = "auto"
+    upgraded = upgrade_header(header, {})
+    assert [model["plan"]["architecture"] for _, model in upgraded["models"]] == ["conv"] * 2
 
 
 def test_custom_definition_of_version_0_1_is_passed_to_load(tmp_path):

@@ -71,7 +71,7 @@ def test_the_table_has_ten_models():
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_every_parameter_is_trained(model, architecture, images):
     values, network, objective = untrained(model, architecture, images)
     before = {}
@@ -103,7 +103,7 @@ def test_every_parameter_is_trained(model, architecture, images):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_precision_applies_only_to_products_in_layers(model, architecture, images):
     values, network, objective = untrained(model, architecture, images)
     products, losses = [], []
@@ -146,7 +146,7 @@ def test_precision_applies_only_to_products_in_layers(model, architecture, image
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_loss_falls(model, architecture, images):
     values, network, objective = untrained(model, architecture, images)
     # The loss is compared within the last phase of training, so earlier phases are switched off.
@@ -184,7 +184,7 @@ def test_same_seed_same_images(model, images):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 @pytest.mark.parametrize("kind", ["levels", "unit", "standardised"])
 def test_samples_and_reconstructions_have_shape_type_and_range_of_the_data(model, architecture, kind, images):
     data = {"levels": images, "unit": images / 255, "standardised": images.double() * 3 - 100}[kind]
@@ -209,7 +209,7 @@ def test_samples_of_vectors_vary_within_the_range_of_each_feature(model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_two_images_are_enough(model, architecture, images):
     fitted = fit(model, images[:2], architecture=architecture, epochs=20)
     assert sample(fitted, 5, seed=0).shape == (5, 8, 8)

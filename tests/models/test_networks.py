@@ -9,7 +9,7 @@ from gae_augment.models.likelihoods import Bernoulli, Gaussian
 from gae_augment.models.networks import build_autoencoder
 
 
-@pytest.mark.parametrize("architecture", ["fc", "paper", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "paper", "conv", "conv_half"])
 @pytest.mark.parametrize(
     "shape",
     [(1, 8, 8), (3, 32, 32), (3, 7, 5), (1, 1, 1), (3, 1, 9), (2, 13, 1), (4, 33, 2), (8, 8), (5, 1), (1, 1)],
@@ -56,14 +56,41 @@ def test_convolutions_reduce_images_to_at_most_4x4_pixels():
     assert flat == strided[-1].out_channels * 4 * 3
 
 
-def test_outputs_do_not_depend_on_the_rest_of_the_batch():
-    network = build_autoencoder((3, 9, 9), 4, "conv", generator=make_generator(0))
+def test_weights_of_conv_keep_the_names_of_saved_files():
+    weights = build_autoencoder((3, 16, 16), 5, "conv").state_dict()
+    assert {name: tuple(weights[name].shape) for name in weights if name.endswith("weight")} == {
+        "encoder.1.weight": (16, 3, 3, 3),
+        "encoder.3.weight": (32, 16, 3, 3),
+        "encoder.5.weight": (64, 32, 3, 3),
+        "encoder.8.weight": (5, 64 * 4 * 4),
+        "decoder.0.weight": (64 * 4 * 4, 5),
+        "decoder.3.convolution.weight": (32, 64, 3, 3),
+        "decoder.4.convolution.weight": (16, 32, 3, 3),
+        "decoder.5.weight": (3, 16, 3, 3),
+    }
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 33), (1, 9, 9), (33, 64)], ids=str)
+def test_conv_half_has_maps_of_half_the_size(shape):
+    network = build_autoencoder(shape, 4, "conv_half", generator=make_generator(0))
+    sizes = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _module, _inputs, maps: sizes.append(tuple(maps.shape[-2:])))
+    decoded = network.decode(network.encode(torch.rand(2, *shape)))
+    assert decoded.shape == (2, *shape)
+    assert sizes[0] == sizes[-1] == tuple(-(-size // 2) for size in shape[-2:]) == max(sizes)
+
+
+@pytest.mark.parametrize("architecture", ["conv", "conv_half"])
+def test_outputs_do_not_depend_on_the_rest_of_the_batch(architecture):
+    network = build_autoencoder((3, 9, 9), 4, architecture, generator=make_generator(0))
     x = torch.rand(3, 3, 9, 9, generator=make_generator(1))
     separate = torch.cat([network.decode(network.encode(image[None])) for image in x])
     torch.testing.assert_close(network.decode(network.encode(x)), separate, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_weights_depend_only_on_the_given_generator(architecture):
     def weights(seed):
@@ -77,7 +104,7 @@ def test_weights_depend_only_on_the_given_generator(architecture):
     assert not torch.equal(weights(1), first)
 
 
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_weights_have_he_variance(architecture):
     network = build_autoencoder((3, 16, 16), 64, architecture, generator=make_generator(0))
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
@@ -101,7 +128,7 @@ def normalised_network(x, likelihood, architecture="fc"):
     return network
 
 
-@pytest.mark.parametrize("architecture", ["fc", "conv"])
+@pytest.mark.parametrize("architecture", ["fc", "conv", "conv_half"])
 def test_normalised_network_maps_the_origin_to_the_mean_image(architecture):
     x = torch.rand(20, 2, 5, 4, generator=make_generator("x")) * 0.3 + 0.1
     for likelihood, activation in ((Bernoulli(), torch.sigmoid), (Gaussian(), torch.clone)):
@@ -142,7 +169,8 @@ def test_weights_are_float32_for_any_default_type_of_torch():
 
 def test_unknown_architecture_is_refused():
     with pytest.raises(
-        ValueError, match=r"is 'resnet', but must be one of 'auto', 'conv', 'fc', 'paper', or a tuple of widths"
+        ValueError,
+        match=r"is 'resnet', but must be one of 'auto', 'conv', 'conv_half', 'fc', 'paper', or a tuple of widths",
     ):
         build_autoencoder((1, 8, 8), 2, "resnet")
 
