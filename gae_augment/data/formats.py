@@ -42,6 +42,7 @@ class ItemFormat:
                 supported.
         """
         container: Literal["PIL image", "array", "tensor", "tv_tensor"]
+        shape: tuple[int, ...]
         mode, channels_last = None, False
         if isinstance(image, Image.Image):
             if image.mode in ("P", "PA"):
