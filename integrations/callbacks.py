@@ -125,7 +125,8 @@ class AugmentationLogger(Callback):
             for label in augmented.images_to_add:
                 rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
                 if len(rows) and len(item_format.shape) > 1:
-                    self._real[int(label)] = read_images(view, rows[: self.images], item_format)
+                    height, width = augmenter.models_[label].shape[-2:]
+                    self._real[int(label)] = read_images(view, rows[: self.images], item_format, (height, width))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         r"""Logs pictures and fidelity before the first batch, and again when new synthetic images have been drawn."""

@@ -41,6 +41,9 @@ class ItemFormat:
             ValueError: If the object is not an image or vector of real numbers, or its Pillow mode or data type is not
                 supported.
         """
+        container: Literal["PIL image", "array", "tensor", "tv_tensor"]
+        shape: tuple[int, ...]
+        mode, channels_last = None, False
         if isinstance(image, Image.Image):
             if image.mode in ("P", "PA"):
                 raise ValueError(
@@ -53,10 +56,10 @@ class ItemFormat:
                     f"byte order. Convert the images: image.convert('I')."
                 )
             # One pixel has the data type and the channels of all, and is read at once.
-            pixel = torch.from_numpy(np.array(Image.new(image.mode, (1, 1))))
-            channels = 1 if pixel.ndim == 2 else pixel.shape[2]
-            return cls("PIL image", (channels, image.height, image.width), pixel.dtype, mode=image.mode)
-        if isinstance(image, np.ndarray):
+            tensor = torch.from_numpy(np.array(Image.new(image.mode, (1, 1))))
+            shape = (1 if tensor.ndim == 2 else tensor.shape[2], image.height, image.width)
+            container, mode = "PIL image", image.mode
+        elif isinstance(image, np.ndarray):
             try:
                 tensor = torch.from_numpy(np.array(image))
             except (TypeError, ValueError) as error:
@@ -66,11 +69,11 @@ class ItemFormat:
                 ) from error
             channels_last = image.ndim == 3 and image.shape[2] in (1, 2, 3, 4) and image.shape[0] not in (1, 2, 3, 4)
             shape = (image.shape[2], *image.shape[:2]) if channels_last else image.shape
-            container: Literal["array", "tensor", "tv_tensor"] = "array"
+            container = "array"
         elif isinstance(image, Tensor) and image.layout is not torch.strided:
             raise ValueError(f"An image is a tensor of layout {image.layout}, but must be dense: to_dense().")
         elif isinstance(image, Tensor):
-            tensor, channels_last, shape = image, False, tuple(image.shape)
+            tensor, shape = image, tuple(image.shape)
             container = "tv_tensor" if isinstance(image, tv_tensors.Image) else "tensor"
         else:
             raise ValueError(
@@ -82,7 +85,7 @@ class ItemFormat:
                 f"An image has shape {tuple(shape)} and type {tensor.dtype}, but must hold real numbers with shape "
                 f"(C, H, W), (H, W) or (F,). Reshape or convert it."
             )
-        return cls(container, tuple(shape), tensor.dtype, channels_last=channels_last)
+        return cls(container, tuple(shape), tensor.dtype, mode=mode, channels_last=channels_last)
 
     def to_tensor(self, image: Any) -> Tensor:
         r"""Converts an image of this format to a CPU tensor whose shape is the attribute ``shape``."""

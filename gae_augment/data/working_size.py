@@ -72,8 +72,8 @@ def choose_size(sizes: Iterable[tuple[int, int]], working_size: WorkingSize = "a
     height, width = np.median(pairs, axis=0)
     height, width = min(height, MAX_ASPECT * width), min(width, MAX_ASPECT * height)
     scale = min(1.0, longest / max(height, width))
-    least = np.minimum(pairs.max(axis=0), SHORTEST_SIDE)
-    return max(round(height * scale), int(least[0])), max(round(width * scale), int(least[1]))
+    least = np.where(pairs.max(axis=0) < SHORTEST_SIDE, 1, SHORTEST_SIDE).tolist()
+    return max(round(height * scale), least[0]), max(round(width * scale), least[1])
 
 
 @use_threads(1)

@@ -272,5 +272,5 @@ class FitCache:
                 f"The fit of a class could not be cached: {error}. This fit continues, but the next one will fit that "
                 f"class again.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )

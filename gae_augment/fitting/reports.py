@@ -38,7 +38,7 @@ def report_failures(failures: Mapping[Label, str], fitted: Sequence[Label], *, r
     warnings.warn(
         f"{summary}. These classes get no synthetic images; on_error='raise' makes this an error.{remedy}",
         RuntimeWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 
@@ -55,7 +55,7 @@ def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
             f"learning rate (" + ", ".join(f"class {label!r}: {rate:g}" for label, rate in rates.items()) + "). "
             "Lower 'learning_rate'.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     missed = {label: report for label, report in reports.items() if report.delta_reached is False}
     if missed:
@@ -68,5 +68,5 @@ def warn_of_training(reports: Mapping[Label, FitReport]) -> None:
             f"stop falling, before the epochs ended (in nats per pixel: {errors}). Raise 'epochs' or 'latent_dim', or "
             f"'delta' if the error is small enough.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -157,8 +157,11 @@ INVALID_DATA = {
     ),
     "missing labels, dataset": (lambda X, y: (Pairs(X, [None] * 12), None), r"label of item 0 is None.*Number"),
     "text labels, dataset": (lambda X, y: (Pairs(X, ["a"] * 12), None), r"label of item 0 is 'a', a str.*Number"),
-    "sizes": (lambda X, y: ([*X[:11], X[11, 1:]], y), r"Resize all images to one size"),
-    "sizes, dataset": (lambda X, y: (Pairs([*X[:11], X[11, 1:]], y), None), r"Item 11 has shape \(3, 4\).*Resize"),
+    "sizes": (lambda X, y: ([*X[:11], X[11, 1:]], y), r"several sizes as a dataset: .*ImageDataset\(X, labels=y\)"),
+    "channels, dataset": (
+        lambda X, y: (Pairs([*X[:11, None], np.zeros((2, 9, 4))], y), None),
+        r"Item 11 has shape \(2, 9, 4\), but item 0 has shape \(1, 4, 4\)\. Convert the images",
+    ),
     "NaN": (lambda X, y: (with_value(X, np.nan), y), r"image 3 of X holds NaN or infinity\. Remove it"),
     "infinity": (lambda X, y: (with_value(X, np.inf), y), r"image 3 of X holds NaN or infinity"),
     "NaN, dataset": (lambda X, y: (Pairs(with_value(X, np.nan)[::-1], y), None), r"item 8 holds NaN .*Remove it"),

@@ -16,6 +16,7 @@ from gae_augment.models import ModelDefinition, Reconstruction
 DEFAULTS = {
     "model": "gae",
     "sampling_strategy": "auto",
+    "working_size": "auto",
     "on_error": "warn",
     "device": "auto",
     "n_jobs": None,
@@ -192,6 +193,11 @@ def test_grid_search_chooses_the_latent_dimension(digits):
         ({"architecture": "conv"}, r"vectors of 16 features\. Use architecture='fc'"),
         ({"density": "kde"}, r"'density' is 'kde', but must be one of 'auto', 'mixture'"),
         ({"epochs": 0}, r"'epochs' is 0, but must be an integer of at least 1"),
+        (
+            {"working_size": "small"},
+            r"'working_size' is 'small', but must be 'auto', an integer of at least 8 .*, or a",
+        ),
+        ({"working_size": 8}, r"'working_size' is 8, but the data are vectors of 16 features.*Leave it at 'auto'"),
         ({"on_error": "ignore"}, r"'on_error' is 'ignore', but must be 'warn' or 'raise'"),
         ({"device": "abacus"}, r"Use 'auto' or 'cpu'"),
         ({"n_jobs": 0}, r"'n_jobs' is 0, but must be .* None or 1"),

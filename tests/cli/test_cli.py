@@ -310,24 +310,62 @@ def test_class_outside_the_training_set_is_rejected(folder, tmp_path, capsys, co
     assert not (tmp_path / "page.html").exists()
 
 
-def test_size_resizes_images_of_different_sizes(folder, tmp_path, capsys):
-    with Image.open(folder / "down" / "1.png") as image:
-        image.resize((12, 10)).save(folder / "down" / "1.png")
-    output, file = tmp_path / "balanced", tmp_path / "augmenter.safetensors"
-    assert main(["balance", str(folder), "--output", str(output)]) == 1
-    assert "--size" in capsys.readouterr().err
-    assert not output.exists()
-    assert main(["balance", str(folder), "--size", "6x8", "--output", str(output)]) == 0
-    # Real files are unchanged; synthetic images have the size of the fit.
-    assert (output / "down" / "1.png").read_bytes() == (folder / "down" / "1.png").read_bytes()
-    with Image.open(output / "down" / "synthetic_00000.png") as image:
-        assert image.size == (8, 6)
-    assert main(["fit", str(folder), "--size", "8", "--output", str(file)]) == 0
-    # The file of the augmenter holds the size of the fit.
-    command = ["evaluate", str(file), str(folder), "--held-out", str(folder), "--seeds", "1", "--steps", "5"]
-    assert main(command) == 0
+def resize_file(path, size):
+    with Image.open(path) as image:
+        image.resize(size).save(path)
+
+
+def test_images_of_several_sizes(folder, tmp_path, capsys):
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        resize_file(path, (200 + number, 100))
+    held_out = shutil.copytree(folder, tmp_path / "held out")
+    for path in held_out.rglob("*.png"):
+        resize_file(path, (40, 90))
+    file, page, output = tmp_path / "augmenter.safetensors", tmp_path / "page.html", tmp_path / "balanced"
+    assert main(["balance", str(folder), "--output", str(output), "--dry-run"]) == 0
+    assert main(["balance", str(folder), "--output", str(output)]) == 0
+    for path in folder.rglob("*.png"):
+        assert (output / path.relative_to(folder)).read_bytes() == path.read_bytes()
+    assert main(["fit", str(folder), "--output", str(file)]) == 0
+    assert GAEAugmenter.load(file).models_[1].shape == (3, 31, 64)
+    # Held-out images, whose median size is another, are read in the size of the fit.
+    measured = [str(file), str(folder), "--held-out", str(held_out), "--seeds", "1", "--steps", "5"]
+    assert main(["evaluate", *measured]) == 0
+    assert main(["report", *measured, "--gain", "--output", str(page)]) == 0
+    assert "Class down" in page.read_text()
+    assert main(["fit", str(folder), "--size", "6x8", "--output", str(file), "--force"]) == 0
+    assert GAEAugmenter.load(file).models_[1].shape == (3, 6, 8)
+    assert main(["evaluate", *measured]) == 0
+    capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["fit", str(folder), "--size", "8x8x8", "--output", str(file)])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGBA", "I;16"])
+def test_every_kind_of_pixel_in_several_sizes(tmp_path, mode):
+    random = np.random.default_rng(0)
+    for name, count in (("across", 9), ("down", 4)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(count):
+            image = Image.fromarray(random.integers(0, 256, (2, 2, 4), dtype=np.uint8), "RGBA")
+            image = image.resize((70, 90 + number)).convert("L" if mode == "I;16" else mode)
+            if mode == "I;16":
+                image = Image.fromarray(np.asarray(image).astype(np.uint16) * 250)
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    output, file = tmp_path / "balanced", tmp_path / "augmenter.safetensors"
+    assert main(["fit", str(tmp_path / "images"), "--size", "12", "--output", str(file)]) == 0
+    assert main(["sample", str(file), "--number", "2", "--output", str(tmp_path / "samples")]) == 0
+    with Image.open(tmp_path / "samples" / "down" / "synthetic_00000.png") as image:
+        assert (image.mode, image.size) == (mode, (12, 12))
+    assert main(["balance", str(tmp_path / "images"), "--size", "9x8", "--output", str(output)]) == 0
+    with Image.open(output / "down" / "synthetic_00000.png") as image:
+        assert image.mode == mode
+
+
+def test_demo_needs_a_size_for_images_of_several(folder, tmp_path, capsys):
+    resize_file(folder / "down" / "1.png", (12, 10))
+    assert main(["demo", "--dataset", str(folder), "--output", str(tmp_path / "demo")]) == 1
+    assert "or resize those of a folder with --size 64" in capsys.readouterr().err
 
 
 def test_warnings_are_single_lines(folder, tmp_path, capsys, monkeypatch):

@@ -48,12 +48,23 @@ def test_resized_images_keep_their_mode(tmp_path, mode):
         assert image.tobytes() == original.tobytes()
 
 
-def test_several_sizes_are_refused(tmp_path):
+def test_images_of_several_sizes_keep_theirs(tmp_path):
     folder = image_folder(tmp_path, ["L"] * 4)
-    Image.new("L", (9, 9)).save(folder / "class1" / "large.png")
-    with pytest.raises(ValueError, match=r"images of 2 sizes, from 30 to 81 pixels.*size=\(64, 64\)"):
-        open_folder(folder)
-    assert {image.size for image, _ in open_folder(folder, size=(7, 7))} == {(7, 7)}
+    Image.new("L", (9, 7)).save(folder / "class1" / "large.png")
+    assert [image.size for image, _ in open_folder(folder)] == [(6, 5)] * 4 + [(9, 7)]
+    assert {image.size for image, _ in open_folder(folder, size=(7, 8))} == {(8, 7)}
+
+
+@pytest.mark.parametrize(("ending", "options"), [("tif", {}), ("png", {}), ("webp", {"lossless": True})])
+def test_first_frame_of_animations_and_pages_is_read(tmp_path, ending, options):
+    first, *others = (Image.new("RGB", (6, 5), colour) for colour in ("red", "green", "blue"))
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / f"0.{ending}"
+    first.save(path, save_all=True, append_images=others, **options)
+    with Image.open(path) as stored:
+        assert stored.n_frames == 3
+    image, _ = open_folder(tmp_path)[0]
+    assert image.tobytes() == first.tobytes()
 
 
 @pytest.mark.parametrize("modes", [["L", "RGB"], ["P", "P"], ["RGB", "RGBA", "L"]])

@@ -217,7 +217,12 @@ REFUSED = {
     ),
     "an item of three": (lambda: (with_item(0, (X[0], 0, "name")),), "Item 0 .* is a tuple of 3, but must be a pair"),
     "an item as an image": (lambda: (with_item(2, X[2]),), "Item 2 .* is a Tensor, but must be a pair"),
-    "an image of another size": (lambda: (with_item(4, (X[4][:, :3], 0)),), "Item 4 has shape"),
+    "an image with other channels": (lambda: (with_item(4, (X[4].expand(2, 6, 6), 0)),), "Item 4 has shape"),
+    "an image without channels": (lambda: (with_item(4, (X[4, 0], 0)),), "Item 4 has shape"),
+    "a picture without pixels": (
+        lambda: (Items([*pictures("L").items, (Image.new("L", (0, 6)), 1)]),),
+        r"An image has shape \(1, 6, 0\)",
+    ),
     "an image of another type": (lambda: (with_item(4, (X[4].float(), 0)),), "Item 4 has type"),
     "an image of NaN": (
         lambda: (Items([(x.float().fill_(torch.nan), int(y)) for x, y in zip(X, Y, strict=True)]),),

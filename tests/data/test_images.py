@@ -25,12 +25,12 @@ def test_tensors_that_require_a_gradient_are_detached():
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        (Image.new("L", (9, 5)), r"Item 1 has shape \(1, 5, 9\), but item 0 has shape \(1, 5, 4\)\. Resize"),
+        (Image.new("RGB", (9, 5)), r"Item 1 has shape \(3, 5, 9\), but item 0 has shape \(1, 5, 4\)\. Convert the"),
         (Image.new("1", (4, 5)), "Item 1 has mode 1, but item 0 has mode L"),
         (np.zeros((1, 5, 4), dtype=np.uint8), "Item 1 has mode None, but item 0 has mode L"),
     ],
 )
-def test_images_of_several_shapes_or_modes_are_refused(second, message):
+def test_images_of_several_modes_or_numbers_of_channels_are_refused(second, message):
     with pytest.raises(ValueError, match=message):
         read_all([grey()[0], (second, 1)])
 
@@ -115,7 +115,7 @@ def test_object_arrays_become_float64():
         (torch.zeros(4, 8, 8, 1), r"X\.permute\(0, 3, 1, 2\)"),
         (np.array([["a"]]), "'X' cannot be converted to an array of numbers"),
         (np.array([["a", 1]], dtype=object), "array of numbers: could not convert string to float: 'a'"),
-        ([np.zeros((2, 2)), np.zeros((3, 3))], "cannot be converted to an array .*Resize all images to one size"),
+        ([np.zeros((2, 2)), np.zeros((3, 3))], "cannot be converted to an array .*Pass images of several sizes as a"),
         (np.zeros((2, 3), dtype=complex), "Complex data not supported"),
         (np.zeros((0, 3)), r"empty: its shape is \(0, 3\)"),
         (np.zeros((3, 0)), r"0 feature\(s\) \(shape=\(3, 0\)\)"),

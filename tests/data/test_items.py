@@ -71,8 +71,8 @@ def test_items_may_be_lists():
 
 def test_unreadable_item_is_named(image_folder):
     data = image_folder()
-    Path(data.samples[1][0]).write_bytes(b"no image")
     labels, read = load_source(data)
+    Path(data.samples[1][0]).write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"Item 1 of the dataset cannot be read: UnidentifiedImageError.*Repair or"):
         read(np.flatnonzero(labels == 0))
 
