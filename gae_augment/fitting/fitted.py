@@ -1,6 +1,6 @@
 r"""The fitted model of one class, which maps images to codes and codes to images."""
 
-__all__ = ["FitReport", "FittedModel"]
+__all__ = ["IMAGES_PER_CHUNK", "FitReport", "FittedModel"]
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

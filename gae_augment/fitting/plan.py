@@ -5,8 +5,10 @@ __all__ = [
     "MIN_IMAGES",
     "MOTION_IMAGES",
     "STEP",
+    "STOPPING_RULES",
     "Plan",
     "check_classes",
+    "deformed_classes",
     "make_plan",
     "synthesis_of",
 ]

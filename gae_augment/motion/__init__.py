@@ -1,7 +1,28 @@
-r"""Motions that generative models have learned: smooth invertible maps that move an image as its class varies."""
+r"""Motions that generative models have learned: smooth invertible maps that move an image as its class varies.
 
-from .bank import MotionBank, learn_bank, learn_motions
-from .deformed import sample_deformed
+Workers of a DataLoader move images without the libraries that fit models, so what needs a model is imported at its
+first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .bank import MotionBank
 from .transform import Motion, move
 
+if TYPE_CHECKING:
+    from .deformed import sample_deformed
+    from .learning import learn_bank, learn_motions
+
 __all__ = ["Motion", "MotionBank", "learn_bank", "learn_motions", "move", "sample_deformed"]
+
+_HOMES = {"learn_bank": "learning", "learn_motions": "learning", "sample_deformed": "deformed"}
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        return value

@@ -32,6 +32,9 @@ MIN_JACOBIAN = 0.1
 SHRINKAGE = 0.8
 """A velocity field whose map would fold the image is multiplied by this factor until the map does not."""
 
+FIELDS_PER_CHUNK = 1000
+"""The maximum number of velocity fields that are checked at a time. It limits the use of memory."""
+
 PIXELS_PER_CHUNK = 2**20
 """The maximum number of pixels that are moved at a time. It limits the use of memory for large photographs."""
 
@@ -59,7 +62,7 @@ def displacement(v: Tensor, nodes: int = MAP_NODES, squarings: int = SQUARINGS) 
 @lru_cache
 def _spline_weights(n: int, nodes: int) -> Tensor:
     r"""Returns the values of ``n`` cubic B-splines at ``nodes`` points from border to border, one row per point."""
-    distance = (torch.linspace(0, n - 1, nodes)[:, None] - torch.arange(n)).abs()
+    distance = (torch.linspace(0, n - 1, nodes, dtype=torch.float64)[:, None] - torch.arange(n)).abs()
     inner = 2 / 3 - distance**2 * (1 - distance / 2)
     outer = (2 - distance).clamp(min=0) ** 3 / 6
     weights = torch.where(distance < 1, inner, outer)
@@ -70,14 +73,15 @@ def _spline_weights(n: int, nodes: int) -> Tensor:
 @lru_cache
 def _points(nodes: int) -> Tensor:
     r"""Returns the coordinates (x, y) of a grid from border to border, with shape :math:`(2, R, R)`."""
-    side = torch.linspace(-1, 1, nodes)
+    side = torch.linspace(-1, 1, nodes, dtype=torch.float64)
     return torch.stack(torch.meshgrid(side, side, indexing="xy"))
 
 
-@lru_cache(maxsize=256)
+# Few sizes are kept, because the weights of a photograph take a megabyte.
+@lru_cache(maxsize=16)
 def _linear_weights(nodes: int, pixels: int) -> Tensor:
     r"""Returns the weights of linear interpolation from nodes to the centres of pixels, one row per pixel."""
-    positions = (torch.arange(pixels) + 0.5) / pixels * (nodes - 1)
+    positions = (torch.arange(pixels, dtype=torch.float64) + 0.5) / pixels * (nodes - 1)
     return (1 - (positions[:, None] - torch.arange(nodes)).abs()).clamp(min=0)
 
 
@@ -106,19 +110,19 @@ def jacobian(u: Tensor) -> Tensor:
 def invertible(v: Tensor) -> Tensor:
     r"""Returns velocity fields that are weakened where their maps, or the inverse maps, would fold an image."""
     v = v.clone()
-    folds = torch.ones(len(v), dtype=torch.bool, device=v.device)
-    while True:
-        both = torch.cat([v[folds], -v[folds]])
-        folds[folds.clone()] = (jacobian(displacement(both)) < MIN_JACOBIAN).view(2, -1).any(dim=0)
-        if not folds.any():
-            return v
-        v[folds] *= SHRINKAGE
+    for chunk in v.split(FIELDS_PER_CHUNK):
+        folds = torch.ones(len(chunk), dtype=torch.bool, device=v.device)
+        while folds.any():
+            smallest = torch.minimum(*(jacobian(displacement(w)) for w in (chunk[folds], -chunk[folds])))
+            folds[folds.clone()] = smallest < MIN_JACOBIAN
+            chunk[folds] *= SHRINKAGE
+    return v
 
 
 def roughness(v: Tensor) -> Tensor:
     r"""Returns the mean squared derivative of each velocity field, with shape :math:`(B,)`.
 
-    The derivatives are differences of neighbouring coefficients, divided by their distance in [-1, 1].
+    The derivatives are differences of neighbouring coefficients, divided by :math:`2/8`, about their distance.
     """
     scale = (v.shape[-1] / 2) ** 2
     return (v.diff(dim=2).square().mean(dim=(1, 2, 3)) + v.diff(dim=3).square().mean(dim=(1, 2, 3))) * scale
@@ -149,8 +153,9 @@ def _pixel_points(u: Tensor, height: int, width: int, rows: slice) -> Tensor:
     down = _linear_weights(u.shape[-1], height)[rows].to(u)
     across = _linear_weights(u.shape[-1], width).to(u)
     points = (down @ u @ across.T).movedim(1, -1)
-    points[..., 0] += (2 * torch.arange(width, device=u.device) + 1) / width - 1
-    points[..., 1] += ((2 * torch.arange(height, device=u.device)[rows] + 1) / height - 1)[:, None]
+    x, y = ((2 * torch.arange(side, dtype=u.dtype, device=u.device) + 1) / side - 1 for side in (width, height))
+    points[..., 0] += x
+    points[..., 1] += y[rows, None]
     return points
 
 

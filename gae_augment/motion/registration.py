@@ -1,6 +1,6 @@
 r"""Finds the smooth invertible map that moves one image onto another."""
 
-__all__ = ["register"]
+__all__ = ["LEVELS", "reduced", "register"]
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ MAP_NODES, SQUARINGS = 17, 4
 """A coarser computation of the map than when images are moved, for speed."""
 
 
+@torch.enable_grad()
 def register(moving: Tensor, fixed: Tensor, *, smoothness: float = SMOOTHNESS) -> Tensor:
     r"""Returns the velocity fields :math:`v` whose maps move images onto others.
 
@@ -44,7 +45,7 @@ def register(moving: Tensor, fixed: Tensor, *, smoothness: float = SMOOTHNESS) -
     v = torch.zeros(len(moving), 2, NODES, NODES, device=moving.device, requires_grad=True)
     optimiser = torch.optim.Adam([v], lr=LEARNING_RATE)
     for longest in LEVELS:
-        a, b = _reduced(moving, longest), _normalised(_reduced(fixed, longest))
+        a, b = reduced(moving, longest), _normalised(reduced(fixed, longest))
         for _ in range(STEPS):
             moved = _normalised(move_images(a, displacement(v, MAP_NODES, SQUARINGS)))
             loss = (moved - b).square().mean(dim=(1, 2, 3)) + smoothness * roughness(v)
@@ -55,7 +56,8 @@ def register(moving: Tensor, fixed: Tensor, *, smoothness: float = SMOOTHNESS) -
     return invertible(v.detach())
 
 
-def _reduced(images: Tensor, longest: int) -> Tensor:
+def reduced(images: Tensor, longest: int) -> Tensor:
+    r"""Returns images with shape :math:`(B, C, H, W)`, scaled down until no side is longer than ``longest``."""
     height, width = images.shape[-2:]
     scale = longest / max(height, width)
     if scale >= 1:

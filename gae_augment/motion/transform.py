@@ -26,21 +26,28 @@ NEAREST_MODES = ("P", "PA")
 """The Pillow modes whose pixels are indices, which cannot be interpolated."""
 
 
+EXACT = (torch.float64, torch.int64, torch.int32, torch.uint64, torch.uint32)
+"""The types whose values are interpolated in double precision."""
+
+BOX_POINTS = 9
+"""The number of points along each side of a box that are moved."""
+
+
 class Motion(v2.Transform):
     r"""Moves images by random motions from a bank. :meth:`gae_augment.GAEAugmenter.motion` returns such a transform.
 
     A motion is a smooth invertible map of the image. Images keep their size and type, and pixels that come from beyond
     the border are reflected. The transform accepts PIL images, tensors with any number of leading axes, and
-    torchvision's ``tv_tensors`` in any nesting. Masks move with nearest-neighbour interpolation, and boxes by their
-    corners. Everything that one call receives moves alike. Random numbers come from torch's global generator, as in
-    torchvision's transforms.
+    torchvision's ``tv_tensors`` in any nesting. Masks move with nearest-neighbour interpolation. A box becomes the
+    smallest one around its moved content, and a rotated box moves by its corners. Everything that one call receives
+    moves alike. Random numbers come from torch's global generator, as in torchvision's transforms.
 
     Args:
         bank: The motions.
-        strength: The factor of every motion, above 0 and up to 3. 1 moves images as far as the models have learned.
+        strength: The factor of every motion, from 0 to 3. 1 moves images as far as the models have learned.
         p: The probability that a call moves its images.
         per_image: Whether each image of a batch gets a motion of its own. The batch must then be one tensor with shape
-            :math:`(B, C, H, W)`, or images and masks with one first axis of length :math:`B`.
+            :math:`(B, C, H, W)`, or such images beside masks, boxes and key points with the same first axis.
 
     Raises:
         TypeError, ValueError: If ``strength`` or ``p`` is no number, or out of range.
@@ -87,6 +94,8 @@ def move(inpt: Any, v: Tensor) -> Any:
     if isinstance(inpt, Image.Image):
         return _move_pil(inpt, displacement(v))
     x = inpt.as_subclass(Tensor)
+    if not x.numel():
+        return inpt
     # A point of the image moves against the map, which tells where a pixel's value comes from.
     if isinstance(inpt, tv_tensors.BoundingBoxes):
         moved = _move_boxes(x, displacement(-v), inpt.format, inpt.canvas_size)
@@ -100,12 +109,11 @@ def move(inpt: Any, v: Tensor) -> Any:
 
 
 def _move_tensor(x: Tensor, u: Tensor, mode: str) -> Tensor:
-    maps = x.reshape(-1, 1 if x.ndim == 2 else x.shape[-3], *x.shape[-2:])
-    # CPUs cannot sample half precision. Labels of masks may be too large for float32.
-    exact = x.dtype in (torch.float64, torch.int64, torch.int32)
-    values = maps.to(torch.float64 if exact else torch.float32)
-    u = u.to(values)
-    moved = move_images(values, u if len(u) == 1 else u.repeat_interleave(len(maps) // len(u), dim=0), mode)
+    # What moves alike is taken as the channels of one image.
+    maps = x.reshape(len(u), -1, *x.shape[-2:])
+    # CPUs cannot sample half precision, and float32 cannot hold large integers.
+    values = maps.to(torch.float64 if x.dtype in EXACT else torch.float32)
+    moved = move_images(values, u.to(values), mode)
     if x.dtype == torch.bool:
         moved = moved > 0.5
     elif not x.is_floating_point():
@@ -118,13 +126,15 @@ def _move_pil(image: Image.Image, u: Tensor) -> Image.Image:
     premultiplied = PREMULTIPLIED.get(image.mode)
     if premultiplied is not None:
         return _move_pil(image.convert(premultiplied), u).convert(image.mode)
-    pixels = torch.from_numpy(np.array(image))
+    array = np.array(image)
+    # Torch has no integers of the other byte order.
+    pixels = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     maps = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     moved = _move_tensor(maps, u, "nearest" if image.mode in NEAREST_MODES else "bilinear")
-    array = (moved[0] if pixels.ndim == 2 else moved.permute(1, 2, 0)).numpy()
+    moved_array = (moved[0] if pixels.ndim == 2 else moved.permute(1, 2, 0)).numpy().astype(array.dtype, copy=False)
     # A copy keeps palette, colour profile and resolution.
     result = image.copy()
-    result.frombytes(np.packbits(array, axis=1).tobytes() if image.mode == "1" else array.tobytes())
+    result.frombytes((np.packbits(moved_array, axis=1) if image.mode == "1" else moved_array).tobytes())
     return result
 
 
@@ -142,14 +152,18 @@ def _move_boxes(
     kinds = tv_tensors.BoundingBoxFormat
     rotated = box_format.value not in ("XYXY", "XYWH", "CXCYWH")
     corners_format = kinds["XYXYXYXY"] if rotated else kinds.XYXY
-    corners = functional.convert_bounding_box_format(boxes, old_format=box_format, new_format=corners_format)
-    if not rotated:
-        corners = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]]
-    moved = _move_pixels(corners.reshape(*corners.shape[:-1], 4, 2), u, canvas_size)
+    # In double precision, because torchvision rounds centres and sizes of integer boxes.
+    corners = functional.convert_bounding_box_format(boxes.double(), old_format=box_format, new_format=corners_format)
     if rotated:
-        moved = moved.flatten(-2)
+        moved = _move_pixels(corners.reshape(*corners.shape[:-1], 4, 2), u, canvas_size).flatten(-2)
     else:
+        # A side may bulge beyond its corners, so points between them are moved too.
+        t = torch.linspace(0, 1, BOX_POINTS, dtype=torch.float64, device=boxes.device)
+        x1, y1, x2, y2 = (side[..., None] for side in corners.unbind(dim=-1))
+        x, y = torch.broadcast_tensors((x1 + t * (x2 - x1))[..., None, :], (y1 + t * (y2 - y1))[..., None])
+        moved = _move_pixels(torch.stack([x, y], dim=-1).flatten(-3, -2), u, canvas_size)
         size = torch.tensor(canvas_size[::-1], dtype=moved.dtype, device=moved.device)
         moved = moved.clamp(min=torch.zeros_like(size), max=size)
         moved = torch.cat([moved.amin(dim=-2), moved.amax(dim=-2)], dim=-1)
-    return functional.convert_bounding_box_format(moved, old_format=corners_format, new_format=box_format)
+    moved = functional.convert_bounding_box_format(moved, old_format=corners_format, new_format=box_format)
+    return (moved if boxes.is_floating_point() else moved.round()).to(boxes.dtype)

@@ -1,0 +1,78 @@
+r"""Learns how the images of a class move, from its generative model."""
+
+__all__ = ["learn_bank", "learn_motions"]
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._utils.chunks import map_chunks
+from .._utils.seeding import derive_seed, make_generator
+from .._utils.threads import use_threads
+from ..fitting import FittedModel
+from ..synthesis import draw_codes
+from .bank import MotionBank
+from .registration import LEVELS, reduced, register
+
+PAIRS_PER_CHUNK = 50
+"""The number of pairs of images that are registered together."""
+
+MOTIONS_PER_CLASS, MAX_MOTIONS = 100, 4000
+"""The number of motions of a class, and of all classes together. A motion takes 256 bytes."""
+
+
+def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
+    r"""Returns ``n`` velocity fields that move images of a class as the class varies.
+
+    Each field is found by registration. A new code :math:`z` is drawn, and the training image with the nearest code
+    :math:`z_i`. The field moves the decoded image :math:`f_d(z_i)` onto :math:`f_d(z_i + t (z - z_i))`, with the step
+    :math:`t` of ``fitted.plan``. The field is then multiplied by ``fitted.explained``, the fraction of the images'
+    variance that the autoencoder explains: a model that knows little of the images must not move them far.
+
+    Args:
+        fitted: The fitted model of the class.
+        n: The number of fields.
+        seed: The seed of all random numbers.
+
+    Returns:
+        The fields, of float16, with shape :math:`(n, 2, 8, 8)`.
+    """
+    with use_threads(1):
+        codes = fitted.codes
+        if codes is None:
+            # Files of early versions hold the images without their codes.
+            assert fitted.anchors is not None
+            codes = fitted.encode(fitted.anchors)
+        z = draw_codes(fitted, n, make_generator(seed, "motions")).float()
+        start = codes[torch.cdist(z, codes).argmin(dim=1)]
+    target = start + fitted.plan.step * (z - start)
+    with fitted.on_device() as device:
+
+        def fields_of(chunk: slice) -> Tensor:
+            pair = torch.cat([start[chunk], target[chunk]]).to(device)
+            with torch.no_grad():
+                decoded = fitted.likelihood.mean(fitted.network.decode(pair))
+            maps = decoded if decoded.ndim == 4 else decoded.unsqueeze(1)
+            return register(*reduced(maps, LEVELS[-1]).chunk(2)).cpu()
+
+        fields = torch.cat([field for _, field in map_chunks(fields_of, n, PAIRS_PER_CHUNK, device)])
+    return (fitted.explained * fields).half()
+
+
+def learn_bank(models: Mapping[Any, FittedModel], *, seed: int) -> MotionBank:
+    r"""Returns the motions of all classes whose models have codes of images, or the images.
+
+    Args:
+        models: The fitted models, by label.
+        seed: The seed of all random numbers.
+    """
+    n = max(1, min(MOTIONS_PER_CLASS, MAX_MOTIONS // max(1, len(models))))
+    return MotionBank(
+        {
+            label: learn_motions(fitted, n, seed=derive_seed(seed, label))
+            for label, fitted in models.items()
+            if len(fitted.shape) > 1 and (fitted.codes is not None or fitted.anchors is not None)
+        }
+    )
