@@ -14,7 +14,7 @@ from .._utils.threads import use_threads
 from ..fitting import FittedModel
 from ..synthesis import draw_codes
 from .fields import invertible
-from .registration import register
+from .registration import SMOOTHNESS, register
 
 PAIRS_PER_CHUNK = 50
 """The number of pairs of images that are registered together."""
@@ -26,7 +26,9 @@ MAX_STRENGTH = 3.0
 """The largest factor of a motion."""
 
 
-def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
+def learn_motions(
+    fitted: FittedModel, n: int, *, seed: int, smoothness: float = SMOOTHNESS, nearest: bool = True
+) -> Tensor:
     r"""Returns ``n`` velocity fields that move images of a class as the class varies.
 
     Each field is found by registration. A new code :math:`z` is drawn, and the training image with the nearest code
@@ -38,6 +40,8 @@ def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
         fitted: The fitted model of the class.
         n: The number of fields.
         seed: The seed of all random numbers.
+        smoothness: As in :func:`.registration.register`.
+        nearest: Whether :math:`z_i` is the nearest code of a training image, or that of a random training image.
 
     Returns:
         The fields, of float16, with shape :math:`(n, 2, 8, 8)`.
@@ -46,7 +50,10 @@ def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
     with use_threads(1):
         z = draw_codes(fitted, n, generator).float()
         codes = fitted.codes.float()
-        start = codes[torch.cdist(z, codes).argmin(dim=1)]
+        if nearest:
+            start = codes[torch.cdist(z, codes).argmin(dim=1)]
+        else:
+            start = codes[torch.randint(len(codes), (n,), generator=generator)]
         target = start + fitted.plan.step * (z - start)
         with fitted.on_device() as device:
 
@@ -54,7 +61,7 @@ def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
                 pair = torch.cat([start[chunk], target[chunk]]).to(device)
                 with torch.no_grad():
                     decoded = _as_maps(fitted.likelihood.mean(fitted.network.decode(pair)))
-                return register(*decoded.chunk(2)).cpu()
+                return register(*decoded.chunk(2), smoothness=smoothness).cpu()
 
             fields = torch.cat([field for _, field in map_chunks(fields_of, n, PAIRS_PER_CHUNK, device)])
     return (fitted.explained * fields).half()
