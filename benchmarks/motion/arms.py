@@ -30,7 +30,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
 }
 """The values of each option that is not a number."""
 
-RANGES = {"strength": (0, MAX_STRENGTH), "p": (0, 1), "real_last": (0, 1), "smoothness": (0, 100)}
+RANGES = {"strength": (0, MAX_STRENGTH), "p": (0, 1), "real_last": (0, 1), "smoothness": (0, 100), "rho": (0, 3)}
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class Arm:
         gae: Whether fields are drawn from a generative autoencoder that is fitted to the bank's fields as vectors.
         noaffine: Whether the affine part of every field is removed.
         smoothness: The smoothness of registration.
+        rho: The factor of the colour difference that registration leaves over, reduced to 4 x 4 values, which is added.
         pairs: Whether a new code is paired with the nearest training code, or with a random one.
         real_last: The fraction of the steps, at the end of training, with unchanged real images alone. By default 0.15,
             but 0 if images of all or of rich classes are moved.
@@ -68,6 +69,7 @@ class Arm:
     noaffine: int = 0
     smoothness: float = SMOOTHNESS
     pairs: str = "nearest"
+    rho: float = 0.0
     real_last: float | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +81,10 @@ class Arm:
                 check_number(getattr(self, name), name, low, high)
         if self.gaussian + self.gae + (self.kind == "elastic") > 1:
             raise ValueError("'gaussian', 'gae' and elastic maps exclude each other. Choose one of them.")
+        if self.rho and (self.compose or self.sign or self.gaussian or self.gae or self.kind == "elastic"):
+            raise ValueError(
+                "'rho' needs the bank's own fields. Leave out compose, sign, gaussian, gae and elastic."
+            )
         ignored = {option for option in OPTIONS if getattr(self, option) != getattr(Arm, option)}
         if self.kind == "base" and ignored:
             raise ValueError(f"'base' has no option {min(ignored)!r}. Use 'base' alone.")

@@ -1,19 +1,22 @@
 r"""The motions of one training set, and the fields that an arm draws from them."""
 
-__all__ = ["learned_bank", "pools"]
+__all__ = ["Bank", "Motions", "learned_bank", "pools"]
 
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from gae_augment import GenerativeModel
 from gae_augment._utils.seeding import derive_seed, make_generator
 from gae_augment.evaluation.images import Labelled
-from gae_augment.fitting import fit_model
+from gae_augment.fitting import FittedModel, fit_model
 from gae_augment.motion import learn_motions
-from gae_augment.motion.fields import displacement, invertible, roughness
+from gae_augment.motion.bank import draw_pairs
+from gae_augment.motion.fields import displacement, invertible, move_images, roughness
 from gae_augment.synthesis import sample
 
 from ..kept import Content, kept
@@ -31,8 +34,19 @@ POOL = 1000
 MATCHED_ON = 200
 """The number of random fields that the factor of all random fields is found on."""
 
-Bank = dict[int, Tensor]
-"""The velocity fields of each class, with shape :math:`(n, 2, 8, 8)`."""
+COLOURS = 4
+"""The number of values of a colour difference along each side of an image."""
+
+
+class Motions(NamedTuple):
+    r"""Motions, with velocity fields of shape :math:`(n, 2, 8, 8)` and colour differences of shape (n, C, 4, 4)."""
+
+    fields: Tensor
+    colours: Tensor
+
+
+Bank = dict[int, Motions]
+"""The motions of each class."""
 
 
 def learned_bank(real: Labelled, seed: int, arm: Arm, file: Path) -> tuple[Bank, float]:
@@ -48,47 +62,60 @@ def learned_bank(real: Labelled, seed: int, arm: Arm, file: Path) -> tuple[Bank,
 
     def make() -> Content:
         start = time.process_time()
-        fields = {}
+        tensors = {}
         for label in labels.unique().tolist():
             members = images[labels == label]
             order = torch.randperm(len(members), generator=make_generator(seed, "bank", label))[:FITTED_TO]
             fitted = fit_model(members[order], GenerativeModel(), seed=derive_seed(seed, label), device="cpu")
-            fields[str(label)] = learn_motions(
-                fitted,
-                MOTIONS,
-                seed=derive_seed(seed, label),
-                smoothness=arm.smoothness,
-                nearest=arm.pairs == "nearest",
-            )
-        return {"seconds": time.process_time() - start}, fields
+            draws = {"seed": derive_seed(seed, label), "nearest": arm.pairs == "nearest"}
+            fields = learn_motions(fitted, MOTIONS, **draws, smoothness=arm.smoothness)
+            tensors[f"{label} fields"] = fields
+            tensors[f"{label} colours"] = _colours(fitted, fields.float(), *draw_pairs(fitted, MOTIONS, **draws))
+        return {"seconds": time.process_time() - start}, tensors
 
     default = arm.smoothness == Arm.smoothness and arm.pairs == Arm.pairs
     name = file.stem if default else f"{file.stem}-{arm.smoothness:g}-{arm.pairs}"
     header, tensors = kept(file.with_name(f"{name}.safetensors"), make)
-    return {int(label): fields.float() for label, fields in sorted(tensors.items())}, header["seconds"]
+    bank = {
+        label: Motions(tensors[f"{label} fields"].float(), tensors[f"{label} colours"].float())
+        for label in labels.unique().tolist()
+    }
+    return bank, header["seconds"]
 
 
-def pools(arm: Arm, bank: Bank, seed: int) -> Tensor:
-    r"""Returns the velocity fields that an arm moves images by, at their strength; their maps are invertible.
+@torch.no_grad()
+def _colours(fitted: FittedModel, fields: Tensor, start: Tensor, target: Tensor) -> Tensor:
+    r"""Returns what registration leaves of the difference between decoded images, weakened as the fields are."""
+    a, b = (fitted.likelihood.mean(fitted.network.decode(z)) for z in (start, target))
+    moved = move_images(a, displacement(fields / max(fitted.explained, 1e-3)))
+    return (fitted.explained * functional.adaptive_avg_pool2d(b - moved, COLOURS)).half()
 
-    The shape is :math:`(K, n, 2, 8, 8)`, with one pool per class if each class has its own bank, else :math:`K = 1`.
+
+def pools(arm: Arm, bank: Bank, seed: int) -> Motions:
+    r"""Returns the motions of an arm, at their strength; their maps are invertible.
+
+    There is one more axis in front, :math:`K`, with one pool per class if each class has its own bank, else one pool.
     """
     if arm.bank == "own":
-        return torch.stack([_pool(arm, bank[label], POOL // 4, derive_seed(seed, label)) for label in sorted(bank)])
-    return _pool(arm, torch.cat([bank[label] for label in sorted(bank)]), POOL, seed)[None]
+        drawn = [_pool(arm, bank[label], POOL // 4, derive_seed(seed, label)) for label in sorted(bank)]
+    else:
+        drawn = [_pool(arm, Motions(*map(torch.cat, zip(*bank.values(), strict=True))), POOL, seed)]
+    return Motions(*map(torch.stack, zip(*drawn, strict=True)))
 
 
-def _pool(arm: Arm, fields: Tensor, n: int, seed: int) -> Tensor:
+def _pool(arm: Arm, motions: Motions, n: int, seed: int) -> Motions:
+    fields = without_affine(motions.fields) if arm.noaffine else motions.fields
     generator = make_generator(seed, "pool")
-    if arm.noaffine:
-        fields = without_affine(fields)
+    if arm.rho:
+        index = torch.randint(len(fields), (n,), generator=generator)
+        return Motions(invertible(arm.strength * fields[index]), arm.rho * motions.colours[index])
     v = _drawn(arm, fields, n, generator, seed)
     if arm.compose:
         angle = torch.rand(n, 1, 1, 1, generator=generator) * torch.pi / 2
         v = angle.cos() * v + angle.sin() * _drawn(arm, fields, n, generator, derive_seed(seed, "second"))
     if arm.sign:
         v = v * (2 * torch.randint(2, (n, 1, 1, 1), generator=generator) - 1)
-    return invertible(arm.strength * v)
+    return Motions(invertible(arm.strength * v), motions.colours.new_zeros(n, 1, 1, 1))
 
 
 def _drawn(arm: Arm, fields: Tensor, n: int, generator: torch.Generator, seed: int) -> Tensor:

@@ -22,7 +22,7 @@ from ..imbalance.cells import split
 from ..machine import device_name
 from ..records import RecordTable
 from ..tables import markdown
-from .runs import REVISION, Plan, fields_of, synthetic_images
+from .runs import REVISION, Plan, motions_of, synthetic_images
 from .training import Mover
 
 PER_CLASS = 500
@@ -73,7 +73,7 @@ def images_of(plan: Plan, real: Labelled) -> Labelled:
     rows = scarce[weights.multinomial(n, replacement=True, generator=generator)]
     images, labels = images[rows], labels[rows]
     if plan.arm.moves:
-        mover = Mover(fields_of(plan, real)[0], torch.ones(int(real[1].max()) + 1))
+        mover = Mover(motions_of(plan, real)[0], torch.ones(int(real[1].max()) + 1))
         images = (255 * mover.move(to_unit(images), labels, generator)).round().byte()
     return images, labels
 

@@ -33,6 +33,7 @@ VARIANTS = (
     "motion:real_last=0.15",
     "motion:classes=scarce,real_last=0",
     "motion:bank=own",
+    "motion:rho=1",
     "decoded",
 )
 

@@ -1,7 +1,7 @@
 r"""Runs: a classifier is trained on one set with one arm and measured. Each run is done once, and kept in a table."""
 
 __all__ = [
-    "REVISION", "STEPS", "Place", "Plan", "Run", "budget_for", "do_run", "do_runs", "fields_of", "run_table",
+    "REVISION", "STEPS", "Place", "Plan", "Run", "budget_for", "do_run", "do_runs", "motions_of", "run_table",
     "synthetic_images",
 ]  # fmt: skip
 
@@ -29,7 +29,7 @@ from ..kept import Content, kept
 from ..machine import device_name, versions
 from ..records import RecordTable
 from .arms import SYNTHESES, Arm, moved_probability, parse_arm
-from .banks import learned_bank, pools
+from .banks import Motions, learned_bank, pools
 from .training import Mover, train
 
 SYNTHETIC = 1000
@@ -179,8 +179,8 @@ def synthetic_images(plan: Plan, real: Labelled) -> tuple[Labelled, float]:
     return (tensors[plan.arm.kind], tensors["labels"]), header["seconds"]
 
 
-def fields_of(plan: Plan, real: Labelled) -> tuple[Tensor, float]:
-    r"""Returns the velocity fields of a run, and the seconds that their models took."""
+def motions_of(plan: Plan, real: Labelled) -> tuple[Motions, float]:
+    r"""Returns the motions of a run, and the seconds that their models took."""
     file = plan.cache / "banks" / f"{plan.place}-{plan.seed}-{REVISION}.safetensors"
     bank, seconds = learned_bank(real, plan.seed, plan.arm, file)
     return pools(plan.arm, bank, derive_seed(plan.seed, "pools")), seconds
@@ -204,8 +204,8 @@ def do_run(plan: Plan) -> Run:
         if arm.synthesises:
             synthetic, seconds = synthetic_images(plan, real)
         elif arm.moves:
-            fields, seconds = fields_of(plan, real)
-            mover = Mover(fields, moved_probability(arm, counts))
+            motions, seconds = motions_of(plan, real)
+            mover = Mover(motions, moved_probability(arm, counts))
             # Coordinates run from -1 to 1, so that a side has length 2.
             displacement = 50 * float(mover.maps.square().sum(dim=2).mean().sqrt())
         start = time.process_time()

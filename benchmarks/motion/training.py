@@ -17,6 +17,7 @@ from gae_augment.motion.fields import displacement, move_images
 
 from ..imbalance.cells import Budget
 from ..imbalance.networks import build_classifier
+from .banks import Motions
 
 REGIMES = ("none", "affine", "flipcrop", "strong")
 """The user's transform, after any motion: none, a random affine map, crop and mirror, or these and TrivialAugment."""
@@ -32,12 +33,13 @@ class Mover:
     r"""Moves the images of a batch, each by a field of its own.
 
     Args:
-        fields: The velocity fields, with shape :math:`(K, n, 2, 8, 8)`: one pool per class, or one for all.
+        motions: The motions: one pool per class, or one for all.
         probability: The probability that an image is moved, for each class.
     """
 
-    def __init__(self, fields: Tensor, probability: Tensor) -> None:
-        self.maps = torch.stack([displacement(pool) for pool in fields])
+    def __init__(self, motions: Motions, probability: Tensor) -> None:
+        self.maps = torch.stack([displacement(pool) for pool in motions.fields])
+        self.colours = motions.colours if motions.colours.any() else None
         self.probability = probability
 
     def move(self, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -47,9 +49,13 @@ class Mover:
         if not len(rows):
             return x
         pool = labels[rows] if len(self.maps) > 1 else torch.zeros_like(rows)
-        maps = self.maps[pool, (choice[rows] * self.maps.shape[1]).long()]
+        index = (choice[rows] * self.maps.shape[1]).long()
+        moved = move_images(x[rows], self.maps[pool, index])
+        if self.colours is not None:
+            change = functional.interpolate(self.colours[pool, index], x.shape[2:], mode="bilinear")
+            moved = (moved + change).clamp(0, 1)
         x = x.clone()
-        x[rows] = move_images(x[rows], maps)
+        x[rows] = moved
         return x
 
 

@@ -46,15 +46,8 @@ def learn_motions(
     Returns:
         The fields, of float16, with shape :math:`(n, 2, 8, 8)`.
     """
-    generator = make_generator(seed, "motions")
     with use_threads(1):
-        z = draw_codes(fitted, n, generator).float()
-        codes = fitted.codes.float()
-        if nearest:
-            start = codes[torch.cdist(z, codes).argmin(dim=1)]
-        else:
-            start = codes[torch.randint(len(codes), (n,), generator=generator)]
-        target = start + fitted.plan.step * (z - start)
+        start, target = draw_pairs(fitted, n, seed=seed, nearest=nearest)
         with fitted.on_device() as device:
 
             def fields_of(chunk: slice) -> Tensor:
@@ -65,6 +58,22 @@ def learn_motions(
 
             fields = torch.cat([field for _, field in map_chunks(fields_of, n, PAIRS_PER_CHUNK, device)])
     return (fitted.explained * fields).half()
+
+
+def draw_pairs(fitted: FittedModel, n: int, *, seed: int, nearest: bool = True) -> tuple[Tensor, Tensor]:
+    r"""Returns the pairs of codes :math:`z_i` and :math:`z_i + t (z - z_i)` of :func:`learn_motions`.
+
+    Both have the shape :math:`(n, d)`, where :math:`d` is the latent dimension.
+    """
+    generator = make_generator(seed, "motions")
+    z = draw_codes(fitted, n, generator).float()
+    assert fitted.codes is not None
+    codes = fitted.codes.float()
+    if nearest:
+        start = codes[torch.cdist(z, codes).argmin(dim=1)]
+    else:
+        start = codes[torch.randint(len(codes), (n,), generator=generator)]
+    return start, start + fitted.plan.step * (z - start)
 
 
 def _as_maps(images: Tensor) -> Tensor:

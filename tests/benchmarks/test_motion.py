@@ -31,7 +31,11 @@ def bank():
     coarse = torch.randn(3, 60, 2, 3, 3, generator=generator) * torch.rand(3, 60, 1, 1, 1, generator=generator)
     fields = torch.nn.functional.interpolate(coarse.flatten(0, 1), 8, mode="bilinear", align_corners=True)
     fields = (0.1 * fields + 0.03).view(3, 60, 2, 8, 8)
-    return dict(enumerate(fields))
+    return {label: banks.Motions(v, torch.rand(60, 1, 4, 4, generator=generator)) for label, v in enumerate(fields)}
+
+
+def motions(*fields):
+    return banks.Motions(torch.stack(fields), torch.zeros(len(fields), len(fields[0]), 1, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,7 @@ def test_arm_has_one_shortest_text(text, shortest):
         ("motion:classes=some", "'classes' is 'some'"),
         ("motion:gae=1,gaussian=1", "exclude each other"),
         ("elastic:gae=1", "exclude each other"),
+        ("motion:rho=1,sign=1", "'rho' needs the bank's own fields"),
         ("base:p=0.3", "'base' has no option 'p'"),
         ("residual:strength=0.3", "'residual' has no option 'strength'"),
     ],
@@ -91,18 +96,21 @@ def test_scarce_images_are_moved_as_often_as_they_would_be_synthetic():
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_elastic_fields_match_the_bank_in_displacement_and_roughness(bank, strength):
-    (learned,), (random,) = (banks.pools(Arm(kind, strength=strength), bank, seed=0) for kind in ("motion", "elastic"))
+    def pool(kind, seed=0):
+        return banks.pools(Arm(kind, strength=strength), bank, seed).fields[0]
+
+    learned, random = pool("motion"), pool("elastic")
     assert learned.shape == random.shape == (banks.POOL, 2, 8, 8)
     lengths = [displacement(v).square().mean().sqrt().item() for v in (learned, random)]
     assert lengths[1] == pytest.approx(lengths[0], rel=0.07)
     rough = [roughness(v).mean().item() for v in (learned, random)]
     assert rough[1] == pytest.approx(rough[0], rel=0.15)
-    assert not torch.equal(random, banks.pools(Arm("elastic", strength=strength), bank, seed=1)[0])
-    assert torch.equal(random, banks.pools(Arm("elastic", strength=strength), bank, seed=0)[0])
+    assert not torch.equal(random, pool("elastic", seed=1))
+    assert torch.equal(random, pool("elastic"))
 
 
 def test_affine_part_is_the_least_squares_fit(bank):
-    fields = bank[0]
+    fields = bank[0].fields
     x, y = np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), indexing="xy")
     design = np.stack([np.ones(64), x.ravel(), y.ravel()], axis=1)
     flat = fields.reshape(-1, 64).numpy().T
@@ -113,30 +121,30 @@ def test_affine_part_is_the_least_squares_fit(bank):
 def test_gaussian_fields_have_the_mean_and_the_covariance_of_the_bank(bank, monkeypatch):
     monkeypatch.setattr(banks, "invertible", lambda v: v)
     monkeypatch.setattr(banks, "POOL", 50_000)
-    pooled = torch.cat(list(bank.values())).flatten(1)
-    drawn = banks.pools(Arm("motion", gaussian=1), bank, seed=0)[0].flatten(1)
+    pooled = torch.cat([motions.fields for motions in bank.values()]).flatten(1)
+    drawn = banks.pools(Arm("motion", gaussian=1), bank, seed=0).fields[0].flatten(1)
     torch.testing.assert_close(drawn.mean(dim=0), pooled.mean(dim=0), atol=2e-3, rtol=0)
     torch.testing.assert_close(drawn.T.cov(correction=0), pooled.T.cov(correction=0), atol=2e-4, rtol=0)
 
 
 def test_fields_come_from_the_bank_of_their_class_or_from_all(bank):
-    def are_of(fields, pool):
-        return (torch.cdist(fields.flatten(1), pool.flatten(1)).amin(dim=1) < 2e-3).float().mean()
+    def are_of(fields, label):
+        return (torch.cdist(fields.flatten(1), bank[label].fields.flatten(1)).amin(dim=1) < 2e-3).float().mean()
 
-    shared = banks.pools(Arm("motion"), bank, seed=0)
+    shared = banks.pools(Arm("motion"), bank, seed=0).fields
     assert len(shared) == 1
-    assert all(0.25 < are_of(shared[0], bank[label]) < 0.42 for label in bank)
-    own = banks.pools(Arm("motion", bank="own"), bank, seed=0)
+    assert all(0.25 < are_of(shared[0], label) < 0.42 for label in bank)
+    own = banks.pools(Arm("motion", bank="own"), bank, seed=0).fields
     assert len(own) == 3
-    assert all(are_of(own[label], bank[label]) > 0.95 for label in bank)
+    assert all(are_of(own[label], label) > 0.95 for label in bank)
 
 
 @pytest.mark.parametrize("options", [{"compose": 1}, {"sign": 1}, {"compose": 1, "strength": 3.0}, {"gae": 1}])
 def test_drawn_fields_are_invertible_and_keep_their_strength(bank, options, monkeypatch):
     monkeypatch.setattr(banks, "POOL", 300)
-    (fields,) = banks.pools(Arm("motion", **options), bank, seed=0)
+    (fields,) = banks.pools(Arm("motion", **options), bank, seed=0).fields
     assert (jacobian(displacement(fields)) > 0).all()
-    pooled = torch.cat(list(bank.values()))
+    pooled = torch.cat([motions.fields for motions in bank.values()])
     if options in ({"compose": 1}, {"sign": 1}):
         # Independent fields with weights cos and sin have the mean square of one field, but for the mean field.
         assert fields.square().mean().item() == pytest.approx(pooled.square().mean().item(), rel=0.4)
@@ -147,18 +155,30 @@ def test_drawn_fields_are_invertible_and_keep_their_strength(bank, options, monk
 def test_each_image_is_moved_by_a_field_of_its_class(bank):
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.rand(40, 1, 12, 12, generator=generator), torch.arange(40) % 3
-    fields = torch.stack([v[:4] for v in bank.values()])
-    moved = training.Mover(fields, torch.ones(3)).move(x, labels, generator)
+    fields = [v.fields[:4] for v in bank.values()]
+    moved = training.Mover(motions(*fields), torch.ones(3)).move(x, labels, generator)
     for image, label, after in zip(x, labels.tolist(), moved, strict=True):
         ways = move_images(image.expand(4, -1, -1, -1), displacement(fields[label]))
         assert (ways - after).abs().amax(dim=(1, 2, 3)).min() < 1e-5
+
+
+def test_colour_differences_are_added_to_moved_images(bank):
+    generator = torch.Generator().manual_seed(0)
+    x, labels = torch.full((30, 1, 12, 12), 0.5), torch.zeros(30, dtype=torch.long)
+    pool = banks.pools(Arm("motion", rho=0.5), bank, seed=0)
+    moved = training.Mover(pool, torch.ones(3)).move(x, labels, generator)
+    # A motion does not change an image of one colour. The mean of every third pixel's surroundings is the difference.
+    differences = torch.cat([motions.colours for motions in bank.values()])
+    centres = (moved - x)[:, :, 1::3, 1::3]
+    nearest = torch.cdist(centres.flatten(1), (0.5 * differences).clamp(max=0.5).flatten(1)).amin(dim=1)
+    assert nearest.max() < 1e-3
 
 
 def test_largest_class_stays_unmoved_if_scarce_images_are_moved(bank):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(3).repeat_interleave(400)
     x = torch.rand(1200, 1, 8, 8, generator=generator)
-    mover = training.Mover(torch.stack([bank[0]]), moved_probability(Arm("motion", "scarce"), COUNTS))
+    mover = training.Mover(motions(bank[0].fields), moved_probability(Arm("motion", "scarce"), COUNTS))
     moved = (mover.move(x, labels, generator) != x).flatten(1).any(dim=1)
     assert not moved[labels == 0].any()
     for label in (1, 2):
@@ -190,7 +210,7 @@ def test_crops_and_mirrors_are_those_of_padded_images():
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_training_depends_on_its_seed_and_ends_with_real_images(long_tailed, bank):
     nothing = long_tailed[0][:0], long_tailed[1][:0]
-    mover = training.Mover(torch.stack([bank[0]]), torch.ones(10))
+    mover = training.Mover(motions(bank[0].fields), torch.ones(10))
 
     def logits(regime="none", **options):
         network = training.train(
@@ -215,7 +235,7 @@ def test_strong_transform_of_moved_images(bank):
     pixels[labels == 1, 0] //= 8
     network = training.train(
         (pixels, labels), (pixels[:0], labels[:0]), classes=2, regime="strong", budget=Budget(40, 16, 1e-2, 0.01),
-        seed=0, mover=training.Mover(torch.stack([bank[0]]), torch.ones(2)),
+        seed=0, mover=training.Mover(motions(bank[0].fields), torch.ones(2)),
     )  # fmt: skip
     assert (network(pixels.float() / 255).argmax(dim=1) == labels).float().mean() > 0.8
 
@@ -281,7 +301,7 @@ def test_registration_options_make_another_bank(long_tailed, tmp_path, monkeypat
     def learned(**options):
         bank, _ = banks.learned_bank(real, 0, Arm("motion", **options), tmp_path / "bank.safetensors")
         assert sorted(bank) == [0, 1]
-        return torch.cat(list(bank.values()))
+        return torch.cat([motions.fields for motions in bank.values()])
 
     nearest = learned()
     assert torch.equal(nearest, learned(strength=0.5, classes="scarce"))
