@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "classes": ("all", "scarce", "rich"),
     "bank": ("shared", "own"),
     "pairs": ("nearest", "random"),
-    **dict.fromkeys(("compose", "sign", "gaussian", "gae", "noaffine"), (0, 1)),
+    **dict.fromkeys(("compose", "sign", "gaussian", "gae", "noaffine", "even"), (0, 1)),
 }
 """The values of each option that is not a number."""
 
@@ -50,6 +50,7 @@ class Arm:
         gaussian: Whether fields are drawn from one normal distribution that is fitted to the bank.
         gae: Whether fields are drawn from a generative autoencoder that is fitted to the bank's fields as vectors.
         noaffine: Whether the affine part of every field is removed.
+        even: Whether all fields are brought to the same root mean square, that of the bank.
         smoothness: The smoothness of registration.
         rho: The factor of the colour difference that registration leaves over, reduced to 4 x 4 values, which is added.
         pairs: Whether a new code is paired with the nearest training code, or with a random one.
@@ -67,6 +68,7 @@ class Arm:
     gaussian: int = 0
     gae: int = 0
     noaffine: int = 0
+    even: int = 0
     smoothness: float = SMOOTHNESS
     pairs: str = "nearest"
     rho: float = 0.0
@@ -82,9 +84,7 @@ class Arm:
         if self.gaussian + self.gae + (self.kind == "elastic") > 1:
             raise ValueError("'gaussian', 'gae' and elastic maps exclude each other. Choose one of them.")
         if self.rho and (self.compose or self.sign or self.gaussian or self.gae or self.kind == "elastic"):
-            raise ValueError(
-                "'rho' needs the bank's own fields. Leave out compose, sign, gaussian, gae and elastic."
-            )
+            raise ValueError("'rho' needs the bank's own fields. Leave out compose, sign, gaussian, gae and elastic.")
         ignored = {option for option in OPTIONS if getattr(self, option) != getattr(Arm, option)}
         if self.kind == "base" and ignored:
             raise ValueError(f"'base' has no option {min(ignored)!r}. Use 'base' alone.")

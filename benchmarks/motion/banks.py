@@ -67,10 +67,11 @@ def learned_bank(real: Labelled, seed: int, arm: Arm, file: Path) -> tuple[Bank,
             members = images[labels == label]
             order = torch.randperm(len(members), generator=make_generator(seed, "bank", label))[:FITTED_TO]
             fitted = fit_model(members[order], GenerativeModel(), seed=derive_seed(seed, label), device="cpu")
-            draws = {"seed": derive_seed(seed, label), "nearest": arm.pairs == "nearest"}
-            fields = learn_motions(fitted, MOTIONS, **draws, smoothness=arm.smoothness)
+            seed_of_class, nearest = derive_seed(seed, label), arm.pairs == "nearest"
+            pairs = draw_pairs(fitted, MOTIONS, seed=seed_of_class, nearest=nearest)
+            fields = learn_motions(fitted, MOTIONS, seed=seed_of_class, smoothness=arm.smoothness, nearest=nearest)
             tensors[f"{label} fields"] = fields
-            tensors[f"{label} colours"] = _colours(fitted, fields.float(), *draw_pairs(fitted, MOTIONS, **draws))
+            tensors[f"{label} colours"] = _colours(fitted, fields.float(), *pairs)
         return {"seconds": time.process_time() - start}, tensors
 
     default = arm.smoothness == Arm.smoothness and arm.pairs == Arm.pairs
@@ -105,6 +106,9 @@ def pools(arm: Arm, bank: Bank, seed: int) -> Motions:
 
 def _pool(arm: Arm, motions: Motions, n: int, seed: int) -> Motions:
     fields = without_affine(motions.fields) if arm.noaffine else motions.fields
+    if arm.even:
+        squares = fields.square().mean(dim=(1, 2, 3), keepdim=True)
+        fields = fields * (squares.mean() / squares.clamp(min=1e-12)).sqrt()
     generator = make_generator(seed, "pool")
     if arm.rho:
         index = torch.randint(len(fields), (n,), generator=generator)

@@ -23,6 +23,7 @@ VARIANTS = (
     "motion:strength=1.5",
     "motion:compose=1",
     "motion:noaffine=1",
+    "motion:even=1",
     "motion:gaussian=1",
     "motion:gae=1",
     "motion:sign=1",

@@ -109,6 +109,14 @@ def test_elastic_fields_match_the_bank_in_displacement_and_roughness(bank, stren
     assert torch.equal(random, pool("elastic"))
 
 
+def test_even_fields_have_the_strength_of_the_bank(bank, monkeypatch):
+    monkeypatch.setattr(banks, "invertible", lambda v: v)
+    (fields,) = banks.pools(Arm("motion", even=1), bank, seed=0).fields
+    strengths = fields.square().mean(dim=(1, 2, 3)).sqrt()
+    expected = torch.cat([motions.fields for motions in bank.values()]).square().mean().sqrt()
+    torch.testing.assert_close(strengths, expected.expand(len(strengths)))
+
+
 def test_affine_part_is_the_least_squares_fit(bank):
     fields = bank[0].fields
     x, y = np.meshgrid(np.linspace(-1, 1, 8), np.linspace(-1, 1, 8), indexing="xy")
