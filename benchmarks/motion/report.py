@@ -128,33 +128,43 @@ def _learned_against_random(arms: Mapping[str, Sequence[Run]], places: Sequence[
     r"""Returns the gains of learned motions over random maps with the same options; empty if there are none."""
     lines = []
     for arm, runs in arms.items():
-        parsed = parse_arm(arm)
-        if parsed.kind != "motion" or parsed.gaussian or parsed.gae:
-            continue
-        other = str(replace(parsed, kind="elastic"))
-        if gains := paired_gains([*runs, *arms.get(other, ())], other):
+        other = _rival(arm, "elastic")
+        if other and (gains := paired_gains([*runs, *arms.get(other, ())], other)):
             lines.append([f"`{arm}`", *(str(gains[place]) if place in gains else "" for place in places)])
     return markdown(("arm", *map(_heading, places)), lines) if lines else ""
 
 
-def where_motions_lose(runs: Sequence[Run]) -> str:
-    r"""Returns one sentence: in how many comparisons learned motions are below real images alone, and the worst."""
+def where_motions_lose(runs: Sequence[Run], rival: str = "base") -> str:
+    r"""Returns one sentence: in how many comparisons learned motions are below a rival, and the worst.
+
+    Args:
+        runs: All runs.
+        rival: The kind of the other arm: ``"base"``, or ``"elastic"`` with the options of the motions.
+    """
     losses, compared = [], 0
     for (regime, budget), cell in _cells(runs).items():
         arms = _by_arm(cell)
         for arm, moved in arms.items():
-            if arm.startswith("motion"):
-                for place, gain in paired_gains([*arms.get(str(BASE), ()), *moved], str(BASE)).items():
-                    compared += gain.error is not None
-                    if gain.loses:
-                        losses.append((gain.mean, f"`{arm}`, {_heading(place)}, {regime}, {budget}: {gain.mean:+.2f}"))
+            other = _rival(arm, rival)
+            for place, gain in paired_gains([*arms.get(other, ()), *moved], other).items() if other else ():
+                compared += gain.error is not None
+                if gain.loses:
+                    losses.append((gain.mean, f"`{arm}`, {_heading(place)}, {regime}, {budget}: {gain.mean:+.2f}"))
+    beginning = f"Against `{rival}`, motions lose by more than a standard error in"
     if not losses:
-        return f"Motions lose by more than a standard error in none of {compared} comparisons with several seeds."
+        return f"{beginning} none of {compared} comparisons with several seeds."
     worst = "; ".join(text for _, text in sorted(losses)[:6])
-    return (
-        f"Motions lose by more than a standard error in {len(losses)} of {compared} comparisons with several seeds; "
-        f"the worst are {worst}."
-    )
+    return f"{beginning} {len(losses)} of {compared} comparisons with several seeds; the worst are {worst}."
+
+
+def _rival(arm: str, kind: str) -> str | None:
+    r"""Returns the arm that a learned motion is compared with; ``None`` if there is none."""
+    parsed = parse_arm(arm)
+    if parsed.kind != "motion":
+        return None
+    if kind == "base":
+        return str(BASE)
+    return None if parsed.gaussian or parsed.gae or parsed.rho else str(replace(parsed, kind="elastic"))
 
 
 def _cells(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -168,7 +178,7 @@ def report(output: Path, table: RecordTable[Run], images: RecordTable[ImagesRow]
     r"""Writes ``REPORT.md`` from the tables alone, below the remarks of ``REMARKS.md``."""
     runs = list(table.records.values())
     regimes, budgets = ("none", "affine", "flipcrop", "strong"), ("short", "long")
-    parts = [INTRODUCTION, f"{where_motions_lose(runs)}\n"]
+    parts = [INTRODUCTION, *(f"{where_motions_lose(runs, rival)}\n" for rival in ("base", "elastic"))]
     cells = sorted(_cells(runs).items(), key=lambda one: (budgets.index(one[0][1]), regimes.index(one[0][0])))
     for (regime, budget), cell in cells:
         arms = _by_arm(cell)

@@ -371,7 +371,8 @@ def test_entries_of_the_report_are_paired_by_seed(tmp_path):
     # Each third of three classes is one class.
     assert "| `motion` | -1.00 | +0.00 | +5.00 |" in text
     assert "| 1.50 | 3 |" in text
-    assert "lose by more than a standard error in none of 1 comparisons" in text
+    assert "Against `base`, motions lose by more than a standard error in none of 1 comparisons" in text
+    assert "Against `elastic`, motions lose by more than a standard error in none of 1 comparisons" in text
     assert "long training" not in text
 
 
