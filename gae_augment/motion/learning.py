@@ -1,6 +1,6 @@
 r"""Learns how the images of a class move, from its generative model."""
 
-__all__ = ["learn_bank", "learn_motions"]
+__all__ = ["draw_pairs", "learn_bank", "learn_motions"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from .._utils.threads import use_threads
 from ..fitting import FittedModel
 from ..synthesis import draw_codes
 from .bank import MotionBank
-from .registration import LEVELS, reduced, register
+from .registration import LEVELS, SMOOTHNESS, reduced, register
 
 PAIRS_PER_CHUNK = 50
 """The number of pairs of images that are registered together."""
@@ -23,7 +23,9 @@ MOTIONS_PER_CLASS, MAX_MOTIONS = 100, 4000
 """The number of motions of a class, and of all classes together. A motion takes 256 bytes."""
 
 
-def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
+def learn_motions(
+    fitted: FittedModel, n: int, *, seed: int, smoothness: float = SMOOTHNESS, nearest: bool = True
+) -> Tensor:
     r"""Returns ``n`` velocity fields that move images of a class as the class varies.
 
     Each field is found by registration. A new code :math:`z` is drawn, and the training image with the nearest code
@@ -35,19 +37,13 @@ def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
         fitted: The fitted model of the class.
         n: The number of fields.
         seed: The seed of all random numbers.
+        smoothness: As in :func:`.registration.register`.
+        nearest: Whether :math:`z_i` is the nearest code of a training image, or that of a random training image.
 
     Returns:
         The fields, of float16, with shape :math:`(n, 2, 8, 8)`.
     """
-    with use_threads(1):
-        codes = fitted.codes
-        if codes is None:
-            # Files of early versions hold the images without their codes.
-            assert fitted.anchors is not None
-            codes = fitted.encode(fitted.anchors)
-        z = draw_codes(fitted, n, make_generator(seed, "motions")).float()
-        start = codes[torch.cdist(z, codes).argmin(dim=1)]
-    target = start + fitted.plan.step * (z - start)
+    start, target = draw_pairs(fitted, n, seed=seed, nearest=nearest)
     with fitted.on_device() as device:
 
         def fields_of(chunk: slice) -> Tensor:
@@ -55,10 +51,30 @@ def learn_motions(fitted: FittedModel, n: int, *, seed: int) -> Tensor:
             with torch.no_grad():
                 decoded = fitted.likelihood.mean(fitted.network.decode(pair))
             maps = decoded if decoded.ndim == 4 else decoded.unsqueeze(1)
-            return register(*reduced(maps, LEVELS[-1]).chunk(2)).cpu()
+            return register(*reduced(maps, LEVELS[-1]).chunk(2), smoothness=smoothness).cpu()
 
         fields = torch.cat([field for _, field in map_chunks(fields_of, n, PAIRS_PER_CHUNK, device)])
     return (fitted.explained * fields).half()
+
+
+@use_threads(1)
+def draw_pairs(fitted: FittedModel, n: int, *, seed: int, nearest: bool = True) -> tuple[Tensor, Tensor]:
+    r"""Returns the pairs of codes :math:`z_i` and :math:`z_i + t (z - z_i)` of :func:`learn_motions`.
+
+    Both have the shape :math:`(n, d)`, where :math:`d` is the latent dimension.
+    """
+    codes = fitted.codes
+    if codes is None:
+        # Files of early versions hold the images without their codes.
+        assert fitted.anchors is not None
+        codes = fitted.encode(fitted.anchors)
+    generator = make_generator(seed, "motions")
+    z = draw_codes(fitted, n, generator).float()
+    if nearest:
+        start = codes[torch.cdist(z, codes).argmin(dim=1)]
+    else:
+        start = codes[torch.randint(len(codes), (n,), generator=generator)]
+    return start, start + fitted.plan.step * (z - start)
 
 
 def learn_bank(models: Mapping[Any, FittedModel], *, seed: int) -> MotionBank:
