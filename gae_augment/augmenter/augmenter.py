@@ -166,7 +166,8 @@ class GAEAugmenter(BaseEstimator):
         class_names_ = {label: names.get(label, str(label)) for label in counts}
         scarce = [label for label, number in strategy.items() if number]
         deformed = deformed_classes(models, counts, read.shape, resized=read.resized)
-        check_classes(models, counts, scarce, deformed, class_names_)
+        # Only a dataset's single image of a class can be moved, not a row of X.
+        check_classes(models, counts, scarce, set() if own_size else deformed, class_names_)
         # Motions are learned from every class, and shared. A class with one image borrows those of the others.
         to_fit = [label for label in counts if counts[label] >= MIN_IMAGES and label in deformed.union(scarce)]
         # All images are checked and define the value scale, so that a class's model does not depend on which other
@@ -198,18 +199,20 @@ class GAEAugmenter(BaseEstimator):
                         failures[label] = result.reason
                     else:
                         fitted[label] = result
+            if deformed:
+                teachers = {label: fitted[label] for label in to_fit if label in fitted and label in deformed}
+                self.motions_ = learn_bank(teachers, seed=derive_seed(seed, "motions"))
+                if not teachers:
+                    failures |= dict.fromkeys((label for label in scarce if label not in fits), "no motion was learned")
             # The results arrive in the order in which the fits end.
             self.models_: dict[Label, FittedModel] = {label: fitted[label] for label in scarce if label in fitted}
             self.failures_ = {label: failures[label] for label in scarce if label in failures}
             self.sampling_strategy_ |= dict.fromkeys(self.failures_, 0)
             failures = dict(sorted(failures.items()))
-            remedy = "" if cache is None else cache.remedy(fits[label] for label in failures)
+            remedy = "" if cache is None else cache.remedy(fits[label] for label in failures if label in fits)
             report_failures(failures, list(fitted), raises=self.on_error == "raise", remedy=remedy)
             if cache is not None:
-                cache.save_failures({fits[label]: reason for label, reason in failures.items()})
-        if deformed:
-            teachers = {label: fitted[label] for label in to_fit if label in fitted and label in deformed}
-            self.motions_ = learn_bank(teachers, seed=derive_seed(seed, "motions"))
+                cache.save_failures({fits[label]: reason for label, reason in failures.items() if label in fits})
         warn_of_training(self.report_)
         return self
 
@@ -231,7 +234,7 @@ class GAEAugmenter(BaseEstimator):
         Add it to the transforms of the training set, best before others. The motions of all classes are shared.
 
         Args:
-            strength: The factor of every motion, above 0 and up to 3.
+            strength: The factor of every motion, from 0 to 3.
             p: The probability that an image is moved.
             per_image: Whether each image of a batch gets a motion of its own.
 
@@ -342,7 +345,6 @@ class GAEAugmenter(BaseEstimator):
         Args:
             dataset: The dataset of the fit, or another one whose images have the same shape and type.
             transform: ``"same"`` keeps the dataset's transforms; ``None`` applies none; a callable replaces them.
-
             motion: A transform from :meth:`motion`, which moves images of all classes alike before other transforms.
 
         Raises:
@@ -354,9 +356,9 @@ class GAEAugmenter(BaseEstimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         r"""Writes the fitted augmenter into one safetensors file with a JSON header.
 
-        The file holds the mean image of each fitted class. With ``"residual"`` synthesis or
-        ``max_similarity``, the file holds all training images of the class. In this case, the header's entry
-        ``"holds training images"`` is true.
+        The file holds the mean image of each fitted class. With ``"residual"`` or ``"deformed"`` synthesis, or with
+        ``max_similarity``, the file holds the training images of the class, in the working size. In this case, the
+        header's entry ``"holds training images"`` is true.
 
         Raises:
             NotFittedError: If the augmenter is not fitted.

@@ -104,9 +104,14 @@ def _from_state(
     tensors = dict(tensors)
     fields = tensors.pop("motions", None)
     augmenter.models_ = models_from_state(header["models"], tensors, counts, definitions, augmenter.device)
+    is_deformed = any(fitted.plan.synthesis == "deformed" for fitted in augmenter.models_.values())
+    if header["motions"] is None and (is_deformed or any(counts[label] == 1 for label, n in strategy.items() if n)):
+        raise ValueError("the motions are missing")
     if header["motions"] is not None:
         if fields is None or fields.dtype != torch.float16 or fields.shape[1:] != (2, 8, 8):
             raise ValueError("motions must be float16 fields of 8x8 nodes")
         numbers = {checked_label(label): int(number) for label, number in header["motions"]}
+        if not numbers.keys() <= counts.keys():
+            raise ValueError(f"there are motions of the classes {list(numbers)}, but not all of these classes")
         augmenter.motions_ = MotionBank(dict(zip(numbers, fields.split(list(numbers.values())), strict=True)))
     return augmenter

@@ -48,12 +48,19 @@ class MotionBank:
         strength: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        r"""Returns ``n`` velocity fields, with shape :math:`(n, 2, 8, 8)`, whose maps are invertible.
+        r"""Returns ``n`` new velocity fields, with shape :math:`(n, 2, 8, 8)`, whose maps are invertible.
+
+        The fields have a normal distribution, with the mean and the covariance of the bank's fields: each is the mean
+        field, plus a random combination of the others' deviations from it. In comparison with single fields of the
+        bank, combinations vary more, and differ less in strength.
 
         Args:
             n: The number of fields.
             strength: The factor of all fields.
             generator: The random number generator. ``None`` uses torch's global one.
         """
-        index = torch.randint(len(self.fields), (n,), generator=generator)
-        return invertible(strength * self.fields[index].float())
+        fields = self.fields.float().flatten(1)
+        mean = fields.mean(dim=0)
+        weights = torch.randn(n, len(fields), generator=generator) / len(fields) ** 0.5
+        v = mean + weights @ (fields - mean)
+        return invertible(strength * v.view(n, 2, NODES, NODES))
