@@ -19,6 +19,14 @@ ADDED_VIEWS = 2
 
 KINDS = ("plain", "more_views", "motion", "elastic", "affine", "trivial", "residual")
 
+OPTIONS = {
+    "classes": ("scarce", "all"),
+    "bank": ("shared", "own"),
+    "interpolation": ("bilinear", "bicubic"),
+    "weighting": ("explained", "evidence"),
+}
+"""The options of arms besides the strength, with the default first."""
+
 CROP_AND_FLIP = (v2.RandomResizedCrop(CROP, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip())
 COLOUR = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
 
@@ -43,12 +51,16 @@ class Arm:
         classes: ``"scarce"`` or ``"all"``, the classes whose images get additional views.
         bank: ``"shared"`` or ``"own"``, the motions of all classes or of the image's own class.
         strength: The factor of the motions.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, between the pixels of a moved image.
+        weighting: ``"explained"``, or ``"evidence"`` to weaken the motions of each class by its evidence of motion.
     """
 
     kind: str
     classes: str = "scarce"
     bank: str = "shared"
     strength: float = 1.0
+    interpolation: str = "bilinear"
+    weighting: str = "explained"
 
     def __str__(self) -> str:
         changed = [
@@ -67,12 +79,12 @@ def parse_arm(text: str) -> Arm:
     """
     kind, _, options = text.partition(":")
     values = dict(option.split("=", 1) for option in options.split(",") if "=" in option)
-    allowed = {"classes": ("scarce", "all"), "bank": ("shared", "own")}
-    wrong = [name for name, value in values.items() if name != "strength" and value not in allowed.get(name, ())]
+    wrong = [name for name, value in values.items() if name != "strength" and value not in OPTIONS.get(name, ())]
     if kind not in KINDS or wrong or len(values) != len(options.split(",")) * bool(options):
+        choices = "; ".join(f"{name}={'|'.join(allowed)}" for name, allowed in OPTIONS.items())
         raise ValueError(
-            f"{text!r} is no arm. Name one of {', '.join(KINDS)}, with classes=scarce|all, bank=shared|own or "
-            f"strength=NUMBER after a colon."
+            f"{text!r} is no arm. Name one of {', '.join(KINDS)}, with options after a colon: {choices}; "
+            f"strength=NUMBER."
         )
     strength = float(values.pop("strength", 1.0))
     return Arm(kind, **values, strength=strength)
@@ -86,6 +98,8 @@ ARMS = (
     ("standard", "affine"),
     ("standard", "trivial"),
     ("standard", "residual"),
+    ("standard", "motion:interpolation=bicubic"),
+    ("standard", "motion:interpolation=bicubic,weighting=evidence"),
     ("standard", "motion:strength=1.5"),
     ("standard", "motion:strength=0.5"),
     ("standard", "motion:bank=own"),

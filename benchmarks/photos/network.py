@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gae_augment._utils.threads import map_in_threads
+
 CROP = 224
 """The side in pixels of the images that the network receives."""
 
@@ -34,14 +36,14 @@ class FrozenNetwork(nn.Module):
         # Convolutions on a CPU are a third faster with the channels last.
         self.network: Any = network.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
         r"""Returns the features of images."""
-        features = []
-        for batch in images.split(IMAGES_PER_BATCH):
-            x = ((batch.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
-            features.append(self.network.extract_features(x).mean(dim=(2, 3)))
-        return torch.cat(features)
+        return torch.cat(list(map_in_threads(self._features, images.split(IMAGES_PER_BATCH))))
+
+    @torch.inference_mode()
+    def _features(self, images: Tensor) -> Tensor:
+        x = ((images.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        return self.network.extract_features(x).mean(dim=(2, 3))
 
 
 def _fuse(network: Any) -> None:

@@ -15,8 +15,7 @@ from tqdm.auto import tqdm
 from gae_augment import GenerativeModel
 from gae_augment._utils.seeding import derive_seed, global_seed, make_generator
 from gae_augment.evaluation import imbalance_metrics
-from gae_augment.motion.fields import invertible
-from gae_augment.motion.transform import move
+from gae_augment.motion.fields import displacement, invertible, move_images
 
 from ..kept import Content, kept
 from ..machine import device_name, versions
@@ -172,13 +171,15 @@ class Experiment:
                 drawn = self.models.residual_images(label, ADDED_VIEWS * len(own), images.shape[-1])
                 images[own] = drawn[view * len(own) : (view + 1) * len(own)]
                 continue
-            bank = self.models.bank(label if arm.bank == "own" else None)
+            bank = self.models.bank(label if arm.bank == "own" else None, weighted=arm.weighting == "evidence")
             v = bank.draw(len(own), strength=arm.strength, generator=generator)
             if arm.kind == "elastic":
                 v = invertible(elastic_fields(v, arm.strength * bank.fields.float(), generator))
-            for chunk in own.split(IMAGES_PER_CHUNK):
-                index = torch.isin(own, chunk)
-                images[chunk] = move(images[chunk], v[index])
+            moved = [
+                move_images(x.float(), displacement(fields), arm.interpolation)
+                for x, fields in zip(images[own].split(IMAGES_PER_CHUNK), v.split(IMAGES_PER_CHUNK), strict=True)
+            ]
+            images[own] = torch.cat(moved).round().clamp(0, 255).to(torch.uint8)
         return images
 
     def measure(self, arm: Arm, regime: str, penalties: Sequence[float] = PENALTIES) -> list[Run]:

@@ -1,5 +1,6 @@
 import builtins
 import statistics
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from benchmarks.photos import sheets
 from benchmarks.photos.__main__ import main
 from benchmarks.photos.arms import ADDED_VIEWS, ARMS, STANDARD_VIEWS, Arm, make_view, parse_arm
 from benchmarks.photos.heads import train_head
-from benchmarks.photos.motions import elastic_fields
+from benchmarks.photos.motions import elastic_fields, evidence_of_motion
 from benchmarks.photos.network import load_network
 from benchmarks.photos.report import paired, report
 from benchmarks.photos.runs import Experiment, Run, run_table
@@ -196,6 +197,49 @@ def test_elastic_fields_are_as_strong_and_as_smooth_as_learned_ones():
     assert cosine.mean().abs() < 0.02
 
 
+@pytest.mark.parametrize(("moves", "lowest", "highest"), [(True, 0.4, 1.0), (False, 0.0, 0.1)])
+def test_only_classes_that_move_show_evidence_of_motion(moves, lowest, highest):
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 32), torch.linspace(-1, 1, 32), indexing="ij")
+
+    def decode(codes):
+        shift = 0.25 * codes[:, :, None, None] * moves
+        disc = torch.exp(-4 * ((x - shift[:, 0]) ** 2 + (y - shift[:, 1]) ** 2))
+        # Light from one side or the other, which moves nothing.
+        light = 0.2 * (codes[:, 0, None, None] * x + codes[:, 1, None, None] * y) * (not moves)
+        return (disc + light)[:, None]
+
+    class Normal:
+        def sample(self, n, generator):
+            return torch.randn(n, 2, generator=generator)
+
+    fitted = SimpleNamespace(
+        codes=Normal().sample(20, torch.Generator().manual_seed(1)),
+        density=Normal(),
+        limits=None,
+        plan=SimpleNamespace(step=1.5),
+        values=SimpleNamespace(to_network=lambda images: images),
+        decode=decode,
+    )
+    assert lowest <= evidence_of_motion(fitted, 0) <= highest
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "weights"), [("bilinear", [0, 0.5, 0.5, 0]), ("bicubic", [-0.09375, 0.59375, 0.59375, -0.09375])]
+)
+def test_moved_pixels_are_interpolated(interpolation, weights, photos, tmp_path):
+    experiment = Experiment(photos, None, 0, features_of, tmp_path, MODEL)
+    # Half a pixel to the right, of images that are two units wide.
+    field = torch.zeros(1, 2, 8, 8, dtype=torch.float16)
+    field[:, 0] = 1 / 256
+    experiment.models.__dict__["fields"] = {0: field, 1: field}
+    arm = Arm("motion", interpolation=interpolation)
+    positions = experiment.augmented(arm)
+    images = experiment.photos.images[experiment.rows[positions]].float()
+    expected = sum(weight * images[..., k : 253 + k] for k, weight in enumerate(weights))
+    moved = experiment._moved(arm, positions, 0)[..., 1:254].float()
+    assert (moved - expected.clamp(0, 255)).abs().max() < 0.51
+
+
 def test_the_centre_is_the_centre():
     image = torch.randint(256, (1, 3, 256, 256), dtype=torch.uint8)
     assert torch.equal(make_view(image, "motion", "centre"), image[:, :, 16:240, 16:240])
@@ -204,7 +248,7 @@ def test_the_centre_is_the_centre():
 def test_arms_are_read_from_text():
     assert parse_arm("motion:bank=own,strength=0.5") == Arm("motion", bank="own", strength=0.5)
     assert all(str(parse_arm(text)) == text for _, text in ARMS)
-    for text in ("smote", "motion:bank=none", "motion:own"):
+    for text in ("smote", "motion:bank=none", "motion:own", "elastic:interpolation=nearest"):
         with pytest.raises(ValueError, match="is no arm"):
             parse_arm(text)
 
