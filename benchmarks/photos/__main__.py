@@ -1,0 +1,71 @@
+r"""``python -m benchmarks.photos``: a frozen ImageNet network, and images that learned motions have moved."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+
+from gae_augment import GenerativeModel
+
+from .arms import ARMS, REGIMES, parse_arm
+from .network import FeatureNetwork, load_network
+from .report import write
+from .runs import ON, Experiment, do_runs, run_table
+from .sets import COUNTS, load_photos
+
+HERE = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: list[str] | None = None, network: FeatureNetwork | None = None) -> None:
+    r"""Measures the arms, writes the report, or draws sheets of images.
+
+    Args:
+        arguments: The command line; ``None`` is that of the process.
+        network: The frozen network; ``None`` loads the pretrained one.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
+    parser.add_argument("action", nargs="?", choices=("run", "report", "sheets"), default="run")
+    parser.add_argument("--datasets", nargs="+", default=list(COUNTS), help="leaves, tiles; for sheets mnist, bccd too")
+    parser.add_argument(
+        "--arms", nargs="+", default=[], help="as in motion:bank=own,strength=0.5; all by default, in both regimes"
+    )
+    parser.add_argument("--regime", choices=REGIMES, default="standard", help="of the named arms")
+    parser.add_argument("--seeds", type=int, default=6, help="how many")
+    parser.add_argument("--on", choices=ON, default=ON[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--epochs", type=int, help="of the models of the classes")
+    parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "photos")
+    parser.add_argument("--cache", type=Path, default=HERE / "cache" / "photos", help="features and models")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    model = GenerativeModel(synthesis="residual", epochs=options.epochs or "auto")
+    if options.action == "sheets":
+        from .sheets import draw_sheets
+
+        draw_sheets(options.datasets, options.data_root, options.cache, options.output, model)
+        return
+    table = run_table(options.output / "runs.csv")
+    if options.action == "run":
+        try:
+            arms = [(options.regime, parse_arm(text)) for text in options.arms]
+        except ValueError as error:
+            parser.error(str(error))
+        arms = arms or [(regime, parse_arm(text)) for regime, text in ARMS]
+        network = network or load_network()
+        sets = {}
+        for name in options.datasets:
+            tested = None if options.on == ON[0] else load_photos(name, "test", options.data_root)
+            sets[name] = load_photos(name, "train", options.data_root), tested
+        experiments = [
+            Experiment(*sets[name], seed, network, options.cache, model)
+            for seed in range(options.seeds)
+            for name in options.datasets
+        ]
+        do_runs(experiments, arms, table)
+    write(options.output, list(table.records.values()))
+
+
+if __name__ == "__main__":
+    main()

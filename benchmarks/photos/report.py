@@ -1,0 +1,126 @@
+r"""The report: paired differences of the arms to standard views alone, and to as many more standard views."""
+
+__all__ = ["paired", "report", "write"]
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+
+from ..tables import markdown, write_report
+from .arms import ADDED_VIEWS, ARMS, STANDARD_VIEWS, parse_arm
+from .heads import HEADS
+from .runs import Run
+
+HEAD = (
+    "regime, arm",
+    "views",
+    "balanced accuracy",
+    "above plain",
+    "above more views",
+    "splits above plain",
+    "scarce recall",
+    "above plain",
+)
+
+
+def paired(differences: Sequence[float]) -> str:
+    r"""Returns the mean of paired differences with its standard error, :math:`s_d / \sqrt{S}`."""
+    error = f" ± {stdev(differences) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
+    return f"{fmean(differences):+.2f}{error}"
+
+
+def _differences(runs: dict[int, Run], others: dict[int, Run], metric: str) -> list[float]:
+    return [getattr(runs[seed], metric) - getattr(others[seed], metric) for seed in runs if seed in others]
+
+
+def _by_arm(runs: Sequence[Run]) -> dict[tuple[str, str], dict[int, Run]]:
+    arms: dict[tuple[str, str], dict[int, Run]] = {}
+    for run in runs:
+        arms.setdefault((run.regime, run.arm), {})[run.seed] = run
+    order = {arm: position for position, arm in enumerate(ARMS)}
+    return {arm: arms[arm] for arm in sorted(arms, key=lambda arm: (order.get(arm, len(order)), arm))}
+
+
+def _control(regime: str, arm: str) -> tuple[str, str]:
+    r"""Returns the regime and the arm with as many standard views."""
+    return regime, str(replace(parse_arm("more_views"), classes=parse_arm(arm).classes))
+
+
+def _penalty(runs: Sequence[Run]) -> float:
+    r"""Returns the penalty with the highest balanced accuracy of standard views alone."""
+    plain = [run for run in runs if (run.regime, run.arm) == ("standard", "plain")] or runs
+    penalties = {run.penalty for run in plain}
+    return max(penalties, key=lambda penalty: fmean(run.balanced_accuracy for run in plain if run.penalty == penalty))
+
+
+def _table(runs: Sequence[Run]) -> str:
+    arms = _by_arm(runs)
+    lines = []
+    for (regime, arm), by_seed in arms.items():
+        plain, control = arms.get((regime, "plain"), {}), arms.get(_control(regime, arm), {})
+        gains = _differences(by_seed, plain, "balanced_accuracy")
+        over_control = _differences(by_seed, control, "balanced_accuracy")
+        is_plain = arm == "plain"
+        lines.append(
+            [
+                f"{regime}, {arm}",
+                f"{fmean(run.views for run in by_seed.values()):.0f}",
+                f"{fmean(run.balanced_accuracy for run in by_seed.values()):.2f}",
+                "" if is_plain or not gains else paired(gains),
+                "" if is_plain or control is by_seed or not over_control else paired(over_control),
+                "" if is_plain or not gains else f"{sum(gain > 0 for gain in gains)} of {len(gains)}",
+                f"{fmean(run.scarce_recall for run in by_seed.values()):.2f}",
+                "" if is_plain or not gains else paired(_differences(by_seed, plain, "scarce_recall")),
+            ]
+        )
+    return markdown(HEAD, lines)
+
+
+def _sensitivity(runs: Sequence[Run]) -> str:
+    r"""Returns the differences to plain with each penalty."""
+    penalties = sorted({run.penalty for run in runs})
+    tables = {penalty: _by_arm([run for run in runs if run.penalty == penalty]) for penalty in penalties}
+    lines = []
+    for regime, arm in tables[penalties[0]]:
+        cells = []
+        for penalty in penalties:
+            by_seed, plain = tables[penalty].get((regime, arm), {}), tables[penalty].get((regime, "plain"), {})
+            if arm == "plain":
+                cells.append(f"{fmean(run.balanced_accuracy for run in by_seed.values()):.2f}")
+            else:
+                gains = _differences(by_seed, plain, "balanced_accuracy")
+                cells.append(paired(gains) if gains else "")
+        lines.append([f"{regime}, {arm}", *cells])
+    return markdown(("regime, arm", *(f"penalty {penalty:g}" for penalty in penalties)), lines)
+
+
+def report(runs: Sequence[Run]) -> str:
+    r"""Returns the tables of each set and head, with the penalty that suits standard views alone best."""
+    parts = [
+        f"All figures are percentages, means over splits. Differences are paired by split, mean ± standard error. "
+        f"Every training image has {STANDARD_VIEWS} standard views, or one in the regime 'centre'. Each arm except "
+        f"'plain' adds {ADDED_VIEWS} views to each image of the scarce classes, or of all classes with 'classes=all'. "
+        f"The views of an image share the weight of one image. The penalty of the heads is the best one of standard "
+        f"views alone, which favours 'plain'.\n"
+    ]
+    for dataset, on in dict.fromkeys((run.dataset, run.on) for run in runs):
+        for head in HEADS:
+            own = [run for run in runs if (run.dataset, run.on, run.head) == (dataset, on, head)]
+            if not own:
+                continue
+            penalty = _penalty(own)
+            parts.append(f"## {dataset}, {on}, {head}, penalty {penalty:g}\n")
+            if head == HEADS[0]:
+                parts.append(f"Training images of the first split: {own[0].classes.replace(' ', ', ')}.\n")
+            parts.append(_table([run for run in own if run.penalty == penalty]))
+            parts.append("Balanced accuracy above plain, by penalty:\n")
+            parts.append(_sensitivity(own))
+    machines = dict.fromkeys(f"{run.device}, {run.versions}" for run in runs)
+    return "\n".join([*parts, *(f"- {machine}" for machine in machines), ""])
+
+
+def write(folder: Path, runs: Sequence[Run]) -> None:
+    r"""Writes ``REPORT.md``."""
+    if runs:
+        write_report(folder, "Photographs", report(runs))

@@ -1,0 +1,102 @@
+r"""The photographs, and their splits into training and validation."""
+
+__all__ = ["COUNTS", "SIDE", "PhotoSet", "load_photos", "training_rows"]
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from gae_augment._utils.seeding import make_generator
+
+SIDE = 256
+"""The side in pixels to which photographs are resized. Tiles of other shapes become squares."""
+
+COUNTS = {
+    "leaves": {"healthy": 600, "Apple_scab": 60, "Black_rot": 30, "Cedar_apple_rust": 12},
+    "tiles": {},
+}
+"""The maximum number of training images of classes that are made scarce, by the name of the set."""
+
+GROUP = re.compile(r"[^/]+/tile\d+")
+"""The part of a path that names a photographed tile. Its exposures stay together."""
+
+SHARES = {"leaves": 2 / 3, "tiles": 1 / 2}
+"""The largest share of a class's images that is used for training if the rest is used for validation."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    r"""Photographs of one folder.
+
+    Attributes:
+        name: The name of the set.
+        images: The images, uint8 with shape :math:`(N, 3, 256, 256)`.
+        labels: The labels, with shape :math:`(N,)`.
+        groups: The group of each image; images of a group show the same thing.
+        classes: The names of the classes.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    groups: tuple[str, ...]
+    classes: tuple[str, ...]
+
+
+def load_photos(name: str, part: str, data_root: Path) -> PhotoSet:
+    r"""Returns the photographs of ``data_root/photos/name/part``, one folder per class.
+
+    Raises:
+        FileNotFoundError: If the folder is missing.
+    """
+    folder = data_root / "photos" / name / part
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(folder)!r}. Name its data root: --data-root FOLDER.")
+    paths = sorted(folder.glob("*/*"))
+    classes = tuple(sorted({path.parent.name for path in paths}))
+    images = [functional.pil_to_tensor(Image.open(path).convert("RGB")) for path in paths]
+    relative = [f"{path.parent.name}/{path.name}" for path in paths]
+    return PhotoSet(
+        name,
+        torch.stack([functional.resize(image, [SIDE, SIDE], antialias=True) for image in images]),
+        torch.tensor([classes.index(path.parent.name) for path in paths]),
+        tuple(match[0] if (match := GROUP.match(path)) else path for path in relative),
+        classes,
+    )
+
+
+def training_rows(photos: PhotoSet, seed: int, *, validated: bool) -> Tensor:
+    r"""Returns the sorted indices of the training images of one split.
+
+    Of each class, groups in random order are used, up to its number in ``COUNTS``, and with validation up to a share of
+    its images. The last group may exceed the share, but one group is left for validation. Seeds 2k and 2k + 1 use the
+    same order from its two ends, so that halves validate each other.
+
+    Args:
+        photos: The photographs.
+        seed: The seed of the split.
+        validated: Whether the other images are used for validation.
+    """
+    share = SHARES[photos.name] if validated else 1.0
+    rows: list[int] = []
+    for label, name in enumerate(photos.classes):
+        members: dict[str, list[int]] = {}
+        for row in (photos.labels == label).nonzero().flatten().tolist():
+            members.setdefault(photos.groups[row], []).append(row)
+        groups = list(members)
+        order = torch.randperm(len(groups), generator=make_generator(seed // 2, "split", name)).tolist()
+        if seed % 2:
+            order.reverse()
+        wanted = min(share * int((photos.labels == label).sum()), COUNTS.get(photos.name, {}).get(name, torch.inf))
+        chosen: list[int] = []
+        for position in order[:-1] if validated else order:
+            if len(chosen) >= wanted:
+                break
+            chosen += members[groups[position]]
+        rows += chosen
+    return torch.tensor(sorted(rows))
