@@ -204,8 +204,11 @@ def upright_bytes(path: Path) -> bytes | None:
     r"""Returns the bytes of an image file that is turned as its EXIF tag says, or ``None`` if it needs no turn.
 
     Readers differ in whether they obey the tag. Without it, all of them show real and synthetic images alike.
+
+    Raises:
+        ValueError: If the file cannot be read as an image.
     """
-    with Image.open(path) as image:
+    with _naming_file(str(path)), Image.open(path) as image:
         if not _is_turned(image):
             return None
         file = io.BytesIO()

@@ -36,8 +36,11 @@ def moved_bytes(path: Path, v: Tensor) -> bytes:
             image_format = "JPEG" if image.format == "MPO" else image.format
             options = _quality(image)
             moved = move(upright(image), v)
+        # Pillow would write other entries too, such as the comment of a JPEG file.
+        moved.info = {name: value for name, value in moved.info.items() if name == "transparency"}
         moved.save(file, image_format, **options)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    # Pillow's decoders raise many kinds of exceptions for damaged files.
+    except Exception as error:
         raise ValueError(
             f"{str(path)!r} cannot be moved: {type(error).__name__}: {error}. Repair or remove it, and run the command "
             f"again."

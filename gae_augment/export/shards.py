@@ -172,14 +172,15 @@ def _plan(
     for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
         # With real images, the name is that of their folder. Otherwise it may be invalid, such as "T-shirt/top".
         folder_name = name if real else name.replace("/", "-").replace("..", "--")
-        sources: Sequence[Path | None] = [None] * number
+        originals: Sequence[Item | None] = [None] * number
         if moved[index] and number:
-            of_class = [item.source for item in items if item.class_index == index and isinstance(item.source, Path)]
+            of_class = [item for item in items if item.class_index == index]
             draw = balanced_draw(len(of_class), number, derive_seed(seed, "sources", index))
-            sources = [of_class[position] for position in draw.tolist()]
+            originals = [of_class[position] for position in draw.tolist()]
         numbers = count()
-        for source in sources:
-            ending = ".png" if source is None else source.suffix
+        for original in originals:
+            # The file itself may be a link to one without an ending.
+            ending, source = (".png", None) if original is None else (original.path.suffix, original.source)
             paths = (Path(folder_name) / f"synthetic_{suffix:05d}{ending}" for suffix in numbers)
             unused = (path for path in paths if path not in real_paths and (resume or not (folder / path).exists()))
             items.append(Item(next(unused), index, source, is_synthetic=True))
