@@ -97,9 +97,10 @@ def _gains_table(arms: Mapping[str, Sequence[Run]], places: Sequence[Place]) -> 
         elif gains := paired_gains([*base, *runs], str(BASE)):
             entries = [str(gains[place]) if place in gains else "" for place in places]
             lost = [gain.mean < 0 for gain in gains.values()]
-            lines.append([f"`{arm}`", *entries, f"{fmean(gain.mean for gain in gains.values()):+.2f}",
-                          f"{sum(lost)} of {len(lost)}"])  # fmt: skip
-    return markdown(("arm", *map(_heading, places), "mean of these", "below base in"), lines)
+            # Means over different sets must not be compared.
+            mean = f"{fmean(gain.mean for gain in gains.values()):+.2f}" if len(gains) == len(places) else ""
+            lines.append([f"`{arm}`", *entries, mean, f"{sum(lost)} of {len(lost)}"])
+    return markdown(("arm", *map(_heading, places), "mean of all", "below base in"), lines)
 
 
 def _recall_gains(arms: Mapping[str, Sequence[Run]]) -> str:
