@@ -117,10 +117,12 @@ def _recall_gains(arms: Mapping[str, Sequence[Run]]) -> str:
             for change, labels in zip(changes, thirds(list(map(int, run.counts.split()))), strict=True):
                 if labels:
                     change.append(fmean(recall[label] - before[label] for label in labels))
-        seconds = fmean(run.training_seconds for run, _ in pairs) / fmean(base.training_seconds for _, base in pairs)
+        seconds, base_seconds = (sum(pair[place].training_seconds for pair in pairs) for place in (0, 1))
+        # Trainings of a few steps take 0.0 seconds.
+        slower = f"{seconds / base_seconds:.2f}" if base_seconds else ""
         moved = fmean(run.displacement for run in runs)
         lines.append([f"`{arm}`", *(f"{fmean(change):+.2f}" for change in changes),
-                      f"{moved:.1f} %" if moved else "", f"{seconds:.2f}", str(len(pairs))])  # fmt: skip
+                      f"{moved:.1f} %" if moved else "", slower, str(len(pairs))])  # fmt: skip
     head = ("arm", "rich classes", "middle", "scarce classes", "displacement", "training time", "runs")
     return markdown(head, lines)
 
