@@ -97,9 +97,10 @@ def _gains_table(arms: Mapping[str, Sequence[Run]], places: Sequence[Place]) -> 
         elif gains := paired_gains([*base, *runs], str(BASE)):
             entries = [str(gains[place]) if place in gains else "" for place in places]
             lost = [gain.mean < 0 for gain in gains.values()]
-            lines.append([f"`{arm}`", *entries, f"{fmean(gain.mean for gain in gains.values()):+.2f}",
-                          f"{sum(lost)} of {len(lost)}"])  # fmt: skip
-    return markdown(("arm", *map(_heading, places), "mean of these", "below base in"), lines)
+            # Means over different sets must not be compared.
+            mean = f"{fmean(gain.mean for gain in gains.values()):+.2f}" if len(gains) == len(places) else ""
+            lines.append([f"`{arm}`", *entries, mean, f"{sum(lost)} of {len(lost)}"])
+    return markdown(("arm", *map(_heading, places), "mean of all", "below base in"), lines)
 
 
 def _recall_gains(arms: Mapping[str, Sequence[Run]]) -> str:
@@ -116,10 +117,12 @@ def _recall_gains(arms: Mapping[str, Sequence[Run]]) -> str:
             for change, labels in zip(changes, thirds(list(map(int, run.counts.split()))), strict=True):
                 if labels:
                     change.append(fmean(recall[label] - before[label] for label in labels))
-        seconds = fmean(run.training_seconds for run, _ in pairs) / fmean(base.training_seconds for _, base in pairs)
+        seconds, base_seconds = (sum(pair[place].training_seconds for pair in pairs) for place in (0, 1))
+        # Trainings of a few steps take 0.0 seconds.
+        slower = f"{seconds / base_seconds:.2f}" if base_seconds else ""
         moved = fmean(run.displacement for run in runs)
         lines.append([f"`{arm}`", *(f"{fmean(change):+.2f}" for change in changes),
-                      f"{moved:.1f} %" if moved else "", f"{seconds:.2f}", str(len(pairs))])  # fmt: skip
+                      f"{moved:.1f} %" if moved else "", slower, str(len(pairs))])  # fmt: skip
     head = ("arm", "rich classes", "middle", "scarce classes", "displacement", "training time", "runs")
     return markdown(head, lines)
 

@@ -44,7 +44,6 @@ def motions(*fields):
         ("base", "base"),
         ("motion:strength=1,p=0.5", "motion"),
         ("motion:bank=own,classes=scarce", "motion:classes=scarce,bank=own"),
-        ("elastic:strength=0.5,sign=1", "elastic:strength=0.5,sign=1"),
         ("motion:smoothness=0.3,pairs=random", "motion:smoothness=0.3,pairs=random"),
         ("residual:real_last=0", "residual:real_last=0"),
     ],
@@ -62,9 +61,7 @@ def test_arm_has_one_shortest_text(text, shortest):
         ("motion:strength", "its options must be among"),
         ("motion:strength=strong", "'strength' must be a number"),
         ("motion:strength=4", "'strength' is 4.0, but must be a number between 0 and 3"),
-        ("motion:classes=some", "'classes' is 'some'"),
         ("motion:gae=1,gaussian=1", "exclude each other"),
-        ("elastic:gae=1", "exclude each other"),
         ("motion:rho=1,sign=1", "'rho' needs the bank's own fields"),
         ("base:p=0.3", "'base' has no option 'p'"),
         ("residual:strength=0.3", "'residual' has no option 'strength'"),
@@ -384,6 +381,11 @@ def test_report_says_where_motions_lose(tmp_path):
     sentence = "in 1 of 2 comparisons with several seeds; the worst are `motion:p=1`, e, p, none, short: -1.75."
     assert sentence in " ".join(text.split())
     assert "| `motion:p=1` | +0.40 ± 0.50 (2) | **-1.75 ± 0.25** (2) |" in text
+
+
+def test_trainings_without_measurable_time_have_no_relative_time(tmp_path):
+    text = written(tmp_path, *(made_run(arm, 0, 80.0, training_seconds=0.0) for arm in ("base", "elastic")))
+    assert "| `elastic` | +0.00 | +0.00 | +0.00 |  |  | 1 |" in text
 
 
 def test_time_is_estimated_from_done_runs(tmp_path):
