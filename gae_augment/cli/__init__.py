@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 
 from .memory import keep_freed_memory
 from .parser import make_parser
+from .resuming import unfinished
 
 USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError, NotFittedError, ModuleNotFoundError)
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt:
             folder = getattr(arguments, "checkpoint_dir", None)
+            if folder is None and arguments.command == "balance" and unfinished(arguments.output).is_dir():
+                folder = str(unfinished(arguments.output))
             hint = f". The fitted classes are in {folder!r}; run the same command again to resume" if folder else ""
             print(f"{prefix}: interrupted{hint}", file=sys.stderr)
             return 130

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from .._utils.files import check_file_place
@@ -67,6 +68,13 @@ def _new_file(arguments: Namespace, example: str) -> Path:
     check_file_place(path)
     check_output(path.parent, force=True)
     return path
+
+
+def _check_preview(path: Path) -> None:
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"The preview {str(path)!r} has no ending of an image. Name it such as preview.png.")
+    check_file_place(path)
+    check_output(path.parent, force=True)
 
 
 def _counts(
@@ -175,7 +183,7 @@ def balance(arguments: Namespace) -> Outcome:
     if arguments.dry_run:
         return _dry_run(arguments, dataset)
     if arguments.preview:
-        check_file_place(Path(arguments.preview))
+        _check_preview(Path(arguments.preview))
     options = {name: getattr(arguments, name) for name in ("folder", "model", "size", "seed", "format", "shard_size")}
     with resumable(arguments.output, options, [path for path, _ in dataset.samples], arguments.force) as run:
         augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir or run.folder)

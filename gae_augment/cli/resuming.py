@@ -1,6 +1,6 @@
 r"""Lets a command that was interrupted go on where it stopped."""
 
-__all__ = ["Run", "resumable"]
+__all__ = ["Run", "resumable", "unfinished"]
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .._utils.files import atomic_write
 from .._utils.version import __version__
 from ..data import check_output
 
@@ -52,7 +53,7 @@ def resumable(
         ValueError: If the output folder cannot be written to, holds other files while ``force`` is false, or holds an
             unfinished run with other options or files.
     """
-    folder = Path(output) / FOLDER
+    folder = unfinished(output)
     key, state = _digest(options, files), folder / "run"
     run = Run(folder, resumes=state.exists())
     if run.resumes and state.read_text() != key:
@@ -61,16 +62,25 @@ def resumable(
             f"command of that run, or remove the folder."
         )
     if not run.resumes:
+        if folder.is_dir():
+            # The process of that run was killed before any work.
+            shutil.rmtree(folder)
         check_output(output, force=force)
         if any(Path(output).iterdir()):
             # Names of new files depend on the files that are there, and an interruption would change them.
             yield Run(None)
             return
         folder.mkdir()
-        state.write_text(key)
+        with atomic_write(state) as temporary:
+            temporary.write_text(key)
     yield run
     if not run.unfinished:
         shutil.rmtree(folder)
+
+
+def unfinished(output: str | os.PathLike[str]) -> Path:
+    r"""Returns the path of the folder of unfinished work in an output folder, which may not exist."""
+    return Path(output) / FOLDER
 
 
 def _digest(options: Mapping[str, Any], files: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ __all__ = ["write_shards"]
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, count, groupby
@@ -21,6 +22,9 @@ from ..augmenter import GAEAugmenter
 from ..data import Label, as_pictures, check_output
 from ..models import ModelDefinition, custom_definitions
 from .formats import FORMATS, Item, Shard
+
+WORKERS_FOLDER = ".augmenter-"
+"""The beginning of the name of a folder, in the output folder, that holds the augmenter for the workers."""
 
 
 def write_shards(
@@ -121,6 +125,10 @@ def write_shards(
         )
         for number, chunk in enumerate(chunks)
     ]
+    if resume:
+        _remove_leftovers(
+            folder, [folder / item.path for item in items] if suffix is None else [s.target for s in shards]
+        )
     failures: dict[int, str] = {}
     with tqdm(total=total, unit="shard", disable=not augmenter.progress) as bar:
         for number, failure in _write_all(augmenter, shards, folder, format, n_jobs):
@@ -187,6 +195,19 @@ def _plan(
     return items
 
 
+def _remove_leftovers(folder: Path, targets: Iterable[Path]) -> None:
+    r"""Removes the temporary files that a killed process left beside the files that it was writing."""
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    for parent, of_parent in names.items():
+        for leftover in parent.glob(".*"):
+            if leftover.stem.removeprefix(".") in of_parent:
+                leftover.unlink()
+    for leftover in folder.glob(f"{WORKERS_FOLDER}*"):
+        shutil.rmtree(leftover)
+
+
 def _write_all(
     augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
 ) -> Iterator[tuple[int, Failure | None]]:
@@ -197,7 +218,7 @@ def _write_all(
         return
     # One file that all workers read is cheaper than sending a copy of the augmenter with each shard.
     definitions = custom_definitions(augmenter.model)
-    with TemporaryDirectory(prefix=".augmenter-", dir=folder) as temporary:
+    with TemporaryDirectory(prefix=WORKERS_FOLDER, dir=folder) as temporary:
         file = Path(temporary) / "augmenter.safetensors"
         augmenter.save(file)
         jobs = {number: (shard, format, file, definitions) for number, shard in enumerate(shards)}

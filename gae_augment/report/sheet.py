@@ -32,8 +32,13 @@ def contact_sheet(
         columns: The number of synthetic images of each class.
         side: The longest side of each drawn image, in pixels.
         seed: The seed of the synthetic images.
+
+    Raises:
+        ValueError: If no class needs images.
     """
     images_to_add = {label: columns for label, number in augmenter.sampling_strategy_.items() if number}
+    if not images_to_add:
+        raise ValueError("No class needs images, so there are none to draw. Change 'sampling_strategy'.")
     raw = AugmentedDataset(dataset, augmenter, transform=None, images_to_add=images_to_add, seed=seed)
     targets = np.array(raw.targets)
     strips = []
