@@ -164,6 +164,7 @@ class GAEDataModule(WrappingDataModule):
         synthetic_fraction = "auto" if isinstance(synthetic_fraction, str) else float(synthetic_fraction)
         real_last, balance, teacher_weight = float(real_last), float(balance), float(teacher_weight)
         refresh, seed = operator.index(refresh), operator.index(seed)
+        motion = motion if motion is None or isinstance(motion, str) else float(motion)
         self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *loader_arguments], logger=False)
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
         self.balance, self.refresh = balance, refresh

@@ -19,7 +19,8 @@ def make(augmenter, tmp_path):
     from gae_augment.integrations.lightning import GAEDataModule
 
     def make(data=None, **parameters):
-        parameters = {"augmenter": augmenter, "cache_dir": tmp_path / "cache"} | parameters
+        # Tests of motions set it.
+        parameters = {"augmenter": augmenter, "cache_dir": tmp_path / "cache", "motion": None} | parameters
         return GAEDataModule(Digits() if data is None else data, **parameters)
 
     return make

@@ -29,7 +29,7 @@ def make(tmp_path):
     augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=100.0, latent_dim=2), device="cpu", progress=False)
 
     def make(**parameters):
-        parameters = {"cache_dir": tmp_path / "cache", "val_set": Digits(1), **parameters}
+        parameters = {"cache_dir": tmp_path / "cache", "val_set": Digits(1), "motion": None, **parameters}
         return GAEDataModule(Digits(), augmenter=augmenter, **parameters)
 
     return make

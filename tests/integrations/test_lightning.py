@@ -28,8 +28,9 @@ from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning_examples import Classifier, Digits, Recording, make_trainer, ready, run_script
 
-from gae_augment import AugmentedDataset, GenerativeModel, MixedSampler
+from gae_augment import GenerativeModel, MixedSampler
 from gae_augment.integrations.lightning import GAEDataModule
+from gae_augment.mixing.synthetic import SyntheticImages
 from gae_augment.models import choose_models
 
 pytestmark = [
@@ -145,8 +146,8 @@ def test_images_are_fresh_every_second_epoch(make, settings):
 
 def test_no_images_are_drawn_for_epochs_of_real_images(make, monkeypatch):
     module, drawn = make(refresh=1, real_last=0.5, val_set=Digits(1)), []
-    draw = AugmentedDataset._draw
-    monkeypatch.setattr(AugmentedDataset, "_draw", lambda self, epoch: (drawn.append(epoch), draw(self, epoch))[1])
+    draw = SyntheticImages.draw
+    monkeypatch.setattr(SyntheticImages, "draw", lambda self, epoch: (drawn.append(epoch), draw(self, epoch))[1])
     make_trainer(4).fit(Classifier(), datamodule=module)
     assert drawn == [0, 1]
 
@@ -401,7 +402,9 @@ def test_loader_settings_of_a_training_set(make):
 
 
 def test_checkpoint_holds_plain_values(make, tmp_path):
-    module = make(val_set=Digits(1), seed=np.int64(4), synthetic_fraction=np.float64(0.5), mode="fill")
+    module = make(
+        val_set=Digits(1), seed=np.int64(4), synthetic_fraction=np.float64(0.5), mode="fill", motion=np.float64(0.5)
+    )
     trainer = make_trainer()
     trainer.fit(Classifier(), datamodule=module)
     trainer.save_checkpoint(tmp_path / "end.ckpt")
@@ -410,6 +413,7 @@ def test_checkpoint_holds_plain_values(make, tmp_path):
     parameters = checkpoint["datamodule_hyper_parameters"]
     assert parameters == {
         "synthetic_fraction": 0.5,
+        "motion": 0.5,
         "mode": "fill",
         "real_last": 0.15,
         "balance": 1.0,
@@ -485,9 +489,8 @@ def test_ranks_share_one_plan(tmp_path):
         result = {}
         for mode, lightning_distributes in product(("mix", "fill"), (True, False)):
             seen.clear()
-            data = GAEDataModule(
-                Digits(), mode=mode, refresh=1, real_last=0.0, augmenter=augmenter, cache_dir="cache", batch_size=10
-            )
+            settings = {"mode": mode, "refresh": 1, "real_last": 0.0, "batch_size": 10, "motion": None}
+            data = GAEDataModule(Digits(), augmenter=augmenter, cache_dir="cache", **settings)
             trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=lightning_distributes)
             trainer.fit(Classifier(), datamodule=data)
             sampler = data.train_dataloader().sampler.dataset._sampler.sampler
