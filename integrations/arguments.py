@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset
 
 from gae_augment import GAEAugmenter, MixedSampler
 from gae_augment.mixing import check_teacher, check_weight
+from gae_augment.motion.bank import MAX_STRENGTH
 
 try:
     from lightning.pytorch import LightningDataModule
@@ -25,7 +26,7 @@ MODES = ("mix", "fill")
 """The ways of drawing batches; :class:`GAEDataModule` describes them."""
 
 AUTO = "auto"
-"""The value of the argument ``synthetic_fraction`` for which the fraction is chosen by a test on held-out images."""
+"""The value of an argument that is chosen to suit the data."""
 
 RESERVED_SETTINGS = {"dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "generator"}
 """The arguments of DataLoaders that :class:`GAEDataModule` sets itself."""
@@ -98,8 +99,9 @@ def check_arguments(
     if teacher is not None:
         check_teacher(teacher)
     check_weight(teacher_weight, "teacher_weight")
-    if isinstance(motion, bool) or not (motion is None or motion == "auto" or isinstance(motion, Real)):
-        raise ValueError(f"'motion' is {motion!r}, but must be a number above 0 and at most 3, 'auto' or None.")
+    is_number = isinstance(motion, Real) and not isinstance(motion, bool) and 0 <= float(motion) <= MAX_STRENGTH
+    if not (motion is None or is_number or (isinstance(motion, str) and motion == AUTO)):
+        raise ValueError(f"'motion' is {motion!r}, but must be a number from 0 to {MAX_STRENGTH:g}, 'auto' or None.")
     if synthetic_fraction == AUTO and mode != "mix":
         raise ValueError(
             f"synthetic_fraction='auto' needs mode='mix', but the mode is {mode!r}, which draws every image once. "

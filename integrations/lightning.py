@@ -70,7 +70,7 @@ class GAEDataModule(WrappingDataModule):
         transform: The transform of training images. ``"same"`` keeps the transforms of the training set. ``None``
             applies no transform. A callable replaces them.
         motion: How strongly training images of all classes are moved by the motions that the models have learned, with
-            probability 0.5 and before all transforms: a number above 0 and up to 3, as in
+            probability 0.5 and before all transforms: a number from 0 to 3, as in
             :meth:`gae_augment.GAEAugmenter.motion`, or ``None`` for no motion. ``"auto"`` is 1 for images whose
             training transforms move no pixels, such as none, ``Resize`` or ``ColorJitter``, and ``None`` for other
             data. Lightning's log says which.

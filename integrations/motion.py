@@ -17,16 +17,23 @@ def choose_motion(
     Args:
         fitted: The fitted augmenter.
         augmented: The training set.
-        motion: The strength of the motions. ``None`` moves no images. ``"auto"`` moves images with strength 1 if no
-            transform moves their pixels.
+        motion: The strength of the motions. ``None`` moves no images. ``"auto"`` moves images with strength 1 if
+            neither a transform nor the dataset itself moves their pixels.
+
+    Raises:
+        ValueError: If ``motion`` is a number, and no model of images was fitted.
     """
     if motion is None:
         return None, "Training images are not moved: 'motion' is None."
     if motion != "auto":
         return fitted.motion(motion), f"Training images of all classes are moved with strength {motion:g}."
-    if not any(fitted_model.codes is not None for fitted_model in fitted.models_.values()):
-        return None, "Training images are not moved: no class has a model of images."
     name = geometric_transform(augmented.transform_functions)
     if name is not None:
         return None, f"Training images are not moved: their transforms hold {name}, which may move pixels itself."
-    return fitted.motion(), "Training images of all classes are moved, because their transforms move no pixels."
+    if not augmented.raw_images_repeat:
+        return None, "Training images are not moved: their dataset changes them at random, and may move pixels itself."
+    try:
+        transform = fitted.motion()
+    except ValueError:
+        return None, "Training images are not moved: no class has a model of images."
+    return transform, "Training images of all classes are moved, because their transforms move no pixels."

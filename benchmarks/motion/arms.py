@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "classes": ("all", "scarce", "rich"),
     "bank": ("shared", "own"),
     "pairs": ("nearest", "random"),
-    **dict.fromkeys(("compose", "sign", "gaussian", "gae", "noaffine", "even"), (0, 1)),
+    **dict.fromkeys(("compose", "sign", "single", "gae", "noaffine", "even"), (0, 1)),
 }
 """The values of each option that is not a number."""
 
@@ -47,7 +47,8 @@ class Arm:
         p: The probability of a motion or of a synthetic image, or its largest value among the classes.
         compose: Whether two random fields are summed, with the weights cos and sin of a random angle up to 90 degrees.
         sign: Whether a field's sign is random.
-        gaussian: Whether fields are drawn from one normal distribution that is fitted to the bank.
+        single: Whether fields are those of the bank. By default they are drawn from the normal distribution with the
+            mean and the covariance of the bank, as in :class:`gae_augment.motion.MotionBank`.
         gae: Whether fields are drawn from a generative autoencoder that is fitted to the bank's fields as vectors.
         noaffine: Whether the affine part of every field is removed.
         even: Whether all fields are brought to the same root mean square, that of the bank.
@@ -65,7 +66,7 @@ class Arm:
     p: float = 0.5
     compose: int = 0
     sign: int = 0
-    gaussian: int = 0
+    single: int = 0
     gae: int = 0
     noaffine: int = 0
     even: int = 0
@@ -81,10 +82,10 @@ class Arm:
         for name, (low, high) in RANGES.items():
             if getattr(self, name) is not None:
                 check_number(getattr(self, name), name, low, high)
-        if self.gaussian + self.gae + (self.kind == "elastic") > 1:
-            raise ValueError("'gaussian', 'gae' and elastic maps exclude each other. Choose one of them.")
-        if self.rho and (self.compose or self.sign or self.gaussian or self.gae or self.kind == "elastic"):
-            raise ValueError("'rho' needs the bank's own fields. Leave out compose, sign, gaussian, gae and elastic.")
+        if self.single + self.gae + (self.kind == "elastic") > 1:
+            raise ValueError("'single', 'gae' and elastic maps exclude each other. Choose one of them.")
+        if self.rho and (self.compose or self.sign or not self.single):
+            raise ValueError("'rho' needs the bank's own fields. Set single=1, and leave out compose and sign.")
         ignored = {option for option in OPTIONS if getattr(self, option) != getattr(Arm, option)}
         if self.kind == "base" and ignored:
             raise ValueError(f"'base' has no option {min(ignored)!r}. Use 'base' alone.")

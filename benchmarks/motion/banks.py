@@ -125,14 +125,14 @@ def _pool(arm: Arm, motions: Motions, n: int, seed: int) -> Motions:
 def _drawn(arm: Arm, fields: Tensor, n: int, generator: torch.Generator, seed: int) -> Tensor:
     if arm.kind == "elastic":
         return elastic(fields, n, generator)
-    if arm.gaussian:
+    if arm.gae:
+        fitted = fit_model(fields.flatten(1), GenerativeModel(), seed=seed, device="cpu")
+        return sample(fitted, n, seed=seed).view(n, *fields.shape[1:])
+    if not arm.single:
         mean = fields.mean(dim=0)
         # A random combination of the centred fields has their covariance.
         weights = torch.randn(n, len(fields), generator=generator) / len(fields) ** 0.5
         return mean + torch.einsum("nk,kcyx->ncyx", weights, fields - mean)
-    if arm.gae:
-        fitted = fit_model(fields.flatten(1), GenerativeModel(), seed=seed, device="cpu")
-        return sample(fitted, n, seed=seed).view(n, *fields.shape[1:])
     return fields[torch.randint(len(fields), (n,), generator=generator)]
 
 

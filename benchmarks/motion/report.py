@@ -167,7 +167,7 @@ def _rival(arm: str, kind: str) -> str | None:
         return None
     if kind == "base":
         return str(BASE)
-    return None if parsed.gaussian or parsed.gae or parsed.rho else str(replace(parsed, kind="elastic"))
+    return None if parsed.single or parsed.gae or parsed.rho else str(replace(parsed, kind="elastic"))
 
 
 def _cells(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:

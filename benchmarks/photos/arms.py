@@ -59,7 +59,7 @@ class Arm:
     classes: str = "scarce"
     bank: str = "shared"
     strength: float = 1.0
-    interpolation: str = "bilinear"
+    interpolation: str = "bicubic"
     weighting: str = "explained"
 
     def __str__(self) -> str:
@@ -98,8 +98,8 @@ ARMS = (
     ("standard", "affine"),
     ("standard", "trivial"),
     ("standard", "residual"),
-    ("standard", "motion:interpolation=bicubic"),
-    ("standard", "motion:interpolation=bicubic,weighting=evidence"),
+    ("standard", "motion:interpolation=bilinear"),
+    ("standard", "motion:weighting=evidence"),
     ("standard", "motion:strength=1.5"),
     ("standard", "motion:strength=0.5"),
     ("standard", "motion:bank=own"),

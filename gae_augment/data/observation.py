@@ -25,6 +25,9 @@ from .transforms import Form, StandIn, TransformSlot, copy_with_transforms, diff
 MAX_CALLS = 100
 """The maximum number of calls in other threads that are kept while an item is read."""
 
+READINGS = 8
+"""The number of readings of an item that show whether it changes. A random flip shows in all but 1 of 128 cases."""
+
 MAX_KEPT = 64
 """The maximum number of observed items that are kept in memory."""
 
@@ -186,6 +189,14 @@ class Observation:
             image, label = self._items[index]
         calls = [call for call in self._calls if call.thread == thread]
         return _Observed(image, label, tuple(_chain(calls, image)))
+
+    def repeats(self, index: int) -> bool:
+        r"""Returns whether the raw image of an item is the same in several readings with different random numbers."""
+        images = []
+        for seed in range(READINGS):
+            with global_seed(seed):
+                images.append(_copied(self.read(index, seeded=False).raw_image))
+        return all(_equal(images[0], image) for image in images[1:])
 
     def fits(self, item: _Observed) -> bool:
         r"""Returns whether an item is transformed like one of the observed items."""

@@ -75,6 +75,14 @@ class DatasetView:
             raise ValueError(DIFFERENT_TRANSFORMS)
         return list(self._observation.chains[0])
 
+    @property
+    def repeats(self) -> bool:
+        r"""Whether a raw image is the same whenever it is read, as far as the first item shows.
+
+        Otherwise, a dataset of an unknown class changes images at random itself.
+        """
+        return self.trusted or self._observation.repeats(0)
+
     def raw_image(self, index: int, *, seeded: bool = True) -> Any:
         r"""Returns the raw image of an item.
 

@@ -125,6 +125,11 @@ class AugmentedDataset(VisionDataset):
         return functions if self.transform is None else [*functions, self.transform]
 
     @property
+    def raw_images_repeat(self) -> bool:
+        r"""Whether a real image, before its transforms, is the same whenever it is read."""
+        return self._view.repeats
+
+    @property
     def shares_images(self) -> bool:
         r"""Whether DataLoader workers already running see new images after :meth:`set_epoch` in the main process."""
         return self._synthetic.is_shared

@@ -47,7 +47,7 @@ def register(moving: Tensor, fixed: Tensor, *, smoothness: float = SMOOTHNESS) -
     for longest in LEVELS:
         a, b = reduced(moving, longest), _normalised(reduced(fixed, longest))
         for _ in range(STEPS):
-            moved = _normalised(move_images(a, displacement(v, MAP_NODES, SQUARINGS)))
+            moved = _normalised(move_images(a, displacement(v, MAP_NODES, SQUARINGS), "bilinear"))
             loss = (moved - b).square().mean(dim=(1, 2, 3)) + smoothness * roughness(v)
             optimiser.zero_grad()
             # Each field has its own term of the sum, and Adam scales each value by itself: the pairs do not interact.

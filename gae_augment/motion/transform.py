@@ -104,7 +104,7 @@ def move(inpt: Any, v: Tensor) -> Any:
             _move_pixels(x, displacement(-v), inpt.canvas_size), canvas_size=inpt.canvas_size
         )
     else:
-        moved = _move_tensor(x, displacement(v), "nearest" if isinstance(inpt, tv_tensors.Mask) else "bilinear")
+        moved = _move_tensor(x, displacement(v), "nearest" if isinstance(inpt, tv_tensors.Mask) else "bicubic")
     return tv_tensors.wrap(moved, like=inpt)
 
 
@@ -130,7 +130,7 @@ def _move_pil(image: Image.Image, u: Tensor) -> Image.Image:
     # Torch has no integers of the other byte order.
     pixels = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     maps = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    moved = _move_tensor(maps, u, "nearest" if image.mode in NEAREST_MODES else "bilinear")
+    moved = _move_tensor(maps, u, "nearest" if image.mode in NEAREST_MODES else "bicubic")
     moved_array = (moved[0] if pixels.ndim == 2 else moved.permute(1, 2, 0)).numpy().astype(array.dtype, copy=False)
     # A copy keeps palette, colour profile and resolution.
     result = image.copy()

@@ -61,7 +61,7 @@ def test_arm_has_one_shortest_text(text, shortest):
         ("motion:strength", "its options must be among"),
         ("motion:strength=strong", "'strength' must be a number"),
         ("motion:strength=4", "'strength' is 4.0, but must be a number between 0 and 3"),
-        ("motion:gae=1,gaussian=1", "exclude each other"),
+        ("motion:gae=1,single=1", "exclude each other"),
         ("motion:rho=1,sign=1", "'rho' needs the bank's own fields"),
         ("base:p=0.3", "'base' has no option 'p'"),
         ("residual:strength=0.3", "'residual' has no option 'strength'"),
@@ -108,7 +108,7 @@ def test_elastic_fields_match_the_bank_in_displacement_and_roughness(bank, stren
 
 def test_even_fields_have_the_strength_of_the_bank(bank, monkeypatch):
     monkeypatch.setattr(banks, "invertible", lambda v: v)
-    (fields,) = banks.pools(Arm("motion", even=1), bank, seed=0).fields
+    (fields,) = banks.pools(Arm("motion", single=1, even=1), bank, seed=0).fields
     strengths = fields.square().mean(dim=(1, 2, 3)).sqrt()
     expected = torch.cat([motions.fields for motions in bank.values()]).square().mean().sqrt()
     torch.testing.assert_close(strengths, expected.expand(len(strengths)))
@@ -123,11 +123,11 @@ def test_affine_part_is_the_least_squares_fit(bank):
     np.testing.assert_allclose(banks.without_affine(fields).reshape(-1, 64).numpy().T, expected, atol=1e-6)
 
 
-def test_gaussian_fields_have_the_mean_and_the_covariance_of_the_bank(bank, monkeypatch):
+def test_new_fields_have_the_mean_and_the_covariance_of_the_bank(bank, monkeypatch):
     monkeypatch.setattr(banks, "invertible", lambda v: v)
     monkeypatch.setattr(banks, "POOL", 50_000)
     pooled = torch.cat([motions.fields for motions in bank.values()]).flatten(1)
-    drawn = banks.pools(Arm("motion", gaussian=1), bank, seed=0).fields[0].flatten(1)
+    drawn = banks.pools(Arm("motion"), bank, seed=0).fields[0].flatten(1)
     torch.testing.assert_close(drawn.mean(dim=0), pooled.mean(dim=0), atol=2e-3, rtol=0)
     torch.testing.assert_close(drawn.T.cov(correction=0), pooled.T.cov(correction=0), atol=2e-4, rtol=0)
 
@@ -136,21 +136,23 @@ def test_fields_come_from_the_bank_of_their_class_or_from_all(bank):
     def are_of(fields, label):
         return (torch.cdist(fields.flatten(1), bank[label].fields.flatten(1)).amin(dim=1) < 2e-3).float().mean()
 
-    shared = banks.pools(Arm("motion"), bank, seed=0).fields
+    shared = banks.pools(Arm("motion", single=1), bank, seed=0).fields
     assert len(shared) == 1
     assert all(0.25 < are_of(shared[0], label) < 0.42 for label in bank)
-    own = banks.pools(Arm("motion", bank="own"), bank, seed=0).fields
+    own = banks.pools(Arm("motion", bank="own", single=1), bank, seed=0).fields
     assert len(own) == 3
     assert all(are_of(own[label], label) > 0.95 for label in bank)
 
 
-@pytest.mark.parametrize("options", [{"compose": 1}, {"sign": 1}, {"compose": 1, "strength": 3.0}, {"gae": 1}])
+@pytest.mark.parametrize(
+    "options", [{"compose": 1, "single": 1}, {"sign": 1, "single": 1}, {"strength": 3.0}, {"gae": 1}]
+)
 def test_drawn_fields_are_invertible_and_keep_their_strength(bank, options, monkeypatch):
     monkeypatch.setattr(banks, "POOL", 300)
     (fields,) = banks.pools(Arm("motion", **options), bank, seed=0).fields
     assert (jacobian(displacement(fields)) > 0).all()
     pooled = torch.cat([motions.fields for motions in bank.values()])
-    if options in ({"compose": 1}, {"sign": 1}):
+    if "single" in options:
         # Independent fields with weights cos and sin have the mean square of one field, but for the mean field.
         assert fields.square().mean().item() == pytest.approx(pooled.square().mean().item(), rel=0.4)
     if "sign" in options:
@@ -170,7 +172,7 @@ def test_each_image_is_moved_by_a_field_of_its_class(bank):
 def test_colour_differences_are_added_to_moved_images(bank):
     generator = torch.Generator().manual_seed(0)
     x, labels = torch.full((30, 1, 12, 12), 0.5), torch.zeros(30, dtype=torch.long)
-    pool = banks.pools(Arm("motion", rho=0.5), bank, seed=0)
+    pool = banks.pools(Arm("motion", single=1, rho=0.5), bank, seed=0)
     moved = training.Mover(pool, torch.ones(3)).move(x, labels, generator)
     # A motion does not change an image of one colour. The mean of every third pixel's surroundings is the difference.
     differences = torch.cat([motions.colours for motions in bank.values()])
