@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 
 from gae_augment import GAEAugmenter, MixedSampler
 from gae_augment.mixing import check_teacher, check_weight
-from gae_augment.motion.bank import MAX_STRENGTH
+from gae_augment.motion import MAX_STRENGTH
 
 try:
     from lightning.pytorch import LightningDataModule

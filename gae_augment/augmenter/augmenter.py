@@ -86,6 +86,7 @@ class GAEAugmenter(BaseEstimator):
         | https://doi.org/10.4218/etrij.2023-0375
 
     Example:
+        >>> import torch
         >>> X = torch.rand(60, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> y = torch.tensor([0] * 40 + [1] * 20)
         >>> augmenter = GAEAugmenter(random_state=0, progress=False).fit(X, y)

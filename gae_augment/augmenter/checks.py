@@ -2,17 +2,14 @@ r"""Checks of an augmenter's parameters and labels."""
 
 __all__ = ["check_parameters", "missing_model"]
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .._utils.devices import check_device
 from .._utils.parallel import check_n_jobs
 from ..data import check_working_size
 
-if TYPE_CHECKING:
-    from .augmenter import GAEAugmenter
 
-
-def check_parameters(augmenter: "GAEAugmenter") -> None:
+def check_parameters(augmenter: Any) -> None:
     r"""Raises a ValueError if a parameter other than the model and the sampling strategy is invalid."""
     check_device(augmenter.device)
     check_working_size(augmenter.working_size)
@@ -21,7 +18,7 @@ def check_parameters(augmenter: "GAEAugmenter") -> None:
     check_n_jobs(augmenter.n_jobs)
 
 
-def missing_model(augmenter: "GAEAugmenter", label: Any) -> ValueError:
+def missing_model(augmenter: Any, label: Any) -> ValueError:
     r"""Returns an error that says why a class has no model."""
     reason = "is unknown"
     if label in augmenter.failures_:

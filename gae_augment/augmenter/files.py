@@ -4,7 +4,7 @@ __all__ = ["load_augmenter", "save_augmenter"]
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +24,11 @@ from ..models import ModelDefinition
 from ..motion import MotionBank
 from .checks import check_parameters
 
-if TYPE_CHECKING:
-    from .augmenter import GAEAugmenter
+Augmenter = TypeVar("Augmenter")
+"""The class of augmenters, which imports this module."""
 
 
-def save_augmenter(augmenter: "GAEAugmenter", path: str | os.PathLike[str]) -> None:
+def save_augmenter(augmenter: Any, path: str | os.PathLike[str]) -> None:
     r"""Writes a fitted augmenter into one file.
 
     Raises:
@@ -37,9 +37,7 @@ def save_augmenter(augmenter: "GAEAugmenter", path: str | os.PathLike[str]) -> N
     write_file(path, *_to_state(augmenter))
 
 
-def load_augmenter(
-    cls: "type[GAEAugmenter]", path: str | os.PathLike[str], custom: Iterable[ModelDefinition]
-) -> "GAEAugmenter":
+def load_augmenter(cls: type[Augmenter], path: str | os.PathLike[str], custom: Iterable[ModelDefinition]) -> Augmenter:
     r"""Returns the augmenter in a file.
 
     Args:
@@ -63,7 +61,7 @@ def load_augmenter(
         ) from error
 
 
-def _to_state(augmenter: "GAEAugmenter") -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _to_state(augmenter: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
     r"""Returns a header that JSON supports, and the tensors of a fitted augmenter by name."""
     model_headers, tensors = models_to_state(augmenter.models_)
     bank = augmenter.__dict__.get("motions_")
@@ -84,16 +82,16 @@ def _to_state(augmenter: "GAEAugmenter") -> tuple[dict[str, Any], dict[str, Tens
 
 
 def _from_state(
-    cls: "type[GAEAugmenter]",
+    cls: type[Augmenter],
     header: dict[str, Any],
     tensors: Mapping[str, Tensor],
     definitions: Mapping[str, ModelDefinition],
-) -> "GAEAugmenter":
+) -> Augmenter:
     header = upgrade_header(header, definitions)
     counts = {checked_label(label): int(number) for label, number in header["counts"]}
     strategy = {checked_label(label): int(number) for label, number in header["strategy"]}
     totals = {label: counts[label] + n for label, n in strategy.items()}
-    augmenter = cls(**parameters_from_plain(header["parameters"], definitions, totals))
+    augmenter: Any = cls(**parameters_from_plain(header["parameters"], definitions, totals))
     # An invalid parameter would otherwise fail only at its first use.
     check_parameters(augmenter)
     augmenter.classes_ = np.array(list(counts))

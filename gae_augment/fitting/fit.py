@@ -170,6 +170,8 @@ def _train_and_fit_density(
     return log, delta
 
 
+# With several threads, rounding errors would depend on their number.
+@use_threads(1)
 @torch.no_grad()
 def _explained(fitted: FittedModel, images: Tensor, codes: Tensor) -> float:
     r"""Returns the fraction of the variance of images that their reconstructions from codes explain, in [0, 1]."""

@@ -7,14 +7,14 @@ first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .bank import MotionBank
+from .bank import MAX_STRENGTH, MotionBank
 from .transform import Motion, move
 
 if TYPE_CHECKING:
     from .deformed import sample_deformed
     from .learning import learn_bank, learn_motions
 
-__all__ = ["Motion", "MotionBank", "learn_bank", "learn_motions", "move", "sample_deformed"]
+__all__ = ["MAX_STRENGTH", "Motion", "MotionBank", "learn_bank", "learn_motions", "move", "sample_deformed"]
 
 _HOMES = {"learn_bank": "learning", "learn_motions": "learning", "sample_deformed": "deformed"}
 

@@ -1,6 +1,6 @@
 r"""Finds the smooth invertible map that moves one image onto another."""
 
-__all__ = ["LEVELS", "reduced", "register"]
+__all__ = ["LEVELS", "SMOOTHNESS", "reduced", "register"]
 
 import torch
 from torch import Tensor

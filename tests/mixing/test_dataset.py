@@ -459,7 +459,7 @@ def test_labels_are_correct_after_a_teacher_failed(make_dataset, fitted_to):
 @pytest.mark.parametrize("free_bytes", [2**30, 0])
 def test_persistent_workers_see_the_labels_of_their_images(free_bytes, make_dataset, fitted_to, monkeypatch):
     # If shared memory is full, workers keep their images, and so must keep their labels.
-    monkeypatch.setattr("gae_augment.mixing.dataset.shutil.disk_usage", lambda _: SimpleNamespace(free=free_bytes))
+    monkeypatch.setattr("gae_augment.mixing.synthetic.shutil.disk_usage", lambda _: SimpleNamespace(free=free_bytes))
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor")).with_soft_labels(Pixels())
     loader = DataLoader(
         augmented, batch_size=60, num_workers=1, persistent_workers=True, multiprocessing_context="fork"
@@ -630,7 +630,7 @@ def test_object_other_than_a_map_style_dataset_is_refused(fitted_to):
 def test_images_too_large_for_shared_memory_stay_in_memory(monkeypatch, make_dataset, fitted_to):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
     augmented = AugmentedDataset(make_dataset("tensor"), fitted_to("tensor"))
-    assert not augmented._synthetic.is_shared()
+    assert not augmented._synthetic.is_shared
     augmented.set_epoch(1)
     assert len(load_all(DataLoader(augmented, batch_size=60))[0]) == 120
 
