@@ -68,12 +68,16 @@ def test_constant_field_is_a_translation(pixels):
     torch.testing.assert_close(moved[inside], images.roll((-dy, -dx), dims=(-2, -1))[inside])
 
 
-def test_translation_by_half_a_pixel_is_the_mean_of_neighbours():
+def test_translation_by_half_a_pixel_interpolates_neighbours():
     images = noise(1, 1, 16, 16)
     u = torch.zeros(1, 2, MAP_NODES, MAP_NODES, dtype=torch.float64)
     u[:, 0] = 1 / 16
-    moved = move_images(images, u)
-    torch.testing.assert_close(moved[..., :-1], (images[..., :-1] + images[..., 1:]) / 2)
+    linear = (images[..., :-1] + images[..., 1:]) / 2
+    torch.testing.assert_close(move_images(images, u, "bilinear")[..., :-1], linear)
+    # The cubic kernel with a = -0.75, clamped to the range of the image.
+    a, b, c, d = (images[..., start : 13 + start] for start in range(4))
+    cubic = (0.59375 * (b + c) - 0.09375 * (a + d)).clamp(images.min(), images.max())
+    torch.testing.assert_close(move_images(images, u)[..., 1:14], cubic)
 
 
 def test_image_is_continued_by_reflection():
