@@ -102,7 +102,8 @@ def report(runs: Sequence[Run]) -> str:
         f"Every training image has {STANDARD_VIEWS} standard views, or one in the regime 'centre'. Each arm except "
         f"'plain' adds {ADDED_VIEWS} views to each image of the scarce classes, or of all classes with 'classes=all'. "
         f"The views of an image share the weight of one image. The penalty of the heads is the best one of standard "
-        f"views alone, which favours 'plain'.\n"
+        f"views alone, which favours 'plain'. Where an arm has fewer splits than 'plain', only the differences compare "
+        f"them.\n"
     ]
     for dataset, on in dict.fromkeys((run.dataset, run.on) for run in runs):
         for head in HEADS:
