@@ -40,7 +40,7 @@ class FitReport:
     All errors are excess reconstruction errors in nats per pixel. A perfect reconstruction has an excess error of 0.
 
     Attributes:
-        images: The number of real images of the class.
+        images: The number of real images that the model learned from: all of the class, or at most 300 for motions.
         epochs: The number of epochs trained.
         reconstruction_error: The mean error of training images after training.
         delta: The model's ``delta`` if it is a number. With ``"auto"``, the smallest error in ``curve``. For fewer than

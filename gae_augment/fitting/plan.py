@@ -108,7 +108,7 @@ class Plan:
     Attributes:
         model: The name of the model.
         shape: The shape of one image: :math:`(C, H, W)`, :math:`(H, W)` or :math:`(F,)`.
-        images: The number of images of the class.
+        images: The number of images of the class that the model learns from.
         latent_dim: The latent dimension :math:`d`.
         architecture: ``"conv"`` or ``"conv_half"`` (both convolutional), ``"fc"`` or ``"paper"`` (both fully
             connected), or the layer widths of a fully connected encoder.
