@@ -1,8 +1,8 @@
 r"""Generates training images for the scarce classes of a PyTorch classifier, with generative autoencoders."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._utils.lazy import lazy_names
 from ._utils.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -23,12 +23,7 @@ _HOMES = {
 
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        return value
+    __getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

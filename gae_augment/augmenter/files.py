@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .._utils.files import MALFORMED, read_file, write_file
@@ -106,8 +105,8 @@ def _from_state(
     if header["motions"] is None and (is_deformed or any(counts[label] == 1 for label, n in strategy.items() if n)):
         raise ValueError("the motions are missing")
     if header["motions"] is not None:
-        if fields is None or fields.dtype != torch.float16 or fields.shape[1:] != (2, 8, 8):
-            raise ValueError("motions must be float16 fields of 8x8 nodes")
+        if fields is None:
+            raise ValueError("the fields of the motions are missing")
         numbers = {checked_label(label): int(number) for label, number in header["motions"]}
         if not numbers.keys() <= counts.keys():
             raise ValueError(f"there are motions of the classes {list(numbers)}, but not all of these classes")

@@ -194,6 +194,16 @@ class FittedModel:
         size = chunk_size(IMAGES_PER_CHUNK, self.shape)
         return torch.cat([codes for _, codes in map_chunks(encode_chunk, len(images), size, device)])
 
+    def training_codes(self) -> Tensor:
+        r"""Returns the codes of the training images, with shape :math:`(N, d)`.
+
+        Files of early versions hold the images without their codes, which are then computed at the first call.
+        """
+        if self.codes is None:
+            assert self.anchors is not None
+            self.codes = self.encode(self.anchors).cpu()
+        return self.codes
+
     def decode(self, z: Tensor, out: Tensor | None = None) -> Tensor:
         r"""Returns the images decoded from codes, in the user's type and value range, on the CPU.
 

@@ -98,7 +98,7 @@ class SyntheticImages:
         shape, dtype = (len(self) - n_deformed, *self.format.shape), self.format.dtype
         self._file = None if cache_dir is None or not shape[0] else ImageFile(cache_dir, shape, dtype)
         self._pixels = torch.empty(shape, dtype=dtype) if self._file is None else self._file.tensor
-        for tensor in (self._fields, self._sources, *([] if self._file else [self._pixels])):
+        for tensor in self._in_memory:
             _share_memory(tensor)
         try:
             self.draw(epoch=0)
@@ -112,10 +112,13 @@ class SyntheticImages:
         return len(self._labels)
 
     @property
+    def _in_memory(self) -> list[Tensor]:
+        return [self._fields, self._sources, *([] if self._file else [self._pixels])]
+
+    @property
     def is_shared(self) -> bool:
         r"""Whether DataLoader workers already running see the images of the next :meth:`draw` in the main process."""
-        in_memory = [self._fields, self._sources, *([] if self._file else [self._pixels])]
-        return all(tensor.is_shared() or not len(tensor) for tensor in in_memory)
+        return all(tensor.is_shared() or not len(tensor) for tensor in self._in_memory)
 
     def draw(self, epoch: int) -> None:
         r"""Draws the images of an epoch, in place."""

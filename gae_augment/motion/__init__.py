@@ -4,9 +4,9 @@ Workers of a DataLoader move images without the libraries that fit models, so wh
 first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._utils.lazy import lazy_names
 from .bank import MAX_STRENGTH, MotionBank
 from .transform import Motion, move
 
@@ -20,9 +20,4 @@ _HOMES = {"learn_bank": "learning", "learn_motions": "learning", "sample_deforme
 
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-        return value
+    __getattr__ = lazy_names(__name__, _HOMES)

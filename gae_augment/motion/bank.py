@@ -3,6 +3,7 @@ r"""A bank of the motions of all classes, from which images of any class draw.""
 __all__ = ["MAX_STRENGTH", "MotionBank"]
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -41,6 +42,13 @@ class MotionBank:
     def __len__(self) -> int:
         return len(self.fields)
 
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        r"""The mean field, and each field's deviation from it, as vectors; each moved image needs them."""
+        fields = self.fields.float().flatten(1)
+        mean = fields.mean(dim=0)
+        return mean, fields - mean
+
     def draw(
         self,
         n: int,
@@ -59,8 +67,7 @@ class MotionBank:
             strength: The factor of all fields.
             generator: The random number generator. ``None`` uses torch's global one.
         """
-        fields = self.fields.float().flatten(1)
-        mean = fields.mean(dim=0)
-        weights = torch.randn(n, len(fields), generator=generator) / len(fields) ** 0.5
-        v = mean + weights @ (fields - mean)
+        mean, deviations = self._moments
+        weights = torch.randn(n, len(deviations), generator=generator) / len(deviations) ** 0.5
+        v = mean + weights @ deviations
         return invertible(strength * v.view(n, 2, NODES, NODES))

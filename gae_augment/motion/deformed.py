@@ -10,7 +10,7 @@ from .._utils.seeding import make_generator
 from .._utils.storage import index_images
 from .._utils.threads import use_threads
 from ..fitting import FittedModel
-from ..synthesis import check_out
+from ..synthesis import check_out, to_nchw
 from .bank import MotionBank
 from .transform import move
 
@@ -43,7 +43,5 @@ def sample_deformed(fitted: FittedModel, bank: MotionBank, n: int, *, seed: int,
     v = bank.draw(n, generator=generator)
     for rows in torch.arange(n).split(IMAGES_PER_CHUNK):
         anchors = index_images(fitted.anchors, sources[rows].numpy())
-        # A matrix is a grey image with one channel.
-        maps = anchors if anchors.ndim == 4 else anchors.unsqueeze(1)
-        images.numpy()[rows.numpy()] = move(maps, v[rows]).reshape(anchors.shape).numpy()
+        images.numpy()[rows.numpy()] = move(to_nchw(anchors), v[rows]).reshape(anchors.shape).numpy()
     return images

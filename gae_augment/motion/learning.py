@@ -12,7 +12,7 @@ from .._utils.chunks import map_chunks
 from .._utils.seeding import derive_seed, make_generator
 from .._utils.threads import use_threads
 from ..fitting import FittedModel
-from ..synthesis import draw_codes
+from ..synthesis import draw_codes, to_nchw
 from .bank import MotionBank
 from .registration import LEVELS, SMOOTHNESS, reduced, register
 
@@ -49,9 +49,8 @@ def learn_motions(
         def fields_of(chunk: slice) -> Tensor:
             pair = torch.cat([start[chunk], target[chunk]]).to(device)
             with torch.no_grad():
-                decoded = fitted.likelihood.mean(fitted.network.decode(pair))
-            maps = decoded if decoded.ndim == 4 else decoded.unsqueeze(1)
-            return register(*reduced(maps, LEVELS[-1]).chunk(2), smoothness=smoothness).cpu()
+                decoded = to_nchw(fitted.likelihood.mean(fitted.network.decode(pair)))
+            return register(*reduced(decoded, LEVELS[-1]).chunk(2), smoothness=smoothness).cpu()
 
         fields = torch.cat([field for _, field in map_chunks(fields_of, n, PAIRS_PER_CHUNK, device)])
     return (fitted.explained * fields).half()
@@ -63,11 +62,7 @@ def draw_pairs(fitted: FittedModel, n: int, *, seed: int, nearest: bool = True) 
 
     Both have the shape :math:`(n, d)`, where :math:`d` is the latent dimension.
     """
-    codes = fitted.codes
-    if codes is None:
-        # Files of early versions hold the images without their codes.
-        assert fitted.anchors is not None
-        codes = fitted.encode(fitted.anchors)
+    codes = fitted.training_codes()
     generator = make_generator(seed, "motions")
     z = draw_codes(fitted, n, generator).float()
     if nearest:

@@ -50,9 +50,10 @@ def contact_sheet(
         shown = [int(real[k % len(real)]) if source is None else source for k, source in enumerate(sources)]
         strips.append(_text(f"{name}: {len(real)} real images", columns, side))
         strips.append(_row([_picture(raw[index][0]) for index in shown], columns, side))
-        strips.append(_row([_picture(raw[index][0]) for index in chosen], columns, side))
+        pictures = [_picture(raw[index][0]) for index in chosen]
+        strips.append(_row(pictures, columns, side))
         motions = [raw.motion_of(index) for index in chosen]
-        grids = [_grid(raw[index][0], v) for index, v in zip(chosen, motions, strict=True) if v is not None]
+        grids = [_grid(picture.size, v) for picture, v in zip(pictures, motions, strict=True) if v is not None]
         strips += [_row(grids, columns, side)] if grids else []
     sheet = Image.new("RGB", (columns * (side + MARGIN), sum(strip.height for strip in strips)), "white")
     top = 0
@@ -93,15 +94,14 @@ def _picture(image: Any) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-def _grid(image: Any, v: Tensor) -> Image.Image:
-    r"""Returns a grid of lines, as large as an image, that is moved as the image was."""
-    picture = _picture(image)
-    grid = Image.new("RGB", picture.size, "white")
+def _grid(size: tuple[int, int], v: Tensor) -> Image.Image:
+    r"""Returns a grid of lines, of a width and height, that a velocity field moves."""
+    grid = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(grid)
-    width = max(1, min(picture.size) // 100)
+    width = max(1, min(size) // 100)
     for k in range(LINES + 1):
-        x, y = round(k / LINES * (picture.width - 1)), round(k / LINES * (picture.height - 1))
-        draw.line([(x, 0), (x, picture.height)], fill="black", width=width)
-        draw.line([(0, y), (picture.width, y)], fill="black", width=width)
+        x, y = (round(k / LINES * (pixels - 1)) for pixels in size)
+        draw.line([(x, 0), (x, grid.height)], fill="black", width=width)
+        draw.line([(0, y), (grid.width, y)], fill="black", width=width)
     moved: Image.Image = move(grid, v)
     return moved

@@ -1,6 +1,6 @@
 r"""Samples new images from a fitted model."""
 
-__all__ = ["check_out", "draw_codes", "sample"]
+__all__ = ["check_out", "draw_codes", "sample", "to_nchw"]
 
 import numpy as np
 import torch
@@ -110,26 +110,25 @@ def _draw(fitted: FittedModel, images: Tensor, generator: torch.Generator) -> Te
 def _similarity(fitted: FittedModel, images: Tensor) -> Tensor:
     r"""Returns the similarity of each image to its most similar training image."""
     assert fitted.anchors is not None
-    training = _to_nchw(fitted.values.to_network(to_device(fitted.anchors, CPU)))
+    training = to_nchw(fitted.values.to_network(to_device(fitted.anchors, CPU)))
 
     def of_chunk(chunk: slice) -> Tensor:
         samples = fitted.values.to_network(to_device(images[chunk], CPU))
-        return 1 - aligned_nearest(_to_nchw(samples), training)[0]
+        return 1 - aligned_nearest(to_nchw(samples), training)[0]
 
     size = chunk_size(IMAGES_PER_CHUNK, fitted.shape)
     return torch.cat([similarity for _, similarity in map_chunks(of_chunk, len(images), size, CPU)])
 
 
-def _to_nchw(images: Tensor) -> Tensor:
+def to_nchw(images: Tensor) -> Tensor:
+    r"""Returns images with shape :math:`(N, C, H, W)`. A matrix is a grey image with one channel."""
     return images if images.ndim == 4 else images.unsqueeze(1)
 
 
 def _decode_residual(fitted: FittedModel, z: Tensor, anchors: Tensor, step: float, images: Tensor) -> Tensor:
     values, likelihood = fitted.values, fitted.likelihood
     with fitted.on_device() as device:
-        if fitted.codes is None:
-            fitted.codes = fitted.encode(anchors).cpu()
-        codes, z = fitted.codes.to(device), z.float().to(device)
+        codes, z = fitted.training_codes().to(device), z.float().to(device)
         squares = codes.square().sum(dim=1)
 
         @torch.no_grad()

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from image_items import ImageItems
 from PIL import Image, ImageChops
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 from torchvision import tv_tensors
@@ -49,18 +50,9 @@ class Motions:
         raise AssertionError("pixels were sampled")
 
 
-class Items(Dataset):
-    r"""Given images, in a class that the package does not know."""
-
+class Items(ImageItems):
     def __init__(self, images, labels=LABELS, transform=None):
-        self.images, self.labels, self.transform = images, labels, transform
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        image = self.images[index]
-        return image if self.transform is None else self.transform(image), self.labels[index]
+        super().__init__(images, labels, transform)
 
 
 class Wrapper(Dataset):

@@ -3,8 +3,8 @@ r"""The picture of real images and the synthetic ones below them, cell by cell."
 import numpy as np
 import pytest
 import torch
+from image_items import ImageItems
 from PIL import Image, ImageDraw
-from torch.utils.data import Dataset
 
 from gae_augment import AugmentedDataset
 from gae_augment._utils.seeding import make_generator
@@ -18,16 +18,9 @@ SIDE, MARGIN, TEXT = 16, 4, 16
 LABELS = [0] * 4 + [1] * 2 + [2]
 
 
-class Images(Dataset):
+class Images(ImageItems):
     def __init__(self, images, labels=LABELS, transform=None):
-        self.images, self.labels, self.transform = images, labels, transform
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        image = self.images[index]
-        return image if self.transform is None else self.transform(image), self.labels[index]
+        super().__init__(images, labels, transform)
 
 
 class Source:
