@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .._utils.files import atomic_write
-from .._utils.threads import SharedContext
+from .._utils.threads import SharedContext, map_in_threads
 from ..data import upright_bytes
 from .moved_files import moved_bytes
 
@@ -107,11 +107,16 @@ class Format:
             ) from error
 
 
+def _with_data(items: list[Item]) -> Iterator[tuple[Item, bytes]]:
+    r"""Yields pairs of an image and the bytes of its file. Threads prepare them, one image each."""
+    yield from zip(items, map_in_threads(lambda item: item.data, items), strict=True)
+
+
 def _write_image_folder(shard: Shard, items: list[Item]) -> None:
-    for item in items:
+    def write(item: Item) -> None:
         path = shard.target / item.path
         if shard.resumed and path.exists():
-            continue
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
             if item.is_synthetic or not isinstance(item.source, Path):
@@ -120,6 +125,9 @@ def _write_image_folder(shard: Shard, items: list[Item]) -> None:
                 temporary.write_bytes(turned)
             else:
                 shutil.copy2(item.source, temporary)
+
+    for _ in map_in_threads(write, items):
+        pass
 
 
 def _write_tar(shard: Shard, items: list[Item]) -> None:
@@ -132,7 +140,7 @@ def _write_tar(shard: Shard, items: list[Item]) -> None:
         temporary.open("wb") as file,
         TarWriter(file, encoder=False, **metadata) as tar,
     ):
-        for number, item in enumerate(items, start=shard.first):
+        for number, (item, data) in enumerate(_with_data(items), start=shard.first):
             description = {
                 "class": shard.class_names[item.class_index],
                 "synthetic": item.is_synthetic,
@@ -141,7 +149,7 @@ def _write_tar(shard: Shard, items: list[Item]) -> None:
             tar.write(
                 {
                     "__key__": f"{number:08d}",
-                    item.path.suffix.removeprefix(".").lower(): item.data,
+                    item.path.suffix.removeprefix(".").lower(): data,
                     "cls": str(item.class_index).encode(),
                     "json": json.dumps(description).encode(),
                 }
@@ -172,7 +180,7 @@ def _write_parquet(shard: Shard, items: list[Item]) -> None:
     from datasets import Image as ImageFeature
 
     columns = {
-        "image": [{"bytes": item.data, "path": item.path.as_posix()} for item in items],
+        "image": [{"bytes": data, "path": item.path.as_posix()} for item, data in _with_data(items)],
         "label": [item.class_index for item in items],
         "is_synthetic": [item.is_synthetic for item in items],
     }

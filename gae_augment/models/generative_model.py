@@ -61,7 +61,8 @@ class GenerativeModel(BaseEstimator):
             With fewer images, it stops below 30 % of the error of the mean image as a reconstruction. With fewer
             vectors, it stops when the training error no longer falls.
         epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps.
-        batch_size: The number of images in a batch. ``"auto"`` is 32 for convolutional networks, and 64 for others.
+        batch_size: The number of images in a batch. ``"auto"`` is 64, but 32 for convolutional networks, or 16
+            if they learn from fewer than 200 images.
         learning_rate: Adam's initial learning rate.
         lr_schedule: ``"cosine"`` lowers the learning rate to 0 along a cosine; ``"constant"`` does not change it.
         precision: The data type of matrix products and convolutions in training, ``"float32"`` or ``"bfloat16"``.

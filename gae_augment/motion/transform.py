@@ -25,7 +25,6 @@ PREMULTIPLIED = {"RGBA": "RGBa", "LA": "La"}
 NEAREST_MODES = ("P", "PA")
 """The Pillow modes whose pixels are indices, which cannot be interpolated."""
 
-
 EXACT = (torch.float64, torch.int64, torch.int32, torch.uint64, torch.uint32)
 """The types whose values are interpolated in double precision."""
 
@@ -112,7 +111,7 @@ def _move_tensor(x: Tensor, u: Tensor, mode: str) -> Tensor:
     # What moves alike is taken as the channels of one image.
     maps = x.reshape(len(u), -1, *x.shape[-2:])
     # CPUs cannot sample half precision, and float32 cannot hold large integers.
-    values = maps.to(torch.float64 if x.dtype in EXACT else torch.float32)
+    values = maps.to(torch.float64 if x.dtype in EXACT else torch.float32, memory_format=torch.contiguous_format)
     moved = move_images(values, u.to(values), mode)
     if x.dtype == torch.bool:
         moved = moved > 0.5

@@ -75,14 +75,21 @@ def test_vectors_have_several_initialisations_that_share_half_of_the_epochs():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "expected"),
-    [({}, 64), ({"architecture": "conv"}, 32), ({"architecture": "conv_half"}, 32), ({"batch_size": 7}, 7)],
+    ("parameters", "images", "expected"),
+    [
+        ({}, 100, 64),
+        ({}, 1000, 64),
+        ({"architecture": "conv"}, 199, 16),
+        ({"architecture": "conv"}, 200, 32),
+        ({"architecture": "conv_half"}, 100, 16),
+        ({"batch_size": 7}, 100, 7),
+    ],
 )
-def test_convolutional_networks_have_smaller_batches(parameters, expected):
-    plan = make_plan(GenerativeModel(**parameters), (8, 8), 100)
+def test_convolutional_networks_have_smaller_batches(parameters, images, expected):
+    plan = make_plan(GenerativeModel(**parameters), (8, 8), images)
     assert plan.batch_size == expected
     # At least 600 steps.
-    assert plan.epochs == math.ceil(600 / math.ceil(100 / expected))
+    assert plan.epochs == math.ceil(600 / math.ceil((images - plan.held_out) / expected))
 
 
 @pytest.mark.parametrize(
