@@ -29,7 +29,6 @@ from .motion import choose_motion
 from .wrapping import WrappingDataModule
 
 try:
-    from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
     from lightning.pytorch import LightningDataModule
     from lightning.pytorch.utilities import rank_zero_info
 except ModuleNotFoundError as error:
@@ -280,12 +279,15 @@ class GAEDataModule(WrappingDataModule):
                 f"/dev/shm (docker run --shm-size), or set num_workers=0 or refresh=0."
             )
         epochs, epoch, rank = None, 0, 0
+        ranks: dict[str, int] = {}
         if self.trainer is not None:
             epochs = self.trainer.max_epochs
             # Not current_epoch, which lags by one when a run is resumed from the end of an epoch.
             epoch = self.trainer.fit_loop.epoch_progress.current.processed
             rank = self.trainer.global_rank
-        sampler: MixedSampler | ShuffledSampler | RefreshingSampler | DistributedSamplerWrapper
+            # Our samplers share the indices with use_distributed_sampler on or off. Lightning does not do so again.
+            ranks = self.trainer.distributed_sampler_kwargs or {"num_replicas": 1, "rank": 0}
+        sampler: MixedSampler | ShuffledSampler | RefreshingSampler
         if self._mode == "mix":
             sampler = MixedSampler(
                 augmented,
@@ -296,15 +298,13 @@ class GAEDataModule(WrappingDataModule):
                 balance=self.balance,
                 num_samples=None if loader is None else draws_per_epoch(loader),
                 seed=self._seed,
+                **ranks,
             )
         else:
-            sampler = ShuffledSampler(len(augmented), self._seed)
+            sampler = ShuffledSampler(len(augmented), self._seed, **ranks)
         if self.refresh:
-            sampler = RefreshingSampler(sampler, augmented, self.refresh)
+            sampler = RefreshingSampler(sampler, augmented, self.refresh, **ranks)
         sampler.set_epoch(epoch)
-        if self.trainer is not None and (ranks := self.trainer.distributed_sampler_kwargs):
-            # Each rank gets its share. Lightning would wrap too, but not with use_distributed_sampler=False.
-            sampler = DistributedSamplerWrapper(sampler, shuffle=False, **ranks)
         if loader is not None:
             return rebuild_loader(loader, augmented, sampler)
         return DataLoader(

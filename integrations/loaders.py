@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -19,62 +20,53 @@ from torch.utils.data import (
 
 from gae_augment import AugmentedDataset, MixedSampler
 from gae_augment._utils.seeding import make_generator
+from gae_augment.mixing import SharedSampler
 
 
-class ShuffledSampler(Sampler[int]):
+class ShuffledSampler(SharedSampler):
     r"""Draws every index once, in a random order that depends only on the seed and the epoch.
-
-    Each pass over the sampler is one epoch.
 
     Args:
         items: The number of items in the dataset.
         seed: The seed of the random orders.
+        **ranks: ``num_replicas`` and ``rank``, as in :class:`gae_augment.MixedSampler`.
     """
 
-    def __init__(self, items: int, seed: int) -> None:
-        self.items = items
+    def __init__(self, items: int, seed: int, **ranks: int) -> None:
+        super().__init__(items, **ranks)
         self.seed = seed
-        self.epoch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        r"""Sets the epoch of the next pass over the sampler, counted from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.items, generator=make_generator(self.seed, "shuffled sampler", self.epoch))
-        self.epoch += 1
-        return iter(order.tolist())
-
-    def __len__(self) -> int:
-        return self.items
+    def draw(self, epoch: int) -> Tensor:
+        r"""Returns the order of all indices in an epoch, counted from 0."""
+        return torch.randperm(self.num_samples, generator=make_generator(self.seed, "shuffled sampler", epoch))
 
 
-class RefreshingSampler(Sampler[int]):
+class RefreshingSampler(SharedSampler):
     r"""Yields the indices of another sampler, and draws fresh synthetic images every ``refresh`` epochs.
 
     Args:
-        sampler: The sampler that draws the indices.
+        sampler: The sampler that draws the indices of all ranks.
         augmented: The dataset with the synthetic images.
         refresh: The number of epochs that use the same synthetic images, at least 1.
+        **ranks: ``num_replicas`` and ``rank``, as in :class:`gae_augment.MixedSampler`.
     """
 
-    def __init__(self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, refresh: int) -> None:
+    def __init__(
+        self, sampler: MixedSampler | ShuffledSampler, augmented: AugmentedDataset, refresh: int, **ranks: int
+    ) -> None:
+        super().__init__(sampler.num_samples, **ranks)
         self.sampler = sampler
         self.augmented = augmented
         self.refresh = refresh
 
-    def set_epoch(self, epoch: int) -> None:
-        r"""Sets the epoch of the next pass over the sampler, counted from 0."""
-        self.sampler.set_epoch(epoch)
+    def draw(self, epoch: int) -> Tensor:
+        r"""Returns the indices of the other sampler in an epoch, counted from 0."""
+        return self.sampler.draw(epoch)
 
     def __iter__(self) -> Iterator[int]:
-        epoch = self.sampler.epoch
-        if not (isinstance(self.sampler, MixedSampler) and self.sampler.draws_real_only(epoch)):
-            self.augmented.set_epoch(epoch // self.refresh)
-        return iter(self.sampler)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
+        if not (isinstance(self.sampler, MixedSampler) and self.sampler.draws_real_only(self.epoch)):
+            self.augmented.set_epoch(self.epoch // self.refresh)
+        return super().__iter__()
 
 
 def check_loader(loader: Any) -> DataLoader:

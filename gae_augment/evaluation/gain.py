@@ -273,7 +273,8 @@ def train_mixed(
     if fraction is not None:
         is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
         data = SimpleNamespace(targets=labels.tolist(), is_synthetic=is_synthetic)
-        sampler = MixedSampler(data, fraction, epochs=epochs, seed=seed)
+        # This training is not distributed, even if the process is a rank of one that is.
+        sampler = MixedSampler(data, fraction, epochs=epochs, seed=seed, num_replicas=1, rank=0)
     return train_classifier(images, labels, classes=classes, sampler=sampler, epochs=epochs, seed=seed, **options)
 
 

@@ -6,6 +6,7 @@ rest of ``gae_augment``, this subpackage imports only ``_utils``, ``data`` and `
 """
 
 from .dataset import AugmentedDataset
+from .ranks import SharedSampler
 from .sampler import LabelledImages, MixedSampler
 from .synthetic import ImageSource
 from .teachers import Teacher, check_teacher, check_weight, soft_labels
@@ -15,6 +16,7 @@ __all__ = [
     "ImageSource",
     "LabelledImages",
     "MixedSampler",
+    "SharedSampler",
     "Teacher",
     "check_teacher",
     "check_weight",

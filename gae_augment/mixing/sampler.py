@@ -2,17 +2,17 @@ r"""The sampler that mixes real and synthetic images in training batches."""
 
 __all__ = ["LabelledImages", "MixedSampler"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
 
 from .._utils.checks import check_integer, check_number
 from .._utils.seeding import make_generator
+from .ranks import SharedSampler
 
 
 class LabelledImages(Protocol):
@@ -27,7 +27,7 @@ class LabelledImages(Protocol):
         r"""One Boolean per image, true for synthetic images."""
 
 
-class MixedSampler(Sampler[int]):
+class MixedSampler(SharedSampler):
     r"""Draws the indices of class-balanced batches, in which some images of scarce classes are synthetic.
 
     By default, each index is drawn independently, in three steps:
@@ -49,8 +49,15 @@ class MixedSampler(Sampler[int]):
     goes through all real images once, in random order, and replaces each by a synthetic image of its class with the
     probability of step 2.
 
-    The indices depend only on the seed and the epoch, so all ranks of a distributed run draw the same indices. Each
-    pass over the sampler advances the epoch by one; :meth:`set_epoch` sets the epoch explicitly.
+    The indices depend only on the seed and the epoch. Each pass over the sampler advances the epoch by one;
+    :meth:`set_epoch` sets the epoch explicitly.
+
+    In a distributed training, all ranks draw the same plan of an epoch, and each rank iterates over its own share.
+    The first indices of the plan are repeated at its end if the shares would differ in length. The length of the
+    sampler is that of the share, and :meth:`draw` returns the whole plan. All ranks must be in the same epoch.
+
+    Lightning does not split the shares again. Pass ``num_replicas=1, rank=0`` if something else splits the batches, as
+    Accelerate does, or if all ranks need the same batches.
 
     Args:
         data: The training set. Its ``targets`` and ``is_synthetic`` have one entry per image.
@@ -61,15 +68,19 @@ class MixedSampler(Sampler[int]):
             above 0 and there are several epochs, at least the last epoch draws real images only.
         balance: The balance :math:`b`, in [0, 1]. At 1 all classes are equally frequent. At 0 their frequencies are
             proportional to their numbers of real images.
-        num_samples: The number of indices in an epoch; by default the number of real images.
+        num_samples: The number of indices in an epoch, of all ranks together; by default the number of real images.
         num_classes: The number of the classifier's logits, for :attr:`log_frequencies`. By default the largest label
             plus 1.
-        seed: The seed of all draws.
+        seed: The seed of all draws; the same in all ranks.
+        num_replicas: The number of ranks that share the indices. By default the world size of ``torch.distributed``, or
+            1 without an initialised process group.
+        rank: The rank of this process, from 0 to ``num_replicas`` - 1. By default the rank in ``torch.distributed``, or
+            0 without an initialised process group.
 
     Raises:
         TypeError: If ``data`` lacks ``targets`` or ``is_synthetic``, or a number is of another type.
         ValueError: If a number is out of range, ``data`` is empty, ``targets`` and ``is_synthetic`` differ in length,
-            or ``balance`` is below 1 without any real image.
+            ``balance`` is below 1 without any real image, or only one of ``num_replicas`` and ``rank`` is given.
 
     Example:
         >>> from types import SimpleNamespace
@@ -91,6 +102,8 @@ class MixedSampler(Sampler[int]):
         num_samples: int | None = None,
         num_classes: int | None = None,
         seed: int = 0,
+        num_replicas: int | None = None,
+        rank: int | None = None,
     ) -> None:
         if isinstance(synthetic_fraction, str):
             raise TypeError(
@@ -134,6 +147,9 @@ class MixedSampler(Sampler[int]):
                 f"'num_classes' is {num_classes}, but the labels run from {targets.min()} to {targets.max()}. A "
                 f"classifier of C classes needs labels from 0 to C - 1."
             )
+        num_samples = int((~is_synthetic).sum() or len(targets)) if num_samples is None else num_samples
+        super().__init__(num_samples, num_replicas=num_replicas, rank=rank)
+
         present, class_of = np.unique(targets, return_inverse=True)
         real_counts = torch.from_numpy(np.bincount(class_of[~is_synthetic], minlength=class_of.max() + 1))
         synthetic_counts = torch.from_numpy(np.bincount(class_of[is_synthetic], minlength=class_of.max() + 1))
@@ -162,9 +178,7 @@ class MixedSampler(Sampler[int]):
         self.balance = float(balance)
         self.epochs = epochs
         self.real_last = real_last
-        self.num_samples = int((~is_synthetic).sum() or len(targets)) if num_samples is None else num_samples
         self.seed = seed
-        self.epoch = 0
 
     @property
     def log_frequencies(self) -> Tensor:
@@ -191,10 +205,6 @@ class MixedSampler(Sampler[int]):
         frequencies[torch.from_numpy(self._labels.astype(np.int64))] = present
         return frequencies
 
-    def set_epoch(self, epoch: int) -> None:
-        r"""Sets the epoch of the next pass over the sampler, counted from 0."""
-        self.epoch = epoch
-
     def draws_real_only(self, epoch: int) -> bool:
         r"""Returns whether an epoch, counted from 0, is one of the last epochs, which draw real images only."""
         if self.epochs is None or not self.real_last:
@@ -204,7 +214,7 @@ class MixedSampler(Sampler[int]):
         return epoch >= self.epochs - real_epochs
 
     def draw(self, epoch: int) -> Tensor:
-        r"""Returns the indices that are drawn in an epoch, with shape ``(num_samples,)``; epochs count from 0."""
+        r"""Returns an epoch's indices, of all ranks together, with shape ``(num_samples,)``; epochs count from 0."""
         generator = make_generator(self.seed, "mixed sampler", epoch)
         real_indices = None
         if self.balance == 1:
@@ -225,11 +235,3 @@ class MixedSampler(Sampler[int]):
         offsets = (image_draw * self._counts[classes, synthetic]).long()
         indices = self._order[self._starts[classes, synthetic] + offsets]
         return indices if real_indices is None else torch.where(synthetic.bool(), indices, real_indices)
-
-    def __iter__(self) -> Iterator[int]:
-        indices = self.draw(self.epoch)
-        self.epoch += 1
-        return iter(indices.tolist())
-
-    def __len__(self) -> int:
-        return self.num_samples

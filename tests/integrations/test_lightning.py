@@ -493,7 +493,7 @@ def test_ranks_share_one_plan(tmp_path):
             data = GAEDataModule(Digits(), augmenter=augmenter, cache_dir="cache", **settings)
             trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=lightning_distributes)
             trainer.fit(Classifier(), datamodule=data)
-            sampler = data.train_dataloader().sampler.dataset._sampler.sampler
+            sampler = data.train_dataloader().sampler
             result[f"{mode} {lightning_distributes}"] = {
                 "seen": list(seen),
                 "plan": sampler.draw(0).tolist() if mode == "mix" else list(range(120)),
