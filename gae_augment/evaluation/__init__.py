@@ -1,9 +1,10 @@
 r"""Evaluates synthetic images.
 
 The input is real and synthetic images, as tensors. The results are metrics, trained classifiers, and the best fraction
-of synthetic images in training batches.
+of synthetic images in training batches. :func:`recalibrate` corrects a classifier's probabilities.
 """
 
+from .calibration import Recalibration, Reliability, recalibrate
 from .classifier import Classifier, train_classifier
 from .features import (
     ClassifierFeatures,
@@ -33,6 +34,8 @@ __all__ = [
     "Membership",
     "Memorisation",
     "PairedDifference",
+    "Recalibration",
+    "Reliability",
     "as_many_of_each",
     "check_extractor",
     "checked_images",
@@ -46,5 +49,6 @@ __all__ = [
     "membership",
     "memorisation",
     "nearest",
+    "recalibrate",
     "train_classifier",
 ]
