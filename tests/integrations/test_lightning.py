@@ -474,7 +474,8 @@ def test_ranks_share_one_plan(tmp_path):
         import json, os, pathlib
         from itertools import product
         from lightning_examples import Classifier, Digits, make_trainer
-        from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel
+        from torch.utils.data import DataLoader
+        from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel, MixedSampler
         from gae_augment.fitting import parallel_fits
         from gae_augment.integrations.lightning import GAEDataModule
 
@@ -487,11 +488,18 @@ def test_ranks_share_one_plan(tmp_path):
         model = GenerativeModel(epochs=1, delta=1e-6, latent_dim=2)
         augmenter = GAEAugmenter(model, device="cpu", progress=False)
         result = {}
-        for mode, lightning_distributes in product(("mix", "fill"), (True, False)):
+        for mode, lightning_distributes in product(("mix", "fill", "loader"), (True, False)):
             seen.clear()
+            trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=lightning_distributes)
+            if mode == "loader":
+                # A sampler of the user's own, without a data module.
+                sampler = MixedSampler(data.augmented)
+                trainer.fit(Classifier(), DataLoader(data.augmented, 10, sampler=sampler))
+                run, plan = f"{mode} {lightning_distributes}", sampler.draw(0).tolist()
+                result[run] = result["fill False"] | {"seen": list(seen), "plan": plan}
+                continue
             settings = {"mode": mode, "refresh": 1, "real_last": 0.0, "batch_size": 10, "motion": None}
             data = GAEDataModule(Digits(), augmenter=augmenter, cache_dir="cache", **settings)
-            trainer = make_trainer(2, strategy="ddp", devices=2, use_distributed_sampler=lightning_distributes)
             trainer.fit(Classifier(), datamodule=data)
             sampler = data.train_dataloader().sampler
             result[f"{mode} {lightning_distributes}"] = {
@@ -506,10 +514,10 @@ def test_ranks_share_one_plan(tmp_path):
         folder=tmp_path,
     )
     assert run.returncode == 0, run.stderr
-    # One warning for each of the four runs.
+    # One warning for each of the four data modules.
     assert run.stderr.count("did not fall below delta") == 4
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
-    assert list(ranks[0]) == ["mix True", "mix False", "fill True", "fill False"]
+    assert list(ranks[0]) == ["mix True", "mix False", "fill True", "fill False", "loader True", "loader False"]
     for first, second in zip(ranks[0].values(), ranks[1].values(), strict=True):
         assert (first["fits"], second["fits"]) == (2, 0)
         assert first["plan"] == second["plan"]
