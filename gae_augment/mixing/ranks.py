@@ -68,14 +68,14 @@ class SharedSampler(DistributedSampler[int], ABC):
         r"""The number of ranks that share a plan."""
         if self._num_replicas is not None:
             return self._num_replicas
-        return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+        return distributed.get_world_size() if _has_process_group() else 1
 
     @property
     def rank(self) -> int:  # type: ignore[override]
         r"""The rank whose share the sampler iterates over."""
         if self._rank is not None:
             return self._rank
-        return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+        return distributed.get_rank() if _has_process_group() else 0
 
     @abstractmethod
     def draw(self, epoch: int) -> Tensor:
@@ -93,3 +93,7 @@ class SharedSampler(DistributedSampler[int], ABC):
 
     def __len__(self) -> int:
         return -(-self.num_samples // self.num_replicas)
+
+
+def _has_process_group() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
