@@ -31,7 +31,7 @@ CHECK_EVERY = 25
 CHECK_DELTA_EVERY = 5
 """This number replaces ``CHECK_EVERY`` if :func:`train` has a ``delta``."""
 
-CHECK_CONVOLUTIONAL_EVERY = 15
+CHECK_CONVOLUTIONAL_EVERY = 20
 """This number replaces ``CHECK_DELTA_EVERY`` for convolutional networks, because their batches are smaller."""
 
 EXPLOSION_FACTOR = 10_000
