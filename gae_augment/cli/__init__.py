@@ -1,4 +1,4 @@
-r"""The command line: ``gae-augment demo | fit | sample | balance | evaluate | report | completion``."""
+r"""The command line: ``gae-augment advise | demo | fit | sample | balance | evaluate | report | completion``."""
 
 __all__ = ["main"]
 

@@ -150,6 +150,31 @@ def make_parser() -> argparse.ArgumentParser:
     _add_output_folder(command)
 
     command = add(
+        "advise",
+        "say whether synthetic images help on a folder of images, and how to train on it",
+        folder,
+        skip,
+        seed,
+        device,
+        checkpoints,
+    )
+    command.add_argument(
+        "--groups",
+        metavar="REGEX",
+        help="expression that is searched in each path below the folder; what it matches names the object in the image",
+    )
+    command.add_argument(
+        "--backbone",
+        default="auto",
+        metavar="NAME",
+        help="network of torchvision with weights on disk, or MODULE:FUNCTION (default: auto, a network of torchvision "
+        "if its weights are on disk, else a small network)",
+    )
+    command.add_argument(
+        "--minutes", type=float, default=5.0, metavar="N", help="time that the comparison may take (default: 5)"
+    )
+
+    command = add(
         "evaluate",
         "measure the gain of a classifier, and the fidelity and memorisation of the synthetic images",
         fitted,

@@ -1,9 +1,11 @@
 r"""Evaluates synthetic images.
 
 The input is real and synthetic images, as tensors. The results are metrics, trained classifiers, and the best fraction
-of synthetic images in training batches. :func:`recalibrate` corrects a classifier's probabilities.
+of synthetic images in training batches. :func:`advise` says whether synthetic images help on a training set.
+:func:`recalibrate` corrects a classifier's probabilities.
 """
 
+from .advice import Advice, advise
 from .calibration import Recalibration, Reliability, recalibrate
 from .classifier import Classifier, train_classifier
 from .features import (
@@ -24,6 +26,7 @@ from .memorisation import Memorisation, memorisation, nearest
 
 __all__ = [
     "NEIGHBOURS",
+    "Advice",
     "Classifier",
     "ClassifierFeatures",
     "ClassifierGain",
@@ -36,6 +39,7 @@ __all__ = [
     "PairedDifference",
     "Recalibration",
     "Reliability",
+    "advise",
     "as_many_of_each",
     "check_extractor",
     "checked_images",

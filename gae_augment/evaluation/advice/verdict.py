@@ -1,0 +1,235 @@
+r"""The verdict: which way of training is best, and whether synthetic images belong to it."""
+
+__all__ = ["PROBABILITY", "Advice", "Decision", "Row", "class_facts", "decide"]
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .compare import Arm, Comparison
+from .prior import Posterior, Prior, prior_of
+
+PROBABILITY = 0.9
+"""Synthetic images or motions are used if they gain with at least this probability."""
+
+FEW_OBJECTS = 10
+"""A class with fewer independent objects gets a warning."""
+
+HOW = {
+    "plain training": "DataLoader(train, shuffle=True), cross_entropy(logits, labels)",
+    "class-balanced sampling": "MixedSampler(train), cross_entropy(logits, labels)",
+    "square-root sampling with balanced softmax": (
+        "sampler = MixedSampler(train, balance=0.5), cross_entropy(logits + sampler.log_frequencies, labels)"
+    ),
+    "balanced softmax": (
+        "sampler = MixedSampler(train, balance=0), cross_entropy(logits + sampler.log_frequencies, labels)"
+    ),
+    "balanced softmax with τ = 1.5": (
+        "sampler = MixedSampler(train, balance=0), cross_entropy(logits + 1.5 * sampler.log_frequencies, labels)"
+    ),
+}
+"""What to type for each strategy, with ``train`` as an ``AugmentedDataset``."""
+
+
+@dataclass(frozen=True)
+class Row:
+    r"""One way of training in the table.
+
+    Attributes:
+        name: Its name.
+        score: The mean probability of the right class on held-out images, class-balanced, in percent.
+        balanced_accuracy: The balanced accuracy on held-out images, in percent.
+        measured: The measured gain of the score over the row that it is compared with, in points.
+        standard_error: Its standard error.
+        gain: The gain, given the prior and the measurement.
+        over: The name of the row that it is compared with.
+    """
+
+    name: str
+    score: float
+    balanced_accuracy: float
+    measured: float
+    standard_error: float
+    gain: Posterior
+    over: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    r"""The result of :func:`gae_augment.evaluation.advise`.
+
+    Attributes:
+        use: Whether motions or synthetic images should be used.
+        strategy: The best remedy for imbalance.
+        standard_views: Whether training images should have standard views: crops, mirror images and colours.
+        ours: ``"none"``, ``"motions"`` or ``"synthetic images"``.
+        strength: The strength of the motions; 0 without any.
+        gain: What the best motions or synthetic images gain over the best training without them, in points.
+        rows: The ways of training that were compared, the best ones of each kind.
+        classes: The numbers of images and objects of each class, and the smallest difference of its recall that is not
+            chance, in points.
+        warnings: What makes the verdict uncertain.
+        backbone: The name of the network whose features were used.
+        splits: The number of splits into training and held-out images.
+        images: The number of images that were compared.
+        seconds: The time in seconds.
+    """
+
+    use: bool
+    strategy: str
+    standard_views: bool
+    ours: str
+    strength: float
+    gain: Posterior | None
+    rows: tuple[Row, ...]
+    classes: Mapping[str, Mapping[str, Any]]
+    warnings: tuple[str, ...]
+    backbone: str
+    splits: int
+    images: int
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        r"""The verdict in one sentence."""
+        base = name_of(Arm(self.strategy, self.standard_views))
+        if self.gain is None:
+            return f"Use {base}. Motions were not compared."
+        points = f"{self.gain.mean:+.1f} points ({self.gain.low:+.1f} to {self.gain.high:+.1f})"
+        best = ours_of(Arm(self.strategy, self.standard_views, self.ours, self.strength))
+        if self.use:
+            return f"Use {base} with {best}: {points} over {base} alone."
+        return f"Do not use synthetic images here: {base} alone. The best of them, {best}, change {points}."
+
+    @property
+    def command(self) -> str:
+        r"""What to type."""
+        how = HOW[self.strategy]
+        if not self.use:
+            return how
+        if self.ours == "motions":
+            return f"transform = Compose([augmenter.motion(strength={self.strength:g}), ...]), {how}"
+        return f"gae-augment balance, or AugmentedDataset(train, augmenter), {how}"
+
+    def table(self) -> str:
+        r"""Returns the compared ways of training as text."""
+        width = max(len(row.name) for row in self.rows)
+        lines = [f"{'':{width}}  balanced accuracy  score   gain (95 %)            P(gain > 0)"]
+        for row in self.rows:
+            gain = f"{row.gain.mean:+5.1f} ({row.gain.low:+.1f} to {row.gain.high:+.1f})" if row.over else ""
+            probability = f"{row.gain.probability:.2f}" if row.over else ""
+            lines.append(
+                f"{row.name:{width}}  {row.balanced_accuracy:17.1f}  {row.score:5.1f}  {gain:22} {probability}"
+            )
+        return "\n".join(line.rstrip() for line in lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        r"""Returns all figures as a dictionary that the ``json`` module can write."""
+        values = asdict(self)
+        for row, values_of_row in zip(self.rows, values["rows"], strict=True):
+            values_of_row["gain"] |= {"low": row.gain.low, "high": row.gain.high, "probability": row.gain.probability}
+        if self.gain is not None:
+            values["gain"] |= {
+                "low": self.gain.low,
+                "high": self.gain.high,
+                "probability": self.gain.probability,
+            }
+        return {"sentence": self.sentence, "command": self.command, **values}
+
+
+def ours_of(arm: Arm) -> str:
+    r"""Returns what an arm adds, in words."""
+    return f"learned motions of strength {arm.strength:g}" if arm.ours == "motions" else arm.ours
+
+
+def name_of(arm: Arm) -> str:
+    r"""Returns the name of an arm, such as ``balanced softmax + standard views + learned motions of strength 0.5``."""
+    parts = [
+        arm.strategy,
+        *(["standard views"] if arm.standard else []),
+        *([ours_of(arm)] if arm.ours != "none" else []),
+    ]
+    return " + ".join(parts)
+
+
+def _base_prior(arm: Arm, pretrained: bool) -> Prior:
+    r"""Returns the prior of an arm without ours, over plain training without standard views."""
+    parts = []
+    if arm.strategy != "plain training":
+        parts.append(prior_of(arm.strategy, pretrained=pretrained, standard=arm.standard))
+    if arm.standard:
+        parts.append(prior_of("standard views", pretrained=pretrained, standard=True))
+    mean = sum(part.mean for part in parts)
+    return Prior(mean, sum(part.deviation**2 for part in parts) ** 0.5, min(part.sets for part in parts))
+
+
+@dataclass(frozen=True)
+class Decision:
+    r"""The best arm without ours, the best one of ours on top of it and its gain, and the rows of the table."""
+
+    base: Arm
+    best: Arm | None
+    gain: Posterior | None
+    rows: tuple[Row, ...]
+
+    @property
+    def use(self) -> bool:
+        r"""Whether motions or synthetic images should be used."""
+        return self.gain is not None and self.gain.probability >= PROBABILITY
+
+
+def decide(comparison: Comparison, *, pretrained: bool) -> Decision:
+    r"""Decides by the rule of :func:`gae_augment.evaluation.advise`.
+
+    1. Each strategy, with and without standard views, is compared with plain training. The prior of its gain, from
+       other data sets, is updated by the measured difference. The best one has the largest posterior mean.
+    2. Motions of each strength, and synthetic images, are added to the best one alone. Their gains are updated alike.
+       The best one has the largest posterior mean.
+    """
+    plain = Arm("plain training")
+    rows = {plain: Row(name_of(plain), *_scores(comparison, plain), 0.0, 0.0, Posterior(0.0, 1e-9), "")}
+    base = plain
+    for arm in comparison.arms:
+        if arm.ours == "none" and arm != plain:
+            rows[arm] = _row(comparison, arm, plain, _base_prior(arm, pretrained))
+            if rows[arm].gain.mean > rows[base].gain.mean:
+                base = arm
+    best = None
+    for arm in comparison.arms:
+        if arm.ours != "none" and (arm.strategy, arm.standard) == (base.strategy, base.standard):
+            change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
+            rows[arm] = _row(comparison, arm, base, prior_of(change, pretrained=pretrained, standard=arm.standard))
+            if best is None or rows[arm].gain.mean > rows[best].gain.mean:
+                best = arm
+    return Decision(base, best, rows[best].gain if best else None, tuple(rows.values()))
+
+
+def _scores(comparison: Comparison, arm: Arm) -> tuple[float, float]:
+    return comparison.score(arm), comparison.balanced_accuracy(arm)
+
+
+def _row(comparison: Comparison, arm: Arm, over: Arm, prior: Prior) -> Row:
+    measured, error = comparison.difference(arm, over)
+    return Row(name_of(arm), *_scores(comparison, arm), measured, error, prior.update(measured, error), name_of(over))
+
+
+def class_facts(
+    comparison: Comparison, names: Sequence[str], counts: Sequence[int], objects: Sequence[int], decision: Decision
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    r"""Returns what is known of each class, and warnings of classes with few objects."""
+    arm = decision.best or Arm("plain training")
+    facts, warnings = {}, []
+    for label, name in enumerate(names):
+        chance = None
+        if label in comparison.classes:
+            # One object more or less is the smallest difference.
+            chance = max(1.96 * comparison.recall_error(arm, decision.base, label), 100 / objects[label])
+        facts[name] = {"images": int(counts[label]), "objects": int(objects[label]), "chance": chance}
+        if chance is None:
+            warnings.append(f"1 object in class {name}: it cannot be held out, and its recall is unknown.")
+        elif objects[label] < FEW_OBJECTS:
+            warnings.append(
+                f"{objects[label]} objects in class {name}: a difference of its recall below {chance:.0f} points is "
+                f"chance."
+            )
+    return facts, warnings

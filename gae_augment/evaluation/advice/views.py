@@ -1,0 +1,123 @@
+r"""The views of images that classifiers train on: as they are, with standard transforms, and moved."""
+
+__all__ = ["Pictures", "View"]
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from ..._utils.seeding import derive_seed, global_seed
+from ..._utils.threads import use_threads
+from ...data import DatasetView, upright
+from .backbones import Backbone
+
+LONGEST_SIDE = 320
+"""Larger images are kept at this size in pixels."""
+
+IMAGES_PER_CHUNK = 32
+
+View = Callable[[Tensor], Tensor]
+"""A function from an image to a changed image, both uint8 with shape (3, H, W)."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    r"""Images in memory, of different sizes.
+
+    Attributes:
+        images: The images, uint8 with shape :math:`(3, H, W)`, in any size up to 320 pixels.
+    """
+
+    images: Sequence[Tensor]
+
+    @classmethod
+    def read(cls, dataset: Any, rows: Iterable[int]) -> "Pictures":
+        r"""Reads images of a dataset, before its transforms."""
+        view = DatasetView(dataset)
+        return cls(_to_uint8([_as_rgb(view.raw_image(int(row))) for row in rows]))
+
+    def features(
+        self, rows: Iterable[int], backbone: Backbone, *, moves: View | None, standard: bool, seed: int
+    ) -> Tensor:
+        r"""Returns the features of one view of images, with shape :math:`(n, F)`.
+
+        The random numbers of an image depend on the seed and the image alone. With one seed, moved images have the same
+        standard transforms as images that are not moved, so that only the motions differ.
+
+        Args:
+            rows: The indices of the images.
+            backbone: The network.
+            moves: What moves images before other transforms, with torch's global random numbers; ``None`` for nothing.
+            standard: Whether standard transforms follow: crops, mirror images and colours.
+            seed: The seed.
+        """
+        transform = _standard_views(backbone.size) if standard else _whole(backbone.size)
+
+        def views() -> Iterator[Tensor]:
+            for row in map(int, rows):
+                image = self.images[row]
+                # Several threads would wait for each other at each small step.
+                with use_threads(1):
+                    if moves is not None:
+                        with global_seed(derive_seed(seed, "motion", row)):
+                            image = moves(image)
+                    with global_seed(derive_seed(seed, "standard", row)):
+                        image = transform(image)
+                yield image
+
+        features, batch = [], []
+        for image in views():
+            batch.append(image)
+            if len(batch) == IMAGES_PER_CHUNK:
+                features.append(backbone(torch.stack(batch)))
+                batch = []
+        if batch:
+            features.append(backbone(torch.stack(batch)))
+        return torch.cat(features)
+
+
+def _standard_views(size: int) -> View:
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
+        ]
+    )
+
+
+def _whole(size: int) -> View:
+    # A centre crop would lose what lies near the border, such as a defect.
+    return v2.Resize((size, size), antialias=True)
+
+
+def _as_rgb(image: Any) -> Tensor:
+    r"""Returns an image with three channels and at most 320 pixels a side, uint8 if its values are 8 bits."""
+    if isinstance(image, Image.Image):
+        image = upright(image)
+        is_deep = image.mode.startswith(("I", "F"))
+        image = functional.pil_to_tensor(image if is_deep else image.convert("RGB"))
+    x = torch.as_tensor(image)
+    x = x if x.ndim == 3 else x[None]
+    x = x if x.dtype == torch.uint8 else x.float()
+    x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
+    longest = max(x.shape[-2:])
+    if longest > LONGEST_SIDE:
+        sides = [max(1, round(side * LONGEST_SIDE / longest)) for side in x.shape[-2:]]
+        x = functional.resize(x, sides, antialias=True)
+    return x.contiguous()
+
+
+def _to_uint8(images: list[Tensor]) -> list[Tensor]:
+    r"""Returns images as uint8. The smallest and the largest value of all images become 0 and 255."""
+    if all(image.dtype == torch.uint8 for image in images):
+        return images
+    low = min(float(image.min()) for image in images)
+    span = max(float(image.max()) for image in images) - low or 1.0
+    return [((image.float() - low) / span * 255).round().to(torch.uint8) for image in images]
