@@ -12,7 +12,14 @@ from .images import append_samples, check_images, check_unmasked, image_array, r
 from .labels import class_names, label_array, read_labels
 from .long_tail import choose_images, profile_counts
 from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
-from .strategy import Label, SamplingStrategy, checked_label, count_labels, resolve_strategy
+from .strategy import (
+    Label,
+    SamplingStrategy,
+    checked_label,
+    count_labels,
+    moderate_strategy,
+    resolve_strategy,
+)
 from .transforms import read_attribute
 from .values import ValueScale
 from .views import DatasetView
@@ -42,6 +49,7 @@ __all__ = [
     "image_array",
     "label_array",
     "load_source",
+    "moderate_strategy",
     "open_folder",
     "profile_counts",
     "read_attribute",
