@@ -171,7 +171,11 @@ def balance(arguments: Namespace) -> Outcome:
             f"The output {arguments.output!r} is or lies inside the input folder {arguments.folder!r}. Choose another "
             f"folder with --output."
         )
-    additions = plan_additions(dataset, per_class=arguments.per_class, tolerance=arguments.tolerance)
+    additions = plan_additions(
+        dataset, per_class=arguments.per_class, tolerance=arguments.tolerance, groups=arguments.groups
+    )
+    for warning in additions.warnings:
+        _print_progress(f"gae-augment balance: warning: {warning}")
     augmenter = _augmenter(arguments).set_params(sampling_strategy=additions.totals)
     if arguments.dry_run:
         return _dry_run(augmenter, dataset, additions)

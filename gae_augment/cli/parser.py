@@ -167,6 +167,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="classes that lack at most this fraction of the largest class get no images (default: 0.1)",
     )
     command.add_argument(
+        "--groups",
+        metavar="REGEX",
+        help="regular expression, searched in the path of each image below the folder; what it matches names the "
+        "object that the image shows, such as '[^/]+/tile\\d+' (default: each image shows another object)",
+    )
+    command.add_argument(
         "--preview",
         metavar="FILE",
         help="only draw some synthetic images of each class in this file; the same command without --preview goes on",

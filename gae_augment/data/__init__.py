@@ -7,6 +7,7 @@ than ``_utils``.
 from .folders import as_pictures, check_output, open_folder, upright, upright_bytes
 from .formats import ItemFormat
 from .geometry import geometric_transform
+from .groups import groups_of
 from .image_dataset import ImageDataset
 from .images import append_samples, check_images, check_unmasked, image_array, read_images
 from .labels import class_names, label_array, read_labels
@@ -46,6 +47,7 @@ __all__ = [
     "class_names",
     "count_labels",
     "geometric_transform",
+    "groups_of",
     "image_array",
     "label_array",
     "load_source",

@@ -1,6 +1,7 @@
 r"""How many images ``gae-augment balance`` adds, and that the run, the dry run and the preview agree."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -117,3 +118,41 @@ def test_numbers_out_of_range_are_wrong_usage(tmp_path, options, capsys):
         main(command_for(tmp_path, tmp_path / "balanced", *options))
     assert end.value.code == 2
     assert options[0] in capsys.readouterr().err
+
+
+def test_classes_with_few_objects_get_a_warning(tmp_path, quick, capsys):
+    folder = write_photos(tmp_path / "photos", {"common": 30, "many": 12, "few": 12, "most": 29})
+    for path in sorted((folder / "few").iterdir()):
+        # Three photographs of each of four parts.
+        path.rename(path.with_name(f"part{int(path.stem) % 4}_{path.name}"))
+    for options, objects, classes in (
+        ([], {"common": 30, "few": 12, "many": 12, "most": 29}, []),
+        (["--groups", r"few/part\d|[^/]+/\d+"], {"common": 30, "few": 4, "many": 12, "most": 29}, ["few"]),
+        # A class that gets no images needs no warning.
+        (["--groups", r"common|few|[^/]+/\d+"], {"common": 1, "few": 1, "many": 12, "most": 29}, ["few"]),
+    ):
+        assert main(command_for(folder, tmp_path / "balanced", "--dry-run", "--json", *options)) == 0
+        printed = capsys.readouterr()
+        result = json.loads(printed.out)
+        assert result["objects"] == objects
+        assert len(result["warnings"]) == len(classes)
+        for warning, name in zip(result["warnings"], classes, strict=True):
+            assert warning.startswith(f"Class {name!r} has {objects[name]} independent objects in 12 images")
+            assert f"gae-augment balance: warning: {warning}\n" in printed.err
+        assert printed.err.count("independent objects") == len(classes)
+
+
+@pytest.mark.parametrize("pattern", ["part(", "part"])
+def test_useless_pattern_of_groups_is_refused_before_any_work(tmp_path, no_training, capsys, pattern):
+    folder = write_photos(tmp_path / "photos", {"a": 9, "b": 2})
+    assert main(command_for(folder, tmp_path / "balanced", "--groups", pattern)) == 1
+    assert f"The pattern of groups {pattern!r}" in capsys.readouterr().err
+    assert not (tmp_path / "balanced").exists()
+
+
+def test_images_outside_the_groups_are_told(tmp_path, quick, capsys):
+    folder = write_photos(tmp_path / "photos", {"a": 9, "b": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(command_for(folder, tmp_path / "balanced", "--groups", "^a/", "--dry-run")) == 0
+    assert "gae-augment balance: warning: The pattern of groups '^a/' does not match 2 of 11" in capsys.readouterr().err
