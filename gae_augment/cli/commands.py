@@ -8,7 +8,6 @@ __all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "repor
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -22,9 +21,13 @@ from .._utils.files import check_file_place
 from ..augmenter import GAEAugmenter
 from ..data import Label, check_output, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
-from ..export import write_shards
+from ..export import write_images, write_shards
 from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
+from .additions import Additions, plan_additions, plan_all
 from .resuming import resumable
+
+OUTPUT_OPTIONS = ("folder", "model", "size", "seed", "per_class", "tolerance", "format", "shard_size")
+"""The options of ``balance`` that its files depend on."""
 
 
 @dataclass(frozen=True)
@@ -77,27 +80,15 @@ def _check_preview(path: Path) -> None:
     check_output(path.parent, force=True)
 
 
-def _counts(
-    dataset: ImageFolder, real: Mapping[Label, int], synthetic: Mapping[Label, int]
-) -> tuple[dict[str, dict[str, int]], list[str]]:
-    r"""Counts real and synthetic images of each class. Returns a mapping by class name, and lines of text."""
-    classes = {
-        name: {"real": real[label], "synthetic": synthetic.get(label, 0)} for label, name in enumerate(dataset.classes)
-    }
-    lines = [f"{name}: {counts['real']} real, {counts['synthetic']} synthetic" for name, counts in classes.items()]
-    return classes, lines
-
-
-def _dry_run(arguments: Namespace, dataset: ImageFolder) -> Outcome:
-    estimate = forecast(_augmenter(arguments), dataset)
-    classes, lines = _counts(dataset, estimate.counts, estimate.added)
-    lines.append(
+def _dry_run(augmenter: GAEAugmenter, dataset: ImageFolder, additions: Additions) -> Outcome:
+    estimate = forecast(augmenter, dataset)
+    last = (
         f"fitting {len(estimate.added)} classes: at most about {_duration(estimate.fit_seconds)}; "
         f"sampling {sum(estimate.added.values())} images: about {_duration(estimate.sample_seconds)}. Nothing was "
         f"written."
     )
     seconds = {"fit seconds": estimate.fit_seconds, "sample seconds": estimate.sample_seconds}
-    return Outcome("\n".join(lines), {"dry run": True, "classes": classes, **seconds})
+    return Outcome("\n".join([*additions.lines(), last]), {"dry run": True, **additions.values(), **seconds})
 
 
 def _duration(seconds: float) -> str:
@@ -133,7 +124,7 @@ def fit(arguments: Namespace) -> Outcome:
     r"""Fits an augmenter to the scarce classes of an image folder, and saves the augmenter to a file."""
     dataset = _open(arguments, arguments.folder)
     if arguments.dry_run:
-        return _dry_run(arguments, dataset)
+        return _dry_run(_augmenter(arguments), dataset, plan_all(dataset))
     path = _new_file(arguments, "augmenter.safetensors")
     augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir)
     augmenter.save(path)
@@ -180,30 +171,45 @@ def balance(arguments: Namespace) -> Outcome:
             f"The output {arguments.output!r} is or lies inside the input folder {arguments.folder!r}. Choose another "
             f"folder with --output."
         )
+    additions = plan_additions(
+        dataset, per_class=arguments.per_class, tolerance=arguments.tolerance, groups=arguments.groups
+    )
+    for warning in additions.warnings:
+        _print_progress(f"gae-augment balance: warning: {warning}")
+    augmenter = _augmenter(arguments).set_params(sampling_strategy=additions.totals)
     if arguments.dry_run:
-        return _dry_run(arguments, dataset)
+        return _dry_run(augmenter, dataset, additions)
     if arguments.preview:
+        if additions.nothing:
+            raise ValueError(
+                "No class needs images, so there is nothing to draw: all classes are about as large as the largest. "
+                "Ask for more images with --per-class, or for equal classes with --tolerance 0."
+            )
         _check_preview(Path(arguments.preview))
-    options = {name: getattr(arguments, name) for name in ("folder", "model", "size", "seed", "format", "shard_size")}
+    options = {name: getattr(arguments, name) for name in OUTPUT_OPTIONS}
     with resumable(arguments.output, options, [path for path, _ in dataset.samples], arguments.force) as run:
-        augmenter = _augmenter(arguments).fit(dataset, checkpoint_dir=arguments.checkpoint_dir or run.folder)
-        if arguments.preview:
-            contact_sheet(augmenter, dataset, seed=arguments.seed).save(arguments.preview)
-            run.unfinished = True
-            return Outcome(arguments.preview, {"file": arguments.preview})
-        paths = write_shards(
-            augmenter,
-            arguments.output,
-            real=dataset,
-            format=arguments.format,
-            images_per_shard=arguments.shard_size,
-            n_jobs=arguments.jobs,
-            seed=arguments.seed,
-            force=True,
-            resume=run.resumes,
-        )
-    classes, lines = _counts(dataset, augmenter.counts_, augmenter.sampling_strategy_)
-    return Outcome("\n".join([*lines, arguments.output]), {"classes": classes, "paths": list(map(str, paths))})
+        writing = {
+            "format": arguments.format,
+            "images_per_shard": arguments.shard_size,
+            "n_jobs": arguments.jobs,
+            "seed": arguments.seed,
+            "force": True,
+            "resume": run.resumes,
+        }
+        if additions.nothing:
+            # A fit would learn motions that no image needs.
+            synthetic: dict[Label, int] = {}
+            paths = write_images(dataset, arguments.output, **writing)
+        else:
+            augmenter.fit(dataset, checkpoint_dir=arguments.checkpoint_dir or run.folder)
+            if arguments.preview:
+                contact_sheet(augmenter, dataset, seed=arguments.seed).save(arguments.preview)
+                run.unfinished = True
+                return Outcome(arguments.preview, {"file": arguments.preview})
+            synthetic = augmenter.sampling_strategy_
+            paths = write_shards(augmenter, arguments.output, real=dataset, **writing)
+    text = "\n".join([*additions.lines(synthetic), arguments.output])
+    return Outcome(text, {**additions.values(synthetic), "paths": list(map(str, paths))})
 
 
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:

@@ -18,6 +18,16 @@ def _positive_integer(text: str) -> int:
     return int(text)
 
 
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
+    return value
+
+
 def _jobs(text: str) -> int:
     return -1 if text == "-1" else _positive_integer(text)
 
@@ -141,6 +151,26 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add(
         "balance", "copy a folder of images, and add synthetic images to its scarce classes", *fitting, shards
+    )
+    command.add_argument(
+        "--per-class",
+        type=_positive_integer,
+        metavar="N",
+        help="images of each class in the end (default: as many as the largest class has, but at most three times the "
+        "real ones)",
+    )
+    command.add_argument(
+        "--tolerance",
+        type=_fraction,
+        default=0.1,
+        metavar="F",
+        help="classes that lack at most this fraction of the largest class get no images (default: 0.1)",
+    )
+    command.add_argument(
+        "--groups",
+        metavar="REGEX",
+        help="regular expression, searched in the path of each image below the folder; what it matches names the "
+        "object that the image shows, such as '[^/]+/tile\\d+' (default: each image shows another object)",
     )
     command.add_argument(
         "--preview",

@@ -7,12 +7,20 @@ than ``_utils``.
 from .folders import as_pictures, check_output, open_folder, upright, upright_bytes
 from .formats import ItemFormat
 from .geometry import geometric_transform
+from .groups import groups_of
 from .image_dataset import ImageDataset
 from .images import append_samples, check_images, check_unmasked, image_array, read_images
 from .labels import class_names, label_array, read_labels
 from .long_tail import choose_images, profile_counts
 from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
-from .strategy import Label, SamplingStrategy, checked_label, count_labels, resolve_strategy
+from .strategy import (
+    Label,
+    SamplingStrategy,
+    checked_label,
+    count_labels,
+    moderate_strategy,
+    resolve_strategy,
+)
 from .transforms import read_attribute
 from .values import ValueScale
 from .views import DatasetView
@@ -39,9 +47,11 @@ __all__ = [
     "class_names",
     "count_labels",
     "geometric_transform",
+    "groups_of",
     "image_array",
     "label_array",
     "load_source",
+    "moderate_strategy",
     "open_folder",
     "profile_counts",
     "read_attribute",

@@ -1,12 +1,14 @@
 r"""Sampling strategies: the number of images to add to each class, by the rules of imbalanced-learn's over-samplers."""
 
-__all__ = ["Label", "SamplingStrategy", "checked_label", "count_labels", "resolve_strategy"]
+__all__ = ["Label", "SamplingStrategy", "checked_label", "count_labels", "moderate_strategy", "resolve_strategy"]
 
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+
+from .._utils.checks import check_integer
 
 Label = int | str
 SamplingStrategy = str | float | Mapping[Any, int] | Callable[[np.ndarray], Mapping[Any, int]]
@@ -87,6 +89,36 @@ def resolve_strategy(strategy: SamplingStrategy, y: np.ndarray) -> dict[Label, i
         f"'sampling_strategy' is {strategy!r}, but must be a word, a ratio, a mapping of labels to totals, or a "
         f"function that returns such a mapping. Replace a list by a mapping: {{label: total, …}}."
     )
+
+
+def moderate_strategy(
+    counts: Mapping[Label, int], *, at_most: int = 3, tolerance: float = 0.1, per_class: int | None = None
+) -> dict[Label, int]:
+    r"""Returns the total number of images of every class after a moderate augmentation.
+
+    A class is scarce if it lacks more than ``tolerance`` times the size of the largest class. A scarce class grows to
+    the size of the largest class, but to at most ``at_most`` times its real images. Other classes keep their size.
+
+    Args:
+        counts: The number of real images of each class, by label.
+        at_most: The largest total of a class, divided by its number of real images.
+        tolerance: The lack of images, as a fraction of the largest class, up to which a class is not scarce.
+        per_class: The total of every class, in place of the rules above. Classes with more real images keep them.
+
+    Raises:
+        ValueError: If ``at_most`` or ``per_class`` is no integer of at least 1, or ``tolerance`` is not in [0, 1).
+    """
+    check_integer(at_most, "at_most", 1)
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"'tolerance' is {tolerance}, but must be at least 0 and below 1. 0.1 is a good first choice.")
+    if per_class is not None:
+        check_integer(per_class, "per_class", 1)
+        return {label: max(count, int(per_class)) for label, count in counts.items()}
+    largest = max(counts.values(), default=0)
+    return {
+        label: min(largest, at_most * count) if largest - count > tolerance * largest else count
+        for label, count in counts.items()
+    }
 
 
 def _from_totals(totals: Mapping[Any, int], counts: dict[Label, int]) -> dict[Label, int]:

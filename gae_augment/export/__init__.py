@@ -4,6 +4,6 @@ The output is an image folder, WebDataset tar files or Parquet files.
 """
 
 from .formats import FORMATS
-from .shards import write_shards
+from .shards import write_images, write_shards
 
-__all__ = ["FORMATS", "write_shards"]
+__all__ = ["FORMATS", "write_images", "write_shards"]

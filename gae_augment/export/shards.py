@@ -1,6 +1,6 @@
 r"""Samples images from a fitted augmenter, and writes them in shards (batches of images)."""
 
-__all__ = ["write_shards"]
+__all__ = ["write_images", "write_shards"]
 
 import math
 import os
@@ -80,11 +80,7 @@ def write_shards(
         RuntimeError: If a shard could not be written. The other shards are kept.
     """
     augmenter.report_  # noqa: B018, raises NotFittedError
-    if format not in FORMATS:
-        raise ValueError(f"'format' is {format!r}, but must be one of {', '.join(map(repr, FORMATS))}.")
-    if images_per_shard < 1:
-        raise ValueError(f"'images_per_shard' is {images_per_shard}, but must be at least 1.")
-    FORMATS[format].check_library()
+    _check_format(format, images_per_shard)
     class_names = _unique_names(augmenter)
     if real is not None and tuple(real.classes) != class_names:
         raise ValueError(
@@ -98,6 +94,62 @@ def write_shards(
         if number and not _is_moved(augmenter, label, real):
             # One test image shows, before any work, whether the class has a model and its images can be written.
             list(as_pictures(augmenter.sample(label, 1, seed=0)))
+    folder = _open_target(output, format, force, resume)
+    labels = augmenter.classes_.tolist()
+    moved = [_is_moved(augmenter, label, real) for label in labels]
+    items = _plan(folder, class_names, [images_to_add.get(label, 0) for label in labels], moved, real, seed, resume)
+    shards = _divide(items, class_names, folder, format, images_per_shard, seed, resume)
+    return _write_all(augmenter, shards, folder, format, n_jobs, augmenter.progress)
+
+
+def write_images(
+    real: ImageFolder,
+    output: str | os.PathLike[str],
+    *,
+    format: str = "imagefolder",
+    images_per_shard: int = 1000,
+    n_jobs: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+) -> list[Path]:
+    r"""Writes the images of a folder in shards, as :func:`write_shards` does, without an augmenter.
+
+    Args:
+        real: The image folder.
+        output: The folder to write to.
+        format: One of the formats of :func:`write_shards`.
+        images_per_shard: The maximum number of images in a shard.
+        n_jobs: The number of shards written at the same time, as in joblib.
+        seed: The seed of the order of the images.
+        force: Whether the output folder may already hold other files.
+        resume: Whether files that an interrupted call with the same arguments wrote are kept.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The paths of the shards' files. For ``"imagefolder"``, the path of the output folder only.
+
+    Raises:
+        ValueError, ModuleNotFoundError, RuntimeError: For the reasons listed in :func:`write_shards`.
+    """
+    _check_format(format, images_per_shard)
+    folder = _open_target(output, format, force, resume)
+    class_names = tuple(real.classes)
+    items = _plan(folder, class_names, [0] * len(class_names), [False] * len(class_names), real, seed, resume)
+    shards = _divide(items, class_names, folder, format, images_per_shard, seed, resume)
+    return _write_all(None, shards, folder, format, n_jobs, progress)
+
+
+def _check_format(format: str, images_per_shard: int) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"'format' is {format!r}, but must be one of {', '.join(map(repr, FORMATS))}.")
+    if images_per_shard < 1:
+        raise ValueError(f"'images_per_shard' is {images_per_shard}, but must be at least 1.")
+    FORMATS[format].check_library()
+
+
+def _open_target(output: str | os.PathLike[str], format: str, force: bool, resume: bool) -> Path:
     # Workers may have another working directory.
     folder = check_output(output, force=force or resume).resolve()
     suffix = FORMATS[format].suffix
@@ -106,10 +158,20 @@ def write_shards(
             f"{str(folder)!r} already holds the shard {existing[0].name!r}, and readers would mix old and new shards. "
             f"Choose another folder, or remove the old shards."
         )
+    return folder
 
-    labels = augmenter.classes_.tolist()
-    moved = [_is_moved(augmenter, label, real) for label in labels]
-    items = _plan(folder, class_names, [images_to_add.get(label, 0) for label in labels], moved, real, seed, resume)
+
+def _divide(
+    items: list[Item],
+    class_names: tuple[str, ...],
+    folder: Path,
+    format: str,
+    images_per_shard: int,
+    seed: int,
+    resume: bool,
+) -> list[Shard]:
+    r"""Divides all images into shards, and removes what a killed process left of them."""
+    suffix = FORMATS[format].suffix
     total = math.ceil(len(items) / images_per_shard)
     # Every total-th image goes to the same shard, so that each shard gets the same fraction of each class.
     chunks = [tuple(items[number::total]) for number in range(total)]
@@ -129,19 +191,30 @@ def write_shards(
         _remove_leftovers(
             folder, [folder / item.path for item in items] if suffix is None else [s.target for s in shards]
         )
+    return shards
+
+
+def _write_all(
+    augmenter: GAEAugmenter | None, shards: list[Shard], folder: Path, format: str, n_jobs: int | None, progress: bool
+) -> list[Path]:
+    r"""Writes all shards, and returns the paths of their files, or that of the image folder.
+
+    Raises:
+        RuntimeError: If a shard could not be written.
+    """
     failures: dict[int, str] = {}
-    with tqdm(total=total, unit="shard", disable=not augmenter.progress) as bar:
-        for number, failure in _write_all(augmenter, shards, folder, format, n_jobs):
+    with tqdm(total=len(shards), unit="shard", disable=not progress) as bar:
+        for number, failure in _run(augmenter, shards, folder, format, n_jobs):
             bar.update()
             if failure:
                 failures[number] = failure.reason
     if failures:
         number, reason = min(failures.items())
         raise RuntimeError(
-            f"{len(failures)} of {total} shards could not be written; shard {number} failed with {reason}. The other "
-            f"shards are in {str(folder)!r}."
+            f"{len(failures)} of {len(shards)} shards could not be written; shard {number} failed with {reason}. The "
+            f"other shards are in {str(folder)!r}."
         )
-    return [shard.target for shard in shards] if suffix else [folder]
+    return [shard.target for shard in shards] if FORMATS[format].suffix else [folder]
 
 
 def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
@@ -208,21 +281,23 @@ def _remove_leftovers(folder: Path, targets: Iterable[Path]) -> None:
         shutil.rmtree(leftover)
 
 
-def _write_all(
-    augmenter: GAEAugmenter, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
+def _run(
+    augmenter: GAEAugmenter | None, shards: list[Shard], folder: Path, format: str, n_jobs: int | None
 ) -> Iterator[tuple[int, Failure | None]]:
-    r"""Writes all shards. Yields each shard's number and its failure, which is ``None`` after success."""
+    r"""Runs one job for each shard. Yields each shard's number and its failure, which is ``None`` after success."""
     if runs_here(n_jobs):
         for number, shard in enumerate(shards):
             yield number, attempt(_write, shard, format, augmenter)
-        return
-    # One file that all workers read is cheaper than sending a copy of the augmenter with each shard.
-    definitions = custom_definitions(augmenter.model)
-    with TemporaryDirectory(prefix=WORKERS_FOLDER, dir=folder) as temporary:
-        file = Path(temporary) / "augmenter.safetensors"
-        augmenter.save(file)
-        jobs = {number: (shard, format, file, definitions) for number, shard in enumerate(shards)}
-        yield from run_jobs(_load_and_write, jobs, n_jobs)
+    elif augmenter is None:
+        yield from run_jobs(_write, {number: (shard, format, None) for number, shard in enumerate(shards)}, n_jobs)
+    else:
+        # One file that all workers read is cheaper than sending a copy of the augmenter with each shard.
+        definitions = custom_definitions(augmenter.model)
+        with TemporaryDirectory(prefix=WORKERS_FOLDER, dir=folder) as temporary:
+            file = Path(temporary) / "augmenter.safetensors"
+            augmenter.save(file)
+            jobs = {number: (shard, format, file, definitions) for number, shard in enumerate(shards)}
+            yield from run_jobs(_load_and_write, jobs, n_jobs)
 
 
 @lru_cache(maxsize=1)
@@ -234,17 +309,18 @@ def _load_and_write(shard: Shard, format: str, file: Path, definitions: tuple[Mo
     _write(shard, format, _load(file, definitions))
 
 
-def _write(shard: Shard, format: str, augmenter: GAEAugmenter) -> None:
+def _write(shard: Shard, format: str, augmenter: GAEAugmenter | None) -> None:
     if shard.resumed and shard.target.is_file():
         return
     FORMATS[format].write(shard, _sample(shard, augmenter))
 
 
-def _sample(shard: Shard, augmenter: GAEAugmenter) -> list[Item]:
+def _sample(shard: Shard, augmenter: GAEAugmenter | None) -> list[Item]:
     r"""Returns the real images and newly sampled synthetic images of a shard, in random order."""
     items = [item for item in shard.items if not item.is_synthetic]
     synthetic_items = (item for item in shard.items if item.is_synthetic)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):
+        assert augmenter is not None
         class_items, label = list(group), augmenter.classes_[index].item()
         if isinstance(class_items[0].source, Path):
             fields = augmenter.motions_for(label, len(class_items), seed=shard.seed)

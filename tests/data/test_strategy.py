@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from imblearn.utils import check_sampling_strategy
 
-from gae_augment.data.strategy import count_labels, resolve_strategy
+from gae_augment.data.strategy import count_labels, moderate_strategy, resolve_strategy
 
 LABELS = {
     "three classes": np.repeat([0, 1, 2], [7, 4, 2]),
@@ -115,3 +117,50 @@ def test_single_class_is_refused_with_imbalanced_learn_message():
         check_sampling_strategy("auto", np.zeros(4), "over-sampling")
     with pytest.raises(ValueError, match=r"needs to have more than 1 class\. Got 1 class instead"):
         resolve_strategy("auto", np.zeros(4, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("options", "totals"),
+    [
+        ({}, {"a": 519, "b": 180, "c": 51, "d": 468, "e": 519}),
+        ({"at_most": 5}, {"a": 519, "b": 300, "c": 85, "d": 468, "e": 519}),
+        ({"at_most": 1}, {"a": 519, "b": 60, "c": 17, "d": 468, "e": 467}),
+        ({"tolerance": 0.0}, {"a": 519, "b": 180, "c": 51, "d": 519, "e": 519}),
+        ({"tolerance": 0.9}, {"a": 519, "b": 60, "c": 51, "d": 468, "e": 467}),
+        ({"per_class": 100}, {"a": 519, "b": 100, "c": 100, "d": 468, "e": 467}),
+        ({"per_class": 600, "at_most": 1}, {"a": 600, "b": 600, "c": 600, "d": 600, "e": 600}),
+    ],
+)
+def test_moderate_totals_follow_the_stated_rule(options, totals):
+    # A tenth of 519 is 51.9: 468 lacks 51, and 467 lacks 52.
+    assert moderate_strategy({"a": 519, "b": 60, "c": 17, "d": 468, "e": 467}, **options) == totals
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    counts=st.dictionaries(st.integers(0, 9), st.integers(1, 1000), min_size=2),
+    at_most=st.integers(1, 5),
+    tolerance=st.floats(0, 0.99),
+)
+def test_moderate_totals_are_a_valid_strategy_within_both_bounds(counts, at_most, tolerance):
+    totals = moderate_strategy(counts, at_most=at_most, tolerance=tolerance)
+    y = np.repeat(list(counts), list(counts.values()))
+    added = check_sampling_strategy(totals, y, "over-sampling")
+    for label, n in counts.items():
+        assert totals[label] == n + added[label]
+        assert n <= totals[label] <= min(at_most * n, max(counts.values()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"at_most": 0}, "'at_most' is 0, but must be at least 1"),
+        ({"tolerance": 1.0}, "'tolerance' is 1.0, but must be at least 0 and below 1"),
+        ({"tolerance": -0.1}, "'tolerance' is -0.1"),
+        ({"tolerance": float("nan")}, "'tolerance' is nan"),
+        ({"per_class": 0}, "'per_class' is 0"),
+    ],
+)
+def test_moderate_strategy_rejects_numbers_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        moderate_strategy({0: 5, 1: 2}, **options)
