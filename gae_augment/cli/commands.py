@@ -3,11 +3,12 @@ r"""One function for each command of the command line.
 Each function takes the parsed arguments, and returns an ``Outcome``.
 """
 
-__all__ = ["Outcome", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
+__all__ = ["Outcome", "advise", "balance", "completion", "demo", "evaluate", "fit", "report", "sample"]
 
 import json
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,11 +18,14 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from .. import evaluation
 from .._utils.files import check_file_place
 from ..augmenter import GAEAugmenter
-from ..data import Label, check_output, open_folder
+from ..data import Label, check_output, groups_of, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
 from ..export import write_images, write_shards
+from ..models import GenerativeModel
+from ..motion import Motion
 from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
 from .additions import Additions, plan_additions, plan_all
 from .resuming import resumable
@@ -210,6 +214,33 @@ def balance(arguments: Namespace) -> Outcome:
             paths = write_shards(augmenter, arguments.output, real=dataset, **writing)
     text = "\n".join([*additions.lines(synthetic), arguments.output])
     return Outcome(text, {**additions.values(synthetic), "paths": list(map(str, paths))})
+
+
+def advise(arguments: Namespace) -> Outcome:
+    r"""Says whether motions or synthetic images help on an image folder, and how to train on it."""
+    dataset = _open(arguments, arguments.folder)
+    groups = groups_of([path for path, _ in dataset.samples], dataset.root, arguments.groups)
+
+    def learn_motions(part: Any, seed: int) -> Callable[..., Motion]:
+        model = GenerativeModel(synthesis="deformed")
+        return GAEAugmenter(model, device=arguments.device, random_state=seed, progress=False).fit(part).motion
+
+    advice = evaluation.advise(
+        dataset,
+        learn_motions,
+        groups=groups,
+        backbone=arguments.backbone,
+        minutes=arguments.minutes,
+        class_names=dataset.classes,
+        seed=arguments.seed,
+        device=arguments.device,
+        checkpoint_dir=arguments.checkpoint_dir,
+        progress=_print_progress,
+    )
+    for warning in advice.warnings:
+        _print_progress(f"gae-augment advise: warning: {warning}")
+    text = f"{advice.table()}\n\n{advice.sentence}\n{advice.command}"
+    return Outcome(text, advice.as_dict())
 
 
 def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, ImageFolder | None]:

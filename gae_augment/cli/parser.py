@@ -90,6 +90,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     skip = _options()
     skip.add_argument("--skip-unreadable", action="store_true", help="skip files that cannot be read as images")
+    groups = _options()
+    groups.add_argument(
+        "--groups",
+        metavar="REGEX",
+        help="regular expression, searched in the path of each image below the folder; what it matches names the "
+        "object that the image shows, such as '[^/]+/tile\\d+' (default: each image shows another object)",
+    )
     folder = _options()
     folder.add_argument("folder", help="folder with one sub-folder of images per class")
     fitting = folder, size, skip, model, seed, device, jobs, checkpoints, dry_run
@@ -150,7 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_output_folder(command)
 
     command = add(
-        "balance", "copy a folder of images, and add synthetic images to its scarce classes", *fitting, shards
+        "balance", "copy a folder of images, and add synthetic images to its scarce classes", *fitting, groups, shards
     )
     command.add_argument(
         "--per-class",
@@ -167,12 +174,6 @@ def make_parser() -> argparse.ArgumentParser:
         help="classes that lack at most this fraction of the largest class get no images (default: 0.1)",
     )
     command.add_argument(
-        "--groups",
-        metavar="REGEX",
-        help="regular expression, searched in the path of each image below the folder; what it matches names the "
-        "object that the image shows, such as '[^/]+/tile\\d+' (default: each image shows another object)",
-    )
-    command.add_argument(
         "--preview",
         metavar="FILE",
         help="only draw some synthetic images of each class in this file; the same command without --preview goes on",
@@ -184,14 +185,10 @@ def make_parser() -> argparse.ArgumentParser:
         "say whether synthetic images help on a folder of images, and how to train on it",
         folder,
         skip,
+        groups,
         seed,
         device,
         checkpoints,
-    )
-    command.add_argument(
-        "--groups",
-        metavar="REGEX",
-        help="expression that is searched in each path below the folder; what it matches names the object in the image",
     )
     command.add_argument(
         "--backbone",

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
-import torch
 from torch import Tensor
 from torch.nn import functional
 
