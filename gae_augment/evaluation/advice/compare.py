@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-TEMPERATURES = tuple(2 ** (k / 2) for k in range(-6, 7))
+TEMPERATURES = tuple(2 ** (k / 4) for k in range(-16, 13))
 """The divisors of logits that are tried to calibrate the probabilities of a way of training."""
 
-SHARPENED = 2
-"""The score uses half of the best temperature, two steps of ``TEMPERATURES`` lower.
+SHARPENED = 4
+"""The score uses half of the best temperature, four steps of ``TEMPERATURES`` lower.
 
 Calibrated probabilities of the right class are lower than the accuracy, even in the mean. With half of the temperature
 their differences are closer to those of the accuracy, and still less noisy.
@@ -123,13 +123,13 @@ class Comparison:
         for arm in self.arms:
             logs = self._gather(arm, "log_probabilities")
             likelihood = self.class_means(logs).mean(axis=(0, -1))
-            temperatures = np.maximum(likelihood.argmax(axis=1) - SHARPENED, 0)
             best, score = 0, -1.0
-            for penalty, t in enumerate(temperatures):
-                mean = float(self.class_means(np.exp(logs[:, penalty, t])).mean())
+            for penalty, of_penalty in enumerate(likelihood):
+                probabilities = np.exp(_between(logs[:, penalty], max(_peak(of_penalty) - SHARPENED, 0.0)))
+                mean = float(self.class_means(probabilities).mean())
                 if mean > score:
                     best, score = penalty, mean
-            chosen[arm] = best, np.exp(logs[:, best, temperatures[best]])
+                    chosen[arm] = best, probabilities
         return chosen
 
     def score(self, arm: Arm) -> float:
@@ -145,6 +145,11 @@ class Comparison:
         r"""Returns the balanced accuracy of an arm on held-out images, in percent."""
         return float(self.recalls(arm).mean())
 
+    def beats_chance(self, arm: Arm) -> bool:
+        r"""Returns whether the balanced accuracy of an arm is above chance by more than two standard errors."""
+        correct = 100 * self._gather(arm, "correct")[:, self._chosen[arm][0]].mean(axis=0)
+        return self.balanced_accuracy(arm) - 100 / len(self.classes) > 2 * self._variance_of_images(correct) ** 0.5
+
     def difference(self, arm: Arm, base: Arm) -> tuple[float, float]:
         r"""Returns the difference of two scores in points, and its standard error.
 
@@ -152,11 +157,17 @@ class Comparison:
         differs between repetitions.
         """
         d = 100 * (self._chosen[arm][1] - self._chosen[base][1])
-        mean = self.class_means(d).mean(axis=-1)
-        variance = sum(self.class_variance(d.mean(axis=0), label) for label in self.classes) / len(self.classes) ** 2
+        means, of_images = self.class_means(d).mean(axis=-1), d.mean(axis=0)
+        variance = self._variance_of_images(of_images)
         if len(d) > 1:
-            variance += mean.var(ddof=1) / len(d)
-        return float(mean.mean()), max(float(np.sqrt(variance)), 1e-3)
+            # Each training changes single images at random too, which is part of the variance of the images.
+            n = len(d)
+            of_single_images = sum(self._variance_of_images(row - of_images) for row in d) / (n - 1)
+            variance += max(0.0, float(means.var(ddof=1)) - of_single_images) / n
+        return float(means.mean()), max(variance**0.5, 1e-3)
+
+    def _variance_of_images(self, values: np.ndarray) -> float:
+        return sum(self.class_variance(values, label) for label in self.classes) / len(self.classes) ** 2
 
     def recall_error(self, arm: Arm, base: Arm, label: Any) -> float:
         r"""Returns the standard error of the difference of two recalls of a class, in points."""
@@ -176,3 +187,19 @@ class Comparison:
         if n_groups < 2:
             return float(own.var())
         return float(n_groups / (n_groups - 1) * (sums**2).sum() / len(own) ** 2)
+
+
+def _peak(values: np.ndarray) -> float:
+    r"""Returns the position of the maximum of values, between two of them: that of a parabola through the largest."""
+    k = int(values.argmax())
+    if k in (0, len(values) - 1):
+        return float(k)
+    left, top, right = values[k - 1 : k + 2]
+    curvature = left - 2 * top + right
+    return k + 0.5 * float((left - right) / curvature) if curvature < 0 else float(k)
+
+
+def _between(values: np.ndarray, position: float) -> np.ndarray:
+    r"""Returns values at a position between two entries of the second axis, by linear interpolation."""
+    k = min(int(position), values.shape[1] - 2)
+    return values[:, k] + (position - k) * (values[:, k + 1] - values[:, k])

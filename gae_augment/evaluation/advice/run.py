@@ -67,7 +67,7 @@ def advise(
     The rule: the gain of each way of training has a prior, the mean and the standard deviation of its gains on other
     data sets. The measured difference, paired by image, updates the prior; its standard error counts each group once.
     The best training without synthetic images has the largest posterior mean. Motions or synthetic images are used on
-    top of it if they gain with a probability of at least 90 %.
+    top of it if they gain with a probability of at least 90 %, and the best training without them beats chance.
 
     Args:
         train: The training set, a map-style dataset of images of any size and integer labels. Its transforms are not
@@ -166,6 +166,7 @@ def advise(
         strength=best.strength,
         gain=decision.gain,
         rows=decision.rows,
+        beats_chance=decision.beats_chance,
         classes=facts,
         warnings=(*warnings, *of_classes),
         backbone=SmallNetwork.name if network is None else network.name,

@@ -68,6 +68,7 @@ class Advice:
         rows: The ways of training that were compared, the best ones of each kind.
         classes: The numbers of images and objects of each class, and the smallest difference of its recall that is not
             chance, in points.
+        beats_chance: Whether the best training recognises held-out images better than chance.
         warnings: What makes the verdict uncertain.
         backbone: The name of the network whose features were used.
         splits: The number of splits into training and held-out images.
@@ -83,6 +84,7 @@ class Advice:
     gain: Posterior | None
     rows: tuple[Row, ...]
     classes: Mapping[str, Mapping[str, Any]]
+    beats_chance: bool
     warnings: tuple[str, ...]
     backbone: str
     splits: int
@@ -93,6 +95,11 @@ class Advice:
     def sentence(self) -> str:
         r"""The verdict in one sentence."""
         base = name_of(Arm(self.strategy, self.standard_views))
+        if not self.beats_chance:
+            return (
+                f"Do not use synthetic images here: {base}, the best training without them, recognises held-out images "
+                f"no better than chance. Check the labels, or choose another network."
+            )
         if self.gain is None:
             return f"Use {base}. Motions were not compared."
         points = f"{self.gain.mean:+.1f} points ({self.gain.low:+.1f} to {self.gain.high:+.1f})"
@@ -171,11 +178,12 @@ class Decision:
     best: Arm | None
     gain: Posterior | None
     rows: tuple[Row, ...]
+    beats_chance: bool
 
     @property
     def use(self) -> bool:
         r"""Whether motions or synthetic images should be used."""
-        return self.gain is not None and self.gain.probability >= PROBABILITY
+        return self.beats_chance and self.gain is not None and self.gain.probability >= PROBABILITY
 
 
 def decide(comparison: Comparison, *, pretrained: bool) -> Decision:
@@ -201,7 +209,7 @@ def decide(comparison: Comparison, *, pretrained: bool) -> Decision:
             rows[arm] = _row(comparison, arm, base, prior_of(change, pretrained=pretrained, standard=arm.standard))
             if best is None or rows[arm].gain.mean > rows[best].gain.mean:
                 best = arm
-    return Decision(base, best, rows[best].gain if best else None, tuple(rows.values()))
+    return Decision(base, best, rows[best].gain if best else None, tuple(rows.values()), comparison.beats_chance(base))
 
 
 def _scores(comparison: Comparison, arm: Arm) -> tuple[float, float]:

@@ -1,0 +1,211 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torchvision.transforms import v2
+
+from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment._utils.files import read_file
+from gae_augment.data import ImageDataset
+from gae_augment.evaluation import advise
+from gae_augment.evaluation.advice import run
+
+
+class Pixels:
+    r"""Images of 8x8 pixels as features."""
+
+    size = 8
+
+    def __call__(self, images):
+        return images[:, 0].float().flatten(1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    r"""Three digits, of which two are scarce, as 8-bit images."""
+    data = load_digits()
+    images, labels = torch.from_numpy(data.images).mul(15).to(torch.uint8), data.target
+    rows = np.concatenate([np.flatnonzero(labels == label)[:n] for label, n in ((3, 90), (8, 30), (9, 15))])
+    return images[rows][:, None], labels[rows]
+
+
+def dataset(images, labels):
+    return ImageDataset(list(images), labels=labels, transform=lambda image: image / 255)
+
+
+@pytest.fixture(autouse=True)
+def one_repetition(monkeypatch):
+    monkeypatch.setattr(run, "MAX_REPETITIONS", 1)
+
+
+def small_shifts(part, seed):
+    return lambda strength, p: v2.RandomAffine(0, translate=(0.1 * strength, 0.1 * strength))
+
+
+def test_advice_on_digits_can_be_written_and_names_every_arm(digits):
+    lines = []
+    advice = advise(
+        dataset(*digits),
+        small_shifts,
+        backbone=Pixels(),
+        class_names=[f"digit {n}" for n in range(10)],
+        progress=lines.append,
+    )
+    values = json.loads(json.dumps(advice.as_dict()))
+    assert values["sentence"] == advice.sentence
+    assert {"digit 3", "digit 8", "digit 9"} == set(values["classes"])
+    assert [values["classes"][f"digit {n}"]["images"] for n in (3, 8, 9)] == [90, 30, 15]
+    assert (advice.images, advice.splits) == (135, 3)
+    assert advice.rows[0].name == "plain training"
+    assert all(row.balanced_accuracy > 60 for row in advice.rows if "standard" not in row.name)
+    assert sum("split" in line for line in lines) == 3
+    assert advice.table().count("\n") == len(advice.rows)
+
+
+def test_same_seed_same_advice_and_global_generators_stay(digits):
+    torch_state = torch.get_rng_state()
+    first, second = (advise(dataset(*digits), small_shifts, backbone=Pixels(), seed=3) for _ in range(2))
+    assert first.rows == second.rows
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+def test_interrupted_comparison_resumes(digits, tmp_path):
+    learned = []
+
+    def learn_motions(part, seed):
+        if len(learned) == 1:
+            learned.append("interrupted")
+            raise KeyboardInterrupt
+        learned.append(seed)
+        return small_shifts(part, seed)
+
+    options = {"backbone": Pixels(), "checkpoint_dir": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        advise(dataset(*digits), learn_motions, **options)
+    resumed = advise(dataset(*digits), learn_motions, **options)
+    assert len(learned) == 4  # one split, the interruption, and the two other splits
+    assert resumed.rows == advise(dataset(*digits), small_shifts, backbone=Pixels()).rows
+    again = advise(dataset(*digits), learn_motions, **options)
+    assert (len(learned), again.rows) == (4, resumed.rows)
+    # Other images do not resume.
+    images, labels = digits
+    advise(dataset(255 - images, labels), learn_motions, **options)
+    assert len(learned) == 7
+
+
+def test_motions_never_see_held_out_groups(digits, tmp_path):
+    images, labels = digits
+    groups = np.arange(135) // 3
+    position = {image.numpy().tobytes(): index for index, image in enumerate(images)}
+    assert len(position) == 135
+    parts = []
+
+    def learn_motions(part, seed):
+        parts.append([position[part[index][0][:1].numpy().tobytes()] for index in range(len(part))])
+        return small_shifts(part, seed)
+
+    advise(dataset(images, labels), learn_motions, groups=groups, backbone=Pixels(), checkpoint_dir=tmp_path)
+    files = sorted(tmp_path.glob("*/split-0-*.safetensors"))
+    for part, file in zip(parts, files, strict=True):
+        held_out = read_file(file)[1]["rows"].numpy()
+        assert len(held_out) > 0
+        assert not set(groups[part]) & set(groups[held_out])
+
+
+def images_of_another_class(images, labels):
+    r"""Motions that replace an image of a scarce class by one of the large class."""
+
+    def learn_motions(part, seed):
+        others = [part[index][0] for index in range(len(part)) if part[index][1] == 0]
+        return lambda strength, p: v2.Lambda(lambda image: others[int(torch.randint(len(others), ()))])
+
+    return learn_motions
+
+
+def test_images_of_another_class_are_not_used(digits):
+    images, labels = digits
+    advice = advise(dataset(*digits), images_of_another_class(images, labels), backbone=Pixels())
+    assert not advice.use
+    assert "Do not use synthetic images here" in advice.sentence
+    assert "augmenter" not in advice.command
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_labels_are_not_augmented(digits, seed):
+    images, labels = digits
+    shuffled = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
+    assert not advise(dataset(images, shuffled), small_shifts, backbone=Pixels(), seed=seed).use
+
+
+def test_near_duplicates_without_groups_are_told(digits):
+    images, labels = digits
+    twice, both = torch.cat([images, images]), np.concatenate([labels, labels])
+    told = advise(dataset(twice, both), backbone=Pixels()).warnings
+    assert any("near-duplicate" in warning for warning in told)
+    groups = np.tile(np.arange(135), 2)
+    grouped = advise(dataset(twice, both), backbone=Pixels(), groups=groups).warnings
+    # Digits of one class are alike, but fewer of them are near-duplicates.
+    assert not any(warning.startswith("100 %") for warning in grouped)
+
+
+def test_classes_with_few_objects_are_told(digits):
+    objects = {3: 30, 8: 4, 9: 1}
+    groups = [f"{label}-{index % objects[label]}" for index, label in enumerate(digits[1].tolist())]
+    advice = advise(dataset(*digits), backbone=Pixels(), groups=groups, class_names=list("0123456789"))
+    assert any(warning.startswith("4 objects in class 8: a difference") for warning in advice.warnings)
+    assert any(warning.startswith("1 object in class 9: it cannot be held out") for warning in advice.warnings)
+    assert advice.gain is None
+    assert advice.sentence.endswith("Motions were not compared.")
+
+
+def test_verdict_without_any_knowledge_names_chance(digits):
+    class Noise(Pixels):
+        def __call__(self, images):
+            return torch.randn(len(images), 5, generator=torch.Generator().manual_seed(int(images.sum())))
+
+    advice = advise(dataset(*digits), small_shifts, backbone=Noise())
+    assert not advice.use
+    assert "no better than chance" in advice.sentence
+
+
+def test_small_network_where_no_pretrained_one_is_at_hand(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def learn_motions(part, seed):
+        model = GenerativeModel(synthesis="deformed", epochs=2, delta=1.0)
+        return GAEAugmenter(model, random_state=seed, progress=False).fit(part).motion
+
+    advice = advise(dataset(*digits), learn_motions, strengths=(1.0,))
+    assert advice.backbone.startswith("a small network")
+    assert len(advice.rows) == 12
+    assert max(row.balanced_accuracy for row in advice.rows) > 70
+
+
+def test_large_classes_lose_images_and_keep_their_weight(digits, monkeypatch):
+    monkeypatch.setattr(run, "LEAST_IMAGES", 60)
+    monkeypatch.setattr(run, "MOST_IMAGES", 60)
+    advice = advise(dataset(*digits), backbone=Pixels(), class_names=list("0123456789"))
+    assert advice.images == 59  # 22 of class 3, 22 of class 8, and all 15 of class 9
+    assert advice.classes["3"]["images"] == 90
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"groups": [1, 2]}, "'groups' has 2 values"),
+        ({"minutes": 0}, "'minutes' is 0"),
+        ({"strengths": (4.0,)}, "'strengths' is 4.0"),
+        ({"backbone": "resnet19"}, "does not have"),
+    ],
+)
+def test_wrong_arguments_are_errors(digits, options, message):
+    with pytest.raises(ValueError, match=message):
+        advise(dataset(*digits), **options)
+
+
+def test_one_class_is_an_error(digits):
+    images, labels = digits
+    with pytest.raises(ValueError, match="at least 2"):
+        advise(dataset(images[:50], labels[:50]), backbone=Pixels())
