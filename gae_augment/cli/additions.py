@@ -1,6 +1,6 @@
 r"""How many synthetic images ``gae-augment balance`` adds to each class."""
 
-__all__ = ["Additions", "plan_additions", "plan_all"]
+__all__ = ["Additions", "plan_additions", "plan_all", "rejections"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +10,7 @@ import numpy as np
 from torchvision.datasets import ImageFolder
 
 from ..data import Label, count_labels, groups_of, moderate_strategy, resolve_strategy
+from ..export import Selection
 
 AT_MOST = 3
 """The largest total of a class, real and synthetic images, divided by the number of its real images."""
@@ -54,38 +55,75 @@ class Additions:
             if number < FEW_OBJECTS and self.totals[label] > self.real[label]
         ]
 
-    def counts(self, synthetic: Mapping[Label, int] | None = None) -> dict[str, dict[str, int]]:
+    def counts(self, selected: Mapping[Label, Selection] | None = None) -> dict[str, dict[str, int]]:
         r"""Returns the numbers of real and synthetic images of each class, by name.
 
         Args:
-            synthetic: The number of synthetic images of each class that has some, by label. ``None`` takes the planned
-                numbers.
+            selected: The synthetic images of each class that has some, by label. ``None`` takes the planned numbers.
         """
-        if synthetic is None:
-            synthetic = {label: total - self.real[label] for label, total in self.totals.items()}
+        synthetic = {label: total - self.real[label] for label, total in self.totals.items()}
+        if selected is not None:
+            synthetic = {label: len(selection.chosen) for label, selection in selected.items()}
         return {
             name: {"real": self.real[label], "synthetic": synthetic.get(label, 0)} for label, name in self.names.items()
         }
 
-    def lines(self, synthetic: Mapping[Label, int] | None = None) -> list[str]:
-        r"""Returns a line of text for each class, with the numbers of :meth:`counts`."""
-        counts = self.counts(synthetic)
+    def lines(self, selected: Mapping[Label, Selection] | None = None) -> list[str]:
+        r"""Returns the numbers of images of each class as text, and how synthetic images compare with real ones."""
+        counts = self.counts(selected)
         lines = []
         for label, name in self.names.items():
             line = f"{name}: {counts[name]['real']} real, {counts[name]['synthetic']} synthetic"
             if label in self.bounded:
                 line += f" (in total at most {AT_MOST} times the real ones; --per-class sets another number)"
             lines.append(line)
+            if selected is not None and label in selected:
+                lines += _describe(selected[label])
         return lines
 
-    def values(self, synthetic: Mapping[Label, int] | None = None) -> dict[str, Any]:
+    def values(self, selected: Mapping[Label, Selection] | None = None) -> dict[str, Any]:
         r"""Returns the content of :meth:`lines` as values that JSON supports."""
-        return {
-            "classes": self.counts(synthetic),
+        values: dict[str, Any] = {
+            "classes": self.counts(selected),
             "bounded": [name for label, name in self.names.items() if label in self.bounded],
             "objects": {self.names[label]: number for label, number in self.objects.items()},
             "warnings": self.warnings,
         }
+        if selected is not None:
+            values["like real"] = {self.names[label]: dict(one.like_real) for label, one in selected.items()}
+            values["rejected"] = {self.names[label]: one.rejected for label, one in selected.items()}
+            values["left out"] = {self.names[label]: one.left_out for label, one in selected.items()}
+            values["warnings"] += rejections(self, selected)
+        return values
+
+
+def _describe(selection: Selection) -> list[str]:
+    figures = ", ".join(f"{name} {ratio:.2f}" for name, ratio in selection.like_real.items())
+    parts = [f"like real: {figures}"] if figures else []
+    if selection.is_poor:
+        parts.append("too poor, none written")
+    elif selection.rejected:
+        parts.append(f"{selection.rejected} rejected, {selection.left_out} left out")
+    return [f"  {'; '.join(parts)}"] if parts else []
+
+
+def rejections(additions: Additions, selected: Mapping[Label, Selection]) -> list[str]:
+    r"""Returns one line for each class that gets fewer images than planned, with the reason."""
+    lines = []
+    for label, selection in selected.items():
+        name, figures = additions.names[label], selection.like_real
+        if selection.is_poor:
+            worse = min(("sharpness", "resolution"), key=lambda figure: figures[figure])
+            lines.append(
+                f"Class {name!r} gets no images, because synthetic ones have {figures[worse]:.2f} times the {worse} of "
+                f"the real ones. Try another --model or --size, or move images in the training instead."
+            )
+        elif selection.left_out:
+            lines.append(
+                f"Class {name!r} gets {selection.left_out} images fewer than planned, because they were outside the "
+                f"real images' range of brightness, sharpness or distance to the nearest real image in every draw."
+            )
+    return lines
 
 
 def plan_additions(

@@ -23,11 +23,11 @@ from .._utils.files import check_file_place
 from ..augmenter import GAEAugmenter
 from ..data import Label, check_output, groups_of, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
-from ..export import write_images, write_shards
+from ..export import Selection, select_images, write_images, write_shards
 from ..models import GenerativeModel
 from ..motion import Motion
 from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
-from .additions import Additions, plan_additions, plan_all
+from .additions import Additions, plan_additions, plan_all, rejections
 from .resuming import resumable
 
 OUTPUT_OPTIONS = ("folder", "model", "size", "seed", "per_class", "tolerance", "format", "shard_size")
@@ -192,28 +192,30 @@ def balance(arguments: Namespace) -> Outcome:
         _check_preview(Path(arguments.preview))
     options = {name: getattr(arguments, name) for name in OUTPUT_OPTIONS}
     with resumable(arguments.output, options, [path for path, _ in dataset.samples], arguments.force) as run:
-        writing = {
-            "format": arguments.format,
-            "images_per_shard": arguments.shard_size,
-            "n_jobs": arguments.jobs,
-            "seed": arguments.seed,
-            "force": True,
-            "resume": run.resumes,
-        }
-        if additions.nothing:
-            # A fit would learn motions that no image needs.
-            synthetic: dict[Label, int] = {}
-            paths = write_images(dataset, arguments.output, **writing)
-        else:
+        selected: dict[Label, Selection] = {}
+        # A fit would learn motions that no image needs.
+        if not additions.nothing:
             augmenter.fit(dataset, checkpoint_dir=arguments.checkpoint_dir or run.folder)
             if arguments.preview:
                 contact_sheet(augmenter, dataset, seed=arguments.seed).save(arguments.preview)
                 run.unfinished = True
                 return Outcome(arguments.preview, {"file": arguments.preview})
-            synthetic = augmenter.sampling_strategy_
-            paths = write_shards(augmenter, arguments.output, real=dataset, **writing)
-    text = "\n".join([*additions.lines(synthetic), arguments.output])
-    return Outcome(text, {**additions.values(synthetic), "paths": list(map(str, paths))})
+            selected = select_images(augmenter, dataset, seed=arguments.seed)
+            for warning in rejections(additions, selected):
+                _print_progress(f"gae-augment balance: warning: {warning}")
+        paths = write_images(
+            dataset,
+            arguments.output,
+            {int(label): selection.chosen for label, selection in selected.items()},
+            format=arguments.format,
+            images_per_shard=arguments.shard_size,
+            n_jobs=arguments.jobs,
+            seed=arguments.seed,
+            force=True,
+            resume=run.resumes,
+        )
+    text = "\n".join([*additions.lines(selected), arguments.output])
+    return Outcome(text, {**additions.values(selected), "paths": list(map(str, paths))})
 
 
 def advise(arguments: Namespace) -> Outcome:

@@ -13,6 +13,7 @@ from .images import append_samples, check_images, check_unmasked, image_array, r
 from .labels import class_names, label_array, read_labels
 from .long_tail import choose_images, profile_counts
 from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
+from .statistics import ImageStatistics, image_statistics
 from .strategy import (
     Label,
     SamplingStrategy,
@@ -31,6 +32,7 @@ __all__ = [
     "DatasetView",
     "ImageDataset",
     "ImageReader",
+    "ImageStatistics",
     "ItemFormat",
     "Label",
     "SamplingStrategy",
@@ -49,6 +51,7 @@ __all__ = [
     "geometric_transform",
     "groups_of",
     "image_array",
+    "image_statistics",
     "label_array",
     "load_source",
     "moderate_strategy",

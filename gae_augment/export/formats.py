@@ -41,6 +41,11 @@ class Item:
     motion: Tensor | None = None
 
     @property
+    def is_sampled(self) -> bool:
+        r"""Whether the image is real, or synthetic and sampled already."""
+        return not self.is_synthetic or self.motion is not None or isinstance(self.source, Image.Image)
+
+    @property
     def data(self) -> bytes:
         r"""The bytes of the image's file: the real one, a deformed one in the same format, or a PNG.
 

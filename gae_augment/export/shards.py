@@ -5,7 +5,7 @@ __all__ = ["write_images", "write_shards"]
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate, count, groupby
@@ -22,6 +22,7 @@ from ..augmenter import GAEAugmenter
 from ..data import Label, as_pictures, check_output
 from ..models import ModelDefinition, custom_definitions
 from .formats import FORMATS, Item, Shard
+from .selection import Chosen
 
 WORKERS_FOLDER = ".augmenter-"
 """The beginning of the name of a folder, in the output folder, that holds the augmenter for the workers."""
@@ -105,6 +106,7 @@ def write_shards(
 def write_images(
     real: ImageFolder,
     output: str | os.PathLike[str],
+    synthetic: Mapping[int, Sequence[Chosen]] | None = None,
     *,
     format: str = "imagefolder",
     images_per_shard: int = 1000,
@@ -114,11 +116,14 @@ def write_images(
     resume: bool = False,
     progress: bool = True,
 ) -> list[Path]:
-    r"""Writes the images of a folder in shards, as :func:`write_shards` does, without an augmenter.
+    r"""Writes the images of a folder, and synthetic images that were chosen before, in shards.
+
+    Names and formats are those of :func:`write_shards`.
 
     Args:
         real: The image folder.
         output: The folder to write to.
+        synthetic: The synthetic images of each class, by the index of the class, from :func:`select_images`.
         format: One of the formats of :func:`write_shards`.
         images_per_shard: The maximum number of images in a shard.
         n_jobs: The number of shards written at the same time, as in joblib.
@@ -135,9 +140,17 @@ def write_images(
     """
     _check_format(format, images_per_shard)
     folder = _open_target(output, format, force, resume)
-    class_names = tuple(real.classes)
-    items = _plan(folder, class_names, [0] * len(class_names), [False] * len(class_names), real, seed, resume)
-    shards = _divide(items, class_names, folder, format, images_per_shard, seed, resume)
+    items = _real_items(real)
+    taken = {item.path for item in items}
+    for index, images in (synthetic or {}).items():
+        new_path = _new_paths(folder, real.classes[index], taken, resume)
+        for chosen in images:
+            is_moved = isinstance(chosen.source, int)
+            source = Path(real.samples[chosen.source][0]) if isinstance(chosen.source, int) else chosen.source
+            path = new_path(source.suffix if isinstance(source, Path) else ".png")
+            source = source.resolve() if isinstance(source, Path) else source
+            items.append(Item(path, index, source, is_synthetic=True, motion=chosen.motion if is_moved else None))
+    shards = _divide(items, tuple(real.classes), folder, format, images_per_shard, seed, resume)
     return _write_all(None, shards, folder, format, n_jobs, progress)
 
 
@@ -243,12 +256,7 @@ def _plan(
 
     Each synthetic image gets an unused path. A deformed one gets the real image that it is made from.
     """
-    items: list[Item] = []
-    if real is not None:
-        items = [
-            Item(Path(path).relative_to(real.root), index, Path(path).resolve(), is_synthetic=False)
-            for path, index in real.samples
-        ]
+    items = [] if real is None else _real_items(real)
     real_paths = {item.path for item in items}
     for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
         # With real images, the name is that of their folder. Otherwise it may be invalid, such as "T-shirt/top".
@@ -258,14 +266,30 @@ def _plan(
             of_class = [item for item in items if item.class_index == index]
             draw = balanced_draw(len(of_class), number, derive_seed(seed, "sources", index))
             originals = [of_class[position] for position in draw.tolist()]
-        numbers = count()
+        new_path = _new_paths(folder, folder_name, real_paths, resume)
         for original in originals:
             # The file itself may be a link to one without an ending.
             ending, source = (".png", None) if original is None else (original.path.suffix, original.source)
-            paths = (Path(folder_name) / f"synthetic_{suffix:05d}{ending}" for suffix in numbers)
-            unused = (path for path in paths if path not in real_paths and (resume or not (folder / path).exists()))
-            items.append(Item(next(unused), index, source, is_synthetic=True))
+            items.append(Item(new_path(ending), index, source, is_synthetic=True))
     return items
+
+
+def _real_items(real: ImageFolder) -> list[Item]:
+    return [
+        Item(Path(path).relative_to(real.root), index, Path(path).resolve(), is_synthetic=False)
+        for path, index in real.samples
+    ]
+
+
+def _new_paths(folder: Path, class_folder: str, taken: Set[Path], resume: bool) -> Callable[[str], Path]:
+    r"""Returns a function from the ending of a file to the next unused path, relative to the folder."""
+    numbers = count()
+
+    def new_path(ending: str) -> Path:
+        paths = (Path(class_folder) / f"synthetic_{number:05d}{ending}" for number in numbers)
+        return next(path for path in paths if path not in taken and (resume or not (folder / path).exists()))
+
+    return new_path
 
 
 def _remove_leftovers(folder: Path, targets: Iterable[Path]) -> None:
@@ -317,8 +341,8 @@ def _write(shard: Shard, format: str, augmenter: GAEAugmenter | None) -> None:
 
 def _sample(shard: Shard, augmenter: GAEAugmenter | None) -> list[Item]:
     r"""Returns the real images and newly sampled synthetic images of a shard, in random order."""
-    items = [item for item in shard.items if not item.is_synthetic]
-    synthetic_items = (item for item in shard.items if item.is_synthetic)
+    items = [item for item in shard.items if item.is_sampled]
+    synthetic_items = (item for item in shard.items if not item.is_sampled)
     for index, group in groupby(synthetic_items, key=lambda item: item.class_index):
         assert augmenter is not None
         class_items, label = list(group), augmenter.classes_[index].item()

@@ -5,10 +5,11 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 from test_balance_photos import command_for, contents, fit_quickly, write_photos
 
 from gae_augment.cli import main
+from gae_augment.export import selection
 
 
 @pytest.fixture
@@ -156,3 +157,48 @@ def test_images_outside_the_groups_are_told(tmp_path, quick, capsys):
         warnings.simplefilter("always")
         assert main(command_for(folder, tmp_path / "balanced", "--groups", "^a/", "--dry-run")) == 0
     assert "gae-augment balance: warning: The pattern of groups '^a/' does not match 2 of 11" in capsys.readouterr().err
+
+
+def test_summary_compares_synthetic_with_real_images(tmp_path, quick, monkeypatch, capsys):
+    folder = write_photos(tmp_path / "photos", {"a": 9, "b": 4})
+    with monkeypatch.context() as patch:
+        # Real images are exactly like themselves.
+        patch.setattr(selection, "move", lambda image, v: image)
+        assert main(command_for(folder, tmp_path / "first")) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1] == "b: 4 real, 5 synthetic"
+        assert lines[2].startswith("  like real: sharpness ")
+        assert main(command_for(folder, tmp_path / "second", "--per-class", "16", "--json")) == 0
+    result = outcome(capsys)
+    for name in "a", "b":
+        assert set(result["like real"][name]) == {"sharpness", "brightness", "resolution"}
+        assert (result["rejected"][name], result["left out"][name]) == (0, 0)
+    # Each of the four images is drawn three times.
+    assert result["like real"]["b"] == pytest.approx({"sharpness": 1, "brightness": 1, "resolution": 1})
+
+
+def test_class_of_poor_images_keeps_its_real_ones_only(tmp_path, quick, monkeypatch, capsys):
+    folder, output = write_photos(tmp_path / "photos", {"a": 9, "b": 4}), tmp_path / "balanced"
+    monkeypatch.setattr(selection, "move", lambda image, v: image.filter(ImageFilter.GaussianBlur(3)))
+    assert main(command_for(folder, output, "--json")) == 0
+    printed = capsys.readouterr()
+    result = json.loads(printed.out)
+    assert contents(output) == contents(folder)
+    assert result["classes"]["b"] == {"real": 4, "synthetic": 0}
+    assert result["like real"]["b"]["sharpness"] < 0.5
+    (warning,) = (line for line in result["warnings"] if "objects" not in line)
+    sharpness = result["like real"]["b"]["sharpness"]
+    assert warning.startswith(
+        f"Class 'b' gets no images, because synthetic ones have {sharpness:.2f} times the sharpness"
+    )
+    assert f"gae-augment balance: warning: {warning}\n" in printed.err
+
+
+def test_images_that_are_left_out_are_told(tmp_path, quick, monkeypatch, capsys):
+    folder, output = write_photos(tmp_path / "photos", {"a": 9, "b": 4}), tmp_path / "balanced"
+    monkeypatch.setattr(selection, "move", lambda image, v: image.point(lambda value: value // 2 + 127))
+    monkeypatch.setattr(selection, "POOR", 0.0)
+    assert main(command_for(folder, output)) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1:3] == ["b: 4 real, 0 synthetic", "  20 rejected, 5 left out"]
+    assert "warning: Class 'b' gets 5 images fewer than planned" in printed.err

@@ -101,7 +101,7 @@ def test_photographs_of_different_sizes_need_no_size(tmp_path, capsys):
             real[image.size, image.format] = np.asarray(image)
     for path in written:
         with Image.open(output / path) as image:
-            assert (np.asarray(image) != real.pop((image.size, image.format))).mean() > 0.1
+            assert (np.asarray(image) != real[image.size, image.format]).mean() > 0.1
     assert not hidden_paths(output)
 
 

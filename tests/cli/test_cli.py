@@ -19,12 +19,12 @@ from gae_augment.fitting import parallel_fits
 
 @pytest.fixture
 def folder(tmp_path):
-    r"""A folder of colour images: 12 with a horizontal and 5 with a vertical stripe."""
+    r"""A folder of colour images, of any brightness: 12 with a horizontal and 5 with a vertical stripe."""
     random = np.random.default_rng(0)
     for name, count in (("across", 12), ("down", 5)):
         (tmp_path / "images" / name).mkdir(parents=True)
         for number in range(count):
-            image = random.integers(0, 60, (8, 8, 3), dtype=np.uint8)
+            image = random.integers(0, 60, (8, 8, 3), dtype=np.uint8) + np.uint8(40 * (number % 4))
             stripe = number % 8
             image[(stripe, slice(None)) if name == "across" else (slice(None), stripe)] = 250
             Image.fromarray(image).save(tmp_path / "images" / name / f"{number}.png")

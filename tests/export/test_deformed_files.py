@@ -354,6 +354,45 @@ def test_first_image_of_several_in_a_file_is_moved(name, options, one_source, tm
         assert image.n_frames == 2
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("options", [{}, {"icc_profile": PROFILE}, {"save_all": True, "duration": 100}])
+@pytest.mark.parametrize("lossless", [True, False])
+def test_lossless_webp_files_stay_lossless(mode, options, lossless, one_source, tmp_path):
+    first, second = smooth(mode, (24, 20)), smooth(mode, (24, 20)).transpose(Image.Transpose.ROTATE_180)
+    more = {"append_images": [second]} if "save_all" in options else {}
+    folder, augmenter, source = one_source(
+        lambda path: first.save(path, lossless=lossless, exact=True, quality=60, **options, **more), "image.webp"
+    )
+    write_shards(augmenter, tmp_path / "out", real=folder)
+    with Image.open(source) as image:
+        original = image.convert(mode)
+    for path in synthetic_of(tmp_path / "out"):
+        assert (b"VP8L" in path.read_bytes()) is lossless
+        assert_moved(original, path, 0.0 if lossless else 0.02)
+
+
+def thunderscan(values):
+    r"""Returns a TIFF file of 4-bit grey values in the compression ThunderScan, which no library writes any more."""
+    height, width = values.shape
+    # A byte with two leading ones holds one pixel.
+    data = bytes((0xC0 | values).astype(np.uint8).ravel())
+    tags = {256: width, 257: height, 258: 4, 259: 32809, 262: 1, 273: 8, 277: 1, 278: height, 279: len(data)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + directory + bytes(4)
+
+
+def test_compression_that_cannot_be_written_becomes_a_lossless_one(one_source, tmp_path):
+    values = np.asarray(smooth("L", (24, 20))) // 16
+    folder, augmenter, source = one_source(lambda path: path.write_bytes(thunderscan(values)), "old.tif")
+    with Image.open(source) as image:
+        assert (image.info["compression"], (np.asarray(image) == 17 * values).all()) == ("tiff_thunderscan", True)
+    write_shards(augmenter, tmp_path / "out", real=folder)
+    for path in synthetic_of(tmp_path / "out"):
+        with Image.open(path) as image:
+            assert (image.format, image.info["compression"]) == ("TIFF", "tiff_adobe_deflate")
+        assert_moved(as_shown(source), path)
+
+
 def test_camera_files_of_two_images_become_plain_jpeg_files(one_source, tmp_path):
     first, second = smooth("RGB", (24, 20)), smooth("RGB", (12, 10))
     folder, augmenter, source = one_source(

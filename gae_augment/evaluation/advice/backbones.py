@@ -25,6 +25,9 @@ IMAGES_PER_BATCH = 8
 
 DEFAULT_SIZE = 224
 
+SMALL_NETWORK_STEPS = 400
+"""About how many training steps a small network takes."""
+
 
 class Backbone(Protocol):
     r"""A fixed network: a callable that maps uint8 images, with shape (B, 3, S, S), to features, with shape (B, F).
@@ -120,7 +123,7 @@ class SmallNetwork:
             images,
             labels,
             classes=classes,
-            epochs=max(3, min(30, 400 // steps_per_epoch)),
+            epochs=max(3, min(30, SMALL_NETWORK_STEPS // steps_per_epoch)),
             batch_size=64,
             seed=seed,
             device=device,
