@@ -7,6 +7,7 @@ __all__ = ["Outcome", "advise", "balance", "completion", "demo", "evaluate", "fi
 
 import json
 import sys
+import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from PIL import Image
+from sklearn.exceptions import ConvergenceWarning
 from torchvision.datasets import ImageFolder
 
 from .. import evaluation
@@ -225,7 +227,11 @@ def advise(arguments: Namespace) -> Outcome:
 
     def learn_motions(part: Any, seed: int) -> Callable[..., Motion]:
         model = GenerativeModel(synthesis="deformed")
-        return GAEAugmenter(model, device=arguments.device, random_state=seed, progress=False).fit(part).motion
+        augmenter = GAEAugmenter(model, device=arguments.device, random_state=seed, progress=False)
+        with warnings.catch_warnings():
+            # What its motions are worth is measured.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return augmenter.fit(part).motion
 
     advice = evaluation.advise(
         dataset,

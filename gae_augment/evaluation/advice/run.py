@@ -4,7 +4,8 @@ __all__ = ["advise"]
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ SHARE_OF_FEATURES = 0.4
 LEAST_IMAGES, MOST_IMAGES = 200, 3000
 """The number of images that are compared lies between these, if there are so many."""
 
-SECONDS_OF_SMALL_NETWORK = 0.002
-"""About how long the features of an image of a small network take."""
+SECONDS_OF_SMALL_NETWORK = 0.01
+"""About how long the features of a view from a small network take."""
+
+PILOT_IMAGES = 24
+"""The number of images that show how fast the network is."""
 
 SMALL_SIDE = 64
 """The side of the images that a small network sees."""
@@ -99,9 +103,15 @@ def advise(
         check_number(strength, "strengths", 0, 3)
     network = load_backbone(backbone, device)
     labels, names, codes = _facts(train, groups, class_names)
-    rows = _choose(
-        labels, _most_images(_seconds_per_image(network), minutes, len(strengths) if learn_motions else 0), seed
-    )
+    n_strengths = len(strengths) if learn_motions is not None else 0
+
+    def most() -> dict[str, Tensor]:
+        return {"images": torch.tensor(_most_images(_seconds_per_view(train, network), minutes, n_strengths))}
+
+    # How many images are compared depends on the speed of the machine. A resumed comparison has as many.
+    folder = None if checkpoint_dir is None else Path(checkpoint_dir)
+    settings = _digest([labels, codes], minutes, n_strengths, _name(backbone))
+    rows = _choose(labels, int(_kept(folder, f"images-{settings}", most)["images"]), seed)
     counts, kept = np.bincount(labels), np.bincount(labels[rows], minlength=len(names))
     progress(
         f"{len(rows)} of {len(labels)} images, {len(names)} classes, "
@@ -115,16 +125,14 @@ def advise(
         learn_motions,
         seed,
     )
-    folder = None if checkpoint_dir is None else Path(checkpoint_dir) / _digest(trial, codes[rows], backbone)
+    if folder is not None:
+        arrays = [trial.labels, codes[rows], *(image.numpy() for image in trial.pictures.images)]
+        folder /= _digest(arrays, trial.strengths, seed, _name(backbone))
     every = np.arange(len(rows))
     shared = None if network is None else _kept(folder, "views", lambda: trial.views(every, network))
     progress(f"features of images and standard views: {time.monotonic() - start:.0f} s")
-    warnings: list[str] = []
-    repetitions: list[list[SplitScores]] = []
-    planned = 1
-    while len(repetitions) < planned:
-        repetition = len(repetitions)
-        repetition_start = time.monotonic()
+
+    def compare(trial: Trial, repetition: int, name: str, progress: Callable[[int], None]) -> list[SplitScores]:
         splits = []
         for fold, held_out in enumerate(grouped_folds(trial.labels, codes[rows], FOLDS, derive_seed(seed, repetition))):
             split_seed = derive_seed(seed, "split", repetition, fold)
@@ -136,16 +144,30 @@ def advise(
                 moved = trial.moved_views(in_training, fixed, split_seed)
                 return _to_tensors(trial.score(in_training, held_out, {**views, **moved}))
 
-            tensors = _kept(folder, f"split-{repetition}-{fold}", score)
+            tensors = _kept(folder, f"{name}-{repetition}-{fold}", score)
             splits.append(_from_tensors(tensors, trial.arms))
-            number = FOLDS * repetition + fold + 1
-            progress(f"split {number} of {FOLDS * planned}: {time.monotonic() - start:.0f} s")
-        repetitions.append(splits)
-        if planned == 1:
-            left = start + 60 * minutes - time.monotonic()
-            planned = min(MAX_REPETITIONS, 1 + max(0, int(left / (time.monotonic() - repetition_start))))
-        elif time.monotonic() + (time.monotonic() - repetition_start) > start + 60 * minutes:
-            break
+            progress(FOLDS * repetition + fold + 1)
+        return splits
+
+    # Motions are added to what is best without them, and only there, which saves half of the time.
+    alone = Comparison(trial.labels, codes[rows], [compare(trial, 0, "alone", lambda split: None)])
+    trial = replace(trial, standard=decide(alone, pretrained=network is not None).base.standard)
+    repetitions: list[list[SplitScores]] = []
+    planned = 1
+    while len(repetitions) < planned:
+        repetition_start, of = time.monotonic(), FOLDS * planned
+        repetitions.append(
+            compare(
+                trial,
+                len(repetitions),
+                "split",
+                lambda split, of=of: progress(f"split {split} of {of}: {time.monotonic() - start:.0f} s"),  # type: ignore[misc]
+            )
+        )
+        now = time.monotonic()
+        more = int((start + 60 * minutes - now) / (now - repetition_start))
+        planned = min(MAX_REPETITIONS, len(repetitions) + max(0, more))
+    warnings: list[str] = []
     if shared is not None:
         crossing = near_duplicates(shared["whole"], trial.labels, codes[rows])
         if crossing > CROSSING:
@@ -154,7 +176,7 @@ def advise(
                 f"held-out images are not new. Pass groups of images that show one object."
             )
     comparison = Comparison(trial.labels, codes[rows], repetitions)
-    decision = decide(comparison, pretrained=network is not None)
+    decision = decide(comparison, pretrained=network is not None, standard=trial.standard)
     objects = [len(np.unique(codes[labels == label])) for label in range(len(names))]
     facts, of_classes = class_facts(comparison, names, np.bincount(labels).tolist(), objects, decision)
     best = decision.best or decision.base
@@ -192,22 +214,26 @@ def _facts(
     return labels, names, np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
 
 
-def _seconds_per_image(network: Backbone | None) -> float:
-    r"""Measures how long the features of an image take."""
+def _seconds_per_view(train: Any, network: Backbone | None) -> float:
+    r"""Measures how long the features of a view of an image take."""
     if network is None:
         return SECONDS_OF_SMALL_NETWORK
-    images = torch.zeros(16, 3, network.size, network.size, dtype=torch.uint8)
-    network(images)
-    start = time.perf_counter()
-    network(images)
-    return (time.perf_counter() - start) / len(images)
+    rows = range(min(PILOT_IMAGES, len(train)))
+    pictures = Pictures.read(train, rows)
+    seconds = []
+    # The first pass prepares the network.
+    for _ in range(2):
+        start = time.perf_counter()
+        pictures.features(rows, network, moves=None, standard=True, seed=0)
+        seconds.append((time.perf_counter() - start) / len(rows))
+    return seconds[-1]
 
 
-def _most_images(seconds_per_image: float, minutes: float, strengths: int) -> int:
+def _most_images(seconds_per_view: float, minutes: float, strengths: int) -> int:
     r"""Returns how many images can be compared in the time."""
-    # Each of three splits moves two thirds of the images, with and without standard views.
-    passes = 2 + FOLDS * (2 / 3) * 2 * strengths
-    most = int(SHARE_OF_FEATURES * 60 * minutes / (seconds_per_image * passes))
+    # Each of three splits moves two thirds of the images.
+    passes = 2 + FOLDS * (2 / 3) * strengths
+    most = int(SHARE_OF_FEATURES * 60 * minutes / (seconds_per_view * passes))
     return min(MOST_IMAGES, max(LEAST_IMAGES, most))
 
 
@@ -257,11 +283,14 @@ def _kept(folder: Path | None, name: str, make: Callable[[], dict[str, Tensor]])
     return read_file(path)[1]
 
 
-def _digest(trial: Trial, codes: np.ndarray, backbone: Any) -> str:
-    r"""Returns a name for what a comparison depends on."""
-    settings = [__version__, backbone if isinstance(backbone, str) else type(backbone).__name__, trial.strengths]
-    digest = hashlib.sha256(repr([*settings, trial.seed]).encode())
-    for array in (trial.labels, codes, *(image.numpy() for image in trial.pictures.images)):
+def _name(backbone: str | Callable[[Tensor], Any]) -> str:
+    return backbone if isinstance(backbone, str) else type(backbone).__qualname__
+
+
+def _digest(arrays: Iterable[np.ndarray], *settings: Any) -> str:
+    r"""Returns a name for what a file depends on."""
+    digest = hashlib.sha256(repr([__version__, *settings]).encode())
+    for array in arrays:
         digest.update(repr(array.shape).encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]

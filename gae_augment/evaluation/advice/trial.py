@@ -1,8 +1,8 @@
 r"""One split of the images: views, classifiers on their features, and scores on the held-out images."""
 
-__all__ = ["LearnMotions", "Treatment", "Trial", "arms_of", "treatments_of"]
+__all__ = ["LearnMotions", "Treatment", "Trial", "arms_of"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,8 @@ SCARCE = 0.9
 """Classes with fewer images than this fraction of the largest class are scarce."""
 
 
-def _moved(standard: bool, strength: float) -> str:
-    return f"{'standard, ' if standard else ''}moved {strength:g}"
+def _moved(strength: float) -> str:
+    return f"moved {strength:g}"
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,6 @@ class Treatment:
     standard: bool
     ours: str = "none"
     strength: float = 0.0
-
-
-def treatments_of(strengths: Sequence[float]) -> list[Treatment]:
-    r"""Returns all treatments. Without strengths, none of them moves images."""
-    treatments = []
-    for standard in (False, True):
-        treatments.append(Treatment(standard))
-        treatments += [Treatment(standard, "motions", strength) for strength in strengths]
-        if strengths:
-            treatments.append(Treatment(standard, "synthetic images", max(strengths)))
-    return treatments
 
 
 def arms_of(treatment: Treatment) -> list[Arm]:
@@ -70,6 +59,7 @@ class Trial:
         strengths: The strengths of the motions.
         learn_motions: The function that learns motions; ``None`` for no motions.
         seed: The seed.
+        standard: Whether motions are added to standard views or to the images as they are; ``None`` for no motions.
     """
 
     pictures: Pictures
@@ -78,11 +68,16 @@ class Trial:
     strengths: tuple[float, ...]
     learn_motions: LearnMotions | None
     seed: int
+    standard: bool | None = None
 
     @property
     def treatments(self) -> list[Treatment]:
         r"""The treatments that are compared."""
-        return treatments_of(self.strengths if self.learn_motions is not None else ())
+        treatments = [Treatment(standard=False), Treatment(standard=True)]
+        if self.learn_motions is not None and self.standard is not None and self.strengths:
+            treatments += [Treatment(self.standard, "motions", strength) for strength in self.strengths]
+            treatments.append(Treatment(self.standard, "synthetic images", max(self.strengths)))
+        return treatments
 
     @property
     def arms(self) -> list[Arm]:
@@ -97,19 +92,17 @@ class Trial:
 
     def moved_views(self, rows: np.ndarray, backbone: Backbone, seed: int) -> dict[str, Tensor]:
         r"""Learns motions from training images, and returns the features of moved views of these."""
-        if self.learn_motions is None:
+        if self.learn_motions is None or self.standard is None or not self.strengths:
             return {}
         motion = self.learn_motions(self._to_learn_from(rows), seed)
-        features = {}
-        for strength in self.strengths:
-            moves = motion(strength=strength, p=1.0)
-            for standard in (False, True):
-                # With the seed of the standard views, the same crops follow.
-                seed_of_view = self.seed if standard else seed
-                features[_moved(standard, strength)] = self.pictures.features(
-                    rows, backbone, moves=moves, standard=standard, seed=seed_of_view
-                )
-        return features
+        # With the seed of the standard views, the same crops follow.
+        seed_of_view = self.seed if self.standard else seed
+        return {
+            _moved(strength): self.pictures.features(
+                rows, backbone, moves=motion(strength=strength, p=1.0), standard=self.standard, seed=seed_of_view
+            )
+            for strength in self.strengths
+        }
 
     def _to_learn_from(self, rows: np.ndarray) -> ImageDataset:
         labels = self.labels[rows]
@@ -152,7 +145,7 @@ class Trial:
     ) -> tuple[Tensor, Tensor, Tensor]:
         r"""Returns the features of all training views, their labels, and their weights."""
         labels, weights = torch.from_numpy(self.labels[train]), self.weights[train]
-        moved = features[_moved(treatment.standard, treatment.strength)] if treatment.ours != "none" else None
+        moved = features[_moved(treatment.strength)] if treatment.ours != "none" else None
         views = [features["whole"][train]]
         if treatment.ours == "motions":
             assert moved is not None

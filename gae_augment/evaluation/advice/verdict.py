@@ -186,22 +186,26 @@ class Decision:
         return self.beats_chance and self.gain is not None and self.gain.probability >= PROBABILITY
 
 
-def decide(comparison: Comparison, *, pretrained: bool) -> Decision:
+def decide(comparison: Comparison, *, pretrained: bool, standard: bool | None = None) -> Decision:
     r"""Decides by the rule of :func:`gae_augment.evaluation.advise`.
 
     1. Each strategy, with and without standard views, is compared with plain training. The prior of its gain, from
        other data sets, is updated by the measured difference. The best one has the largest posterior mean.
     2. Motions of each strength, and synthetic images, are added to the best one alone. Their gains are updated alike.
        The best one has the largest posterior mean.
+
+    Args:
+        comparison: The comparison.
+        pretrained: Whether the network was trained on other images.
+        standard: Whether the best training without ours has standard views, if that is decided already.
     """
     plain = Arm("plain training")
     rows = {plain: Row(name_of(plain), *_scores(comparison, plain), 0.0, 0.0, Posterior(0.0, 1e-9), "")}
-    base = plain
     for arm in comparison.arms:
         if arm.ours == "none" and arm != plain:
             rows[arm] = _row(comparison, arm, plain, _base_prior(arm, pretrained))
-            if rows[arm].gain.mean > rows[base].gain.mean:
-                base = arm
+    allowed = [arm for arm in rows if standard in (None, arm.standard)]
+    base = max(allowed, key=lambda arm: rows[arm].gain.mean)
     best = None
     for arm in comparison.arms:
         if arm.ours != "none" and (arm.strategy, arm.standard) == (base.strategy, base.standard):
