@@ -46,8 +46,9 @@ def test_examples_run(tmp_path, monkeypatch):
     pipeline = names["pipeline"].fit(digits.data[keep], digits.target[keep])
     assert pipeline.named_steps["gaesampler"].is_synthetic_.any()
 
-    balanced = [len(list(folder.iterdir())) for folder in (tmp_path / "balanced").iterdir()]
-    assert balanced == [48, 48, 48]
+    balanced = {folder.name: len(list(folder.iterdir())) for folder in (tmp_path / "balanced").iterdir()}
+    # At most three times the twelve real images of the smallest class.
+    assert balanced == {"0": 48, "1": 48, "2": 36}
 
 
 def test_first_examples_are_short():
@@ -63,6 +64,7 @@ def test_sections_stand_in_order():
     assert re.findall(r"^## (.*)$", README, flags=re.MULTILINE) == [
         "Install",
         "Results",
+        "Should you use it?",
         "When it will not help",
         "Three ways to use it",
         "The ten models",

@@ -5,7 +5,7 @@ of synthetic images in training batches. :func:`advise` says whether synthetic i
 :func:`recalibrate` corrects a classifier's probabilities.
 """
 
-from .advice import Advice, advise
+from .advice import Advice, AdviceRow, Posterior, advise
 from .calibration import Recalibration, Reliability, recalibrate
 from .classifier import Classifier, train_classifier
 from .features import (
@@ -27,6 +27,7 @@ from .memorisation import Memorisation, memorisation, nearest
 __all__ = [
     "NEIGHBOURS",
     "Advice",
+    "AdviceRow",
     "Classifier",
     "ClassifierFeatures",
     "ClassifierGain",
@@ -37,6 +38,7 @@ __all__ = [
     "Membership",
     "Memorisation",
     "PairedDifference",
+    "Posterior",
     "Recalibration",
     "Reliability",
     "advise",

@@ -1,6 +1,6 @@
 r"""The verdict: which way of training is best, and whether synthetic images belong to it."""
 
-__all__ = ["PROBABILITY", "Advice", "Decision", "Row", "class_facts", "decide"]
+__all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "class_facts", "decide"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -32,7 +32,7 @@ HOW = {
 
 
 @dataclass(frozen=True)
-class Row:
+class AdviceRow:
     r"""One way of training in the table.
 
     Attributes:
@@ -82,7 +82,7 @@ class Advice:
     ours: str
     strength: float
     gain: Posterior | None
-    rows: tuple[Row, ...]
+    rows: tuple[AdviceRow, ...]
     classes: Mapping[str, Mapping[str, Any]]
     beats_chance: bool
     warnings: tuple[str, ...]
@@ -177,7 +177,7 @@ class Decision:
     base: Arm
     best: Arm | None
     gain: Posterior | None
-    rows: tuple[Row, ...]
+    rows: tuple[AdviceRow, ...]
     beats_chance: bool
 
     @property
@@ -200,7 +200,7 @@ def decide(comparison: Comparison, *, pretrained: bool, standard: bool | None = 
         standard: Whether the best training without ours has standard views, if that is decided already.
     """
     plain = Arm("plain training")
-    rows = {plain: Row(name_of(plain), *_scores(comparison, plain), 0.0, 0.0, Posterior(0.0, 1e-9), "")}
+    rows = {plain: AdviceRow(name_of(plain), *_scores(comparison, plain), 0.0, 0.0, Posterior(0.0, 1e-9), "")}
     for arm in comparison.arms:
         if arm.ours == "none" and arm != plain:
             rows[arm] = _row(comparison, arm, plain, _base_prior(arm, pretrained))
@@ -220,9 +220,11 @@ def _scores(comparison: Comparison, arm: Arm) -> tuple[float, float]:
     return comparison.score(arm), comparison.balanced_accuracy(arm)
 
 
-def _row(comparison: Comparison, arm: Arm, over: Arm, prior: Prior) -> Row:
+def _row(comparison: Comparison, arm: Arm, over: Arm, prior: Prior) -> AdviceRow:
     measured, error = comparison.difference(arm, over)
-    return Row(name_of(arm), *_scores(comparison, arm), measured, error, prior.update(measured, error), name_of(over))
+    return AdviceRow(
+        name_of(arm), *_scores(comparison, arm), measured, error, prior.update(measured, error), name_of(over)
+    )
 
 
 def class_facts(
