@@ -17,6 +17,13 @@ from gae_augment.demo import load_data
 from gae_augment.fitting import parallel_fits
 
 
+@pytest.fixture(autouse=True)
+def quick_features(monkeypatch):
+    r"""Trains the features of FID for a few epochs in place of a thousand steps; no test here depends on their quality."""
+    for module in ("cli.commands", "demo.run"):
+        monkeypatch.setattr(f"gae_augment.{module}.epochs_of_a_thousand_steps", lambda images: 3)
+
+
 @pytest.fixture
 def folder(tmp_path):
     r"""A folder of colour images: 12 with a horizontal and 5 with a vertical stripe."""
