@@ -19,7 +19,7 @@ from gae_augment.fitting import parallel_fits
 
 @pytest.fixture(autouse=True)
 def quick_features(monkeypatch):
-    r"""Trains the features of FID for a few epochs in place of a thousand steps; no test here depends on their quality."""
+    r"""Trains the features of FID for three epochs, not a thousand steps. No test here depends on their quality."""
     for module in ("cli.commands", "demo.run"):
         monkeypatch.setattr(f"gae_augment.{module}.epochs_of_a_thousand_steps", lambda images: 3)
 
