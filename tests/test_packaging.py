@@ -123,20 +123,29 @@ def test_augmenter_has_at_most_nine_parameters_and_each_stands_in_one_signature(
     assert not augmenter & model
 
 
-def modules_after(statement):
-    program = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+@pytest.fixture(scope="module")
+def modules_after():
+    r"""Returns the libraries that a new process has imported after each of two statements, one after the other."""
+    statements = (
+        "from gae_augment import AugmentedDataset, MixedSampler; import gae_augment.integrations",
+        "from gae_augment import *; GAEAugmenter, AugmentedDataset, MixedSampler, MODELS",
+    )
+    program = "import sys"
+    for statement in statements:
+        program += f"; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
     run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
-    return set(run.stdout.split())
+    of_loaders, of_all = (set(line.split()) for line in run.stdout.splitlines())
+    return {"workers of a loader": of_loaders, "all names": of_all}
 
 
-def test_importing_all_names_pulls_in_no_optional_library():
-    imported = modules_after("from gae_augment import *; GAEAugmenter, AugmentedDataset, MixedSampler, MODELS")
+def test_importing_all_names_pulls_in_no_optional_library(modules_after):
+    imported = modules_after["all names"]
     assert {"torch", "sklearn"} <= imported
     assert not imported & {"lightning", "pytorch_lightning", "ray", "imblearn", "matplotlib", "torch_fidelity"}
 
 
-def test_what_workers_of_a_loader_need_pulls_in_no_scikit_learn():
-    imported = modules_after("from gae_augment import AugmentedDataset, MixedSampler; import gae_augment.integrations")
+def test_what_workers_of_a_loader_need_pulls_in_no_scikit_learn(modules_after):
+    imported = modules_after["workers of a loader"]
     assert {"torch", "torchvision"} <= imported
     assert not imported & {"sklearn", "joblib"}
 

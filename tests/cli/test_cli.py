@@ -14,7 +14,18 @@ from PIL import Image
 from gae_augment import GAEAugmenter
 from gae_augment.cli import main
 from gae_augment.demo import load_data
-from gae_augment.fitting import parallel_fits
+from gae_augment.fitting import parallel_fits, plan
+from gae_augment.motion import learning, registration
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    r"""Shortens the trainings of models and of features for FID, and learns few motions: no test here needs quality."""
+    monkeypatch.setattr(plan, "STEPS", 30)
+    monkeypatch.setattr(learning, "MOTIONS_PER_CLASS", 4)
+    monkeypatch.setattr(registration, "STEPS", 2)
+    for module in ("cli.commands", "demo.run"):
+        monkeypatch.setattr(f"gae_augment.{module}.epochs_of_a_thousand_steps", lambda images: 3)
 
 
 @pytest.fixture
