@@ -102,9 +102,10 @@ def test_folds_keep_groups_together_and_all_classes_in_training(seed):
         assert set(labels[training]) == {0, 1, 2, 3}
 
 
-def test_folds_of_classes_with_one_object_each_are_an_error():
-    with pytest.raises(ValueError, match="nothing can be held out"):
-        grouped_folds(np.repeat([0, 1], 5), np.repeat(["a", "b"], 5), 3, 0)
+@pytest.mark.parametrize(("groups", "several"), [("aaaaabbbbb", 0), ("aacdebbbbb", 1)])
+def test_fewer_than_two_classes_with_several_objects_are_an_error(groups, several):
+    with pytest.raises(ValueError, match=f"Only {several} of 2 classes show more than one object"):
+        grouped_folds(np.repeat([0, 1], 5), list(groups), 3, 0)
 
 
 def test_near_duplicates_are_counted_across_groups_only():

@@ -37,7 +37,8 @@ def grouped_folds(labels: np.ndarray, groups: Sequence[Any], n_folds: int, seed:
         seed: The seed of the folds.
 
     Raises:
-        ValueError: If no split leaves training images of each class in each fold.
+        ValueError: If fewer than two classes have several groups, or no split leaves training images of each class in
+            each fold.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -51,8 +52,12 @@ def grouped_folds(labels: np.ndarray, groups: Sequence[Any], n_folds: int, seed:
         or [np.arange(0)]
     )
     rows.sort()
-    if not len(rows):
-        raise ValueError("Every class shows one object only, so nothing can be held out. Add images of other objects.")
+    n_held_out, n_classes = len(np.unique(labels[rows])), len(np.unique(labels))
+    if n_held_out < 2:
+        raise ValueError(
+            f"Only {n_held_out} of {n_classes} classes show more than one object, but 2 are needed, because whole "
+            f"objects are held out. Add images of other objects."
+        )
     for attempt in range(ATTEMPTS):
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=derive_seed(seed, attempt) % 2**32)
         with warnings.catch_warnings():
