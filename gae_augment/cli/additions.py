@@ -9,15 +9,11 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import ImageFolder
 
-from ..data import Label, count_labels, groups_of, moderate_strategy, resolve_strategy
+from ..data import FEW_OBJECTS, Label, count_labels, groups_of, moderate_strategy, resolve_strategy
 from ..export import Selection
 
 AT_MOST = 3
 """The largest total of a class, real and synthetic images, divided by the number of its real images."""
-
-
-FEW_OBJECTS = 10
-"""A class with fewer independent objects than this number gets a warning if it gets images."""
 
 
 @dataclass(frozen=True)

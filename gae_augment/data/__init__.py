@@ -7,7 +7,7 @@ than ``_utils``.
 from .folders import as_pictures, check_output, open_folder, upright, upright_bytes
 from .formats import ItemFormat
 from .geometry import geometric_transform
-from .groups import groups_of
+from .groups import FEW_OBJECTS, groups_of
 from .image_dataset import ImageDataset
 from .images import append_samples, check_images, check_unmasked, image_array, read_images
 from .labels import class_names, label_array, read_labels
@@ -28,6 +28,7 @@ from .views import DatasetView
 from .working_size import WorkingSize, check_working_size, resize_images
 
 __all__ = [
+    "FEW_OBJECTS",
     "READ_AT_ONCE",
     "DatasetView",
     "ImageDataset",

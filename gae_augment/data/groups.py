@@ -1,12 +1,15 @@
 r"""Groups of images that show one object, read off the paths of their files."""
 
-__all__ = ["groups_of"]
+__all__ = ["FEW_OBJECTS", "groups_of"]
 
 import os
 import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+FEW_OBJECTS = 10
+"""A class with fewer independent objects than this number gets a warning."""
 
 
 def groups_of(

@@ -71,7 +71,7 @@ class _Function:
                 f"The network {self.name} returned features that are not finite. It gets uint8 images from 0 to 255, "
                 f"and must normalise them itself."
             )
-        return features.float().cpu().clone()
+        return features.float().cpu()
 
 
 class _Torchvision:
@@ -99,7 +99,7 @@ class _Torchvision:
         for batch in images.split(IMAGES_PER_BATCH if self.device.type == "cpu" else len(images)):
             x = functional.normalize(batch.to(self.device).float() / 255, self.mean, self.std)
             features.append(self.network(x.contiguous(memory_format=torch.channels_last)).flatten(1).cpu())
-        return torch.cat(features).clone()
+        return torch.cat(features)
 
 
 class SmallNetwork:

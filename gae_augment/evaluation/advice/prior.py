@@ -4,7 +4,7 @@ __all__ = ["Posterior", "Prior", "prior_of"]
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -35,6 +35,10 @@ class Posterior:
     def probability(self) -> float:
         r"""The probability that the gain is above 0."""
         return 0.5 * (1 + math.erf(self.mean / self.deviation / math.sqrt(2)))
+
+    def as_dict(self) -> dict[str, float]:
+        r"""Returns all figures as a dictionary that the ``json`` module can write."""
+        return {**asdict(self), "low": self.low, "high": self.high, "probability": self.probability}
 
 
 @dataclass(frozen=True)

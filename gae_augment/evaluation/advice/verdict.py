@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...data import FEW_OBJECTS
 from .compare import Arm, Comparison
 from .prior import Posterior, Prior, prior_of
 
 PROBABILITY = 0.9
 """Synthetic images or motions are used if they gain with at least this probability."""
-
-FEW_OBJECTS = 10
-"""A class with fewer independent objects gets a warning."""
 
 HOW = {
     "plain training": "DataLoader(train, shuffle=True), cross_entropy(logits, labels)",
@@ -134,13 +132,9 @@ class Advice:
         r"""Returns all figures as a dictionary that the ``json`` module can write."""
         values = asdict(self)
         for row, values_of_row in zip(self.rows, values["rows"], strict=True):
-            values_of_row["gain"] |= {"low": row.gain.low, "high": row.gain.high, "probability": row.gain.probability}
+            values_of_row["gain"] = row.gain.as_dict()
         if self.gain is not None:
-            values["gain"] |= {
-                "low": self.gain.low,
-                "high": self.gain.high,
-                "probability": self.gain.probability,
-            }
+            values["gain"] = self.gain.as_dict()
         return {"sentence": self.sentence, "command": self.command, **values}
 
 

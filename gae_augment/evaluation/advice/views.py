@@ -2,7 +2,7 @@ r"""The views of images that classifiers train on: as they are, with standard tr
 
 __all__ = ["Pictures", "View"]
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,27 +59,19 @@ class Pictures:
         """
         transform = _standard_views(backbone.size) if standard else _whole(backbone.size)
 
-        def views() -> Iterator[Tensor]:
-            for row in map(int, rows):
-                image = self.images[row]
-                # Several threads would wait for each other at each small step.
-                with use_threads(1):
-                    if moves is not None:
-                        with global_seed(derive_seed(seed, "motion", row)):
-                            image = moves(image)
-                    with global_seed(derive_seed(seed, "standard", row)):
-                        image = transform(image)
-                yield image
+        # Several threads would wait for each other at each small step.
+        @use_threads(1)
+        def view(row: int) -> Tensor:
+            image = self.images[row]
+            if moves is not None:
+                with global_seed(derive_seed(seed, "motion", row)):
+                    image = moves(image)
+            with global_seed(derive_seed(seed, "standard", row)):
+                return transform(image)
 
-        features, batch = [], []
-        for image in views():
-            batch.append(image)
-            if len(batch) == IMAGES_PER_CHUNK:
-                features.append(backbone(torch.stack(batch)))
-                batch = []
-        if batch:
-            features.append(backbone(torch.stack(batch)))
-        return torch.cat(features)
+        numbers = [int(row) for row in rows]
+        chunks = [numbers[start : start + IMAGES_PER_CHUNK] for start in range(0, len(numbers), IMAGES_PER_CHUNK)]
+        return torch.cat([backbone(torch.stack([view(row) for row in chunk])) for chunk in chunks])
 
 
 def _standard_views(size: int) -> View:
