@@ -194,8 +194,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--backbone",
         default="auto",
         metavar="NAME",
-        help="network of torchvision with weights on disk, or MODULE:FUNCTION (default: auto, a network of torchvision "
-        "if its weights are on disk, else a small network)",
+        help="network of torchvision with weights on disk, MODULE:FUNCTION, or none for small networks from scratch "
+        "(default: auto, a network of torchvision if its weights are on disk, else none)",
     )
     command.add_argument(
         "--minutes", type=float, default=5.0, metavar="N", help="time that the comparison may take (default: 5)"

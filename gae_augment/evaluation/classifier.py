@@ -90,6 +90,16 @@ class Classifier(nn.Module):
         """
         return self._apply_in_batches(lambda x: self(x).argmax(dim=1), images)
 
+    def logits(self, images: Tensor) -> Tensor:
+        r"""Returns the logits of each image, on the CPU, with shape (N, classes).
+
+        The images are uint8 or in [0, 1], with shape :math:`(N, C, H, W)`.
+
+        Raises:
+            ValueError: If the images are invalid, or differ in shape from the classifier's ``shape``.
+        """
+        return self._apply_in_batches(self, images)
+
     @torch.no_grad()
     def _apply_in_batches(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         images = checked_images(images, "images", like=torch.empty(0, *self.shape))
@@ -149,6 +159,7 @@ def train_classifier(
     batch_size: int = 128,
     learning_rate: float = 5e-3,
     affine: bool = False,
+    log_frequencies: Tensor | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
 ) -> Classifier:
@@ -164,6 +175,8 @@ def train_classifier(
         batch_size: The maximum number of images in a batch.
         learning_rate: The peak learning rate.
         affine: Whether training images are slightly rotated, shifted and scaled, at random.
+        log_frequencies: What is added to the logits in training, with shape :math:`(C,)`, such as
+            ``log_frequencies`` of a :class:`gae_augment.MixedSampler` for balanced softmax.
         seed: The seed of the initial weights, the default order of the images, and the random affine changes.
         device: A torch device. ``"auto"`` is a CUDA GPU if there is one, else the CPU.
 
@@ -181,6 +194,7 @@ def train_classifier(
     torch_device = resolve_device(device)
     network = Classifier(tuple(images.shape[1:]), classes, generator=make_generator(seed, "weights")).to(torch_device)
     images, labels = images.to(torch_device), labels.to(torch_device)
+    shift = torch.zeros(classes, device=torch_device) if log_frequencies is None else log_frequencies.to(torch_device)
 
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01, fused=True)
     network.train()
@@ -199,7 +213,7 @@ def train_classifier(
         for indices in batches:
             x = to_unit(images[indices])
             x = random_affine(x, generator) if affine else x
-            loss = functional.cross_entropy(network(x), labels[indices])
+            loss = functional.cross_entropy(network(x) + shift, labels[indices])
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * one_cycle(step, epochs * len(batches))
             optimiser.zero_grad(set_to_none=True)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from gae_augment import GenerativeModel
 from gae_augment.cli import commands, main
-from gae_augment.evaluation.advice import run
+from gae_augment.evaluation.advice import setting
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
         "    return features\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run, "MAX_REPETITIONS", 1)
+    monkeypatch.setattr(setting, "MAX_REPETITIONS", 1)
     # What the motions are worth is not tested here.
     monkeypatch.setattr(commands, "GenerativeModel", partial(GenerativeModel, epochs=2))
     return tmp_path / "images"

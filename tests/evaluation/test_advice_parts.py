@@ -15,7 +15,7 @@ from gae_augment.evaluation.advice.compare import Arm, Comparison, score_split
 from gae_augment.evaluation.advice.heads import PENALTIES, STRATEGIES, Projection, train_heads
 from gae_augment.evaluation.advice.prior import Prior, prior_of
 from gae_augment.evaluation.advice.splits import grouped_folds, near_duplicates
-from gae_augment.evaluation.advice.verdict import HOW, PROBABILITY, decide
+from gae_augment.evaluation.advice.verdict import HOW, PROBABILITY, choose_base, decide
 from gae_augment.evaluation.advice.views import Pictures
 
 NAMES = list(STRATEGIES)
@@ -190,8 +190,13 @@ def test_images_of_one_group_count_as_one():
 
 
 def test_planted_gain_of_a_point_is_found_and_planted_harm_is_never_used():
-    found = [decide(simulated(seed, 1.0)[0], pretrained=True).use for seed in range(20)]
-    harmed = [decide(simulated(100 + seed, -1.0)[0], pretrained=True).use for seed in range(20)]
+    def used(seed, effect):
+        comparison = simulated(seed, effect)[0]
+        base, rows = choose_base(comparison, [arm for arm in comparison.arms if arm.ours == "none"], pretrained=True)
+        return decide(comparison, base, rows, pretrained=True).use
+
+    found = [used(seed, 1.0) for seed in range(20)]
+    harmed = [used(100 + seed, -1.0) for seed in range(20)]
     accuracy = [
         comparison.balanced_accuracy(ours) - comparison.balanced_accuracy(base)
         for comparison, base, ours in (simulated(200 + seed, 1.0) for seed in range(20))
@@ -274,7 +279,7 @@ def test_wrong_features_are_an_error(module, name, message):
         load_backbone(f"{module}:{name}")(torch.ones(2, 3, 224, 224, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(("backbone", "message"), [("resnet19", "does not have"), (3, "a name or a callable")])
+@pytest.mark.parametrize(("backbone", "message"), [("resnet19", "does not have"), (3, "a name, a callable or None")])
 def test_unknown_network_is_an_error(backbone, message):
     with pytest.raises(ValueError, match=message):
         load_backbone(backbone)

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from gae_augment._utils.files import read_file
 from gae_augment.data import ImageDataset
 from gae_augment.evaluation import advise
-from gae_augment.evaluation.advice import backbones, run
+from gae_augment.evaluation.advice import run, setting
 
 
 class Pixels:
@@ -36,7 +36,7 @@ def dataset(images, labels):
 
 @pytest.fixture(autouse=True)
 def one_repetition(monkeypatch):
-    monkeypatch.setattr(run, "MAX_REPETITIONS", 1)
+    monkeypatch.setattr(setting, "MAX_REPETITIONS", 1)
 
 
 def small_shifts(part, seed):
@@ -108,7 +108,7 @@ def test_motions_never_see_held_out_groups(digits, tmp_path):
         return small_shifts(part, seed)
 
     advise(dataset(images, labels), learn_motions, groups=groups, backbone=Pixels(), checkpoint_dir=tmp_path)
-    files = sorted(tmp_path.glob("*/split-0-*.safetensors"))
+    files = sorted([*tmp_path.glob("*/whole-[012].safetensors"), *tmp_path.glob("*/standard-[012].safetensors")])
     for part, file in zip(parts, files, strict=True):
         held_out = read_file(file)[1]["rows"].numpy()
         assert len(held_out) > 0
@@ -171,21 +171,29 @@ def test_verdict_without_any_knowledge_names_chance(digits):
     assert "no better than chance" in advice.sentence
 
 
-def test_small_network_where_no_pretrained_one_is_at_hand(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(backbones, "SMALL_NETWORK_STEPS", 40)
-    advice = advise(dataset(*digits), small_shifts, strengths=(1.0,))
-    assert advice.backbone.startswith("a small network")
-    assert len(advice.rows) == 12
-    assert max(row.balanced_accuracy for row in advice.rows) > 50
-
-
 def test_large_classes_lose_images_and_keep_their_weight(digits, monkeypatch):
     monkeypatch.setattr(run, "LEAST_IMAGES", 60)
     monkeypatch.setattr(run, "MOST_IMAGES", 60)
     advice = advise(dataset(*digits), backbone=Pixels(), class_names=list("0123456789"))
     assert advice.images == 59  # 22 of class 3, 22 of class 8, and all 15 of class 9
     assert advice.classes["3"]["images"] == 90
+
+
+def test_verdict_on_top_of_what_the_user_trains_with(digits):
+    lines = []
+    advice = advise(
+        dataset(*digits),
+        small_shifts,
+        backbone=Pixels(),
+        strategy="class-balanced sampling",
+        standard_views=True,
+        synthetic_images=False,
+        progress=lines.append,
+    )
+    assert (advice.strategy, advice.standard_views) == ("class-balanced sampling", True)
+    ours = [row.name for row in advice.rows if row.over == "class-balanced sampling + standard views"]
+    assert len(ours) == 2
+    assert all("motions" in name for name in ours)
 
 
 @pytest.mark.parametrize(
@@ -195,6 +203,7 @@ def test_large_classes_lose_images_and_keep_their_weight(digits, monkeypatch):
         ({"minutes": 0}, "'minutes' is 0"),
         ({"strengths": (4.0,)}, "'strengths' is 4.0"),
         ({"backbone": "resnet19"}, "does not have"),
+        ({"strategy": "oversampling"}, "'strategy' is 'oversampling', but must be one of 'plain training'"),
     ],
 )
 def test_wrong_arguments_are_errors(digits, options, message):

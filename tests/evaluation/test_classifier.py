@@ -119,6 +119,16 @@ def test_training_uses_only_the_sampler_indices(digits):
     assert set(classifier.predict(images).tolist()) <= {0, 1}
 
 
+@pytest.mark.parametrize("corrected", [False, True])
+def test_log_frequencies_take_the_imbalance_out_of_the_logits(corrected):
+    # Equal images tell nothing, so that a classifier learns the frequencies of the classes, 3 to 1, and nothing else.
+    images, labels = torch.full((64, 1, 4, 4), 0.5), torch.tensor([0, 0, 0, 1] * 16)
+    frequencies = torch.tensor([0.75, 0.25]).log() if corrected else None
+    network = train_classifier(images, labels, classes=2, epochs=150, log_frequencies=frequencies, device="cpu")
+    first, second = network.logits(images[:1])[0].tolist()
+    assert first - second == pytest.approx(0 if corrected else math.log(3), abs=0.1)
+
+
 def test_affine_maps_agree_with_torchvision(monkeypatch):
     image = torch.zeros(1, 20, 32)
     image[:, 6:14, 9:21] = torch.rand(1, 8, 12, generator=make_generator("affine"))

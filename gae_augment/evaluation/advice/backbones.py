@@ -1,6 +1,6 @@
 r"""The networks whose features classifiers are trained on."""
 
-__all__ = ["AUTOMATIC", "Backbone", "SmallNetwork", "load_backbone"]
+__all__ = ["AUTOMATIC", "Backbone", "load_backbone"]
 
 import os
 import sys
@@ -15,7 +15,6 @@ from torchvision import models
 from torchvision.transforms.v2 import functional
 
 from ..._utils.devices import resolve_device
-from ..classifier import Classifier, train_classifier
 
 AUTOMATIC = ("efficientnet_b0", "mobilenet_v3_large", "resnet18", "resnet50", "convnext_tiny")
 """The networks of torchvision that ``"auto"`` looks for, in this order."""
@@ -25,9 +24,6 @@ IMAGES_PER_BATCH = 8
 
 DEFAULT_SIZE = 224
 
-SMALL_NETWORK_STEPS = 400
-"""About how many training steps a small network takes."""
-
 
 class Backbone(Protocol):
     r"""A fixed network: a callable that maps uint8 images, with shape (B, 3, S, S), to features, with shape (B, F).
@@ -35,12 +31,10 @@ class Backbone(Protocol):
     Attributes:
         name: The name of the network.
         size: The side :math:`S` of the images in pixels.
-        pretrained: Whether it was trained on other images than the user's.
     """
 
     name: str
     size: int
-    pretrained: bool
 
     def __call__(self, images: Tensor) -> Tensor:
         r"""Returns the features of images."""
@@ -48,8 +42,6 @@ class Backbone(Protocol):
 
 class _Function:
     r"""A network of the user's own."""
-
-    pretrained = True
 
     def __init__(self, function: Callable[[Tensor], Any], name: str) -> None:
         self.function, self.name = function, name
@@ -77,8 +69,6 @@ class _Function:
 class _Torchvision:
     r"""A network of torchvision without its last layer, with the weights that lie in the cache of torch.hub."""
 
-    pretrained = True
-
     def __init__(self, name: str, file: Path, device: torch.device) -> None:
         weights = models.get_model_weights(name).DEFAULT
         preset = weights.transforms()
@@ -102,52 +92,22 @@ class _Torchvision:
         return torch.cat(features)
 
 
-class SmallNetwork:
-    r"""The features of a small classifier, trained on the user's images, where no pretrained network is at hand.
-
-    Args:
-        classifier: The classifier.
-        size: The side of its images.
-    """
-
-    name, pretrained = "a small network, trained on these images", False
-
-    def __init__(self, classifier: Classifier, size: int) -> None:
-        self.classifier, self.size = classifier, size
-
-    @classmethod
-    def train(cls, images: Tensor, labels: Tensor, *, classes: int, seed: int, device: torch.device | str) -> Any:
-        r"""Trains the classifier on images, uint8 with shape :math:`(N, 3, S, S)`."""
-        steps_per_epoch = max(1, len(images) // 64)
-        classifier = train_classifier(
-            images,
-            labels,
-            classes=classes,
-            epochs=max(3, min(30, SMALL_NETWORK_STEPS // steps_per_epoch)),
-            batch_size=64,
-            seed=seed,
-            device=device,
-        )
-        return cls(classifier, images.shape[-1])
-
-    def __call__(self, images: Tensor) -> Tensor:
-        r"""Returns the features of images."""
-        return self.classifier.extract(images).cpu()
-
-
 def weights_file(name: str) -> Path:
     r"""Returns where torch.hub keeps the default weights of a network of torchvision."""
     url = models.get_model_weights(name).DEFAULT.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
-def load_backbone(backbone: str | Callable[[Tensor], Any], device: torch.device | str = "auto") -> Backbone | None:
-    r"""Returns a network, or ``None`` if ``"auto"`` finds no weights of a pretrained one. Nothing is downloaded.
+def load_backbone(
+    backbone: str | Callable[[Tensor], Any] | None, device: torch.device | str = "auto"
+) -> Backbone | None:
+    r"""Returns a network, or ``None`` for none, also if ``"auto"`` finds no weights. Nothing is downloaded.
 
     Args:
-        backbone: ``"auto"``, the name of a network of torchvision, ``"MODULE:FUNCTION"`` where the function returns a
-            callable, or the callable itself. It maps uint8 images, with shape :math:`(B, 3, S, S)`, to features, with
-            shape :math:`(B, F)`, and normalises images itself. Its attribute ``size`` is :math:`S`, by default 224.
+        backbone: ``"auto"``, ``"none"`` or ``None``, the name of a network of torchvision, ``"MODULE:FUNCTION"`` where
+            the function returns a callable, or the callable itself. It maps uint8 images, with shape
+            :math:`(B, 3, S, S)`, to features, with shape :math:`(B, F)`, and normalises images itself. Its attribute
+            ``size`` is :math:`S`, by default 224.
         device: A torch device for torchvision's networks.
 
     Raises:
@@ -155,9 +115,11 @@ def load_backbone(backbone: str | Callable[[Tensor], Any], device: torch.device 
         FileNotFoundError: If the weights are not on disk.
         ModuleNotFoundError: If the module cannot be imported.
     """
+    if backbone is None or backbone == "none":
+        return None
     if not isinstance(backbone, str):
         if not callable(backbone):
-            raise ValueError(f"'backbone' is {backbone!r}, but must be a name or a callable.")
+            raise ValueError(f"'backbone' is {backbone!r}, but must be a name, a callable or None.")
         return _Function(backbone, type(backbone).__name__)
     if backbone == "auto":
         found = [name for name in AUTOMATIC if weights_file(name).is_file()]
@@ -166,8 +128,8 @@ def load_backbone(backbone: str | Callable[[Tensor], Any], device: torch.device 
         return _Function(_call(backbone), backbone)
     if backbone not in models.list_models(module=models):
         raise ValueError(
-            f"'backbone' is {backbone!r}, which torchvision does not have. Choose 'auto', MODULE:FUNCTION, or a name "
-            f"such as {', '.join(AUTOMATIC[:3])}."
+            f"'backbone' is {backbone!r}, which torchvision does not have. Choose 'auto', 'none', MODULE:FUNCTION, or "
+            f"a name such as {', '.join(AUTOMATIC[:3])}."
         )
     file = weights_file(backbone)
     if not file.is_file():

@@ -55,6 +55,19 @@ class SplitScores:
     log_probabilities: Mapping[Arm, np.ndarray]
     correct: Mapping[Arm, np.ndarray]
 
+    def __or__(self, other: "SplitScores") -> "SplitScores":
+        r"""Returns the arms of both, scored on the same images."""
+        assert np.array_equal(self.rows, other.rows)
+        return SplitScores(
+            self.rows, {**self.log_probabilities, **other.log_probabilities}, {**self.correct, **other.correct}
+        )
+
+    def only(self, arms: Sequence[Arm]) -> "SplitScores":
+        r"""Returns the scores of some arms."""
+        return SplitScores(
+            self.rows, {arm: self.log_probabilities[arm] for arm in arms}, {arm: self.correct[arm] for arm in arms}
+        )
+
 
 def score_split(rows: np.ndarray, labels: Tensor, logits: Mapping[Arm, Tensor]) -> SplitScores:
     r"""Returns the scores of one split.

@@ -24,7 +24,7 @@ their class (features of EfficientNet-Lite0).
 """
 
 
-def grouped_folds(labels: np.ndarray, groups: Sequence[Any], n_folds: int, seed: int) -> list[np.ndarray]:
+def grouped_folds(labels: np.ndarray, groups: Sequence[Any] | np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
     r"""Returns the rows that each fold holds out. Images of one group are held out together.
 
     Classes are spread over the folds as evenly as their groups allow. Each image is held out once, except the images of

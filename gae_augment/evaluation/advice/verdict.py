@@ -1,6 +1,6 @@
 r"""The verdict: which way of training is best, and whether synthetic images belong to it."""
 
-__all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "class_facts", "decide"]
+__all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "Rows", "choose_base", "class_facts", "decide"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -66,7 +66,7 @@ class Advice:
         rows: The ways of training that were compared, the best ones of each kind.
         classes: The numbers of images and objects of each class, and the smallest difference of its recall that is not
             chance, in points.
-        beats_chance: Whether the best training recognises held-out images better than chance.
+        beats_chance: Whether the best training, with or without ours, recognises held-out images better than chance.
         warnings: What makes the verdict uncertain.
         backbone: The name of the network whose features were used.
         splits: The number of splits into training and held-out images.
@@ -96,7 +96,7 @@ class Advice:
         if not self.beats_chance:
             return (
                 f"Do not use synthetic images here: {base}, the best training without them, recognises held-out images "
-                f"no better than chance. Check the labels, or choose another network."
+                f"no better than chance, and no training does. Check the labels, or choose another network."
             )
         if self.gain is None:
             return f"Use {base}. Motions were not compared."
@@ -180,34 +180,54 @@ class Decision:
         return self.beats_chance and self.gain is not None and self.gain.probability >= PROBABILITY
 
 
-def decide(comparison: Comparison, *, pretrained: bool, standard: bool | None = None) -> Decision:
-    r"""Decides by the rule of :func:`gae_augment.evaluation.advise`.
+Rows = dict[Arm, AdviceRow]
 
-    1. Each strategy, with and without standard views, is compared with plain training. The prior of its gain, from
-       other data sets, is updated by the measured difference. The best one has the largest posterior mean.
-    2. Motions of each strength, and synthetic images, are added to the best one alone. Their gains are updated alike.
-       The best one has the largest posterior mean.
+
+def choose_base(comparison: Comparison, allowed: Sequence[Arm], *, pretrained: bool) -> tuple[Arm, Rows]:
+    r"""Returns the best training without ours, and the rows of all that were compared.
+
+    Each arm without ours is compared with plain training. The prior of its gain, from other data sets, is updated by
+    the measured difference. The best one has the largest posterior mean.
 
     Args:
-        comparison: The comparison.
+        comparison: The comparison. It has plain training.
+        allowed: The arms among which to choose.
         pretrained: Whether the network was trained on other images.
-        standard: Whether the best training without ours has standard views, if that is decided already.
     """
     plain = Arm("plain training")
-    rows = {plain: AdviceRow(name_of(plain), *_scores(comparison, plain), 0.0, 0.0, Posterior(0.0, 1e-9), "")}
+    rows = {plain: _first_row(comparison, plain)}
     for arm in comparison.arms:
         if arm.ours == "none" and arm != plain:
             rows[arm] = _row(comparison, arm, plain, _base_prior(arm, pretrained))
-    allowed = [arm for arm in rows if standard in (None, arm.standard)]
-    base = max(allowed, key=lambda arm: rows[arm].gain.mean)
-    best = None
+    return max(allowed, key=lambda arm: rows[arm].gain.mean), rows
+
+
+def decide(comparison: Comparison, base: Arm, rows: Rows, *, pretrained: bool) -> Decision:
+    r"""Decides whether motions or synthetic images belong to the best training without them.
+
+    Motions of each strength, and synthetic images, are compared with the best training alone. The prior of their gain
+    is updated as in :func:`choose_base`.
+
+    Args:
+        comparison: The comparison. It has the best training.
+        base: The best training without ours.
+        rows: The rows of the trainings without ours.
+        pretrained: Whether the network was trained on other images.
+    """
+    rows = rows or {base: _first_row(comparison, base)}
+    ours: Rows = {}
     for arm in comparison.arms:
         if arm.ours != "none" and (arm.strategy, arm.standard) == (base.strategy, base.standard):
             change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
-            rows[arm] = _row(comparison, arm, base, prior_of(change, pretrained=pretrained, standard=arm.standard))
-            if best is None or rows[arm].gain.mean > rows[best].gain.mean:
-                best = arm
-    return Decision(base, best, rows[best].gain if best else None, tuple(rows.values()), comparison.beats_chance(base))
+            ours[arm] = _row(comparison, arm, base, prior_of(change, pretrained=pretrained, standard=arm.standard))
+    best = max(ours, key=lambda arm: ours[arm].gain.mean) if ours else None
+    gain = ours[best].gain if best else None
+    beats_chance = any(comparison.beats_chance(arm) for arm in (base, best) if arm is not None)
+    return Decision(base, best, gain, (*rows.values(), *ours.values()), beats_chance)
+
+
+def _first_row(comparison: Comparison, arm: Arm) -> AdviceRow:
+    return AdviceRow(name_of(arm), *_scores(comparison, arm), 0.0, 0.0, Posterior(0.0, 1e-9), "")
 
 
 def _scores(comparison: Comparison, arm: Arm) -> tuple[float, float]:
@@ -225,7 +245,7 @@ def class_facts(
     comparison: Comparison, names: Sequence[str], counts: Sequence[int], objects: Sequence[int], decision: Decision
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     r"""Returns what is known of each class, and warnings of classes with few objects."""
-    arm = decision.best or Arm("plain training")
+    arm = decision.best or next(arm for arm in comparison.arms if arm != decision.base or len(comparison.arms) == 1)
     facts, warnings = {}, []
     for label, name in enumerate(names):
         chance = None

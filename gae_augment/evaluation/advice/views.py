@@ -1,6 +1,6 @@
 r"""The views of images that classifiers train on: as they are, with standard transforms, and moved."""
 
-__all__ = ["Pictures", "View"]
+__all__ = ["LONGEST_SIDE", "Pictures", "View", "standard_views"]
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from ...data import DatasetView, upright
 from .backbones import Backbone
 
 LONGEST_SIDE = 320
-"""Larger images are kept at this size in pixels."""
+"""By default, larger images are kept at this size in pixels."""
 
 IMAGES_PER_CHUNK = 32
 
@@ -31,16 +31,16 @@ class Pictures:
     r"""Images in memory, of different sizes.
 
     Attributes:
-        images: The images, uint8 with shape :math:`(3, H, W)`, in any size up to 320 pixels.
+        images: The images, uint8 with shape :math:`(3, H, W)`, in any size.
     """
 
     images: Sequence[Tensor]
 
     @classmethod
-    def read(cls, dataset: Any, rows: Iterable[int]) -> "Pictures":
-        r"""Reads images of a dataset, before its transforms."""
+    def read(cls, dataset: Any, rows: Iterable[int], longest_side: int = LONGEST_SIDE) -> "Pictures":
+        r"""Reads images of a dataset, before its transforms. Larger images are shrunk to the longest side."""
         view = DatasetView(dataset)
-        return cls(_to_uint8([_as_rgb(view.raw_image(int(row))) for row in rows]))
+        return cls(_to_uint8([_as_rgb(view.raw_image(int(row)), longest_side) for row in rows]))
 
     def features(
         self, rows: Iterable[int], backbone: Backbone, *, moves: View | None, standard: bool, seed: int
@@ -57,7 +57,7 @@ class Pictures:
             standard: Whether standard transforms follow: crops, mirror images and colours.
             seed: The seed.
         """
-        transform = _standard_views(backbone.size) if standard else _whole(backbone.size)
+        transform = standard_views(backbone.size) if standard else _whole(backbone.size)
 
         # Several threads would wait for each other at each small step.
         @use_threads(1)
@@ -74,7 +74,8 @@ class Pictures:
         return torch.cat([backbone(torch.stack([view(row) for row in chunk])) for chunk in chunks])
 
 
-def _standard_views(size: int) -> View:
+def standard_views(size: int) -> View:
+    r"""Returns a random transform of images: crops, mirror images and colours."""
     return v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True),
@@ -89,8 +90,8 @@ def _whole(size: int) -> View:
     return v2.Resize((size, size), antialias=True)
 
 
-def _as_rgb(image: Any) -> Tensor:
-    r"""Returns an image with three channels and at most 320 pixels a side, uint8 if its values are 8 bits."""
+def _as_rgb(image: Any, longest_side: int) -> Tensor:
+    r"""Returns an image with three channels and a limited size, uint8 if its values are 8 bits."""
     if isinstance(image, Image.Image):
         image = upright(image)
         is_deep = image.mode.startswith(("I", "F"))
@@ -100,8 +101,8 @@ def _as_rgb(image: Any) -> Tensor:
     x = x if x.dtype == torch.uint8 else x.float()
     x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
     longest = max(x.shape[-2:])
-    if longest > LONGEST_SIDE:
-        sides = [max(1, round(side * LONGEST_SIDE / longest)) for side in x.shape[-2:]]
+    if longest > longest_side:
+        sides = [max(1, round(side * longest_side / longest)) for side in x.shape[-2:]]
         x = functional.resize(x, sides, antialias=True)
     return x.contiguous()
 
