@@ -107,6 +107,11 @@ def check_arguments(
             f"synthetic_fraction='auto' needs mode='mix', but the mode is {mode!r}, which draws every image once. "
             f"Leave 'mode' at 'mix'."
         )
+    if synthetic_fraction == AUTO and motion != AUTO:
+        raise ValueError(
+            f"'motion' is {motion!r}, but synthetic_fraction='auto' decides on motions too. Leave 'motion' at 'auto', "
+            f"or set the fraction yourself."
+        )
     # MixedSampler checks the other numbers. With 'auto' the fraction is not known yet, so 0.5 stands in for it.
     labelled = SimpleNamespace(targets=[0], is_synthetic=[False])
     fraction = 0.5 if synthetic_fraction == AUTO else synthetic_fraction

@@ -18,12 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from gae_augment import AugmentedDataset, GAEAugmenter, MixedSampler
 from gae_augment._utils.seeding import make_generator, resolve_random_state
 from gae_augment.data import Label
-from gae_augment.evaluation import FractionChoice
+from gae_augment.evaluation import Advice
 from gae_augment.fitting import FitCache, default_cache_dir
 from gae_augment.mixing import Teacher
 
+from .advice import advice_for, check_advise_options, check_can_advise
 from .arguments import AUTO, check_arguments, check_data, check_loader_settings
-from .fraction import choose_fraction
 from .loaders import RefreshingSampler, ShuffledSampler, check_loader, draws_per_epoch, rebuild_loader
 from .motion import choose_motion
 from .wrapping import WrappingDataModule
@@ -54,8 +54,9 @@ class GAEDataModule(WrappingDataModule):
         val_set: The validation set, if ``data`` is a training set.
         test_set: The test set, if ``data`` is a training set.
         synthetic_fraction: For the mode ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in
-            [0, 1]. ``"auto"`` tests fractions with :func:`gae_augment.evaluation.choose_synthetic_fraction`. The test
-            fits the models five more times.
+            [0, 1]. ``"auto"`` asks :func:`gae_augment.evaluation.advise` whether training images should be moved, or
+            deformed images be added, or neither. The comparison takes about five minutes, on top of your ``balance``
+            and transforms. Its verdict also decides ``motion``, which must be ``"auto"``.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
             real and every synthetic image once per epoch.
         real_last: For the mode ``"mix"``, the fraction of the epochs, in [0, 1], that draw only real images. These
@@ -80,13 +81,15 @@ class GAEDataModule(WrappingDataModule):
         batch_size: If ``data`` is a training set, the number of images in a batch; 32 by default.
         num_workers: If ``data`` is a training set, the number of worker processes of each loader; 0 by default.
         loader_settings: If ``data`` is a training set, further arguments of the DataLoaders.
+        advise_options: For ``synthetic_fraction="auto"``, further arguments of ``advise``: ``groups`` with the object
+            that each training image shows, ``backbone`` with your network, ``minutes``, and others.
         cache_dir: The folder of the saved models. By default the folder ``gae-augment`` in ``$XDG_CACHE_HOME``, or in
             ``~/.cache`` if the variable is not set.
         seed: The seed of all draws. If the augmenter's ``random_state`` is ``None``, it is the seed of the fits too.
 
     Attributes:
-        fraction_choice_: The choice for ``synthetic_fraction="auto"``. It is ``None`` before the choice, or if
-            ``synthetic_fraction`` is a number.
+        advice_: The :class:`gae_augment.evaluation.Advice` with ``synthetic_fraction="auto"``. It is ``None`` before
+            the comparison, or if ``synthetic_fraction`` is a number.
 
     Raises:
         TypeError: If ``data``, ``augmenter`` or ``teacher`` has a wrong type.
@@ -133,6 +136,7 @@ class GAEDataModule(WrappingDataModule):
         batch_size: int | None = None,
         num_workers: int | None = None,
         loader_settings: Mapping[str, Any] | None = None,
+        advise_options: Mapping[str, Any] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         seed: int = 0,
     ) -> None:
@@ -145,6 +149,7 @@ class GAEDataModule(WrappingDataModule):
         }
         check_data(data, loader_arguments)
         check_loader_settings(loader_settings)
+        check_advise_options(advise_options)
         check_arguments(
             augmenter=augmenter,
             mode=mode,
@@ -164,13 +169,15 @@ class GAEDataModule(WrappingDataModule):
         real_last, balance, teacher_weight = float(real_last), float(balance), float(teacher_weight)
         refresh, seed = operator.index(refresh), operator.index(seed)
         motion = motion if motion is None or isinstance(motion, str) else float(motion)
-        self.save_hyperparameters(ignore=["data", "augmenter", "transform", "teacher", *loader_arguments], logger=False)
+        self.save_hyperparameters(
+            ignore=["data", "augmenter", "transform", "teacher", "advise_options", *loader_arguments], logger=False
+        )
         self.data, self.synthetic_fraction, self.real_last = data, synthetic_fraction, real_last
         self.balance, self.refresh = balance, refresh
         # Private, so that these common names still reach the attributes of the wrapped module.
         self._teacher, self._teacher_weight = teacher, teacher_weight
         self._mode, self._transform, self._motion, self._seed = mode, transform, motion, seed
-        self._num_classes = num_classes
+        self._num_classes, self._advise_options = num_classes, dict(advise_options or {})
         self._cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir)
         self.augmenter: GAEAugmenter = clone(GAEAugmenter() if augmenter is None else augmenter)
         random_state = self.augmenter.random_state
@@ -178,7 +185,7 @@ class GAEDataModule(WrappingDataModule):
         self._prepared: tuple[Any, GAEAugmenter] | None = None
         self._augmented: AugmentedDataset | None = None
         self._key: str | None = None
-        self.fraction_choice_: FractionChoice | None = None
+        self.advice_: Advice | None = None
         if isinstance(data, LightningDataModule):
             self.wrap(data)
         else:
@@ -252,10 +259,8 @@ class GAEDataModule(WrappingDataModule):
                 warnings.filterwarnings("ignore", "The fit failed for", RuntimeWarning)
             training_set, fitted = self._prepared or self._fit(self._warn_of_missing)
         self._prepared = None
-        if self.fraction_choice_ is not None:
-            rank_zero_info(self.fraction_choice_.reason)
         augmented = fitted.augment(training_set, transform=self._transform)
-        augmented.motion, reason = choose_motion(fitted, augmented, self._motion)
+        augmented.motion, reason = choose_motion(fitted, augmented, self._motion, self.advice_)
         rank_zero_info(reason)
         if self._teacher is not None:
             augmented.with_soft_labels(self._teacher, self._teacher_weight)
@@ -352,10 +357,10 @@ class GAEDataModule(WrappingDataModule):
             self._inner.load_state_dict(state_dict["data"])
 
     def _fraction(self) -> float:
-        if isinstance(self.synthetic_fraction, str):
-            assert self.fraction_choice_ is not None
-            return self.fraction_choice_.fraction
-        return self.synthetic_fraction
+        if not isinstance(self.synthetic_fraction, str):
+            return self.synthetic_fraction
+        assert self.advice_ is not None
+        return 0.5 if self.advice_.use and self.advice_.ours == "synthetic images" else 0.0
 
     def _fit(self, on_miss: Callable[[list[Label]], None] | None = None) -> tuple[Any, GAEAugmenter]:
         if self._inner is None:
@@ -363,11 +368,26 @@ class GAEDataModule(WrappingDataModule):
         else:
             self._inner.setup("fit")
             training_set = check_loader(self._inner.train_dataloader()).dataset
+        if self.synthetic_fraction == AUTO:
+            check_can_advise(training_set)
         # Failed fits are saved too, so that all ranks have the same classes.
         cache = FitCache(self._cache_dir, keep_failures=True, on_miss=on_miss, name="cache_dir")
         fitted: GAEAugmenter = clone(self.augmenter).fit(training_set, checkpoint_dir=cache)
         if self.synthetic_fraction == AUTO:
-            self.fraction_choice_ = choose_fraction(fitted, training_set, self._cache_dir, self._seed)
+            minutes = self._advise_options.get("minutes", 5)
+            rank_zero_info(f"Comparing ways of training takes about {minutes:g} minutes. Later runs read the results.")
+            self.advice_ = advice_for(
+                fitted,
+                fitted.augment(training_set, transform=self._transform),
+                training_set,
+                self._advise_options,
+                balance=self.balance,
+                cache_dir=self._cache_dir,
+                seed=self._seed,
+                progress=rank_zero_info,
+            )
+            for warning in self.advice_.warnings:
+                rank_zero_info(warning)
         return training_set, fitted
 
     def _warn_of_missing(self, labels: list[Label]) -> None:

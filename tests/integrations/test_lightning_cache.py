@@ -10,13 +10,12 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from torch.utils.data import TensorDataset, random_split
+from torch.utils.data import random_split
 
 pytest.importorskip("lightning")
 
 from lightning_examples import QUICK, Classifier, Digits, Recording, make_trainer, ready, run_script
 
-from gae_augment.evaluation import choose_synthetic_fraction
 from gae_augment.fitting import parallel_fits
 from gae_augment.integrations.lightning import GAEDataModule
 from gae_augment.models import ModelDefinition, Reconstruction
@@ -297,50 +296,3 @@ def test_training_set_that_differs_in_setup_is_fitted_with_a_warning(make, class
     assert Counter(elsewhere.augmented.targets) != Counter(Digits().targets)
     with pytest.warns(UserWarning, match="had models of another training set or with other hyper-parameters"):
         module.load_state_dict(elsewhere.state_dict())
-
-
-def test_fraction_is_chosen_once_and_used(make, augmenter, class_fits, tmp_path, monkeypatch):
-    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
-    module = make(synthetic_fraction="auto", seed=3, val_set=Digits(1))
-    make_trainer(1).fit(Classifier(), datamodule=module)
-    choice = module.fraction_choice_
-    # Two classes of the training set, and of each of five splits.
-    assert len(class_fits) == 2 * (1 + 5)
-    assert module.hparams["synthetic_fraction"] == "auto"
-    assert module.train_dataloader().sampler.synthetic_fraction == choice.fraction in (0, 0.25, 0.5)
-    images, labels = Digits().images, torch.tensor(Digits().targets)
-
-    def synthesise(real, seed):
-        X, y = clone(module.augmenter).set_params(random_state=seed).fit_resample(*real)
-        return X[len(real[1]) :], y[len(real[1]) :]
-
-    expected = choose_synthetic_fraction((images, labels), synthesise, seed=3, epochs=4)
-    assert choice == expected
-
-    class_fits.clear()
-    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
-    assert not class_fits
-    (path,) = (tmp_path / "cache").glob("fraction-*.safetensors")
-    path.write_bytes(b"damaged")
-    assert ready(make(synthetic_fraction="auto", seed=3)).fraction_choice_ == choice
-    assert len(class_fits) == 2 * 5
-    # The plans stay the same with this value, but the choice depends on the hyper-parameters themselves.
-    explicit = clone(augmenter).set_params(model__n_init=1)
-    class_fits.clear()
-    ready(make(synthetic_fraction="auto", seed=3, augmenter=explicit))
-    assert len(class_fits) == 2 * 5
-
-
-def test_two_modules_at_the_same_time_choose_the_fraction_once(make, class_fits, monkeypatch):
-    monkeypatch.setattr("gae_augment.integrations.fraction.STEPS", 4)
-    modules = [make(synthetic_fraction="auto"), make(synthetic_fraction="auto")]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(GAEDataModule.prepare_data, modules))
-    assert len(class_fits) == 2 * (1 + 5)
-    assert modules[0].fraction_choice_ == modules[1].fraction_choice_
-
-
-def test_automatic_fraction_of_vectors_is_an_error(make):
-    vectors = TensorDataset(torch.randn(30, 4), torch.tensor([0] * 20 + [1] * 10))
-    with pytest.raises(ValueError, match=r"synthetic_fraction='auto' tests .* shape \(N, C, H, W\)"):
-        make(vectors, synthetic_fraction="auto").prepare_data()

@@ -4,7 +4,7 @@ __all__ = ["advise"]
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def advise(
     synthetic_images: bool = True,
     strategy: str | None = None,
     standard_views: bool | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[Any, str] | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
     checkpoint_dir: str | Path | None = None,
@@ -57,9 +57,10 @@ def advise(
 ) -> Advice:
     r"""Returns whether learned motions or synthetic images help on a training set, and which training is best.
 
-    Linear classifiers are trained on the features of a fixed network, or small networks from scratch. Random splits hold out each image once per
-    repetition, and images of one group together. A split learns motions from its training images alone. The score of a
-    way of training is the calibrated probability of the right class on held-out images, each class counting alike.
+    Linear classifiers are trained on the features of a fixed network, or small networks from scratch. Random splits
+    hold out each image once per repetition, and images of one group together. A split learns motions from its training
+    images alone. The score of a way of training is the calibrated probability of the right class on held-out images,
+    each class counting alike.
 
     The rule: the gain of each way of training has a prior, the mean and the standard deviation of its gains on other
     data sets. The measured difference, paired by image, updates the prior; its standard error counts each group once.
@@ -84,7 +85,7 @@ def advise(
             ``"square-root sampling with balanced softmax"``, ``"balanced softmax"`` or ``"balanced softmax with τ =
             1.5"``. The verdict is on top of it. By default the best one is chosen.
         standard_views: Whether you train with crops, mirror images and colours. By default the better way is chosen.
-        class_names: The names of the classes, from label 0 on; by default their labels.
+        class_names: The names of the classes, from label 0 on or by label; by default their labels.
         seed: The seed of all random numbers.
         device: A torch device for networks of torchvision and small networks.
         checkpoint_dir: A folder for features and finished splits. The same call resumes from there.
@@ -165,7 +166,7 @@ def advise(
 
 
 def _facts(
-    train: Any, groups: Sequence[Any] | None, class_names: Sequence[str] | None
+    train: Any, groups: Sequence[Any] | None, class_names: Sequence[str] | Mapping[Any, str] | None
 ) -> tuple[np.ndarray, list[str], np.ndarray]:
     r"""Returns labels from 0 without gaps, the names of the classes, and the group of each image as an integer."""
     raw = DatasetView(train).labels
