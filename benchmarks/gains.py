@@ -65,10 +65,18 @@ def prior(found: Differences, unknown: float = UNKNOWN_DEVIATION) -> dict[str, f
     return {"mean": round(fmean(means), 2), "deviation": round(deviation, 2), "sets": len(means)}
 
 
-def gains(results: Path = RESULTS) -> dict[str, dict[str, float | int]]:
-    r"""Returns the prior of each change, by change, kind of network, and whether images have standard views."""
-    imbalance = [row for row in rows_of(results / "imbalance" / "runs.csv") if row["source"] == "nothing"]
-    motion, photos = rows_of(results / "motion" / "runs.csv"), rows_of(results / "photos" / "runs.csv")
+def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, dict[str, float | int]]:
+    r"""Returns the prior of each change, by change, kind of network, and whether images have standard views.
+
+    Args:
+        results: The folder of the benchmarks' results.
+        without: A data set whose runs are left out.
+    """
+    imbalance, motion, photos = (
+        [row for row in rows_of(results / name / "runs.csv") if row["dataset"] != without]
+        for name in ("imbalance", "motion", "photos")
+    )
+    imbalance = [row for row in imbalance if row["source"] == "nothing"]
     table = {}
     for views in ("no views", "standard views"):
         plain = views == "no views"

@@ -16,7 +16,7 @@ from gae_augment.evaluation.advice.heads import PENALTIES, STRATEGIES, Projectio
 from gae_augment.evaluation.advice.prior import Prior, prior_of
 from gae_augment.evaluation.advice.splits import grouped_folds, near_duplicates
 from gae_augment.evaluation.advice.verdict import HOW, PROBABILITY, choose_base, decide
-from gae_augment.evaluation.advice.views import Pictures
+from gae_augment.evaluation.advice.views import Pictures, standard_views
 
 NAMES = list(STRATEGIES)
 
@@ -288,7 +288,7 @@ def test_unknown_network_is_an_error(backbone, message):
 def test_moved_images_get_the_same_standard_views():
     images = [torch.arange(3 * 40 * 30).reshape(3, 40, 30).remainder(251).to(torch.uint8)] * 2
     flat = type("Flat", (), {"size": 16, "__call__": lambda self, x: x.float().flatten(1)})()
-    options = {"standard": True, "seed": 3}
+    options = {"then": standard_views(16), "seed": 3}
     still = Pictures(images).features([0, 1], flat, moves=None, **options)
     unmoved = Pictures(images).features([0, 1], flat, moves=lambda x: (torch.rand(3), x)[1], **options)
     assert torch.equal(still, unmoved)

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from gae_augment._utils.files import read_file
 from gae_augment.data import ImageDataset
 from gae_augment.evaluation import advise
-from gae_augment.evaluation.advice import run, setting
+from gae_augment.evaluation.advice import run, scratch, setting
 
 
 class Pixels:
@@ -194,6 +194,26 @@ def test_verdict_on_top_of_what_the_user_trains_with(digits):
     ours = [row.name for row in advice.rows if row.over == "class-balanced sampling + standard views"]
     assert len(ours) == 2
     assert all("motions" in name for name in ours)
+
+
+@pytest.mark.parametrize("backbone", [Pixels(), None], ids=["frozen", "from scratch"])
+def test_own_transform_takes_the_place_of_standard_views(digits, backbone, monkeypatch):
+    monkeypatch.setattr(scratch, "_steps", lambda *arguments: 20)
+    images, labels = digits
+    shapes = set()
+
+    def black(batch):
+        shapes.add(batch.shape[-3:])
+        return torch.zeros_like(batch)
+
+    advice = advise(
+        dataset(images, labels), small_shifts, backbone=backbone, standard_views=black, strengths=(1.0,),
+        strategy="class-balanced sampling",
+    )  # fmt: skip
+    assert shapes == {(1 if backbone is None else 3, 8, 8)}
+    # From scratch, all training images are black.
+    if backbone is None:
+        assert advice.rows[0].balanced_accuracy == pytest.approx(100 / 3, abs=6)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,7 @@ def test_large_classes_that_lost_images_are_drawn_as_often_as_before(shapes, mon
         synthetic_images=False,
         strategy="plain training",
         standard_views=False,
+        transform=None,
         seed=0,
         device="cpu",
         minutes=1.0,

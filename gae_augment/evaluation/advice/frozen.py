@@ -52,7 +52,9 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
     def features() -> dict[str, Tensor]:
         views = {"whole": False, "standard": True}
         return {
-            name: pictures.features(every, network, moves=None, standard=standard, seed=setting.seed)
+            name: pictures.features(
+                every, network, moves=None, then=setting.view(network.size, standard=standard), seed=setting.seed
+            )
             for name, standard in views.items()
         }
 
@@ -118,7 +120,11 @@ def _moved_views(
     seed = setting.seed if standard else split.seed
     return {
         _moved(strength): pictures.features(
-            split.in_training, network, moves=motion(strength=strength, p=1.0), standard=standard, seed=seed
+            split.in_training,
+            network,
+            moves=motion(strength=strength, p=1.0),
+            then=setting.view(network.size, standard=standard),
+            seed=seed,
         )
         for strength in setting.strengths
     }

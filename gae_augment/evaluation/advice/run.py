@@ -23,7 +23,7 @@ from .heads import STRATEGIES
 from .scratch import SMALL_NETWORK, SMALL_SIDE, compare_scratch, small_images
 from .setting import FOLDS, LearnMotions, Setting
 from .verdict import Advice, class_facts
-from .views import LONGEST_SIDE, Pictures
+from .views import LONGEST_SIDE, Pictures, View, standard_views
 
 SHARE_OF_FEATURES = 0.4
 """The part of the time that features may take. It limits the number of images."""
@@ -48,7 +48,7 @@ def advise(
     strengths: Sequence[float] = (0.5, 1.0),
     synthetic_images: bool = True,
     strategy: str | None = None,
-    standard_views: bool | None = None,
+    standard_views: bool | View | None = None,
     class_names: Sequence[str] | Mapping[Any, str] | None = None,
     seed: int = 0,
     device: torch.device | str = "auto",
@@ -84,7 +84,9 @@ def advise(
         strategy: The remedy for imbalance that you train with: ``"plain training"``, ``"class-balanced sampling"``,
             ``"square-root sampling with balanced softmax"``, ``"balanced softmax"`` or ``"balanced softmax with τ =
             1.5"``. The verdict is on top of it. By default the best one is chosen.
-        standard_views: Whether you train with crops, mirror images and colours. By default the better way is chosen.
+        standard_views: Whether you train with crops, mirror images and colours, or the transform that you train with.
+            It maps uint8 images, with shape :math:`(3, H, W)` or :math:`(N, C, H, W)`, to such images. By default the
+            better way is chosen.
         class_names: The names of the classes, from label 0 on or by label; by default their labels.
         seed: The seed of all random numbers.
         device: A torch device for networks of torchvision and small networks.
@@ -121,7 +123,8 @@ def advise(
         learn_motions=learn_motions,
         synthetic_images=synthetic_images,
         strategy=strategy,
-        standard_views=standard_views,
+        standard_views=None if standard_views is None else bool(standard_views),
+        transform=standard_views if callable(standard_views) else None,
         seed=seed,
         device=device,
         minutes=minutes,
@@ -133,7 +136,7 @@ def advise(
     pictures = Pictures.read(train, rows, LONGEST_SIDE if network is not None else SMALL_SIDE)
     if folder is not None:
         arrays = [labels[rows], codes[rows], *(image.numpy() for image in pictures.images)]
-        folder /= _digest(arrays, setting.strengths, seed, name, synthetic_images, strategy, standard_views)
+        folder /= _digest(arrays, setting.strengths, seed, name, synthetic_images, strategy, repr(standard_views))
     setting = replace(setting, labels=labels[rows], groups=codes[rows], folder=folder)
     progress(
         f"{len(rows)} of {len(labels)} images, {len(names)} classes, {len(np.unique(codes[rows]))} objects; "
@@ -194,7 +197,7 @@ def _most_images(train: Any, network: Backbone | None, minutes: float, strengths
         # The first pass prepares the network.
         for _ in range(2):
             start = time.perf_counter()
-            pictures.features(rows, network, moves=None, standard=True, seed=0)
+            pictures.features(rows, network, moves=None, then=standard_views(network.size), seed=0)
     seconds = (time.perf_counter() - start) / len(rows)
     return min(most, max(LEAST_IMAGES, int(share * 60 * minutes / (seconds * passes))))
 

@@ -22,7 +22,7 @@ from .compare import Arm, Comparison, SplitScores, score_split
 from .heads import STRATEGIES
 from .setting import FOLDS, Setting, Split
 from .verdict import Decision, Rows, choose_base, decide
-from .views import Pictures, View, standard_views
+from .views import Pictures, View
 
 SMALL_NETWORK = "a small network, trained on these images"
 
@@ -221,7 +221,7 @@ def _score(setting: Setting, images: Tensor, split: Split, arms: Sequence[Arm], 
             assert motion is not None
             parts.append(motion(strength=strength, p=1.0))
         if standard:
-            parts.append(standard_views(images.shape[-1]))
+            parts.append(setting.view(images.shape[-1], standard=True))
         seed = derive_seed(split.seed, "pool", str(standard), str(strength))
         return _Pool.make(own, labels, v2.Compose(parts), seed) if parts else _Pool.of(own)
 

@@ -17,6 +17,7 @@ from ..._utils.seeding import derive_seed
 from ...data import ImageDataset
 from .compare import Arm, SplitScores
 from .splits import grouped_folds
+from .views import View, standard_views, whole_view
 
 FOLDS = 3
 MAX_REPETITIONS = 10
@@ -53,6 +54,7 @@ class Setting:
         synthetic_images: Whether moved images of the scarce classes alone are compared too.
         strategy: The remedy for imbalance of the user; ``None`` chooses one.
         standard_views: Whether the user's training has standard views; ``None`` chooses.
+        transform: The user's transform in place of standard views, or ``None``.
         seed: The seed.
         device: The device of small networks.
         minutes: The time that the comparison may take, from ``start`` on.
@@ -69,6 +71,7 @@ class Setting:
     synthetic_images: bool
     strategy: str | None
     standard_views: bool | None
+    transform: View | None
     seed: int
     device: torch.device | str
     minutes: float
@@ -85,6 +88,10 @@ class Setting:
     def seconds(self) -> float:
         r"""The seconds since the start."""
         return time.monotonic() - self.start
+
+    def view(self, size: int, *, standard: bool) -> View:
+        r"""Returns the transform of images to a size, with or without standard views."""
+        return standard_views(size, self.transform) if standard else whole_view(size)
 
     def ours(self, base: Arm) -> list[Arm]:
         r"""Returns the arms that add motions or synthetic images to an arm without them."""

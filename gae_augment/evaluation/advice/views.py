@@ -1,6 +1,6 @@
 r"""The views of images that classifiers train on: as they are, with standard transforms, and moved."""
 
-__all__ = ["LONGEST_SIDE", "Pictures", "View", "standard_views"]
+__all__ = ["LONGEST_SIDE", "Pictures", "View", "standard_views", "whole_view"]
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,9 +42,7 @@ class Pictures:
         view = DatasetView(dataset)
         return cls(_to_uint8([_as_rgb(view.raw_image(int(row)), longest_side) for row in rows]))
 
-    def features(
-        self, rows: Iterable[int], backbone: Backbone, *, moves: View | None, standard: bool, seed: int
-    ) -> Tensor:
+    def features(self, rows: Iterable[int], backbone: Backbone, *, moves: View | None, then: View, seed: int) -> Tensor:
         r"""Returns the features of one view of images, with shape :math:`(n, F)`.
 
         The random numbers of an image depend on the seed and the image alone. With one seed, moved images have the same
@@ -54,10 +52,9 @@ class Pictures:
             rows: The indices of the images.
             backbone: The network.
             moves: What moves images before other transforms, with torch's global random numbers; ``None`` for nothing.
-            standard: Whether standard transforms follow: crops, mirror images and colours.
+            then: The transform that follows. Its images have the size that the network needs.
             seed: The seed.
         """
-        transform = standard_views(backbone.size) if standard else _whole(backbone.size)
 
         # Several threads would wait for each other at each small step.
         @use_threads(1)
@@ -67,15 +64,22 @@ class Pictures:
                 with global_seed(derive_seed(seed, "motion", row)):
                     image = moves(image)
             with global_seed(derive_seed(seed, "standard", row)):
-                return transform(image)
+                return then(image)
 
         numbers = [int(row) for row in rows]
         chunks = [numbers[start : start + IMAGES_PER_CHUNK] for start in range(0, len(numbers), IMAGES_PER_CHUNK)]
         return torch.cat([backbone(torch.stack([view(row) for row in chunk])) for chunk in chunks])
 
 
-def standard_views(size: int) -> View:
-    r"""Returns a random transform of images: crops, mirror images and colours."""
+def standard_views(size: int, transform: View | None = None) -> View:
+    r"""Returns a random transform of images to a size.
+
+    Args:
+        size: The height and width in pixels.
+        transform: The transform; by default crops, mirror images and colours.
+    """
+    if transform is not None:
+        return v2.Compose([transform, whole_view(size)])
     return v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.6, 1.0), antialias=True),
@@ -85,7 +89,8 @@ def standard_views(size: int) -> View:
     )
 
 
-def _whole(size: int) -> View:
+def whole_view(size: int) -> View:
+    r"""Returns a transform that resizes images to a height and width."""
     # A centre crop would lose what lies near the border, such as a defect.
     return v2.Resize((size, size), antialias=True)
 

@@ -1,0 +1,258 @@
+r"""``python -m benchmarks.advice``: whether ``advise`` is right, on data sets whose gains the benchmarks have measured.
+
+For each cell, ``advise`` sees the training images alone. Its prior leaves out the runs of the cell's data set. Its
+verdict is compared with what motions gain on other images of the set (``benchmarks/results/motion/runs.csv``).
+"""
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torchvision.transforms import v2
+from tqdm.auto import tqdm
+
+from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.data import ImageDataset
+from gae_augment.evaluation import advise
+from gae_augment.evaluation.advice import prior
+
+from .data import load_images
+from .gains import differences, gains, rows_of
+from .imbalance.cells import split
+from .machine import device_name
+from .records import RecordTable
+from .tables import markdown
+
+HERE = Path(__file__).resolve().parent
+OUTPUT = HERE / "results" / "advice"
+MOTION_RUNS = HERE / "results" / "motion" / "runs.csv"
+
+STRATEGY = "class-balanced sampling"
+"""The strategy of all runs of the benchmark of motions."""
+
+ARMS = {"motions": "motion", "synthetic images": "motion:classes=scarce"}
+"""The arms of the benchmark of motions, by what ``advise`` proposes."""
+
+HARM = 0.2
+"""A verdict that uses motions must not lose more than this number of points."""
+
+REVISION = 1
+"""Raise it when the same names give other verdicts."""
+
+
+class Cell(NamedTuple):
+    r"""A data set, its profile, and the user's transform."""
+
+    dataset: str
+    profile: str
+    regime: str
+
+
+CELLS = (
+    Cell("fashion_mnist", "deepsmote", "none"),
+    Cell("fashion_mnist", "deepsmote", "affine"),
+    Cell("cifar10", "lt-100", "flipcrop"),
+    Cell("cifar10", "lt-100", "none"),
+    Cell("mnist", "deepsmote", "none"),
+    Cell("mnist", "deepsmote", "affine"),
+    Cell("fashion_mnist", "lt-100", "none"),
+    Cell("mnist", "lt-100", "none"),
+    Cell("digits", "lt-20", "none"),
+    Cell("cifar10", "lt-100", "strong"),
+)
+
+CROP_AND_FLIP = (v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip())
+
+TRANSFORMS: dict[str, Callable[[Any], Any] | bool] = {
+    "none": False,
+    "affine": v2.RandomAffine(12, translate=(0.1, 0.1), scale=(0.9, 1.1)),
+    "flipcrop": v2.Compose(CROP_AND_FLIP),
+    "strong": v2.Compose([*CROP_AND_FLIP, v2.TrivialAugmentWide()]),
+}
+"""The user's transforms, as in the benchmark of motions."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    r"""One verdict of ``advise``.
+
+    ``measured`` and ``error`` are the difference of the best of motions and synthetic images and its standard error,
+    ``mean`` and ``probability`` those of the posterior, in points of the score; ``seconds`` is the time it took.
+    """
+
+    dataset: str
+    profile: str
+    regime: str
+    seed: int
+    revision: int
+    use: str
+    ours: str
+    measured: float
+    error: float
+    mean: float
+    probability: float
+    base_accuracy: float
+    splits: int
+    seconds: float
+    device: str
+
+
+def verdict_table(path: Path) -> RecordTable[Verdict]:
+    r"""Returns the table of verdicts in a file."""
+    return RecordTable(path, Verdict, ("dataset", "profile", "regime", "seed", "revision"))
+
+
+def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -> Verdict:
+    r"""Asks for advice on the training images of a cell."""
+    real, _ = split(load_images(cell.dataset, data_root, cache), cell.profile, seed, "development")
+
+    def learn_motions(part: Any, seed: int) -> Callable[..., Any]:
+        model = GenerativeModel(synthesis="deformed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return GAEAugmenter(model, random_state=seed, progress=False).fit(part).motion
+
+    without = {
+        name: prior.Prior(row["mean"], row["deviation"], int(row["sets"]))
+        for name, row in gains(without=cell.dataset).items()
+    }
+    start = time.monotonic()
+    with patch.object(prior, "_table", lambda: without):
+        advice = advise(
+            ImageDataset(list(real[0]), labels=real[1].numpy()),
+            learn_motions,
+            backbone=None,
+            strategy=STRATEGY,
+            standard_views=TRANSFORMS[cell.regime],
+            strengths=(1.0,),
+            minutes=minutes,
+            seed=seed,
+            device="cpu",
+        )
+    best = max((row for row in advice.rows if row.over), key=lambda row: row.gain.mean)
+    return Verdict(
+        *cell,
+        seed=seed,
+        revision=REVISION,
+        use="yes" if advice.use else "no",
+        ours=advice.ours,
+        measured=round(best.measured, 3),
+        error=round(best.standard_error, 3),
+        mean=round(best.gain.mean, 3),
+        probability=round(best.gain.probability, 4),
+        base_accuracy=round(advice.rows[0].balanced_accuracy, 2),
+        splits=advice.splits,
+        seconds=round(time.monotonic() - start, 1),
+        device=device_name(torch.device("cpu")),
+    )
+
+
+def true_gain(cell: Cell, ours: str, budget: str, path: Path = MOTION_RUNS) -> list[float]:
+    r"""Returns the gains in balanced accuracy on other images, in points, one per seed of the benchmark of motions."""
+    rows = [
+        row
+        for row in rows_of(path)
+        if (row["dataset"], row["profile"], row["regime"], row["budget"], row["on"]) == (*cell, budget, "development")
+    ]
+    found = differences(
+        rows, lambda row: row["arm"] == ARMS[ours], lambda row: row["arm"] == "base", ("seed", "settings")
+    )
+    return found.get(cell.dataset, [])
+
+
+def _shown(values: Sequence[float]) -> str:
+    if not values:
+        return "not measured"
+    error = f" ± {stdev(values) / len(values) ** 0.5:.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):+.2f}{error} ({len(values)})"
+
+
+def report(output: Path, verdicts: Sequence[Verdict]) -> str:
+    r"""Writes the report, and returns its text."""
+    lines, followed, harms, missed = [], [], [], []
+    for verdict in sorted(verdicts, key=lambda verdict: CELLS.index(Cell(*_cell(verdict)))):
+        cell = Cell(*_cell(verdict))
+        ours = verdict.ours if verdict.ours in ARMS else "motions"
+        truth = {budget: true_gain(cell, ours, budget) for budget in ("short", "long")}
+        name = f"{cell.dataset}, {cell.profile}, {cell.regime}, seed {verdict.seed}"
+        for budget, values in truth.items():
+            if values:
+                followed.append(fmean(values) if verdict.use == "yes" else 0.0)
+                if verdict.use == "yes" and fmean(values) < -HARM:
+                    harms.append(f"{name}, {budget}: {fmean(values):+.2f}")
+                if verdict.use == "no" and fmean(values) > HARM:
+                    missed.append(f"{name}, {budget}: {fmean(values):+.2f}")
+        lines.append(
+            [
+                f"{cell.dataset}, {cell.profile}",
+                cell.regime,
+                str(verdict.seed),
+                f"{verdict.measured:+.2f} ± {verdict.error:.2f}",
+                f"{verdict.mean:+.2f}",
+                f"{verdict.probability:.2f}",
+                f"use {verdict.ours}" if verdict.use == "yes" else f"do not use {verdict.ours}",
+                _shown(truth["short"]),
+                _shown(truth["long"]),
+                f"{verdict.seconds:.0f}",
+            ]
+        )
+    head = (
+        "data set", "transform", "seed", "`advise` measured", "posterior", "P(gain > 0)", "verdict",
+        "gain, short training", "gain, long training", "seconds",
+    )  # fmt: skip
+    text = "\n\n".join(
+        [
+            "# Is `advise` right?",
+            "    python -m benchmarks.advice --data-root data --minutes 3\n    python -m benchmarks.advice report",
+            "`advise` sees the training images alone, and trains small networks from scratch with class-balanced "
+            "sampling and the user's transform. Its prior leaves out the runs of the cell's data set. The last columns "
+            "are what its proposal gains on other images of the set, in points of balanced accuracy, ± the standard "
+            "error, over the seeds of [the benchmark of motions](../motion/REPORT.md).",
+            markdown(head, lines),
+            f"Who follows the verdicts gains {fmean(followed):+.2f} points on average over {len(followed)} measured "
+            f"cells and budgets, and loses more than {HARM} points in {len(harms)}"
+            f"{': ' + '; '.join(harms) if harms else ''}. Verdicts against a gain of more than {HARM} points: "
+            f"{len(missed)}{': ' + '; '.join(missed) if missed else ''}.",
+            "Processors: " + "; ".join(sorted({verdict.device for verdict in verdicts})),
+        ]
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "REPORT.md").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def _cell(verdict: Verdict) -> tuple[str, str, str]:
+    return verdict.dataset, verdict.profile, verdict.regime
+
+
+def main(arguments: list[str] | None = None) -> None:
+    r"""Asks for the verdicts that are missing in the table, and writes the report."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.advice", description=__doc__)
+    parser.add_argument("action", nargs="?", choices=("run", "report"), default="run")
+    parser.add_argument("--minutes", type=float, default=3.0, help="for each verdict")
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--cache", type=Path, default=HERE / "cache" / "motion")
+    options = parser.parse_args(arguments)
+    table = verdict_table(options.output / "verdicts.csv")
+    if options.action == "run":
+        keys = [(cell, seed) for seed in range(options.seeds) for cell in CELLS]
+        missing = [(c, s) for c, s in keys if (*c, str(s), str(REVISION)) not in table.records]
+        print(f"{len(missing)} verdicts are missing, about {len(missing) * options.minutes:.0f} minutes.", flush=True)
+        for cell, seed in tqdm(missing, unit="verdict"):
+            table.add(judge(cell, seed, options.minutes, options.data_root, options.cache))
+    print(report(options.output, list(table.records.values())))
+
+
+if __name__ == "__main__":
+    main()
