@@ -30,6 +30,7 @@ from ..models import GenerativeModel
 from ..motion import Motion
 from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
 from .additions import Additions, plan_additions, plan_all, rejections
+from .findings import recall, remember
 from .resuming import resumable
 
 OUTPUT_OPTIONS = ("folder", "model", "size", "seed", "per_class", "tolerance", "format", "shard_size")
@@ -180,6 +181,9 @@ def balance(arguments: Namespace) -> Outcome:
     additions = plan_additions(
         dataset, per_class=arguments.per_class, tolerance=arguments.tolerance, groups=arguments.groups
     )
+    found = recall(dataset)
+    if found is not None:
+        _print_progress(f"gae-augment advise, {found.day}: {found.sentence}")
     for warning in additions.warnings:
         _print_progress(f"gae-augment balance: warning: {warning}")
     augmenter = _augmenter(arguments).set_params(sampling_strategy=additions.totals)
@@ -217,7 +221,8 @@ def balance(arguments: Namespace) -> Outcome:
             resume=run.resumes,
         )
     text = "\n".join([*additions.lines(selected), arguments.output])
-    return Outcome(text, {**additions.values(selected), "paths": list(map(str, paths))})
+    advice = None if found is None else asdict(found)
+    return Outcome(text, {**additions.values(selected), "advice": advice, "paths": list(map(str, paths))})
 
 
 def advise(arguments: Namespace) -> Outcome:
@@ -245,6 +250,7 @@ def advise(arguments: Namespace) -> Outcome:
         checkpoint_dir=arguments.checkpoint_dir,
         progress=_print_progress,
     )
+    remember(dataset, advice)
     for warning in advice.warnings:
         _print_progress(f"gae-augment advise: warning: {warning}")
     text = f"{advice.table()}\n\n{advice.sentence}\n{advice.command}"

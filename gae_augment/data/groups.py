@@ -1,7 +1,8 @@
-r"""Groups of images that show one object, read off the paths of their files."""
+r"""Groups of images that show one object, read off the paths of their files, or from a table."""
 
 __all__ = ["FEW_OBJECTS", "groups_of"]
 
+import csv
 import os
 import re
 import warnings
@@ -22,21 +23,39 @@ def groups_of(
         root: The folder from which the pattern sees the paths, such as that of an image folder.
         pattern: A regular expression that is searched in each path below ``root``, written with ``/``. The text that
             it matches names the object. For example, ``[^/]+/tile\d+`` gives ``Fray/tile004_0.jpg`` and
-            ``Fray/tile004_1.jpg`` the name ``Fray/tile004``. A path without a match is an object of its own.
-            ``None`` makes every image an object of its own.
+            ``Fray/tile004_1.jpg`` the name ``Fray/tile004``. A text that ends with ``.csv`` is the path of a CSV file
+            with the columns ``path``, below ``root``, and ``group``. An image without a match or without a row is an
+            object of its own. ``None`` makes every image an object of its own.
 
     Returns:
         One name per path, in the order of the paths.
 
     Raises:
         ValueError: If the pattern is no regular expression, or matches no path, or a path does not lie below ``root``.
+            If the CSV file lacks a column, names an image twice, or names none of the images.
+        OSError: If the CSV file cannot be read.
 
     Warns:
-        UserWarning: If the pattern does not match all paths.
+        UserWarning: If the pattern does not match all paths, or the CSV file does not have all.
     """
     below = [Path(path).relative_to(root).as_posix() for path in paths]
     if pattern is None:
         return below
+    if pattern.lower().endswith(".csv"):
+        names, source = _names_in_file(pattern, below), f"The file of groups {pattern!r} does not name"
+    else:
+        names, source = _names_in_paths(pattern, below), f"The pattern of groups {pattern!r} does not match"
+    missing = [path for path, name in zip(below, names, strict=True) if not name]
+    if missing:
+        warnings.warn(
+            f"{source} {len(missing)} of {len(below)} paths, such as {missing[0]!r}. Each of them counts as an object "
+            f"of its own.",
+            stacklevel=2,
+        )
+    return [name or path for path, name in zip(below, names, strict=True)]
+
+
+def _names_in_paths(pattern: str, below: Sequence[str]) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
@@ -47,17 +66,36 @@ def groups_of(
     matches = [expression.search(path) for path in below]
     # An empty match would put all images into one group.
     names = [match.group() if match is not None else "" for match in matches]
-    missing = [path for path, name in zip(below, names, strict=True) if not name]
-    if len(missing) == len(below):
+    if not any(names):
         example = f", such as {below[0]!r}" if below else ""
         raise ValueError(
             f"The pattern of groups {pattern!r} matches none of the {len(below)} paths{example}. Write one that "
             f"matches what names the object, such as '[^/]+/[^/_]+' for files named CLASS/OBJECT_NUMBER.jpg."
         )
-    if missing:
-        warnings.warn(
-            f"The pattern of groups {pattern!r} does not match {len(missing)} of {len(below)} paths, such as "
-            f"{missing[0]!r}. Each of them counts as an object of its own.",
-            stacklevel=2,
+    return names
+
+
+def _names_in_file(file: str, below: Sequence[str]) -> list[str]:
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            rows, columns = list(reader), list(reader.fieldnames or [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"The file of groups {file!r} is no CSV file in UTF-8: {error}. Export it again.") from error
+    if not {"path", "group"} <= set(columns):
+        raise ValueError(
+            f"The file of groups {file!r} has the columns {columns}, but must have 'path' and 'group'. Write them into "
+            f"its first line."
         )
-    return [name or path for path, name in zip(below, names, strict=True)]
+    group_of: dict[str, str] = {}
+    for row in rows:
+        path, group = Path((row["path"] or "").replace("\\", "/")).as_posix(), row["group"] or ""
+        if group_of.setdefault(path, group) != group:
+            raise ValueError(f"The file of groups {file!r} gives {path!r} two groups. Remove one of the lines.")
+    names = [group_of.get(path, "") for path in below]
+    if below and not any(names):
+        raise ValueError(
+            f"The file of groups {file!r} names none of the {len(below)} images, such as {below[0]!r}. Write paths "
+            f"below the folder of the images."
+        )
+    return names

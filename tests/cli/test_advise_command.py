@@ -1,4 +1,5 @@
 import json
+from datetime import date
 from functools import partial
 
 import numpy as np
@@ -27,6 +28,7 @@ def folder(tmp_path, monkeypatch):
         "    return features\n"
     )
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(setting, "MAX_REPETITIONS", 1)
     # What the motions are worth is not tested here.
     monkeypatch.setattr(commands, "GenerativeModel", partial(GenerativeModel, epochs=2))
@@ -48,6 +50,12 @@ def test_advise_prints_a_table_a_verdict_and_what_to_type(folder, capsys):
     values = json.loads(capsys.readouterr().out)
     assert values["sentence"] in printed.out
     assert values["command"] in printed.out
+    # What was found stands at the beginning of 'balance', until the folder changes.
+    assert main(["balance", str(folder), "--output", "balanced", "--dry-run"]) == 0
+    assert f"{date.today()}: {values['sentence']}" in capsys.readouterr().err
+    (folder / "dark" / "part0_0.png").unlink()
+    assert main(["balance", str(folder), "--output", "balanced", "--dry-run"]) == 0
+    assert "gae-augment advise" not in capsys.readouterr().err
     assert values["classes"]["dark"] | {"chance": 0} == {"images": 10, "objects": 5, "chance": 0}
     assert {"use", "strategy", "gain", "rows", "warnings", "splits", "seconds"} <= values.keys()
 
@@ -64,3 +72,18 @@ def test_advise_prints_a_table_a_verdict_and_what_to_type(folder, capsys):
 def test_wrong_options_are_errors(folder, capsys, options, message):
     assert main(["advise", str(folder), *options]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_advice_is_given_where_the_cache_cannot_be_written(folder, monkeypatch, capsys):
+    (folder.parent / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder.parent / "file"))
+    assert main(["advise", str(folder), "--backbone", "brightness:network"]) == 0
+    assert "balanced softmax" in capsys.readouterr().out
+
+
+def test_table_of_objects(folder, capsys):
+    rows = [f"{path.relative_to(folder)},{path.stem.split('_')[0]}" for path in folder.glob("*/*.png")]
+    (folder.parent / "objects.csv").write_text("\n".join(["path,group", *rows]))
+    assert main(["advise", str(folder), "--groups", "objects.csv", "--backbone", "brightness:network"]) == 0
+    # Without the class in their names, the objects of two classes are the same.
+    assert "12 objects" in capsys.readouterr().err

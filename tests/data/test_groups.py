@@ -59,3 +59,39 @@ def test_useless_pattern_is_an_error(pattern, message):
 
 def test_the_example_of_the_errors_works():
     assert groups_of(["A/x1_0.jpg", "A/x1_1.jpg", "B/x1_0.jpg"], ".", "[^/]+/[^/_]+") == ["A/x1", "A/x1", "B/x1"]
+
+
+def write(folder, text, name="groups.csv"):
+    (folder / name).write_bytes(text.encode("utf-8-sig"))
+    return str(folder / name)
+
+
+def test_table_names_the_objects(tmp_path):
+    # As a spreadsheet on Windows writes it, with other columns and a comma in a name.
+    rows = ['Crack\\tile004_0.jpg,1,"tile 4, left"', "Fray/tile004_0.jpg,2,tile 4", "Fray/tile004_1.jpg,3,tile 4"]
+    file = write(tmp_path, "\r\n".join(["path,number,group", *rows]))
+    with pytest.warns(UserWarning, match=r"does not name 1 of 4 paths, such as 'Fray/deep/tile011_0\.jpg'"):
+        names = groups_of([f"/photos/{path}" for path in PATHS], "/photos", file)
+    assert names == ["tile 4, left", "tile 4", "tile 4", "Fray/deep/tile011_0.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,object\nFray/a.jpg,1", "has the columns ['path', 'object'], but must have 'path' and 'group'"),
+        ("", "has the columns [], but must have"),
+        ("path,group\n/photos/Fray/tile004_0.jpg,1", "names none of the 4 images, such as 'Crack/tile004_0.jpg'"),
+        ("path,group\nFray/tile004_0.jpg,1\nFray/tile004_0.jpg,2", "gives 'Fray/tile004_0.jpg' two groups"),
+    ],
+)
+def test_useless_table_is_an_error(text, message, tmp_path):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        groups_of(PATHS, ".", write(tmp_path, text))
+
+
+def test_file_that_is_no_table_is_an_error(tmp_path):
+    (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ValueError, match="is no CSV file in UTF-8"):
+        groups_of(PATHS, ".", str(tmp_path / "image.csv"))
+    with pytest.raises(FileNotFoundError):
+        groups_of(PATHS, ".", str(tmp_path / "missing.csv"))
