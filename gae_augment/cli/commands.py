@@ -7,6 +7,7 @@ __all__ = ["Outcome", "advise", "balance", "completion", "demo", "evaluate", "fi
 
 import json
 import sys
+import time
 import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -282,7 +283,35 @@ def _extractor(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFold
     )
 
 
+def _shared_objects(arguments: Namespace, dataset: ImageFolder, held_out: ImageFolder | None) -> int | None:
+    r"""Returns how many held-out images show an object of the training set; ``None`` without ``--groups``."""
+    if arguments.groups is None or held_out is None:
+        return None
+    known, unseen = (
+        groups_of([path for path, _ in folder.samples], folder.root, arguments.groups) for folder in (dataset, held_out)
+    )
+    shared = sum(name in set(known) for name in unseen)
+    if shared:
+        _print_progress(
+            f"gae-augment: warning: {shared} of {len(unseen)} held-out images show objects of the training set, so "
+            f"that their scores are too good. Move all images of an object to one of the two folders."
+        )
+    return shared
+
+
 def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, held_out: ImageFolder) -> ClassifierGain:
+    trainings, start, done = 3 * arguments.seeds, time.monotonic(), 0
+
+    def progress(arm: str, seed: int, scores: dict[str, Any]) -> None:
+        nonlocal done
+        done += 1
+        left = (time.monotonic() - start) / done * (trainings - done)
+        _print_progress(
+            f"training {done} of {trainings}, seed {seed}, {arm}: balanced accuracy "
+            f"{100 * scores['balanced accuracy']:.1f} %"
+            + (f"; about {_duration(left)} left" if done < trainings else "")
+        )
+
     return measure_gain(
         augmenter,
         dataset,
@@ -291,9 +320,7 @@ def _gain(arguments: Namespace, augmenter: GAEAugmenter, dataset: ImageFolder, h
         steps=arguments.steps or 1500,
         affine=arguments.affine,
         device=arguments.device,
-        progress=lambda arm, seed, scores: _print_progress(
-            f"seed {seed}: {arm}: {100 * scores['balanced accuracy']:.2f}"
-        ),
+        progress=progress,
     )
 
 
@@ -304,6 +331,7 @@ def evaluate(arguments: Namespace) -> Outcome:
     """
     augmenter, dataset, held_out = _open_fitted(arguments)
     assert held_out is not None
+    shared = _shared_objects(arguments, dataset, held_out)
     gain = _gain(arguments, augmenter, dataset, held_out)
     extractor = _extractor(arguments, augmenter, dataset)
     assessment = assess(augmenter, dataset, held_out=held_out, extractor=extractor, seed=arguments.seed)
@@ -315,9 +343,10 @@ def evaluate(arguments: Namespace) -> Outcome:
         "classifier": gain.as_dict(),
         "fidelity": assessment.fidelity,
         "memorisation": None if assessment.memorisation is None else assessment.memorisation.as_dict(),
+        "held-out images of training objects": shared,
     }
     table = gain_table(dataset.classes, before, after, gain, assessment.fidelity, assessment.memorisation)
-    return Outcome(table, values)
+    return Outcome(f"{gain.verdict()}\n\n{table}", {"verdict": gain.verdict(), **values})
 
 
 def report(arguments: Namespace) -> Outcome:
@@ -328,16 +357,20 @@ def report(arguments: Namespace) -> Outcome:
     if arguments.gain and arguments.held_out is None:
         raise ValueError("--gain needs images outside the training set. Pass their folder with --held-out.")
     augmenter, dataset, held_out = _open_fitted(arguments)
+    shared = _shared_objects(arguments, dataset, held_out)
+    gain = _gain(arguments, augmenter, dataset, held_out) if arguments.gain and held_out is not None else None
     write_report(
         augmenter,
         dataset,
         path,
         held_out=held_out,
         extractor=None if held_out is None else _extractor(arguments, augmenter, dataset),
-        gain=_gain(arguments, augmenter, dataset, held_out) if arguments.gain and held_out is not None else None,
+        gain=gain,
         seed=arguments.seed,
     )
-    return Outcome(str(path), {"file": str(path)})
+    verdict = [] if gain is None else [gain.verdict()]
+    values = {"classifier": None if gain is None else gain.as_dict(), "held-out images of training objects": shared}
+    return Outcome("\n".join([*verdict, str(path)]), {"file": str(path), **values})
 
 
 def completion(arguments: Namespace, parser: ArgumentParser) -> Outcome:

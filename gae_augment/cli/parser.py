@@ -207,6 +207,7 @@ def make_parser() -> argparse.ArgumentParser:
         "measure the gain of a classifier, and the fidelity and memorisation of the synthetic images",
         fitted,
         skip,
+        groups,
         seed,
         device,
     )
@@ -215,7 +216,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     _add_training(command, seeds=3, steps="1500")
 
-    command = add("report", "write an HTML page about a fitted augmenter and its images", fitted, skip, seed, device)
+    command = add(
+        "report", "write an HTML page about a fitted augmenter and its images", fitted, skip, groups, seed, device
+    )
     command.add_argument(
         "--held-out",
         metavar="FOLDER",

@@ -1,6 +1,6 @@
 r"""Chooses the fraction of synthetic images in training batches."""
 
-__all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
+__all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out", "hold_out_groups"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._utils.seeding import derive_seed
 from ..data import choose_images
+from .advice.splits import grouped_folds
 from .gain import PairedDifference, train_mixed
 from .images import Labelled, checked_pair
 
@@ -109,12 +110,33 @@ def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Lab
     return (images[in_training], labels[in_training]), (images[held_out], labels[held_out])
 
 
+def hold_out_groups(train: Labelled, groups: Sequence[Any], fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+    r"""Splits labelled images at random into training images and held-out images, which share no group.
+
+    The images of a class with one group stay in the training set.
+
+    Args:
+        train: The images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
+        groups: The group of each image.
+        fraction: About the fraction of each class's images to hold out.
+        seed: The seed of the split.
+
+    Returns:
+        The training images and their labels, and the held-out images and their labels.
+    """
+    images, labels = train
+    held_out = torch.from_numpy(grouped_folds(labels.numpy(), groups, round(1 / fraction), seed)[0])
+    in_training = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held_out, False)
+    return (images[in_training], labels[in_training]), (images[held_out], labels[held_out])
+
+
 def choose_synthetic_fraction(
     train: Labelled,
     synthesise: Callable[[Labelled, int], Labelled],
     *,
     fractions: Sequence[float] = (0.25, 0.5),
     splits: int = 5,
+    groups: Sequence[Any] | None = None,
     seed: int = 0,
     train_on: Train | None = None,
     progress: Callable[[int, float, float], None] = lambda split, fraction, score: None,
@@ -136,6 +158,8 @@ def choose_synthetic_fraction(
             and returns synthetic images and their labels.
         fractions: The values of ``synthetic_fraction`` to test, above 0 and at most 1.
         splits: The number of splits, at least 2.
+        groups: The object that each image shows, one value per image. Images of one object are then held out together.
+            ``None`` treats images as independent.
         seed: The seed of the splits, the synthetic images and the classifiers.
         train_on: A function ``train_on(real, synthetic, fraction, seed)``, where ``real`` and ``synthetic`` are pairs
             of images and labels. It trains your classifier, and returns a function from images to labels. The default
@@ -171,6 +195,8 @@ def choose_synthetic_fraction(
         )
     if train_on is not None and training:
         raise ValueError(f"{sorted(training)} apply only to the default classifier. Leave them or 'train_on' out.")
+    if groups is not None and len(groups) != len(labels):
+        raise ValueError(f"'groups' has {len(groups)} values, but must have one for each of {len(labels)} images.")
     classes = int(labels.max()) + 1
 
     def train_default(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
@@ -181,7 +207,10 @@ def choose_synthetic_fraction(
     for split in range(splits):
         # NumPy and scikit-learn take seeds of 32 bits.
         split_seed = derive_seed(seed, "split", split) % 2**32
-        real, held_out = hold_out((images, labels), HELD_OUT, split_seed)
+        if groups is None:
+            real, held_out = hold_out((images, labels), HELD_OUT, split_seed)
+        else:
+            real, held_out = hold_out_groups((images, labels), groups, HELD_OUT, split_seed)
         synthetic = checked_pair(synthesise(real, split_seed), "synthetic", classes, like=images, at_least=0)
         for fraction in scores:
             predict = (train_on or train_default)(real, synthetic, fraction, split_seed)

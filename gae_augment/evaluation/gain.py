@@ -27,6 +27,9 @@ from .images import Labelled, checked_labels, checked_pair, to_unit
 PLAIN = "plain training"
 BALANCED = "class-balanced sampling"
 
+UNDERTRAINED = 0.1
+"""A classifier is undertrained if it covers less than this part of the way from chance to perfect recognition."""
+
 METRICS = ("balanced accuracy", "macro F1", "G-mean", "accuracy")
 
 Source = Labelled | Callable[[int], Labelled]
@@ -143,9 +146,42 @@ class ClassifierGain:
         pairs = zip(self.values(arm, metric), self.values(baseline, metric), strict=True)
         return PairedDifference.of([value - base for value, base in pairs])
 
+    @property
+    def undertrained(self) -> bool:
+        r"""Whether the classifiers with class-balanced sampling are hardly better than chance."""
+        chance = 1 / len(self.scores[BALANCED][0]["recall"])
+        return self.mean(BALANCED, "balanced accuracy") < chance + UNDERTRAINED * (1 - chance)
+
+    def verdict(self, arm: str | None = None) -> str:
+        r"""Returns in one or two sentences what synthetic images gained over class-balanced sampling.
+
+        Args:
+            arm: The way of training with synthetic images; by default the last one.
+        """
+        arm = list(self.scores)[-1] if arm is None else arm
+        if self.undertrained:
+            chance = 100 / len(self.scores[BALANCED][0]["recall"])
+            return (
+                f"Undertrained: with class-balanced sampling the balanced accuracy is "
+                f"{100 * self.mean(BALANCED, 'balanced accuracy'):.1f} %, and chance is {chance:.1f} %. Train for more "
+                f"steps to compare."
+            )
+        gain = self.difference(arm, "balanced accuracy")
+        points = f"{100 * gain.mean:+.1f} points of balanced accuracy over class-balanced sampling"
+        if gain.low is None or gain.high is None:
+            return f"Synthetic images: {points}, with one seed. More seeds show whether this is chance."
+        points += f" (95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}, {len(self.seeds)} seeds)"
+        if gain.low > 0:
+            return f"Synthetic images helped: {points}."
+        if gain.high < 0:
+            return f"Synthetic images harmed: {points}. Train without them."
+        return f"Synthetic images made no clear difference: {points}."
+
     def as_dict(self) -> dict[str, Any]:
         r"""Returns the scores and their statistics over seeds as a dictionary that the ``json`` module can write."""
         return {
+            "verdict": self.verdict(),
+            "undertrained": self.undertrained,
             "seeds": list(self.seeds),
             "baseline": BALANCED,
             "arms": {

@@ -21,7 +21,7 @@ from gae_augment.motion import learning, registration
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     r"""Shortens the trainings of models and of features for FID, and learns few motions: no test here needs quality."""
-    monkeypatch.setattr(plan, "STEPS", 30)
+    monkeypatch.setattr(plan, "STEPS", 40)
     monkeypatch.setattr(learning, "MOTIONS_PER_CLASS", 4)
     monkeypatch.setattr(registration, "STEPS", 2)
     for module in ("cli.commands", "demo.run"):
@@ -287,12 +287,21 @@ def test_evaluate_measures_gain_fidelity_and_memorisation(folder, tmp_path, caps
     # Every held-out image is a training image.
     assert result["memorisation"]["threshold"] == 0
     assert any(name.startswith("FID (classifier features, ") for name in result["fidelity"])
-    assert main(command) == 0
-    assert "balanced accuracy, % (mean ± standard deviation over 2 seeds)" in capsys.readouterr().out
+    assert result["held-out images of training objects"] is None
+    assert main([*command, "--groups", "[^/]+/(again_)?[0-9]+"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith(result["verdict"])
+    assert "balanced accuracy, % (mean ± standard deviation over 2 seeds)" in printed.out
+    assert "training 5 of 6, seed 1, class-balanced sampling: balanced accuracy" in printed.err
+    assert " left" in printed.err
+    assert "17 of 20 held-out images show objects of the training set" in printed.err
 
     page = tmp_path / "report.html"
     command[0] = "report"
-    assert main([*command, "--gain", "--output", str(page)]) == 0
+    assert main([*command, "--gain", "--output", str(page), "--json"]) == 0
+    shown = outcome(capsys)
+    assert shown["classifier"]["verdict"] == result["verdict"]
+    assert f'<p class="verdict">{result["verdict"]}' in page.read_text()
     mean = arms["class-balanced sampling + GAE"]["summary"]["balanced accuracy"]["mean"]
     assert f"class-balanced sampling + GAE</th><td>{100 * mean:.2f}</td>" in page.read_text()
     assert main(["report", str(file), str(folder), "--gain", "--output", str(tmp_path / "x.html")]) == 1

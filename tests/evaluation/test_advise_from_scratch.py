@@ -111,11 +111,10 @@ def test_finished_splits_are_kept(shapes, tmp_path, monkeypatch):
     assert len(trained) == 7 + 3
 
 
-def test_views_belong_to_their_images_and_small_classes_have_more(monkeypatch):
-    monkeypatch.setattr(scratch, "VIEWS_PER_CLASS", 12)
+def test_views_belong_to_their_images_and_small_classes_have_more():
     images = torch.arange(40, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
     labels = torch.tensor([0] * 35 + [1] * 5)
-    pool = _Pool.make(images, labels, lambda batch: batch + 100, seed=0)
+    pool = _Pool.make(images, labels, lambda batch: batch + 100, seed=0, n=24)
     assert torch.equal(pool.views[:, 0, 0, 0].long(), 100 + pool.images)
     assert pool.counts.tolist() == [1] * 35 + [3] * 5
     rows = torch.tensor([0, 36, 39]).repeat(3000)

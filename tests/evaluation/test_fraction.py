@@ -70,6 +70,32 @@ def test_fraction_is_chosen_only_for_a_significant_gain(dark_and_bright, gains):
     assert FractionChoice.from_dict(values) == choice
 
 
+def test_objects_are_held_out_whole(dark_and_bright):
+    images, labels = dark_and_bright
+    # An image's last pixel is its number, so that the held-out ones are known.
+    images = images.clone()
+    images[:, 0, 1, 1] = torch.arange(100) / 100
+    groups = [f"object {index // 4}" for index in range(100)]
+    trained = []
+
+    def train_on(real, synthetic, fraction, seed):
+        trained.append({groups[round(100 * value)] for value in real[0][:, 0, 1, 1].tolist()})
+
+        def predict(held_out):
+            unseen = {groups[round(100 * value)] for value in held_out[:, 0, 1, 1].tolist()}
+            assert unseen
+            assert not unseen & trained[-1]
+            return torch.zeros(len(held_out), dtype=torch.long)
+
+        return predict
+
+    choose_synthetic_fraction((images, labels), no_images, splits=3, groups=groups, train_on=train_on)
+    # Without groups, most objects are on both sides.
+    with pytest.raises(AssertionError):
+        choose_synthetic_fraction((images, labels), no_images, splits=2, train_on=train_on)
+    assert len(trained) == 9 + 1
+
+
 def test_helpful_images_are_chosen(digits):
     train, missing = digits
     choice = choose_synthetic_fraction(train, lambda real, seed: missing, splits=3, epochs=4, batch_size=32)
@@ -165,6 +191,7 @@ def test_seed_fixes_the_choice_without_global_state(digits):
         ({"fractions": ()}, r"'fractions' is \(\), but must hold different numbers above 0 and at most 1"),
         ({"fractions": (0.5, 0.5)}, r"'fractions' is \(0\.5, 0\.5\), but must hold different numbers"),
         ({"fractions": (0.0,)}, r"'fractions' is \(0\.0,\), but must hold different numbers above 0"),
+        ({"groups": [1, 2]}, "'groups' has 2 values, but must have one for each of"),
         ({"splits": 1}, "'splits' is 1, but must be at least 2"),
         ({"train_on": print, "epochs": 3}, r"\['epochs'\] apply only to the default classifier"),
     ],

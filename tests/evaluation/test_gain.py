@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from gae_augment import MixedSampler
 from gae_augment._utils.seeding import make_generator
-from gae_augment.evaluation import classifier_gain, imbalance_metrics, train_classifier
+from gae_augment.evaluation import ClassifierGain, classifier_gain, imbalance_metrics, train_classifier
 from gae_augment.evaluation.gain import BALANCED, PLAIN
 
 GAE = f"{BALANCED} + GAE"
@@ -43,6 +43,31 @@ def gain(digits, **options):
 @pytest.fixture(scope="module")
 def result(digits):
     return gain(digits)
+
+
+@pytest.mark.parametrize(
+    ("balanced", "mixed", "verdict"),
+    [
+        ([0.80, 0.82], [0.85, 0.871], "Synthetic images helped: +5.0 points of balanced accuracy over"),
+        ([0.85, 0.871], [0.80, 0.82], "Synthetic images harmed: -5.0 points"),
+        ([0.80, 0.82], [0.79, 0.85], r"made no clear difference: +1.0 points of balanced accuracy over"),
+        (
+            [0.80],
+            [0.85],
+            "Synthetic images: +5.0 points of balanced accuracy over class-balanced sampling, with one seed",
+        ),
+        # Chance is 50 %.
+        ([0.53, 0.54], [0.80, 0.80], "Undertrained: with class-balanced sampling the balanced accuracy is 53.5 %, and"),
+    ],
+)
+def test_verdict(balanced, mixed, verdict):
+    scores = {
+        arm: [{"balanced accuracy": value, "recall": [value, value]} for value in values]
+        for arm, values in ((PLAIN, balanced), (BALANCED, balanced), (GAE, mixed))
+    }
+    result = ClassifierGain(tuple(range(len(balanced))), scores)
+    assert verdict in result.verdict()
+    assert result.undertrained == verdict.startswith("Undertrained")
 
 
 def test_metrics_match_scikit_learn_and_imbalanced_learn():

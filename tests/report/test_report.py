@@ -212,10 +212,12 @@ def test_assess_works_and_write_report_names_the_missing_library(augmenter, digi
 
 
 PROBE = """<script>
+const picture = document.querySelector(".pictures img"), before = picture.width;
+picture.focus();
 document.title = [
   document.documentElement.scrollWidth, window.innerWidth, document.images.length,
   [...document.images].every(image => image.complete && image.naturalWidth > 0),
-  getComputedStyle(document.body).backgroundColor,
+  getComputedStyle(document.body).backgroundColor, picture.width > 4 * before,
 ].join("; ");
 </script>"""
 
@@ -229,7 +231,9 @@ def test_browser_shows_the_page(augmenter, digits, tmp_path, width):
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--dump-dom", path.as_uri()]
     shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    page_width, window_width, images, loaded, background = re.search("<title>(.*?)</title>", shown).group(1).split("; ")
+    title = re.search("<title>(.*?)</title>", shown).group(1)
+    page_width, window_width, images, loaded, background, enlarged = title.split("; ")
     # The page needs no horizontal scrolling.
     assert int(page_width) <= int(window_width) == width
     assert (int(images), loaded, background) == (64, "true", "rgb(255, 255, 255)")
+    assert enlarged == "true"

@@ -40,11 +40,11 @@ PILOT_STEPS = 20
 SHARE_OF_TRAINING = 0.5
 """The part of the time that trainings may take. Learned motions and views take the rest."""
 
-VIEWS_PER_CLASS, VIEWS = 300, 20_000
-"""A class with fewer images has this number of views, or fewer if that would be more than ``VIEWS`` in all."""
+POOL_BYTES = 300_000_000
+"""The maximum size of the views of a way of training. Below it, views hardly repeat in a training."""
 
-ALIKE = 8
-"""This number of random images of a batch get the same random transform, which is faster than one for each."""
+ALIKE = 16
+"""This number of random images get the same random transform, which is faster than one for each."""
 
 FRACTION = 0.5
 """The probability of a motion, and the ``synthetic_fraction`` of synthetic images."""
@@ -158,11 +158,11 @@ class _Pool:
         return cls(images, torch.arange(len(images)), torch.ones(len(images), dtype=torch.long))
 
     @classmethod
-    def make(cls, images: Tensor, labels: Tensor, view: View, seed: int) -> "_Pool":
-        r"""Draws views of images: at least one of each, and more of the images of small classes."""
+    def make(cls, images: Tensor, labels: Tensor, view: View, seed: int, n: int) -> "_Pool":
+        r"""Draws views of images: at least one of each, and as many of each class, about ``n`` in all."""
         of_class = labels.bincount().clamp(min=1)
-        least = max(1, min(VIEWS_PER_CLASS, VIEWS // len(of_class)))
-        counts = (least / of_class).ceil().long()[labels]
+        least = min(n, POOL_BYTES // images[0].numel()) / len(of_class)
+        counts = (least / of_class).ceil().long().clamp(min=1)[labels]
         rows = torch.arange(len(images)).repeat_interleave(counts)
         views = torch.empty(len(rows), *images.shape[1:], dtype=torch.uint8)
         order = torch.randperm(len(rows), generator=make_generator(seed, "views"))
@@ -223,7 +223,7 @@ def _score(setting: Setting, images: Tensor, split: Split, arms: Sequence[Arm], 
         if standard:
             parts.append(setting.view(images.shape[-1], standard=True))
         seed = derive_seed(split.seed, "pool", str(standard), str(strength))
-        return _Pool.make(own, labels, v2.Compose(parts), seed) if parts else _Pool.of(own)
+        return _Pool.make(own, labels, v2.Compose(parts), seed, steps * BATCH_SIZE) if parts else _Pool.of(own)
 
     def logits_of(item: tuple[Arm, _Pool, _Pool | None]) -> Tensor:
         return _logits(setting, split, *item, labels, images[split.held_out], steps)
