@@ -149,6 +149,5 @@ class _ReducedLoader:
             if stored.format == "JPEG":
                 lies = convert is not None and _orientation(stored) in LYING
                 stored.draft(None, self.least if lies else self.least[::-1])
-                return convert(stored) if convert else stored.convert("RGB")
-        image: Image.Image = self.loader(path)
-        return image
+            # Torchvision's own loader does nothing else.
+            return convert(stored) if convert else stored.convert("RGB")

@@ -165,7 +165,7 @@ def load_source(
     headers = view.loaded_with(header_loader)
     size, resized = _reading_size(item_format.shape, _shapes(headers, len(labels)), working_size, own_size)
     shape = (*item_format.shape[:-2], *size) if size else item_format.shape
-    source = view if size is None else view.loaded_with(partial(reduced_loader, size=size))
+    source = view.loaded_with(partial(reduced_loader, size=size)) if size and resized else view
 
     def read_items(indices: Iterable[int]) -> Tensor:
         # Only known loaders of files have no state that threads would share.
