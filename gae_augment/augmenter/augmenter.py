@@ -133,6 +133,9 @@ class GAEAugmenter(BaseEstimator):
     def fit(self, X: Any, y: Any = None, *, checkpoint_dir: str | os.PathLike[str] | FitCache | None = None) -> Self:
         r"""Learns a generative model for each class that the sampling strategy adds images to.
 
+        Deformed images share motions, which are learned from at most 40 classes, scarce ones first. The other classes
+        have no model, and :meth:`sample` needs their dataset.
+
         Args:
             X: An array or tensor with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`, or a map-style
                 torch dataset of (image, label) pairs, whose images may differ in size. The fit does not apply the

@@ -10,10 +10,10 @@ from .plan import MIN_IMAGES
 MOTION_IMAGES = 300
 """The maximum number of images of a class that motions are learned from."""
 
-MOTION_CLASSES = 100
+MOTION_CLASSES = 40
 """The maximum number of classes that motions are learned from.
 
-All classes share the motions, in one normal distribution of 128 values. More classes would hardly change it.
+Their 100 motions each fill the bank of 4000, a normal distribution of 128 values that all classes share.
 """
 
 
@@ -23,7 +23,7 @@ def images_to_learn_from(
     r"""Returns the number of images that the model of each class learns from, by label, in the order of ``counts``.
 
     A class whose new images are decoded or residual gets a model if it is scarce, from all its images. Deformed images
-    need no model of their own class: motions are learned from at most 300 images of each of at most 100 classes, scarce
+    need no model of their own class: motions are learned from at most 300 images of each of at most 40 classes, scarce
     ones first, then the largest.
 
     Args:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from .._utils.seeding import make_generator
+from .._utils.threads import use_threads
 from ..augmenter import GAEAugmenter
 from ..data import (
     DatasetView,
@@ -137,6 +138,7 @@ def forecast(augmenter: GAEAugmenter, X: Any, y: Any = None) -> Forecast:
     return Forecast(counts, added, fit_seconds, sample_seconds, len(plans))
 
 
+@use_threads(1)
 def _seconds_per_image(fitted: FittedModel, X: Any, bank: MotionBank | None) -> float:
     r"""Returns the time of a synthetic image and of its encoding, in seconds."""
     start = time.perf_counter()
