@@ -27,14 +27,13 @@ from ..data import (
     resolve_strategy,
 )
 from ..fitting import (
-    MIN_IMAGES,
-    MOTION_IMAGES,
     FitCache,
     FitReport,
     FittedModel,
     check_classes,
     deformed_classes,
     fit_with_progress,
+    images_to_learn_from,
     plan_fits,
     report_failures,
     warn_of_training,
@@ -134,6 +133,9 @@ class GAEAugmenter(BaseEstimator):
     def fit(self, X: Any, y: Any = None, *, checkpoint_dir: str | os.PathLike[str] | FitCache | None = None) -> Self:
         r"""Learns a generative model for each class that the sampling strategy adds images to.
 
+        Deformed images share motions, which are learned from at most 40 classes, scarce ones first. The other classes
+        have no model, and :meth:`sample` needs their dataset.
+
         Args:
             X: An array or tensor with shape :math:`(N, C, H, W)`, :math:`(N, H, W)` or :math:`(N, F)`, or a map-style
                 torch dataset of (image, label) pairs, whose images may differ in size. The fit does not apply the
@@ -169,11 +171,11 @@ class GAEAugmenter(BaseEstimator):
         deformed = deformed_classes(models, counts, read.shape, resized=read.resized)
         # Only a dataset's single image of a class can be moved, not a row of X.
         check_classes(models, counts, scarce, set() if own_size else deformed, class_names_)
-        # Motions are learned from every class, and shared. A class with one image borrows those of the others.
-        to_fit = [label for label in counts if counts[label] >= MIN_IMAGES and label in deformed.union(scarce)]
-        # All images are checked and define the value scale, so that a class's model does not depend on which other
-        # classes are scarce.
-        images, values = read_classes(read, labels, to_fit, self.cache_dir, most=dict.fromkeys(deformed, MOTION_IMAGES))
+        # Motions are shared: classes without a model of their own borrow those of the others.
+        learned = images_to_learn_from(counts, scarce, deformed, each=own_size)
+        # The value scale is that of all images, so that a class's model does not depend on which other classes are
+        # scarce.
+        images, values = read_classes(read, labels, learned, self.cache_dir, most=learned)
         seed = (cache.seed if cache is not None else resolve_random_state)(self.random_state)
         fits = plan_fits(images, models, values, seed, self.device, resized=read.resized)
 
@@ -201,7 +203,7 @@ class GAEAugmenter(BaseEstimator):
                     else:
                         fitted[label] = result
             if deformed:
-                teachers = {label: fitted[label] for label in to_fit if label in fitted and label in deformed}
+                teachers = {label: fitted[label] for label in learned if label in fitted and label in deformed}
                 self.motions_ = learn_bank(teachers, seed=derive_seed(seed, "motions"))
                 if not teachers:
                     failures |= dict.fromkeys((label for label in scarce if label not in fits), "no motion was learned")

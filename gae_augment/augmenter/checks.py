@@ -25,6 +25,8 @@ def missing_model(augmenter: Any, label: Any) -> ValueError:
         reason = "could not be fitted"
     elif augmenter.counts_.get(label) == 1 and augmenter.sampling_strategy_.get(label):
         reason = "has 1 image, which is moved at its own size only: pass dataset=…"
+    elif augmenter.sampling_strategy_.get(label):
+        reason = "borrows the motions of other classes, and is moved at its images' own size only: pass dataset=…"
     elif label in augmenter.counts_:
         reason = f"has {augmenter.counts_[label]} images and needs no more"
     return ValueError(

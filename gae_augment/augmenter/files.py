@@ -102,7 +102,8 @@ def _from_state(
     fields = tensors.pop("motions", None)
     augmenter.models_ = models_from_state(header["models"], tensors, counts, definitions, augmenter.device)
     is_deformed = any(fitted.plan.synthesis == "deformed" for fitted in augmenter.models_.values())
-    if header["motions"] is None and (is_deformed or any(counts[label] == 1 for label, n in strategy.items() if n)):
+    borrows = any(n and label not in augmenter.models_ for label, n in strategy.items())
+    if header["motions"] is None and (is_deformed or borrows):
         raise ValueError("the motions are missing")
     if header["motions"] is not None:
         if fields is None:

@@ -145,8 +145,10 @@ def plan_additions(
     added = resolve_strategy(totals, labels)
     largest = max(real.values())
     bounded = frozenset(label for label, n in added.items() if n and per_class is None and totals[label] < largest)
-    names = groups_of([path for path, _ in dataset.samples], dataset.root, groups)
-    objects = count_labels(np.array([label for label, _ in {*zip(dataset.targets, names, strict=True)}]))
+    objects = real
+    if groups is not None:
+        names = groups_of([path for path, _ in dataset.samples], dataset.root, groups)
+        objects = count_labels(np.array([label for label, _ in {*zip(dataset.targets, names, strict=True)}]))
     return Additions(dict(enumerate(dataset.classes)), real, totals, bounded, objects)
 
 

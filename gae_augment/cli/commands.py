@@ -37,6 +37,9 @@ from .resuming import resumable
 OUTPUT_OPTIONS = ("folder", "model", "size", "seed", "per_class", "tolerance", "format", "shard_size")
 """The options of ``balance`` that its files depend on."""
 
+DRY_RUN_HEADERS = 1000
+"""The maximum number of files whose headers a dry run reads."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -67,7 +70,8 @@ def _augmenter(arguments: Namespace) -> GAEAugmenter:
 
 
 def _open(arguments: Namespace, folder: str) -> ImageFolder:
-    return open_folder(folder, skip_unreadable=arguments.skip_unreadable)
+    headers = DRY_RUN_HEADERS if getattr(arguments, "dry_run", False) else None
+    return open_folder(folder, skip_unreadable=arguments.skip_unreadable, headers=headers)
 
 
 def _new_file(arguments: Namespace, example: str) -> Path:
@@ -91,7 +95,7 @@ def _check_preview(path: Path) -> None:
 def _dry_run(augmenter: GAEAugmenter, dataset: ImageFolder, additions: Additions) -> Outcome:
     estimate = forecast(augmenter, dataset)
     last = (
-        f"fitting {len(estimate.added)} classes: at most about {_duration(estimate.fit_seconds)}; "
+        f"fitting {estimate.n_models} classes: about {_duration(estimate.fit_seconds)}; "
         f"sampling {sum(estimate.added.values())} images: about {_duration(estimate.sample_seconds)}. Nothing was "
         f"written."
     )

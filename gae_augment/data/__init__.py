@@ -4,7 +4,8 @@ A :class:`ValueScale` converts image values to network inputs and back. This sub
 than ``_utils``.
 """
 
-from .folders import as_pictures, check_output, open_folder, upright, upright_bytes
+from .file_loaders import upright
+from .folders import as_pictures, check_output, open_folder, upright_bytes
 from .formats import ItemFormat
 from .geometry import geometric_transform
 from .groups import FEW_OBJECTS, groups_of

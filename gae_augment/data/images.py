@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._utils.threads import use_threads
+from .._utils.threads import map_in_threads, use_threads
 from .formats import ItemFormat
 from .views import DatasetView
 from .working_size import resize_images
@@ -37,9 +37,13 @@ def _check_format(item_format: ItemFormat, expected: ItemFormat, index: int, any
     )
 
 
-@use_threads(1)
 def read_images(
-    view: DatasetView, indices: Iterable[int], item_format: ItemFormat, size: tuple[int, int] | None = None
+    view: DatasetView,
+    indices: Iterable[int],
+    item_format: ItemFormat,
+    size: tuple[int, int] | None = None,
+    *,
+    parallel: bool = False,
 ) -> Tensor:
     r"""Returns images of a dataset as a tensor, without the dataset's image transforms.
 
@@ -51,20 +55,24 @@ def read_images(
         item_format: The format that every image must have.
         size: The height and width to which images of any size are resized. ``None`` requires the shape of
             ``item_format``.
+        parallel: Whether several threads read images.
 
     Raises:
         ValueError: If an item cannot be read or is not a pair of image and label. Also if an image does not have the
             format ``item_format``, has a value that is not finite, or has a data type that NumPy does not support.
     """
-    images = []
-    for index in indices:
+
+    def image_at(index: int) -> Tensor:
         image = view.raw_image(int(index))
         _check_format(ItemFormat.of(image), item_format, index, any_size=size is not None)
         batch = item_format.to_tensor(image)[None]
         check_images(batch, f"item {index}")
         # A copy, since a dataset may return the same tensor with other values each time.
-        images.append((batch if size is None else resize_images(batch, size))[0].clone())
-    return torch.stack(images)
+        return (batch if size is None else resize_images(batch, size))[0].clone()
+
+    images = list(map_in_threads(image_at, indices)) if parallel else None
+    with use_threads(1):
+        return torch.stack(list(map(image_at, indices)) if images is None else images)
 
 
 @use_threads(1)

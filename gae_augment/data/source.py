@@ -5,21 +5,23 @@ __all__ = ["READ_AT_ONCE", "ImageReader", "load_source", "read_classes", "read_i
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import issparse
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .._utils.storage import index_images, new_images
-from .._utils.threads import use_threads
+from .file_loaders import header_loader, reduced_loader
 from .formats import ItemFormat
 from .images import image_array, read_images
 from .items import check_dataset
 from .labels import label_array
-from .values import ValueScale
+from .values import LEVEL_TYPES, ValueScale
 from .views import DatasetView
 from .working_size import WorkingSize, choose_size, resize_images
 
@@ -31,11 +33,13 @@ class ImageReader:
     Attributes:
         function: The function.
         shape: The shape of an image that it returns.
+        dtype: The data type of an image that it returns.
         resized: Whether it resizes images, because they differ in size or are larger than the working size.
     """
 
     function: Callable[[Iterable[int]], Tensor]
     shape: tuple[int, ...]
+    dtype: torch.dtype
     resized: bool
 
     def __call__(self, indices: Iterable[int]) -> Tensor:
@@ -45,6 +49,9 @@ class ImageReader:
 
 READ_AT_ONCE = 1000
 """The number of images that are read at a time. It limits the use of memory."""
+
+CHECKED = 100
+"""The number of images whose format is checked, evenly spread over all classes, whether a model needs them or not."""
 
 SIZES_READ = 100
 """The maximum number of images that are read to choose the working size."""
@@ -62,7 +69,6 @@ def read_in_batches(read: ImageReader, n: int) -> Iterator[tuple[slice, Tensor]]
         yield rows, read(range(rows.start, rows.stop))
 
 
-@use_threads(1)
 def read_classes(
     read: ImageReader,
     labels: np.ndarray,
@@ -73,8 +79,9 @@ def read_classes(
 ) -> tuple[dict[Any, Tensor], ValueScale]:
     r"""Returns the images of selected classes, by label, and the :class:`ValueScale` of all images.
 
-    The value scale converts image values to network inputs. To compute the value scale, all images are read once, in
-    batches. Only images of the selected classes are kept.
+    The value scale converts image values to network inputs. Images are read once, in batches. Images of bytes have the
+    same scale whatever their values, so only those that are returned are read, and 100 others as a check. Of images of
+    another type, all are read.
 
     Args:
         read: A function that maps indices to a tensor of images.
@@ -84,33 +91,32 @@ def read_classes(
         most: The maximum number of images of a class, by label. The images kept are evenly spread over the class.
     """
     images: dict[Any, Tensor] = {}
-    counts = dict.fromkeys(labels_to_keep, 0)
-    kept = np.ones(len(labels), dtype=bool)
-    for label in counts:
-        rows_of_class = np.flatnonzero(labels == label)
-        kept[rows_of_class] = _evenly_spread(len(rows_of_class), (most or {}).get(label, len(rows_of_class)))
+    positions = np.full(len(labels), -1)
+    for label in labels_to_keep:
+        rows = np.flatnonzero(labels == label)
+        rows = rows[_evenly_spread(len(rows), (most or {}).get(label, len(rows)))]
+        positions[rows] = np.arange(len(rows))
+        images[label] = new_images((len(rows), *read.shape), read.dtype, folder)
+    indices = np.arange(len(labels))
+    if read.dtype in LEVEL_TYPES:
+        indices = np.union1d(np.flatnonzero(positions >= 0), _evenly_spread(len(labels), CHECKED))
 
     def batches() -> Iterator[Tensor]:
-        for rows, batch in read_in_batches(read, len(labels)):
-            batch_labels, batch_kept = labels[rows], kept[rows]
-            for label in counts.keys() & set(batch_labels[batch_kept].tolist()):
-                class_images = index_images(batch, (batch_labels == label) & batch_kept)
-                if label not in images:
-                    shape = (int(kept[labels == label].sum()), *batch.shape[1:])
-                    images[label] = new_images(shape, batch.dtype, folder)
-                images[label][counts[label] : counts[label] + len(class_images)] = class_images
-                counts[label] += len(class_images)
+        for start in range(0, len(indices), READ_AT_ONCE):
+            chunk = indices[start : start + READ_AT_ONCE]
+            batch = read(chunk.tolist())
+            chunk_labels, chunk_positions = labels[chunk], positions[chunk]
+            for label in images.keys() & set(chunk_labels.tolist()):
+                chosen = (chunk_labels == label) & (chunk_positions >= 0)
+                images[label].numpy()[chunk_positions[chosen]] = index_images(batch, chosen).numpy()
             yield batch
 
-    values = ValueScale.of(batches())
-    return {label: images[label] for label in counts}, values
+    return images, ValueScale.of(batches())
 
 
 def _evenly_spread(n: int, most: int) -> np.ndarray:
-    r"""Returns a mask of ``n`` entries that is true for at most ``most`` of them, evenly spread."""
-    mask = np.zeros(n, dtype=bool)
-    mask[np.linspace(0, n - 1, min(n, most)).round().astype(int)] = True
-    return mask
+    r"""Returns at most ``most`` of the indices 0 to :math:`n - 1`, evenly spread, in ascending order."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
 
 
 def load_source(
@@ -147,7 +153,7 @@ def load_source(
             return chosen if array_size is None else resize_images(chosen, array_size)
 
         shape = (*images.shape[1:-2], *array_size) if array_size else tuple(images.shape[1:])
-        return label_array(y, len(images)), ImageReader(read, shape, resized)
+        return label_array(y, len(images)), ImageReader(read, shape, images.dtype, resized)
     if issparse(X):
         raise TypeError("'X' is sparse, but must be a dense array. Convert it: X.toarray().")
     check_dataset(X)
@@ -156,9 +162,16 @@ def load_source(
     view = DatasetView(X)
     item_format = ItemFormat.of(view.raw_image(0))
     labels = view.labels
-    size, resized = _reading_size(item_format.shape, _shapes(view, len(labels)), working_size, own_size)
+    headers = view.loaded_with(header_loader)
+    size, resized = _reading_size(item_format.shape, _shapes(headers, len(labels)), working_size, own_size)
     shape = (*item_format.shape[:-2], *size) if size else item_format.shape
-    return labels, ImageReader(lambda indices: read_images(view, indices, item_format, size), shape, resized)
+    source = view.loaded_with(partial(reduced_loader, size=size)) if size and resized else view
+
+    def read_items(indices: Iterable[int]) -> Tensor:
+        # Only known loaders of files have no state that threads would share.
+        return read_images(source, indices, item_format, size, parallel=headers is not view)
+
+    return labels, ImageReader(read_items, shape, item_format.dtype, resized)
 
 
 def _shapes(view: DatasetView, n: int) -> Iterator[tuple[int, ...]]:

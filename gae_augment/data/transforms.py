@@ -21,9 +21,11 @@ import inspect
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Self
 
 from torch.utils.data import ConcatDataset, Dataset
+from torchvision.datasets import DatasetFolder
 from torchvision.datasets.vision import StandardTransform
 
 TRUSTED_MODULES = ("torch.utils.data.", "torchvision.datasets.", "gae_augment.data.", "gae_augment.integrations.")
@@ -198,7 +200,13 @@ def _is_list_of_datasets(value: Any) -> bool:
     return isinstance(value, list | tuple) and bool(value) and all(map(_is_dataset, value))
 
 
-def copy_with_transforms(dataset: Any, stand_in: Callable[[TransformSlot], Any], parents: tuple[Any, ...] = ()) -> Any:
+def copy_with_transforms(
+    dataset: Any,
+    stand_in: Callable[[TransformSlot], Any],
+    parents: tuple[Any, ...] = (),
+    *,
+    load_with: Callable[[Any], Any] | None = None,
+) -> Any:
     r"""Returns a shallow copy of a dataset, and of the datasets inside it, in which transforms are replaced.
 
     No code of the dataset's class runs. Without anything to replace, or if objects of the class cannot be copied, the
@@ -208,6 +216,7 @@ def copy_with_transforms(dataset: Any, stand_in: Callable[[TransformSlot], Any],
         dataset: The dataset.
         stand_in: A function that maps a transform to its replacement; ``None`` keeps the transform.
         parents: The datasets around this one.
+        load_with: A function that maps the loader of a folder's files to its replacement; ``None`` keeps loaders.
     """
     if any(dataset is parent for parent in parents):
         return dataset
@@ -219,11 +228,14 @@ def copy_with_transforms(dataset: Any, stand_in: Callable[[TransformSlot], Any],
             value = getattr(dataset, name)
             standard = isinstance(value, StandardTransform)
             changes[name] = StandardTransform(function, value.target_transform) if standard else function
+    if load_with is not None and isinstance(dataset, DatasetFolder):
+        changes["loader"] = load_with(dataset.loader)
+    inside = partial(copy_with_transforms, stand_in=stand_in, parents=(*parents, dataset), load_with=load_with)
     for name, value in attributes.items():
         if _is_dataset(value):
-            changes[name] = copy_with_transforms(value, stand_in, (*parents, dataset))
+            changes[name] = inside(value)
         elif _is_list_of_datasets(value):
-            changes[name] = [copy_with_transforms(each, stand_in, (*parents, dataset)) for each in value]
+            changes[name] = list(map(inside, value))
     if not any(_differ(value, attributes.get(name)) for name, value in changes.items()):
         return dataset
     cls = type(dataset)

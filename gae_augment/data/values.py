@@ -1,6 +1,6 @@
 r"""Conversion of image values to network inputs, and back to image values."""
 
-__all__ = ["ValueScale"]
+__all__ = ["LEVEL_TYPES", "ValueScale"]
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ from torch import Tensor
 from .._utils.threads import use_threads
 
 Kind = Literal["levels", "unit", "standardised"]
+
+LEVEL_TYPES = (torch.uint8, torch.bool)
+"""The data types of images of the kind ``"levels"``, whose conversion does not depend on the values."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class ValueScale:
         moments: _Moments | None = None
         for batch in [images] if isinstance(images, Tensor) else images:
             dtype, dimensions = batch.dtype, batch.ndim
-            if dtype not in (torch.uint8, torch.bool):
+            if dtype not in LEVEL_TYPES:
                 batch_moments = _Moments.of(batch)
                 moments = moments.merged_with(batch_moments) if moments else batch_moments
         if moments is None:
@@ -95,7 +98,7 @@ class ValueScale:
         dtype = getattr(torch, header["dtype"], None)
         if kind not in get_args(Kind) or not isinstance(dtype, torch.dtype):
             raise ValueError(f"value kind {kind!r} or data type {header['dtype']!r} is unknown")
-        levels = dtype in (torch.uint8, torch.bool)
+        levels = dtype in LEVEL_TYPES
         if levels != (kind == "levels") or (kind == "unit" and not dtype.is_floating_point) or dtype.is_complex:
             raise ValueError(f"data type {dtype} does not fit values of kind {kind!r}")
         if kind != "standardised":

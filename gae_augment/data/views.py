@@ -75,6 +75,19 @@ class DatasetView:
             raise ValueError(DIFFERENT_TRANSFORMS)
         return list(self._observation.chains[0])
 
+    def loaded_with(self, load_with: Callable[[Any], Any]) -> "DatasetView":
+        r"""Returns a view of the same dataset, in which folders load their files in another way.
+
+        If the class of the dataset is not known, or nothing is replaced, it is this view.
+
+        Args:
+            load_with: A function that maps the loader of a folder's files to its replacement.
+        """
+        if not self.trusted:
+            return self
+        copied = copy_with_transforms(self.dataset, lambda slot: None, load_with=load_with)
+        return self if copied is self.dataset else DatasetView(copied)
+
     @property
     def repeats(self) -> bool:
         r"""Whether a raw image is the same whenever it is read, as far as the first item shows.

@@ -14,10 +14,11 @@ import torch
 from joblib import effective_n_jobs
 from tqdm.auto import tqdm
 
+from .._utils.memory import return_freed_memory
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
 from .._utils.threads import interrupted_by, use_threads
 from ..data import Label, ValueScale
-from ..models import ModelDefinition
+from ..models import CONVOLUTIONAL, ModelDefinition
 from .cache import ClassFit, FitCache
 from .fit import Progress, fit_class, no_progress
 from .fitted import FittedModel
@@ -162,4 +163,7 @@ def _fit(
     tensor = torch.from_numpy(images if images.flags.writeable else images.copy())
     fitted = fit_class(tensor, plan, definition, values, seed, progress)
     fitted.anchors = None
+    if plan.architecture in CONVOLUTIONAL:
+        # Trainings in two threads would leave half a gigabyte of freed memory in pieces.
+        return_freed_memory()
     return fitted

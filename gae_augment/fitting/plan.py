@@ -3,7 +3,6 @@ r"""The plan of a fit, which has a value for each ``"auto"`` of the model."""
 __all__ = [
     "MEAN_IMAGE_FRACTION",
     "MIN_IMAGES",
-    "MOTION_IMAGES",
     "STEP",
     "STOPPING_RULES",
     "Plan",
@@ -41,9 +40,6 @@ SMALL_IMAGE = 1024
 
 MEAN_IMAGE_FRACTION = 0.3
 """Training on few images stops when the error is below this fraction of the mean image's error."""
-
-MOTION_IMAGES = 300
-"""The maximum number of images of a class that motions are learned from."""
 
 LIMITS_FROM = 20
 """With at least this number of images per latent dimension, new codes stay in the range of the training codes."""

@@ -8,7 +8,7 @@ rest of ``gae_augment``, this subpackage imports only ``_utils``, ``data`` and `
 from .dataset import AugmentedDataset
 from .ranks import SharedSampler
 from .sampler import LabelledImages, MixedSampler
-from .synthetic import ImageSource
+from .synthetic import ImageSource, apply_motion
 from .teachers import Teacher, check_teacher, check_weight, soft_labels
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "MixedSampler",
     "SharedSampler",
     "Teacher",
+    "apply_motion",
     "check_teacher",
     "check_weight",
     "soft_labels",

@@ -12,11 +12,25 @@ from .transform import Motion, move
 
 if TYPE_CHECKING:
     from .deformed import sample_deformed
-    from .learning import learn_bank, learn_motions
+    from .learning import learn_bank, learn_motions, motions_per_class
 
-__all__ = ["MAX_STRENGTH", "Motion", "MotionBank", "learn_bank", "learn_motions", "move", "sample_deformed"]
+__all__ = [
+    "MAX_STRENGTH",
+    "Motion",
+    "MotionBank",
+    "learn_bank",
+    "learn_motions",
+    "motions_per_class",
+    "move",
+    "sample_deformed",
+]
 
-_HOMES = {"learn_bank": "learning", "learn_motions": "learning", "sample_deformed": "deformed"}
+_HOMES = {
+    "learn_bank": "learning",
+    "learn_motions": "learning",
+    "motions_per_class": "learning",
+    "sample_deformed": "deformed",
+}
 
 
 if not TYPE_CHECKING:

@@ -44,10 +44,16 @@ class MotionBank:
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        r"""The mean field, and each field's deviation from it, as vectors; each moved image needs them."""
-        fields = self.fields.float().flatten(1)
+        r"""The mean field as a vector, and a matrix :math:`R` such that :math:`R^T R` is the fields' covariance."""
+        fields = self.fields.double().flatten(1)
         mean = fields.mean(dim=0)
-        return mean, fields - mean
+        root = (fields - mean) / max(1, len(fields)) ** 0.5
+        if len(root) > root.shape[1]:
+            # As many rows as values take a draw a thirtieth of the random numbers of thousands of fields.
+            root = torch.linalg.qr(root, mode="r").R
+            # The signs of rows are arbitrary, and would depend on the library of linear algebra.
+            root = root * torch.where(root.diagonal() < 0, -1.0, 1.0)[:, None]
+        return mean.float(), root.float()
 
     def draw(
         self,
@@ -67,7 +73,6 @@ class MotionBank:
             strength: The factor of all fields.
             generator: The random number generator. ``None`` uses torch's global one.
         """
-        mean, deviations = self._moments
-        weights = torch.randn(n, len(deviations), generator=generator) / len(deviations) ** 0.5
-        v = mean + weights @ deviations
+        mean, root = self._moments
+        v = mean + torch.randn(n, len(root), generator=generator) @ root
         return invertible(strength * v.view(n, 2, NODES, NODES))

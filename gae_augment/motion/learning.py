@@ -1,6 +1,6 @@
 r"""Learns how the images of a class move, from its generative model."""
 
-__all__ = ["draw_pairs", "learn_bank", "learn_motions"]
+__all__ = ["draw_pairs", "learn_bank", "learn_motions", "motions_per_class"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -72,6 +72,11 @@ def draw_pairs(fitted: FittedModel, n: int, *, seed: int, nearest: bool = True) 
     return start, start + fitted.plan.step * (z - start)
 
 
+def motions_per_class(n_classes: int) -> int:
+    r"""Returns the number of motions that :func:`learn_bank` learns of each of ``n_classes`` classes."""
+    return max(1, min(MOTIONS_PER_CLASS, MAX_MOTIONS // max(1, n_classes)))
+
+
 def learn_bank(models: Mapping[Any, FittedModel], *, seed: int) -> MotionBank:
     r"""Returns the motions of all classes whose models have codes of images, or the images.
 
@@ -79,7 +84,7 @@ def learn_bank(models: Mapping[Any, FittedModel], *, seed: int) -> MotionBank:
         models: The fitted models, by label.
         seed: The seed of all random numbers.
     """
-    n = max(1, min(MOTIONS_PER_CLASS, MAX_MOTIONS // max(1, len(models))))
+    n = motions_per_class(len(models))
     return MotionBank(
         {
             label: learn_motions(fitted, n, seed=derive_seed(seed, label))

@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import read_file, write_file
 from gae_augment.augmenter import augmenter as augmenter_module
-from gae_augment.fitting import MOTION_IMAGES
+from gae_augment.fitting import MOTION_IMAGES, learned_from
 from gae_augment.motion import MotionBank, learning, move, registration
 from gae_augment.motion.fields import invertible
 
@@ -497,3 +497,47 @@ def test_motions_depend_on_seed_class_and_number(fitted):
     deviations = fitted.motions_.fields.float().flatten(1) - fitted.motions_.fields.float().mean(dim=0).flatten()
     assert torch.linalg.matrix_rank(fields.flatten(1) - fields.flatten(1).mean(dim=0)) > 4
     assert torch.linalg.matrix_rank(torch.cat([fields.flatten(1), deviations])) <= 12
+
+
+def test_classes_beyond_a_number_borrow_motions(monkeypatch, class_fits, tmp_path):
+    monkeypatch.setattr(learned_from, "MOTION_CLASSES", 2)
+    data = photos()
+    augmenter = make(sampling_strategy={1: 7, 2: 9, 3: 4}).fit(data)
+    assert class_fits == [5, 3]
+    assert list(augmenter.models_) == [1, 2]
+    assert augmenter.sampling_strategy_ == {1: 2, 2: 6, 3: 3}
+    class_fits.clear()
+
+    augmenter = make().fit(data)
+    # Of the scarce classes 1, 2 and 3, the largest two.
+    assert class_fits == [5, 3]
+    monkeypatch.setattr(learned_from, "MOTION_CLASSES", 1)
+    augmenter = make().fit(data)
+    assert list(augmenter.models_) == [1]
+    assert augmenter.motions_.counts.keys() == {1}
+    assert augmenter.sampling_strategy_ == {1: 4, 2: 6, 3: 8}
+    assert augmenter.failures_ == {}
+    augmented = augmenter.augment(data)
+    assert np.bincount(augmented.targets).tolist() == [9] * 4
+    sources = {augmented.source_of(index) for index in range(18, 36) if augmented.targets[index] == 2}
+    assert sources == {14, 15, 16}
+    assert len(augmenter.sample(2, 4, dataset=data)) == 4
+    with pytest.raises(ValueError, match=r"Class 2 borrows the motions of other classes, .*: pass dataset=…"):
+        augmenter.sample(2, 1)
+
+    augmenter.save(tmp_path / "fitted")
+    loaded = GAEAugmenter.load(tmp_path / "fitted").augment(data)
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(loaded, augmented, strict=True))
+    header, tensors = read_file(tmp_path / "fitted")
+    write_file(tmp_path / "damaged", {**header, "motions": None}, tensors)
+    with pytest.raises(ValueError, match="the motions are missing"):
+        GAEAugmenter.load(tmp_path / "damaged")
+
+
+def test_rows_of_all_scarce_classes_have_models(monkeypatch, class_fits):
+    monkeypatch.setattr(learned_from, "MOTION_CLASSES", 1)
+    X, y = large(LABELS[:-1]).tensors
+    X_both, y_both = make(working_size="auto").fit_resample(X, y)
+    assert class_fits == [5, 3]
+    assert np.bincount(y_both).tolist() == [9, 9, 9]
+    assert len(X_both) == 27

@@ -202,3 +202,28 @@ def test_images_that_are_left_out_are_told(tmp_path, quick, monkeypatch, capsys)
     printed = capsys.readouterr()
     assert printed.out.splitlines()[1:3] == ["b: 4 real, 0 synthetic", "  20 rejected, 5 left out"]
     assert "warning: Class 'b' gets 5 images fewer than planned" in printed.err
+
+
+def test_dry_run_opens_few_of_many_files(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "images"
+    for label, number in enumerate([900, 300, 30]):
+        (folder / f"class{label}").mkdir(parents=True)
+        for index in range(number):
+            (folder / f"class{label}" / f"{index}.png").hardlink_to(
+                write_png(tmp_path / f"{index % 10}.png", index % 10)
+            )
+    opened = []
+    real_open = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: (opened.append(path), real_open(path, *rest))[1])
+    monkeypatch.setattr("gae_augment.cli.commands.DRY_RUN_HEADERS", 100)
+    assert main(command_for(folder, tmp_path / "balanced", "--dry-run", "--json")) == 0
+    assert json.loads(capsys.readouterr().out)["classes"]["class2"] == {"real": 30, "synthetic": 60}
+    # 100 headers, the first image, 100 sizes, 300 images of a class of median size and 100 of all, and a trial.
+    assert len(opened) < 700
+
+
+def write_png(path, seed):
+    r"""Writes a small grey image, unless it exists, and returns its path."""
+    if not path.exists():
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6), dtype=np.uint8)).save(path)
+    return path

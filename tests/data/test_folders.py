@@ -262,3 +262,23 @@ def test_sixteen_bits_in_the_other_byte_order(tmp_path):
     for image, _ in open_folder(tmp_path):
         assert image.mode == "I;16"
         assert np.array_equal(np.asarray(image), values)
+
+
+def test_headers_of_some_files_are_read_if_asked(tmp_path, monkeypatch):
+    folder = image_folder(tmp_path, ["L"] * 90)
+    every = open_folder(folder)
+    paths = []
+    real_open = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, *rest: (paths.append(path), real_open(path, *rest))[1])
+    some = open_folder(folder, headers=20)
+    assert len(paths) == 18
+    # Of both classes.
+    assert {path.split("/")[-2] for path in paths} == {"class0", "class1"}
+    assert some.samples == every.samples
+    assert some.loader == every.loader
+    paths.clear()
+    open_folder(folder, headers=100)
+    assert len(paths) == 90
+    paths.clear()
+    open_folder(folder, headers=1, skip_unreadable=True)
+    assert len(paths) == 90

@@ -329,4 +329,6 @@ def test_real_photographs(name):
     assert max(height, width) == 64
     for index, image in zip(chosen, batch, strict=True):
         expected = as_tensor(folder[index][0].resize((width, height), Image.Resampling.BILINEAR))
-        assert (image.int() - expected.int()).abs().max() <= 1
+        # JPEG files are decoded at reduced size.
+        assert (image.int() - expected.int()).abs().float().mean() <= 2
+        assert np.corrcoef(image.flatten(), expected.flatten())[0, 1] > 0.995

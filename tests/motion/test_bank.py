@@ -2,6 +2,7 @@ r"""Motions that models learn, and random draws of them."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -229,3 +230,17 @@ def test_workers_of_a_loader_draw_different_motions():
 def test_fields_must_be_finite_half_precision_tensors(fields):
     with pytest.raises(ValueError, match=r"The fields of class 1 have shape .* but must have shape \(n, 2, 8, 8\)"):
         MotionBank({1: fields})
+
+
+@pytest.mark.parametrize("n", [1, 5, 128, 129, 600])
+def test_draws_have_the_mean_and_the_covariance_of_the_fields(n):
+    r"""Fields with ten degrees of freedom, fewer and more than the 128 values of a field."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(10, 128, generator=generator)
+    fields = (0.004 * torch.randn(n, 10, generator=generator) @ basis + 0.01).view(n, 2, 8, 8).half()
+    bank = MotionBank({"a": fields[: n // 2], "b": fields[n // 2 :]})
+    drawn = bank.draw(20_000, generator=generator).flatten(1).double().numpy()
+    expected = fields.double().flatten(1).numpy()
+    covariance = np.cov(expected.T, bias=True)
+    np.testing.assert_allclose(drawn.mean(axis=0), expected.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.05 * covariance.max() + 1e-9)
