@@ -5,13 +5,14 @@ verdict is compared with what motions gain on other images of the set (``benchma
 """
 
 import argparse
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -24,6 +25,7 @@ from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data import ImageDataset
 from gae_augment.evaluation import advise
 from gae_augment.evaluation.advice import prior
+from gae_augment.evaluation.advice.verdict import PROBABILITY, TRANSFER
 
 from .data import load_images
 from .gains import differences, gains, rows_of
@@ -83,10 +85,11 @@ TRANSFORMS: dict[str, Callable[[Any], Any] | bool] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    r"""One verdict of ``advise``.
+    r"""What ``advise`` measured, and its verdict.
 
-    ``measured`` and ``error`` are the difference of the best of motions and synthetic images and its standard error,
-    ``mean`` and ``probability`` those of the posterior, in points of the score; ``seconds`` is the time it took.
+    ``measured`` and ``error`` are the difference that the best of motions and synthetic images made, and its standard
+    error, in points of the score. ``base_accuracy`` is the balanced accuracy without them. The verdict depends on the
+    prior and the rule of the day, so that the report takes it from these figures anew.
     """
 
     dataset: str
@@ -94,12 +97,9 @@ class Verdict:
     regime: str
     seed: int
     revision: int
-    use: str
     ours: str
     measured: float
     error: float
-    mean: float
-    probability: float
     base_accuracy: float
     splits: int
     seconds: float
@@ -109,6 +109,21 @@ class Verdict:
 def verdict_table(path: Path) -> RecordTable[Verdict]:
     r"""Returns the table of verdicts in a file."""
     return RecordTable(path, Verdict, ("dataset", "profile", "regime", "seed", "revision"))
+
+
+def priors_without(dataset: str) -> dict[str, prior.Prior]:
+    r"""Returns the priors from the runs of all other data sets."""
+    return {
+        name: prior.Prior(row["mean"], row["deviation"], int(row["sets"]))
+        for name, row in gains(without=dataset).items()
+    }
+
+
+def posterior(verdict: Verdict) -> prior.Posterior:
+    r"""Returns what is known of the gain, from the measured figures and the prior of other data sets."""
+    views = "no views" if verdict.regime == "none" else "standard views"
+    known = priors_without(verdict.dataset)[f"{verdict.ours}, from scratch, {views}"]
+    return known.update(verdict.measured, math.hypot(verdict.error, TRANSFER))
 
 
 def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -> Verdict:
@@ -121,12 +136,8 @@ def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -
             warnings.simplefilter("ignore", ConvergenceWarning)
             return GAEAugmenter(model, random_state=seed, progress=False).fit(part).motion
 
-    without = {
-        name: prior.Prior(row["mean"], row["deviation"], int(row["sets"]))
-        for name, row in gains(without=cell.dataset).items()
-    }
     start = time.monotonic()
-    with patch.object(prior, "_table", lambda: without):
+    with patch.object(prior, "_table", lambda: priors_without(cell.dataset)):
         advice = advise(
             ImageDataset(list(real[0]), labels=real[1].numpy()),
             learn_motions,
@@ -143,12 +154,9 @@ def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -
         *cell,
         seed=seed,
         revision=REVISION,
-        use="yes" if advice.use else "no",
         ours=advice.ours,
         measured=round(best.measured, 3),
         error=round(best.standard_error, 3),
-        mean=round(best.gain.mean, 3),
-        probability=round(best.gain.probability, 4),
         base_accuracy=round(advice.rows[0].balanced_accuracy, 2),
         splits=advice.splits,
         seconds=round(time.monotonic() - start, 1),
@@ -178,41 +186,47 @@ def _shown(values: Sequence[float]) -> str:
 
 def report(output: Path, verdicts: Sequence[Verdict]) -> str:
     r"""Writes the report, and returns its text."""
-    lines, followed, harms, missed = [], [], [], []
-    for verdict in sorted(verdicts, key=lambda verdict: CELLS.index(Cell(*_cell(verdict)))):
-        cell = Cell(*_cell(verdict))
-        ours = verdict.ours if verdict.ours in ARMS else "motions"
-        truth = {budget: true_gain(cell, ours, budget) for budget in ("short", "long")}
+    lines, followed, harms, missed, transfers = [], [], [], [], []
+    for verdict in sorted(verdicts, key=lambda verdict: CELLS.index(_cell(verdict))):
+        cell, gain = _cell(verdict), posterior(verdict)
+        use = gain.probability >= PROBABILITY
+        truth = {budget: true_gain(cell, verdict.ours, budget) for budget in ("short", "long")}
         name = f"{cell.dataset}, {cell.profile}, {cell.regime}, seed {verdict.seed}"
         for budget, values in truth.items():
-            if values:
-                followed.append(fmean(values) if verdict.use == "yes" else 0.0)
-                if verdict.use == "yes" and fmean(values) < -HARM:
-                    harms.append(f"{name}, {budget}: {fmean(values):+.2f}")
-                if verdict.use == "no" and fmean(values) > HARM:
-                    missed.append(f"{name}, {budget}: {fmean(values):+.2f}")
+            if not values:
+                continue
+            true = fmean(values)
+            followed.append(true if use else 0.0)
+            transfers.append(verdict.measured - true)
+            if use and true < -HARM:
+                harms.append(f"{name}, {budget}: {true:+.2f}")
+            if not use and true > HARM:
+                missed.append(f"{name}, {budget}: {true:+.2f}")
         lines.append(
             [
                 f"{cell.dataset}, {cell.profile}",
                 cell.regime,
                 str(verdict.seed),
+                f"{verdict.base_accuracy:.1f}",
                 f"{verdict.measured:+.2f} ± {verdict.error:.2f}",
-                f"{verdict.mean:+.2f}",
-                f"{verdict.probability:.2f}",
-                f"use {verdict.ours}" if verdict.use == "yes" else f"do not use {verdict.ours}",
+                f"{gain.mean:+.2f} ({gain.low:+.1f} to {gain.high:+.1f})",
+                f"{gain.probability:.2f}",
+                f"use {verdict.ours}" if use else f"do not use {verdict.ours}",
                 _shown(truth["short"]),
                 _shown(truth["long"]),
                 f"{verdict.seconds:.0f}",
             ]
         )
     head = (
-        "data set", "transform", "seed", "`advise` measured", "posterior", "P(gain > 0)", "verdict",
+        "data set", "transform", "seed", "without, %", "measured", "posterior", "P(gain > 0)", "verdict",
         "gain, short training", "gain, long training", "seconds",
     )  # fmt: skip
+    remarks = output / "REMARKS.md"
     text = "\n\n".join(
         [
             "# Is `advise` right?",
-            "    python -m benchmarks.advice --data-root data --minutes 3\n    python -m benchmarks.advice report",
+            *([remarks.read_text(encoding="utf-8").strip()] if remarks.is_file() else []),
+            "    python -m benchmarks.advice --data-root data --minutes 4\n    python -m benchmarks.advice report",
             "`advise` sees the training images alone, and trains small networks from scratch with class-balanced "
             "sampling and the user's transform. Its prior leaves out the runs of the cell's data set. The last columns "
             "are what its proposal gains on other images of the set, in points of balanced accuracy, ± the standard "
@@ -221,7 +235,8 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
             f"Who follows the verdicts gains {fmean(followed):+.2f} points on average over {len(followed)} measured "
             f"cells and budgets, and loses more than {HARM} points in {len(harms)}"
             f"{': ' + '; '.join(harms) if harms else ''}. Verdicts against a gain of more than {HARM} points: "
-            f"{len(missed)}{': ' + '; '.join(missed) if missed else ''}.",
+            f"{len(missed)}{': ' + '; '.join(missed) if missed else ''}. What `advise` measured differs from the gain "
+            f"by a median of {median(map(abs, transfers)):.1f} points.",
             "Processors: " + "; ".join(sorted({verdict.device for verdict in verdicts})),
         ]
     )
@@ -230,8 +245,8 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
     return text
 
 
-def _cell(verdict: Verdict) -> tuple[str, str, str]:
-    return verdict.dataset, verdict.profile, verdict.regime
+def _cell(verdict: Verdict) -> Cell:
+    return Cell(verdict.dataset, verdict.profile, verdict.regime)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@ r"""The verdict: which way of training is best, and whether synthetic images bel
 
 __all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "Rows", "choose_base", "class_facts", "decide"]
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,12 @@ from .prior import Posterior, Prior, prior_of
 
 PROBABILITY = 0.9
 """Synthetic images or motions are used if they gain with at least this probability."""
+
+TRANSFER = 1.5
+"""How much, in points, gains of small networks trained from scratch differ from those of the user's longer training.
+
+It is a standard deviation, and adds to the standard error. ``benchmarks/results/advice/REPORT.md`` compares both.
+"""
 
 HOW = {
     "plain training": "DataLoader(train, shuffle=True), cross_entropy(logits, labels)",
@@ -198,7 +205,7 @@ def choose_base(comparison: Comparison, allowed: Sequence[Arm], *, pretrained: b
     rows = {plain: _first_row(comparison, plain)}
     for arm in comparison.arms:
         if arm.ours == "none" and arm != plain:
-            rows[arm] = _row(comparison, arm, plain, _base_prior(arm, pretrained))
+            rows[arm] = _row(comparison, arm, plain, _base_prior(arm, pretrained), pretrained)
     return max(allowed, key=lambda arm: rows[arm].gain.mean), rows
 
 
@@ -219,7 +226,8 @@ def decide(comparison: Comparison, base: Arm, rows: Rows, *, pretrained: bool) -
     for arm in comparison.arms:
         if arm.ours != "none" and (arm.strategy, arm.standard) == (base.strategy, base.standard):
             change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
-            ours[arm] = _row(comparison, arm, base, prior_of(change, pretrained=pretrained, standard=arm.standard))
+            prior = prior_of(change, pretrained=pretrained, standard=arm.standard)
+            ours[arm] = _row(comparison, arm, base, prior, pretrained)
     best = max(ours, key=lambda arm: ours[arm].gain.mean) if ours else None
     gain = ours[best].gain if best else None
     beats_chance = any(comparison.beats_chance(arm) for arm in (base, best) if arm is not None)
@@ -234,11 +242,10 @@ def _scores(comparison: Comparison, arm: Arm) -> tuple[float, float]:
     return comparison.score(arm), comparison.balanced_accuracy(arm)
 
 
-def _row(comparison: Comparison, arm: Arm, over: Arm, prior: Prior) -> AdviceRow:
+def _row(comparison: Comparison, arm: Arm, over: Arm, prior: Prior, pretrained: bool) -> AdviceRow:
     measured, error = comparison.difference(arm, over)
-    return AdviceRow(
-        name_of(arm), *_scores(comparison, arm), measured, error, prior.update(measured, error), name_of(over)
-    )
+    gain = prior.update(measured, error if pretrained else math.hypot(error, TRANSFER))
+    return AdviceRow(name_of(arm), *_scores(comparison, arm), measured, error, gain, name_of(over))
 
 
 def class_facts(
