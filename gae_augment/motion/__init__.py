@@ -7,6 +7,7 @@ first use.
 from typing import TYPE_CHECKING
 
 from .._utils.lazy import lazy_names
+from .adaptive import AdaptiveMotion, adapted_strength
 from .bank import MAX_STRENGTH, MotionBank
 from .transform import Motion, move
 
@@ -14,7 +15,17 @@ if TYPE_CHECKING:
     from .deformed import sample_deformed
     from .learning import learn_bank, learn_motions
 
-__all__ = ["MAX_STRENGTH", "Motion", "MotionBank", "learn_bank", "learn_motions", "move", "sample_deformed"]
+__all__ = [
+    "MAX_STRENGTH",
+    "AdaptiveMotion",
+    "Motion",
+    "MotionBank",
+    "adapted_strength",
+    "learn_bank",
+    "learn_motions",
+    "move",
+    "sample_deformed",
+]
 
 _HOMES = {"learn_bank": "learning", "learn_motions": "learning", "sample_deformed": "deformed"}
 
