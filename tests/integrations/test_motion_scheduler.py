@@ -84,7 +84,7 @@ def test_running_workers_move_images_with_the_new_strength(make):
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_resumed_run_continues_with_its_strength(make, tmp_path):
     saving = ModelCheckpoint(tmp_path / "runs", filename="{epoch}", save_top_k=-1)
-    whole, model, _ = fit(make(**settings()), 4, callbacks=[saving], enable_checkpointing=True)
+    whole, _, _ = fit(make(**settings()), 4, callbacks=[saving], enable_checkpointing=True)
     resumed, _, _ = fit(make(**settings()), 4, ckpt_path=tmp_path / "runs" / "epoch=1.ckpt")
     assert resumed.motion_.updates == whole.motion_.updates == 4
     assert whole.motion_.strength == resumed.motion_.strength > 0
