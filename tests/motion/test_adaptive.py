@@ -91,9 +91,11 @@ def test_strength_rises_with_a_classifier_that_motions_can_teach():
     motion = AdaptiveMotion(bank(2))
     data = dataset(motion)
     # Half of the images of class 0 come to lie beyond the boundary.
-    strengths = [motion.update(by_position(boundary=6.5), data) for _ in range(8)]
-    assert strengths == [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.5, 1.5]
-    assert motion.updates == 8
+    strengths = [motion.update(by_position(boundary=6.5), data) for _ in range(2)]
+    motion.strength = 1.25
+    strengths += [motion.update(by_position(boundary=6.5), data) for _ in range(2)]
+    assert strengths == [0.25, 0.5, 1.5, 1.5]
+    assert motion.updates == 4
 
 
 def test_strength_falls_with_a_classifier_that_knows_the_motions():
@@ -130,9 +132,9 @@ def test_updates_are_repeatable_and_leave_the_network_as_it_was():
         data = dataset(motion, v2.RandomHorizontalFlip())
         return [(motion.update(network, data), motion.errors_) for _ in range(3)]
 
-    assert errors() == errors()
-    assert len({figures for _, figures in errors()}) == 3
-    assert errors() != errors(seed=1)
+    first = errors()
+    assert first == errors() != errors(seed=1)
+    assert len({figures for _, figures in first}) == 3
     assert [module.training for module in network] == [False, True, True, True]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -262,11 +264,14 @@ def test_ranks_share_the_images_and_agree(tmp_path):
             return torch.stack([~right, right], dim=1).float()
 
         motion.update(network, ImageDataset(list(pixels), labels=[0] * 10 + [1] * 10, transform=motion))
+        distributed.destroy_process_group()
         print(motion.strength, *motion.errors_, sum(seen))
     """
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    # Gloo looks up the name of the machine, which has no address in some containers.
+    environment |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     ranks = [
         subprocess.Popen(
             [sys.executable, path, str(rank), tmp_path / "store"], env=environment, stdout=subprocess.PIPE, text=True
