@@ -135,7 +135,7 @@ class AdaptiveMover(Mover):
             with global_seed(derive_seed(seed, "transform")):
                 errors.append(int((network(transform(batch)).argmax(dim=1) != labels[rows]).sum()))
         network.train()
-        self.strengths.append(adapted_strength(self.strengths[-1], errors[0], errors[1], len(rows)))
+        self.strengths.append(adapted_strength(self.strengths[-1], *errors))
 
 
 def flip_and_crop(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,6 @@
 r"""A motion whose strength follows from the errors of the classifier that is trained."""
 
-__all__ = ["MAX_ADAPTED", "PROBES", "AdaptiveMotion", "adapted_strength"]
+__all__ = ["MAX_ADAPTED", "PROBES", "STEP", "AdaptiveMotion", "adapted_strength"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,12 +25,6 @@ STEP = 0.25
 MARGIN = 0.25
 """The strength rises if there are more errors on moved images than on unmoved ones by more than this fraction."""
 
-LEAST_RIGHT = 0.6
-"""The strength falls if fewer moved images are right than this fraction of the unmoved images that are right.
-
-Motions then hide what tells classes apart.
-"""
-
 PROBES = 500
 """The number of training images that an update compares, shared equally among the classes."""
 
@@ -39,7 +33,7 @@ BATCH_SIZE = 100
 
 
 def adapted_strength(
-    strength: float, unmoved_errors: int, moved_errors: int, images: int, max_strength: float = MAX_ADAPTED
+    strength: float, unmoved_errors: int, moved_errors: int, max_strength: float = MAX_ADAPTED
 ) -> float:
     r"""Returns the strength after an update.
 
@@ -48,19 +42,17 @@ def adapted_strength(
     often on both, it knows the motions already, for instance from affine maps of the user's own, and they only make
     training harder.
 
-    Let :math:`e_0` and :math:`e_1` be the numbers of errors on :math:`n` images, unmoved and moved. The strength rises
-    by 0.25 if :math:`e_1 > 1.25 \, e_0` and :math:`n - e_1 \ge 0.6 \, (n - e_0)`. Otherwise it falls by 0.25.
+    Let :math:`e_0` and :math:`e_1` be the numbers of errors on the same images, unmoved and moved. The strength rises
+    by 0.25 if :math:`e_1 > 1.25 \, e_0`, and else falls by 0.25.
 
     Args:
         strength: The strength so far.
         unmoved_errors: The number of errors :math:`e_0`.
-        moved_errors: The number of errors :math:`e_1`, on the same images moved with strength 1.
-        images: The number of images :math:`n`.
+        moved_errors: The number of errors :math:`e_1`, on images moved with strength 1.
         max_strength: The largest strength; the smallest is 0.
     """
-    teaches = moved_errors > (1 + MARGIN) * unmoved_errors
-    recognisable = images - moved_errors >= LEAST_RIGHT * (images - unmoved_errors)
-    return min(max(strength + (STEP if teaches and recognisable else -STEP), 0.0), max_strength)
+    step = STEP if moved_errors > (1 + MARGIN) * unmoved_errors else -STEP
+    return min(max(strength + step, 0.0), max_strength)
 
 
 class AdaptiveMotion(Motion):
@@ -184,7 +176,7 @@ class AdaptiveMotion(Motion):
             distributed.all_reduce(errors)
         unmoved_errors, moved_errors = errors.tolist()
         self.errors_ = unmoved_errors / len(indices), moved_errors / len(indices)
-        self.strength = adapted_strength(self.strength, unmoved_errors, moved_errors, len(indices), self.max_strength)
+        self.strength = adapted_strength(self.strength, unmoved_errors, moved_errors, self.max_strength)
         self.updates += 1
         return self.strength
 
