@@ -63,6 +63,9 @@ class AdaptiveMotion(Motion):
     :func:`adapted_strength`. The images of all classes have one strength, because a classifier can mistake a moved
     image for one of a class whose images move more.
 
+    An adaptive strength avoids the cost of motions on top of other maps. It does not notice motions that change what an
+    image means, as of text: its strength would rise.
+
     DataLoader workers, even persistent ones, see a new strength at once. The strength and the number of updates are in
     :meth:`~torch.nn.Module.state_dict`.
 
