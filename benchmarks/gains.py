@@ -18,6 +18,9 @@ LEAST_DEVIATION, FEW_SETS_DEVIATION = 0.5, 1.0
 UNKNOWN_DEVIATION = 5.0
 """The standard deviation for strategies and standard views where nothing was measured, so that the data decide."""
 
+CEILING = 99.5
+"""Runs tell nothing of a gain if the balanced accuracy in percent is at least this without the change."""
+
 STRATEGIES = {
     "class-balanced sampling": "class-balanced sampling",
     "square-root sampling with balanced softmax": "square-root sampling",
@@ -50,7 +53,7 @@ def differences(
     found: Differences = defaultdict(list)
     for row in rows:
         key = tuple(row[name] for name in pair_by)
-        if with_change(row) and key in bases:
+        if with_change(row) and key in bases and bases[key] < CEILING:
             found[row["dataset"]].append(float(row["balanced_accuracy"]) - bases[key])
     return found
 

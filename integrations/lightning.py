@@ -73,7 +73,7 @@ class GAEDataModule(WrappingDataModule):
             probability 0.5 and before all transforms: a number from 0 to 3, as in
             :meth:`gae_augment.GAEAugmenter.motion`, or ``None`` for no motion. ``"auto"`` is 1 for images whose
             training transforms move no pixels, such as none, ``Resize`` or ``ColorJitter``, and ``None`` for other
-            data. Lightning's log says which.
+            data. Lightning's log says which. The callback ``MotionScheduler`` adapts the strength instead.
         teacher: A classifier, trained on the real images. Its predictions are mixed into the labels of synthetic
             images. All labels in training batches are then class probabilities. Use
             ``torch.nn.functional.cross_entropy`` without class weights as loss. By default labels are integers.

@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "classes": ("all", "scarce", "rich"),
     "bank": ("shared", "own"),
     "pairs": ("nearest", "random"),
-    **dict.fromkeys(("compose", "sign", "single", "gae", "noaffine", "even"), (0, 1)),
+    **dict.fromkeys(("compose", "sign", "single", "gae", "noaffine", "even", "adaptive"), (0, 1)),
 }
 """The values of each option that is not a number."""
 
@@ -55,6 +55,8 @@ class Arm:
         smoothness: The smoothness of registration.
         rho: The factor of the colour difference that registration leaves over, reduced to 4 x 4 values, which is added.
         pairs: Whether a new code is paired with the nearest training code, or with a random one.
+        adaptive: Whether the strength adapts to the classifier, as in :class:`gae_augment.motion.AdaptiveMotion`, from
+            0 to 1.5 times ``strength``.
         real_last: The fraction of the steps, at the end of training, with unchanged real images alone. By default 0.15,
             but 0 if images of all or of rich classes are moved.
     """
@@ -73,6 +75,7 @@ class Arm:
     smoothness: float = SMOOTHNESS
     pairs: str = "nearest"
     rho: float = 0.0
+    adaptive: int = 0
     real_last: float | None = None
 
     def __post_init__(self) -> None:

@@ -73,7 +73,7 @@ def images_of(plan: Plan, real: Labelled) -> Labelled:
     rows = scarce[weights.multinomial(n, replacement=True, generator=generator)]
     images, labels = images[rows], labels[rows]
     if plan.arm.moves:
-        mover = Mover(motions_of(plan, real)[0], torch.ones(int(real[1].max()) + 1))
+        mover = Mover(motions_of(plan, real)[0][-1], torch.ones(int(real[1].max()) + 1))
         images = (255 * mover.move(to_unit(images), labels, generator)).round().byte()
     return images, labels
 

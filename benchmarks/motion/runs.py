@@ -22,6 +22,7 @@ from gae_augment._utils.seeding import derive_seed, make_generator
 from gae_augment._utils.threads import single_threaded_libraries
 from gae_augment.evaluation import imbalance_metrics
 from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.motion.adaptive import MAX_ADAPTED, STEP
 
 from ..data import load_images
 from ..imbalance.cells import GREY, Budget, split
@@ -30,7 +31,7 @@ from ..machine import device_name, versions
 from ..records import RecordTable
 from .arms import SYNTHESES, Arm, moved_probability, parse_arm
 from .banks import Motions, learned_bank, pools
-from .training import Mover, train
+from .training import AdaptiveMover, Mover, train
 
 SYNTHETIC = 1000
 """The maximum number of synthetic images of a class."""
@@ -179,11 +180,18 @@ def synthetic_images(plan: Plan, real: Labelled) -> tuple[Labelled, float]:
     return (tensors[plan.arm.kind], tensors["labels"]), header["seconds"]
 
 
-def motions_of(plan: Plan, real: Labelled) -> tuple[Motions, float]:
-    r"""Returns the motions of a run, and the seconds that their models took."""
+def motions_of(plan: Plan, real: Labelled) -> tuple[list[Motions], float]:
+    r"""Returns the motions of a run, and the seconds that their models took.
+
+    The list has one entry, or one for each strength if the strength adapts.
+    """
     file = plan.cache / "banks" / f"{plan.place}-{plan.seed}-{REVISION}.safetensors"
     bank, seconds = learned_bank(real, plan.seed, plan.arm, file)
-    return pools(plan.arm, bank, derive_seed(plan.seed, "pools")), seconds
+    factors = [1.0]
+    if plan.arm.adaptive:
+        factors = [STEP * level for level in range(1, round(MAX_ADAPTED / STEP) + 1)]
+    arms = [replace(plan.arm, strength=factor * plan.arm.strength) for factor in factors]
+    return [pools(arm, bank, derive_seed(plan.seed, "pools")) for arm in arms], seconds
 
 
 @torch.no_grad()
@@ -205,9 +213,8 @@ def do_run(plan: Plan) -> Run:
             synthetic, seconds = synthetic_images(plan, real)
         elif arm.moves:
             motions, seconds = motions_of(plan, real)
-            mover = Mover(motions, moved_probability(arm, counts))
-            # Coordinates run from -1 to 1, so that a side has length 2.
-            displacement = 50 * float(mover.maps.square().sum(dim=2).mean().sqrt())
+            probability = moved_probability(arm, counts)
+            mover = AdaptiveMover(motions, probability) if arm.adaptive else Mover(motions[0], probability)
         start = time.process_time()
         network = train(
             real,
@@ -221,6 +228,8 @@ def do_run(plan: Plan) -> Run:
             real_last=arm.last_steps_real,
         )
         training_seconds = time.process_time() - start
+        if mover is not None:
+            displacement = mover.displacement
         scores = imbalance_metrics(held_out[1], _predict(network, held_out[0]), classes)
     return Run(
         dataset=place.dataset,

@@ -1,7 +1,9 @@
 r"""The training of a classifier whose real images are moved, in one plain loop."""
 
-__all__ = ["REGIMES", "Mover", "train"]
+__all__ = ["REGIMES", "AdaptiveMover", "Mover", "train"]
 
+from collections.abc import Callable, Sequence
+from statistics import fmean
 from types import SimpleNamespace
 
 import torch
@@ -13,6 +15,8 @@ from gae_augment import MixedSampler
 from gae_augment._utils.seeding import derive_seed, global_seed, make_generator
 from gae_augment.evaluation.classifier import one_cycle, random_affine
 from gae_augment.evaluation.images import Labelled, to_unit
+from gae_augment.motion import adapted_strength
+from gae_augment.motion.adaptive import PROBES, STEP
 from gae_augment.motion.fields import displacement, move_images
 
 from ..imbalance.cells import Budget
@@ -29,6 +33,15 @@ EPOCHS = 20
 """The number of parts of a training; the last parts may use unchanged real images alone."""
 
 
+def _maps(motions: Motions) -> Tensor:
+    return torch.stack([displacement(pool) for pool in motions.fields])
+
+
+def _percent(maps: Tensor) -> float:
+    # Coordinates run from -1 to 1, so that a side has length 2.
+    return 50 * float(maps.square().sum(dim=2).mean().sqrt())
+
+
 class Mover:
     r"""Moves the images of a batch, each by a field of its own.
 
@@ -38,9 +51,14 @@ class Mover:
     """
 
     def __init__(self, motions: Motions, probability: Tensor) -> None:
-        self.maps = torch.stack([displacement(pool) for pool in motions.fields])
+        self.maps = _maps(motions)
         self.colours = motions.colours if motions.colours.any() else None
         self.probability = probability
+
+    @property
+    def displacement(self) -> float:
+        r"""The root mean square displacement of the maps, in percent of the image's side."""
+        return _percent(self.maps)
 
     def move(self, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         r"""Returns the images, of a floating-point type, some of them moved."""
@@ -57,6 +75,67 @@ class Mover:
         x = x.clone()
         x[rows] = moved
         return x
+
+
+class AdaptiveMover(Mover):
+    r"""Moves images with a strength that is adapted after every epoch, as :class:`gae_augment.motion.AdaptiveMotion`.
+
+    Args:
+        motions: The motions of each strength: 0.25, 0.5, and so on.
+        probability: The probability that an image is moved, for each class.
+    """
+
+    def __init__(self, motions: Sequence[Motions], probability: Tensor) -> None:
+        super().__init__(motions[0], probability)
+        self.of_strength = [
+            displacement(one.fields.flatten(0, 1)).unflatten(0, one.fields.shape[:2]) for one in motions
+        ]
+        self.strengths = [0.0]
+
+    @property
+    def displacement(self) -> float:
+        r"""The root mean square displacement of the maps of all epochs so far, in percent of the image's side."""
+        percents = [0.0, *map(_percent, self.of_strength)]
+        # The last strength is that of an epoch to come.
+        used = [percents[round(strength / STEP)] ** 2 for strength in self.strengths[:-1]]
+        return fmean(used) ** 0.5 if used else 0.0
+
+    def move(self, x: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        r"""Returns the images, of a floating-point type, some of them moved."""
+        level = round(self.strengths[-1] / STEP)
+        if not level:
+            # Arms draw the same random numbers.
+            torch.rand(2, len(x), generator=generator)
+            return x
+        self.maps = self.of_strength[level - 1]
+        return super().move(x, labels, generator)
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, real: Labelled, transform: Callable[[Tensor], Tensor], seed: int) -> None:
+        r"""Adapts the strength to a classifier's errors on real images, unmoved and moved with strength 1.
+
+        Args:
+            network: The classifier, in training mode.
+            real: The real images, uint8, and their labels.
+            transform: The user's transform, whose random numbers depend on the global generator alone.
+            seed: The seed of the choice of images and of their motions.
+        """
+        images, labels = real
+        generator = make_generator(seed, "probe")
+        present = labels.unique().tolist()
+        members = [(labels == label).nonzero().flatten() for label in present]
+        number = PROBES // len(present)
+        rows = torch.cat([one[torch.randint(len(one), (number,), generator=generator)] for one in members])
+        maps = self.of_strength[round(1 / STEP) - 1][0]
+        x = to_unit(images[rows])
+        moved = move_images(x, maps[torch.randint(len(maps), (len(rows),), generator=generator)])
+        errors = []
+        network.eval()
+        for batch in (x, moved):
+            with global_seed(derive_seed(seed, "transform")):
+                errors.append(int((network(transform(batch)).argmax(dim=1) != labels[rows]).sum()))
+        network.train()
+        self.strengths.append(adapted_strength(self.strengths[-1], *errors))
 
 
 def flip_and_crop(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -119,6 +198,16 @@ def train(
         [v2.RandomCrop(images.shape[2:], padding=PADDING), v2.RandomHorizontalFlip(), v2.TrivialAugmentWide()]
     )
     motions, transforms = make_generator(seed, "motions"), make_generator(seed, "regime")
+
+    def transform(x: Tensor, generator: torch.Generator) -> Tensor:
+        if regime == "affine":
+            return random_affine(x, generator)
+        if regime == "flipcrop":
+            return flip_and_crop(x, generator)
+        if regime == "strong":
+            return to_unit(torch.stack([strong(image) for image in (255 * x).round().byte()]))
+        return x
+
     network.train()
     # torchvision's random transforms draw from the global generator.
     with global_seed(derive_seed(seed, "transforms")):
@@ -129,16 +218,13 @@ def train(
             x, targets = to_unit(images[batches[batch]]), labels[batches[batch]]
             if mover is not None and not sampler.draws_real_only(epoch):
                 x = mover.move(x, targets, motions)
-            if regime == "affine":
-                x = random_affine(x, transforms)
-            elif regime == "flipcrop":
-                x = flip_and_crop(x, transforms)
-            elif regime == "strong":
-                x = to_unit(torch.stack([strong(image) for image in (255 * x).round().byte()]))
+            x = transform(x, transforms)
             loss = functional.cross_entropy(network(x), targets)
             for group in optimiser.param_groups:
                 group["lr"] = budget.learning_rate * one_cycle(step, budget.steps)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
+            if isinstance(mover, AdaptiveMover) and batch == len(batches) - 1:
+                mover.update(network, real, lambda x: transform(x, torch.default_generator), derive_seed(seed, epoch))
     return network.eval()

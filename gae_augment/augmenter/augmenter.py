@@ -5,7 +5,7 @@ __all__ = ["GAEAugmenter"]
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import closing, nullcontext
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -40,7 +40,7 @@ from ..fitting import (
 )
 from ..mixing import AugmentedDataset
 from ..models import ModelChoice, ModelDefinition, choose_models, settable_choice
-from ..motion import Motion, MotionBank, learn_bank, sample_deformed
+from ..motion import AdaptiveMotion, Motion, MotionBank, learn_bank, sample_deformed
 from ..synthesis import sample
 from .checks import check_parameters, missing_model
 from .files import load_augmenter, save_augmenter
@@ -231,13 +231,18 @@ class GAEAugmenter(BaseEstimator):
         self._check_fitted()
         return {label: fitted.report for label, fitted in self.models_.items()}
 
-    def motion(self, strength: float = 1.0, p: float = 0.5, *, per_image: bool = False) -> Motion:
+    @overload
+    def motion(self, strength: float = 1.0, p: float = 0.5, *, per_image: bool = False) -> Motion: ...
+    @overload
+    def motion(self, strength: Literal["adaptive"], p: float = 0.5, *, per_image: bool = False) -> AdaptiveMotion: ...
+    def motion(self, strength: float | Literal["adaptive"] = 1.0, p: float = 0.5, *, per_image: bool = False) -> Motion:
         r"""Returns a torchvision transform that moves images of any class and size as the models have learned.
 
         Add it to the transforms of the training set, best before others. The motions of all classes are shared.
 
         Args:
-            strength: The factor of every motion, from 0 to 3.
+            strength: The factor of every motion, from 0 to 3. ``"adaptive"`` returns a
+                :class:`gae_augment.motion.AdaptiveMotion`, whose ``update`` sets the factor after each epoch.
             p: The probability that an image is moved.
             per_image: Whether each image of a batch gets a motion of its own.
 
@@ -253,6 +258,8 @@ class GAEAugmenter(BaseEstimator):
                 "No model of images was fitted, so there are no motions. With model=GenerativeModel("
                 "synthesis='deformed'), fit learns motions from all classes, also from those that need no images."
             )
+        if strength == "adaptive":
+            return AdaptiveMotion(self.motions_, p, per_image=per_image, seed=self.seed_)
         return Motion(self.motions_, strength, p, per_image=per_image)
 
     def motions_for(self, label: Label, n: int, *, seed: int) -> Tensor | None:

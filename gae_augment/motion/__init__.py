@@ -7,6 +7,7 @@ first use.
 from typing import TYPE_CHECKING
 
 from .._utils.lazy import lazy_names
+from .adaptive import AdaptiveMotion, adapted_strength
 from .bank import MAX_STRENGTH, MotionBank
 from .transform import Motion, move
 
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_STRENGTH",
+    "AdaptiveMotion",
     "Motion",
     "MotionBank",
+    "adapted_strength",
     "learn_bank",
     "learn_motions",
     "motions_per_class",

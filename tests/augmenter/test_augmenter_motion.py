@@ -16,7 +16,7 @@ from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import read_file, write_file
 from gae_augment.augmenter import augmenter as augmenter_module
 from gae_augment.fitting import MOTION_IMAGES, learned_from
-from gae_augment.motion import MotionBank, learning, move, registration
+from gae_augment.motion import AdaptiveMotion, MotionBank, learning, move, registration
 from gae_augment.motion.fields import invertible
 
 LABELS = [0] * 9 + [1] * 5 + [2] * 3 + [3]
@@ -322,6 +322,13 @@ def test_motion_moves_images_of_any_size_and_class(fitted):
     assert torch.equal(still(image), image)
     per_image = fitted.motion(p=1.0, per_image=True)(image.expand(6, -1, -1, -1))
     assert len(per_image.flatten(1).unique(dim=0)) > 1
+
+
+def test_adaptive_motion_has_the_motions_and_the_seed_of_the_augmenter(fitted):
+    motion = fitted.motion("adaptive", 0.8, per_image=True)
+    assert isinstance(motion, AdaptiveMotion)
+    assert motion.bank is fitted.motions_
+    assert (motion.strength, motion.p, motion.per_image, motion.seed) == (0, 0.8, True, fitted.seed_)
 
 
 @pytest.mark.parametrize(

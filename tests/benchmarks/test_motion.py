@@ -46,6 +46,7 @@ def motions(*fields):
         ("motion:bank=own,classes=scarce", "motion:classes=scarce,bank=own"),
         ("motion:smoothness=0.3,pairs=random", "motion:smoothness=0.3,pairs=random"),
         ("residual:real_last=0", "residual:real_last=0"),
+        ("motion:adaptive=1,p=0.5", "motion:adaptive=1"),
     ],
 )
 def test_arm_has_one_shortest_text(text, shortest):
@@ -64,6 +65,7 @@ def test_arm_has_one_shortest_text(text, shortest):
         ("motion:gae=1,single=1", "exclude each other"),
         ("motion:rho=1,sign=1", "'rho' needs the bank's own fields"),
         ("base:p=0.3", "'base' has no option 'p'"),
+        ("base:adaptive=1", "'base' has no option 'adaptive'"),
         ("residual:strength=0.3", "'residual' has no option 'strength'"),
     ],
 )
@@ -233,6 +235,64 @@ def test_training_depends_on_its_seed_and_ends_with_real_images(long_tailed, ban
     assert torch.equal(unmoved, logits(mover=mover, real_last=1.0))
     assert not torch.equal(moved, logits(mover=mover, real_last=0.5))
     assert not torch.equal(unmoved, logits(regime="affine"))
+
+
+def shifts(*pixels):
+    r"""Returns motions that shift what an image of 8 pixels shows to the right, all by the same distance."""
+    fields = [torch.tensor([-one / 4, 0.0])[:, None, None].expand(1, 4, 2, 8, 8) for one in pixels]
+    return [banks.Motions(v, torch.zeros(1, 4, 1, 1, 1)) for v in fields]
+
+
+def test_strength_adapts_to_the_errors_on_moved_images(long_tailed):
+    strengths = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+    mover = training.AdaptiveMover(shifts(*strengths), torch.ones(10))
+    x, labels = long_tailed[0].float() / 255, long_tailed[1]
+    generator = torch.Generator().manual_seed(0)
+    assert mover.move(x, labels, generator) is x
+    seen = []
+
+    class Memory(torch.nn.Module):
+        r"""Knows the unmoved images, and errs on a third of the moved ones."""
+
+        errs = True
+
+        def forward(self, batch):
+            seen.append(batch)
+            if len(seen) % 2:
+                self.labels = labels[torch.cdist(batch.flatten(1), x.flatten(1)).argmin(dim=1)]
+            elif self.errs:
+                self.labels[::3] += 1
+            return torch.nn.functional.one_hot(self.labels, 11)
+
+    network = Memory()
+    for epoch in range(3):
+        mover.update(network, long_tailed, lambda batch: batch, epoch)
+    assert mover.strengths == [0, 0.25, 0.5, 0.75]
+    # Images of updates are moved by a pixel, those of training by the strength.
+    torch.testing.assert_close(seen[1], move_images(seen[0], displacement(shifts(1.0)[0].fields[0, :1])))
+    expected = move_images(x, displacement(shifts(0.75)[0].fields[0, :1]))
+    torch.testing.assert_close(mover.move(x, labels, generator), expected)
+    # A pixel is an eighth of the side. The epoch with 0.75 is still to come.
+    assert mover.displacement == pytest.approx(12.5 * ((0.25**2 + 0.5**2) / 3) ** 0.5, rel=1e-3)
+    network.errs = False
+    mover.update(network, long_tailed, lambda batch: batch, 3)
+    assert mover.strengths[-1] == 0.5
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+def test_training_adapts_the_strength_once_per_epoch(long_tailed):
+    def trained():
+        mover = training.AdaptiveMover(shifts(0.25, 0.5, 0.75, 1.0, 1.25, 1.5), torch.ones(10))
+        network = training.train(
+            long_tailed, (long_tailed[0][:0], long_tailed[1][:0]), classes=10, regime="affine",
+            budget=Budget(40, 16, 5e-3, 0.01), seed=0, mover=mover,
+        )  # fmt: skip
+        return mover.strengths, network(long_tailed[0][:20].float() / 255)
+
+    (strengths, logits), (again, same_logits) = trained(), trained()
+    assert len(strengths) == training.EPOCHS + 1
+    assert strengths == again
+    assert torch.equal(logits, same_logits)
 
 
 def test_strong_transform_of_moved_images(bank):
