@@ -8,7 +8,6 @@ import argparse
 import math
 import os
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
-from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.augmenter import motion_learner
 from gae_augment.data import ImageDataset
 from gae_augment.evaluation import advise
 from gae_augment.evaluation.advice import prior
@@ -31,18 +29,24 @@ from .data import load_images
 from .gains import differences, gains, rows_of
 from .imbalance.cells import split
 from .machine import device_name
+from .photos.network import load_network
+from .photos.sets import load_photos, training_rows
 from .records import RecordTable
 from .tables import markdown
 
 HERE = Path(__file__).resolve().parent
 OUTPUT = HERE / "results" / "advice"
+PHOTO_RUNS = HERE / "results" / "photos" / "runs.csv"
 MOTION_RUNS = HERE / "results" / "motion" / "runs.csv"
 
-STRATEGY = "class-balanced sampling"
-"""The strategy of all runs of the benchmark of motions."""
+STRATEGY, STRATEGY_OF_PHOTOS = "class-balanced sampling", "balanced softmax"
+"""The strategy of all runs of the benchmark of motions, and the best one of the benchmark of photographs."""
 
 ARMS = {"motions": "motion", "synthetic images": "motion:classes=scarce"}
 """The arms of the benchmark of motions, by what ``advise`` proposes."""
+
+ARMS_OF_PHOTOS = {"motions": "motion:classes=all", "synthetic images": "motion"}
+"""The arms of the benchmark of photographs, which have as many more standard views without motions."""
 
 HARM = 0.2
 """A verdict that uses motions must not lose more than this number of points."""
@@ -59,6 +63,9 @@ class Cell(NamedTuple):
     regime: str
 
 
+PHOTOS = "photographs"
+"""The profile of cells with a frozen pretrained network, whose classes are scarce by nature or by ``COUNTS``."""
+
 CELLS = (
     Cell("fashion_mnist", "deepsmote", "none"),
     Cell("fashion_mnist", "deepsmote", "affine"),
@@ -70,6 +77,8 @@ CELLS = (
     Cell("mnist", "lt-100", "none"),
     Cell("digits", "lt-20", "none"),
     Cell("cifar10", "lt-100", "strong"),
+    Cell("leaves", PHOTOS, "standard"),
+    Cell("tiles", PHOTOS, "standard"),
 )
 
 CROP_AND_FLIP = (v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip())
@@ -122,34 +131,49 @@ def priors_without(dataset: str) -> dict[str, prior.Prior]:
 def posterior(verdict: Verdict) -> prior.Posterior:
     r"""Returns what is known of the gain, from the measured figures and the prior of other data sets."""
     views = "no views" if verdict.regime == "none" else "standard views"
-    known = priors_without(verdict.dataset)[f"{verdict.ours}, from scratch, {views}"]
-    return known.update(verdict.measured, math.hypot(verdict.error, TRANSFER))
+    pretrained = verdict.profile == PHOTOS
+    network = "pretrained" if pretrained else "from scratch"
+    known = priors_without(verdict.dataset)[f"{verdict.ours}, {network}, {views}"]
+    return known.update(verdict.measured, verdict.error if pretrained else math.hypot(verdict.error, TRANSFER))
+
+
+def question(cell: Cell, seed: int, data_root: Path, cache: Path) -> dict[str, Any]:
+    r"""Returns the training images of a cell, and how they are trained on, as arguments of ``advise``."""
+    if cell.profile == PHOTOS:
+        photos = load_photos(cell.dataset, "train", data_root)
+        rows = training_rows(photos, seed, validated=True)
+        return {
+            "train": ImageDataset(list(photos.images[rows]), labels=photos.labels[rows].numpy()),
+            "groups": [photos.groups[row] for row in rows.tolist()],
+            "backbone": load_network(),
+            "strategy": STRATEGY_OF_PHOTOS,
+            "standard_views": True,
+        }
+    real, _ = split(load_images(cell.dataset, data_root, cache), cell.profile, seed, "development")
+    return {
+        "train": ImageDataset(list(real[0]), labels=real[1].numpy()),
+        "backbone": None,
+        "strategy": STRATEGY,
+        "standard_views": TRANSFORMS[cell.regime],
+    }
 
 
 def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -> Verdict:
     r"""Asks for advice on the training images of a cell."""
-    real, _ = split(load_images(cell.dataset, data_root, cache), cell.profile, seed, "development")
-
-    def learn_motions(part: Any, seed: int) -> Callable[..., Any]:
-        model = GenerativeModel(synthesis="deformed")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return GAEAugmenter(model, random_state=seed, progress=False).fit(part).motion
+    asked = question(cell, seed, data_root, cache)
 
     start = time.monotonic()
     with patch.object(prior, "_table", lambda: priors_without(cell.dataset)):
         advice = advise(
-            ImageDataset(list(real[0]), labels=real[1].numpy()),
-            learn_motions,
-            backbone=None,
-            strategy=STRATEGY,
-            standard_views=TRANSFORMS[cell.regime],
+            **asked,
+            learn_motions=motion_learner(device="cpu"),
             strengths=(1.0,),
             minutes=minutes,
             seed=seed,
             device="cpu",
         )
-    best = max((row for row in advice.rows if row.over), key=lambda row: row.gain.mean)
+    ours = [row for row in advice.rows if row.name.endswith(("motions of strength 1", "synthetic images"))]
+    best = max(ours, key=lambda row: row.gain.mean)
     return Verdict(
         *cell,
         seed=seed,
@@ -157,18 +181,40 @@ def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -
         ours=advice.ours,
         measured=round(best.measured, 3),
         error=round(best.standard_error, 3),
-        base_accuracy=round(advice.rows[0].balanced_accuracy, 2),
+        base_accuracy=round(next(row for row in advice.rows if row.name == best.over).balanced_accuracy, 2),
         splits=advice.splits,
         seconds=round(time.monotonic() - start, 1),
         device=device_name(torch.device("cpu")),
     )
 
 
-def true_gain(cell: Cell, ours: str, budget: str, path: Path = MOTION_RUNS) -> list[float]:
-    r"""Returns the gains in balanced accuracy on other images, in points, one per seed of the benchmark of motions."""
+def true_gain(
+    cell: Cell, ours: str, budget: str, *, motion_runs: Path = MOTION_RUNS, photo_runs: Path = PHOTO_RUNS
+) -> list[float]:
+    r"""Returns the gains in balanced accuracy on other images, in points, one per seed of the benchmark.
+
+    Heads of a frozen network have one budget, ``"short"``, and several penalties, of which the mean is taken.
+    """
+    if cell.profile == PHOTOS:
+        rows = [
+            row
+            for row in rows_of(photo_runs)
+            if (row["dataset"], row["regime"], row["on"], row["head"])
+            == (cell.dataset, cell.regime, "validation", STRATEGY_OF_PHOTOS)
+        ]
+        by_seed = [
+            differences(
+                [row for row in rows if row["seed"] == seed],
+                lambda row: row["arm"] == ARMS_OF_PHOTOS[ours],
+                lambda row: row["arm"] == "more_views",
+                ("penalty",),
+            ).get(cell.dataset, [])
+            for seed in sorted({row["seed"] for row in rows})
+        ]
+        return [fmean(values) for values in by_seed if values and budget == "short"]
     rows = [
         row
-        for row in rows_of(path)
+        for row in rows_of(motion_runs)
         if (row["dataset"], row["profile"], row["regime"], row["budget"], row["on"]) == (*cell, budget, "development")
     ]
     found = differences(
@@ -230,7 +276,9 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
             "`advise` sees the training images alone, and trains small networks from scratch with class-balanced "
             "sampling and the user's transform. Its prior leaves out the runs of the cell's data set. The last columns "
             "are what its proposal gains on other images of the set, in points of balanced accuracy, ± the standard "
-            "error, over the seeds of [the benchmark of motions](../motion/REPORT.md).",
+            "error, over the seeds of [the benchmark of motions](../motion/REPORT.md). Leaves and tiles have a frozen "
+            "pretrained network, balanced softmax and standard views. Their gain is that over as many more standard "
+            "views ([photographs](../photos/REPORT.md)).",
             markdown(head, lines),
             f"Who follows the verdicts gains {fmean(followed):+.2f} points on average over {len(followed)} measured "
             f"cells and budgets, and loses more than {HARM} points in {len(harms)}"

@@ -4,20 +4,16 @@ __all__ = ["advice_for", "check_advise_options", "check_can_advise"]
 
 import hashlib
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
-
 from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import file_lock
+from gae_augment.augmenter import motion_learner
 from gae_augment.data import geometric_transform, load_source
 from gae_augment.evaluation import Advice, advise
 from gae_augment.models import choice_to_plain
-from gae_augment.motion import Motion
 
 REMEDIES = {0.0: "balanced softmax", 0.5: "square-root sampling with balanced softmax", 1.0: "class-balanced sampling"}
 """The remedies for imbalance, by the ``balance`` of :class:`gae_augment.MixedSampler`."""
@@ -64,8 +60,8 @@ def advice_for(
 ) -> Advice:
     r"""Returns the advice of :func:`gae_augment.evaluation.advise` on a training set.
 
-    The advice is on top of what the user trains with: the remedy for imbalance that is closest to ``balance``, and
-    standard views if the transforms of the training set may move pixels.
+    The advice is on top of what the user trains with: the remedy for imbalance that is closest to ``balance``, and, if
+    the transforms of the training set may move pixels, standard views in their place.
 
     Args:
         fitted: The fitted augmenter. Copies of its model learn motions from parts of the training set.
@@ -82,30 +78,22 @@ def advice_for(
     """
     # One model per class would not fit parts in which other classes are scarce.
     model = fitted.model if isinstance(fitted.model, GenerativeModel) else GenerativeModel()
-    model = clone(model).set_params(synthesis="deformed", max_similarity=None)
-
-    def learn_motions(part: Any, seed: int) -> Callable[..., Motion]:
-        augmenter = GAEAugmenter(model, device=fitted.device, random_state=seed, progress=False)
-        with warnings.catch_warnings():
-            # What its motions are worth is measured.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return augmenter.fit(part).motion
-
     chosen = {
         "strategy": REMEDIES[min(REMEDIES, key=lambda known: abs(known - balance))],
         "standard_views": geometric_transform(augmented.transform_functions) is not None
         or not augmented.raw_images_repeat,
         # The comparison adds deformed images to scarce classes, and no others.
-        "synthetic_images": all(plan.plan.synthesis == "deformed" for plan in fitted.models_.values()),
+        "synthetic_images": all(model.plan.synthesis == "deformed" for model in fitted.models_.values()),
         "device": fitted.device,
         "seed": seed,
     }
-    folder = cache_dir / f"advice-{hashlib.sha256(repr(choice_to_plain(model)).encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(repr([choice_to_plain(model), fitted.cache_key_]).encode()).hexdigest()
+    folder = cache_dir / f"advice-{digest[:16]}"
     # Of several processes one compares. The others wait, and read its splits.
     with file_lock(folder):
         return advise(
             training_set,
-            learn_motions,
+            motion_learner(model, fitted.device),
             class_names=fitted.class_names_,
             checkpoint_dir=folder,
             progress=progress,

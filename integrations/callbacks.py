@@ -122,7 +122,8 @@ class AugmentationLogger(Callback):
         if self.images and trainer.is_global_zero and trainer.loggers:
             view = DatasetView(augmented.dataset)
             item_format = ItemFormat.of(view.raw_image(0))
-            for label in augmented.images_to_add:
+            # A class without a model of its own has no images in the working size.
+            for label in set(augmented.images_to_add) & set(augmenter.models_):
                 rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
                 if len(rows) and len(item_format.shape) > 1:
                     height, width = augmenter.models_[label].shape[-2:]

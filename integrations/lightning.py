@@ -55,8 +55,8 @@ class GAEDataModule(WrappingDataModule):
         test_set: The test set, if ``data`` is a training set.
         synthetic_fraction: For the mode ``"mix"``, the ``synthetic_fraction`` of :class:`gae_augment.MixedSampler`, in
             [0, 1]. ``"auto"`` asks :func:`gae_augment.evaluation.advise` whether training images should be moved, or
-            deformed images be added, or neither. The comparison takes about five minutes, on top of your ``balance``
-            and transforms. Its verdict also decides ``motion``, which must be ``"auto"``.
+            deformed images be added, or neither, on top of your ``balance``, and of standard views if your transforms
+            may move pixels. It takes about five minutes, and decides ``motion`` too, which must be ``"auto"``.
         mode: ``"mix"`` draws class-balanced batches with a :class:`gae_augment.MixedSampler`. ``"fill"`` draws every
             real and every synthetic image once per epoch.
         real_last: For the mode ``"mix"``, the fraction of the epochs, in [0, 1], that draw only real images. These

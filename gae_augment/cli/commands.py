@@ -8,9 +8,7 @@ __all__ = ["Outcome", "advise", "balance", "completion", "demo", "evaluate", "fi
 import json
 import sys
 import time
-import warnings
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,17 +16,15 @@ from typing import Any
 
 import torch
 from PIL import Image
-from sklearn.exceptions import ConvergenceWarning
 from torchvision.datasets import ImageFolder
 
 from .. import evaluation
 from .._utils.files import check_file_place
-from ..augmenter import GAEAugmenter
+from ..augmenter import GAEAugmenter, motion_learner
 from ..data import Label, check_output, groups_of, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
 from ..export import Selection, select_images, write_images, write_shards
 from ..models import GenerativeModel
-from ..motion import Motion
 from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
 from .additions import Additions, plan_additions, plan_all, rejections
 from .findings import recall, remember
@@ -235,17 +231,9 @@ def advise(arguments: Namespace) -> Outcome:
     dataset = _open(arguments, arguments.folder)
     groups = groups_of([path for path, _ in dataset.samples], dataset.root, arguments.groups)
 
-    def learn_motions(part: Any, seed: int) -> Callable[..., Motion]:
-        model = GenerativeModel(synthesis="deformed")
-        augmenter = GAEAugmenter(model, device=arguments.device, random_state=seed, progress=False)
-        with warnings.catch_warnings():
-            # What its motions are worth is measured.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            return augmenter.fit(part).motion
-
     advice = evaluation.advise(
         dataset,
-        learn_motions,
+        motion_learner(GenerativeModel(), arguments.device),
         groups=groups,
         backbone=arguments.backbone,
         minutes=arguments.minutes,
@@ -294,7 +282,10 @@ def _shared_objects(arguments: Namespace, dataset: ImageFolder, held_out: ImageF
     known, unseen = (
         groups_of([path for path, _ in folder.samples], folder.root, arguments.groups) for folder in (dataset, held_out)
     )
-    shared = sum(name in set(known) for name in unseen)
+    # A path without an object of its own says nothing.
+    unnamed = set(groups_of([path for path, _ in held_out.samples], held_out.root))
+    objects = set(known) - unnamed
+    shared = sum(name in objects for name in unseen)
     if shared:
         _print_progress(
             f"gae-augment: warning: {shared} of {len(unseen)} held-out images show objects of the training set, so "

@@ -31,7 +31,7 @@ class Finding:
 
 
 def remember(dataset: ImageFolder, advice: Advice) -> None:
-    r"""Keeps the verdict on a folder in the user's cache, until its files change."""
+    r"""Keeps the verdict on a folder in the user's cache, until files are added, removed or renamed."""
     path, finding = _file(dataset), Finding(date.today().isoformat(), advice.sentence, advice.use)
     # The advice itself was printed, so that a cache that cannot be written is no failure.
     with suppress(OSError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from torchvision import get_image_backend
 from torchvision.datasets.folder import default_loader
 
@@ -125,6 +125,16 @@ def _known(loader: Loader) -> FolderLoader | None:
     return loader if isinstance(loader, FolderLoader) else None
 
 
+def _shown_size(stored: Image.Image, *, turned: bool) -> tuple[int, int]:
+    r"""Returns the height and width of an image, turned as its EXIF tag says or not."""
+    width, height = stored.size
+    if isinstance(stored, TiffImagePlugin.TiffImageFile):
+        # Newer versions of Pillow swap the sides of turned TIFF files themselves.
+        tags = TiffImagePlugin
+        width, height = stored.tag_v2[tags.IMAGEWIDTH], stored.tag_v2[tags.IMAGELENGTH]
+    return (width, height) if turned and _orientation(stored) in LYING else (height, width)
+
+
 @dataclass(frozen=True)
 class _HeaderLoader:
     loader: FolderLoader
@@ -133,8 +143,7 @@ class _HeaderLoader:
     def __call__(self, path: str) -> Image.Image:
         # Torchvision's own loader names no file either.
         with naming_file(path) if self.turns else nullcontext(), Image.open(path) as stored:
-            lies = self.turns and _orientation(stored) in LYING
-            height, width = self.loader.size or (stored.size if lies else stored.size[::-1])
+            height, width = self.loader.size or _shown_size(stored, turned=self.turns)
         return Image.new(self.loader.mode, (width, height))
 
 
@@ -146,7 +155,8 @@ class _ReducedLoader:
     def __call__(self, path: str) -> Image.Image:
         convert = self.loader.converted if isinstance(self.loader, FolderLoader) else None
         with naming_file(path) if convert else nullcontext(), Image.open(path) as stored:
-            if stored.format == "JPEG":
+            # Many phones write MPO, which is JPEG with more images behind the first.
+            if stored.format in ("JPEG", "MPO"):
                 lies = convert is not None and _orientation(stored) in LYING
                 stored.draft(None, self.least if lies else self.least[::-1])
             # Torchvision's own loader does nothing else.

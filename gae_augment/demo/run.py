@@ -136,7 +136,7 @@ def run_demo(
 
     gain = classifier_gain(
         lambda seed: (images[train_indices[seed]], labels[train_indices[seed]]),
-        {MODEL_NAME: lambda seed: strategy_images(augmenters[seed], seed)},
+        {MODEL_NAME: lambda seed: strategy_images(augmenters[seed], data.train, seed)},
         data.test,
         synthetic_fraction=synthetic_fraction,
         seeds=range(seeds),

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from .._utils.seeding import derive_seed, make_generator
 from ..augmenter import GAEAugmenter
@@ -35,6 +35,7 @@ from ..evaluation import (
     fidelity,
     memorisation,
 )
+from ..mixing import AugmentedDataset
 
 MAX_IMAGES = 1000
 """The maximum number of images of each class and kind (synthetic, training, held-out) that are compared."""
@@ -183,18 +184,27 @@ def training_budget(images: int, steps: int) -> dict[str, int]:
     return {"batch_size": batch_size, "epochs": max(7, round(steps * batch_size / images))}
 
 
-def strategy_images(augmenter: GAEAugmenter, seed: int) -> tuple[Tensor, Tensor]:
-    r"""Samples the synthetic images that an augmenter adds to its training set.
+def strategy_images(augmenter: GAEAugmenter, data: Any, seed: int) -> tuple[Tensor, Tensor]:
+    r"""Samples the synthetic images that an augmenter adds to its training set, in the working size.
 
     Args:
         augmenter: A fitted augmenter with integer labels that adds images to at least one class.
+        data: The augmenter's training set. Classes without a model of their own move its images.
         seed: The seed of the images.
 
     Returns:
         The images, class by class, and their labels.
     """
     images_to_add = {label: number for label, number in augmenter.sampling_strategy_.items() if number}
-    images = [augmenter.sample(label, number, seed=seed) for label, number in images_to_add.items()]
+    images = []
+    for label, number in images_to_add.items():
+        if label in augmenter.models_:
+            images.append(augmenter.sample(label, number, seed=seed))
+        else:
+            # After the real images.
+            dataset = TensorDataset(*map(torch.as_tensor, data)) if isinstance(data, tuple) else data
+            items = AugmentedDataset(dataset, augmenter, transform=None, images_to_add={label: number}, seed=seed)
+            images.append(open_data(items, augmenter)[1](range(len(items) - number, len(items))))
     return torch.cat(images), torch.from_numpy(np.repeat(list(images_to_add), list(images_to_add.values())))
 
 
@@ -235,7 +245,7 @@ def measure_gain(
 
     return classifier_gain(
         (read(range(len(labels))), torch.from_numpy(labels)),
-        lambda seed: strategy_images(augmenter, seed),
+        lambda seed: strategy_images(augmenter, data, seed),
         (read_test(range(len(test_labels))), torch.from_numpy(test_labels)),
         seeds=seeds,
         affine=affine,

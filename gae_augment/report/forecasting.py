@@ -28,6 +28,7 @@ from ..data import (
 )
 from ..fitting import (
     FittedModel,
+    check_classes,
     deformed_classes,
     fits_at_a_time,
     images_to_learn_from,
@@ -87,6 +88,7 @@ def forecast(augmenter: GAEAugmenter, X: Any, y: Any = None) -> Forecast:
     counts = count_labels(labels)
     added = {label: n for label, n in resolve_strategy(augmenter.sampling_strategy, labels).items() if n}
     deformed = deformed_classes(models, counts, read.shape, resized=read.resized)
+    check_classes(models, counts, added, deformed, {label: str(label) for label in counts})
     learned = images_to_learn_from(counts, added, deformed)
     if not added or not learned:
         return Forecast(counts, added, 0.0, 0.0, 0)

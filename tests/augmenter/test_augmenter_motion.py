@@ -18,6 +18,7 @@ from gae_augment.augmenter import augmenter as augmenter_module
 from gae_augment.fitting import MOTION_IMAGES, learned_from
 from gae_augment.motion import AdaptiveMotion, MotionBank, learning, move, registration
 from gae_augment.motion.fields import invertible
+from gae_augment.report import strategy_images
 
 LABELS = [0] * 9 + [1] * 5 + [2] * 3 + [3]
 """Class 3 has one image."""
@@ -532,6 +533,10 @@ def test_classes_beyond_a_number_borrow_motions(monkeypatch, class_fits, tmp_pat
     with pytest.raises(ValueError, match=r"Class 2 borrows the motions of other classes, .*: pass dataset=…"):
         augmenter.sample(2, 1)
 
+    # A classifier sees the images of all classes in the working size.
+    images, labels = strategy_images(augmenter, data, seed=0)
+    assert labels.bincount().tolist() == [0, 4, 6, 8]
+    assert images.shape[1:] == augmenter.models_[1].shape
     augmenter.save(tmp_path / "fitted")
     loaded = GAEAugmenter.load(tmp_path / "fitted").augment(data)
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(loaded, augmented, strict=True))

@@ -31,8 +31,8 @@ def verdict(measured, *, dataset="mnist", regime="none"):
 
 def test_true_gain_is_paired_by_seed(runs):
     cell = advice.Cell("mnist", "lt-100", "none")
-    assert true_gain(cell, "motions", "short", runs) == [2.0, 3.0]
-    assert true_gain(cell, "motions", "long", runs) == []
+    assert true_gain(cell, "motions", "short", motion_runs=runs) == [2.0, 3.0]
+    assert true_gain(cell, "motions", "long", motion_runs=runs) == []
 
 
 def test_prior_leaves_out_the_data_set(monkeypatch):

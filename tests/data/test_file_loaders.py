@@ -112,11 +112,12 @@ def test_loaders_of_the_user_are_kept(tmp_path):
     assert len(paths) == 12
 
 
+@pytest.mark.parametrize("ending", ["jpg", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_turned_files_have_the_size_and_pixels_that_a_viewer_shows(tmp_path, orientation):
+def test_turned_files_have_the_size_and_pixels_that_a_viewer_shows(tmp_path, orientation, ending):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    dataset = open_folder(write_folder(tmp_path, "jpg", exif=exif))
+    dataset = open_folder(write_folder(tmp_path, ending, exif=exif))
     _, read = load_source(dataset)
     size = (48, 64) if orientation < 5 else (64, 48)
     assert read.shape[-2:] == size
@@ -136,6 +137,20 @@ def test_turned_files_are_decoded_at_reduced_size(tmp_path, decoded):
     decoded.clear()
     read([0, 1])
     assert set(decoded) == {(75, 25)}
+
+
+def test_first_of_several_images_in_a_file_is_decoded_at_reduced_size(tmp_path, decoded):
+    for number in range(2):
+        (tmp_path / f"class{number}").mkdir()
+        more = [photograph(number + 2, (60, 40))]
+        path = tmp_path / f"class{number}" / "0.jpg"
+        photograph(number, (320, 240)).save(path, format="MPO", save_all=True, append_images=more)
+    dataset = open_folder(tmp_path)
+    _, read = load_source(dataset, working_size=40)
+    decoded.clear()
+    images = read([0, 1])
+    assert set(decoded) == {(80, 60)}
+    assert np.corrcoef(images.flatten(), whole(dataset, [0, 1], (30, 40)).flatten())[0, 1] > 0.999
 
 
 def test_folder_with_a_size_is_read_at_that_size(tmp_path):

@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision import models
 
+from gae_augment.data import ImageDataset
 from gae_augment.evaluation.advice import heads
 from gae_augment.evaluation.advice.backbones import load_backbone, weights_file
 from gae_augment.evaluation.advice.compare import Arm, Comparison, score_split
@@ -306,3 +307,19 @@ def test_pictures_of_any_type_become_uint8():
     pictures = Pictures.read(Floats(), [0, 1])
     assert [tuple(image.shape) for image in pictures.images] == [(3, 320, 8)] * 2
     assert [int(image.max()) for image in pictures.images] == [0, 255]
+
+
+def test_pictures_of_arrays_with_the_channels_last():
+    array = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    (picture,) = Pictures.read(ImageDataset([array], labels=[0]), [0]).images
+    assert np.array_equal(picture.permute(1, 2, 0).numpy(), array)
+
+
+def test_group_of_several_classes_is_on_one_side():
+    # Group 0 is all that class 2 has, and is one of the groups of class 0.
+    labels = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2])
+    groups = [0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
+    for seed in range(5):
+        for held_out in grouped_folds(labels, groups, 3, seed):
+            inside = np.delete(np.arange(len(labels)), held_out)
+            assert not {groups[row] for row in held_out} & {groups[row] for row in inside}

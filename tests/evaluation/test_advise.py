@@ -210,7 +210,8 @@ def test_own_transform_takes_the_place_of_standard_views(digits, backbone, monke
         dataset(images, labels), small_shifts, backbone=backbone, standard_views=black, strengths=(1.0,),
         strategy="class-balanced sampling",
     )  # fmt: skip
-    assert shapes == {(1 if backbone is None else 3, 8, 8)}
+    # One picture is a check.
+    assert shapes == ({(3, 8, 8), (1, 8, 8)} if backbone is None else {(3, 8, 8)})
     # From scratch, all training images are black.
     if backbone is None:
         assert advice.rows[0].balanced_accuracy == pytest.approx(100 / 3, abs=6)
@@ -235,3 +236,36 @@ def test_one_class_is_an_error(digits):
     images, labels = digits
     with pytest.raises(ValueError, match="at least 2"):
         advise(dataset(images[:50], labels[:50]), backbone=Pixels())
+
+
+def test_finished_comparison_has_the_same_verdict_again(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(setting, "MAX_REPETITIONS", 3)
+    options = {"backbone": Pixels(), "checkpoint_dir": tmp_path, "strengths": (1.0,)}
+    clock = iter(range(0, 100_000, 20))
+    monkeypatch.setattr(setting.time, "monotonic", lambda: next(clock))
+    first = advise(dataset(*digits), small_shifts, minutes=3, **options)
+    assert first.splits in (3, 6)
+    # There would be time for more repetitions.
+    monkeypatch.setattr(setting.time, "monotonic", lambda: 0.001 * next(clock))
+    again = advise(dataset(*digits), small_shifts, minutes=3, **options)
+    assert (again.splits, again.rows) == (first.splits, first.rows)
+
+
+def test_another_network_of_the_same_type_does_not_resume(digits, tmp_path):
+    def network(scale):
+        def features(images):
+            return scale * images[:, 0].float().flatten(1)
+
+        features.size = 8
+        return features
+
+    good = advise(dataset(*digits), backbone=network(1.0), checkpoint_dir=tmp_path)
+    useless = advise(dataset(*digits), backbone=network(0.0), checkpoint_dir=tmp_path)
+    assert good.rows[0].balanced_accuracy > 80
+    assert useless.rows[0].balanced_accuracy < 60
+
+
+def test_transform_to_floats_is_an_error(digits):
+    to_float = v2.ToDtype(torch.float32, scale=True)
+    with pytest.raises(ValueError, match=r"returns torch.float32 with shape \(3, 8, 8\) for a uint8 image .*ToDtype"):
+        advise(dataset(*digits), backbone=Pixels(), standard_views=to_float)

@@ -10,6 +10,7 @@ from gae_augment.data import ImageDataset
 from gae_augment.evaluation import advise, train_classifier
 from gae_augment.evaluation.advice import scratch, setting
 from gae_augment.evaluation.advice.scratch import _Draws, _Pool
+from gae_augment.evaluation.advice.verdict import choose_base
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +168,18 @@ def test_large_classes_that_lost_images_are_drawn_as_often_as_before(shapes, mon
     scratch.compare_scratch(comparison_setting, images)
     shares = torch.stack(drawn).sum(dim=0) / torch.stack(drawn).sum()
     assert shares[1].item() == pytest.approx(24 / 264, abs=0.02)
+
+
+def test_best_remedy_has_the_views_of_the_user(shapes, monkeypatch):
+    monkeypatch.setattr(scratch, "_steps", lambda *arguments: 20)
+    allowed = []
+
+    def choose(comparison, arms, *, pretrained):
+        allowed.extend(arms)
+        return choose_base(comparison, arms, pretrained=pretrained)
+
+    monkeypatch.setattr(scratch, "choose_base", choose)
+    advice = advise(dataset(*shapes), backbone=None, standard_views=True)
+    assert len(allowed) == 5
+    assert all(arm.standard for arm in allowed)
+    assert advice.standard_views

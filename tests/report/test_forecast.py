@@ -111,3 +111,8 @@ def test_images_of_a_dataset_are_moved_at_their_own_size(monkeypatch):
     data = TensorDataset(*arrays([12, 6], 3, 90, 70))
     forecast(augmenter(), data)
     assert set(sizes) == {(90, 70)}
+
+
+def test_class_that_cannot_be_fitted_is_an_error_before_the_fit():
+    with pytest.raises(ValueError, match=r"Class 2 has 1 image, but a model needs at least 2"):
+        forecast(augmenter(), *arrays([12, 6, 1], 1, 6, 6))

@@ -78,7 +78,9 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
     if standard is None:
         alone = Comparison(setting.labels, setting.groups, [score_splits(0, None, lambda split: None)])
         standard = choose_base(alone, _allowed(setting, (False, True)), pretrained=True)[0].standard
-    repetitions = setting.repeat(lambda repetition, done: score_splits(repetition, standard, done))
+    repetitions = setting.repeat(
+        "standard" if standard else "whole", lambda repetition, done: score_splits(repetition, standard, done)
+    )
     comparison = Comparison(setting.labels, setting.groups, repetitions)
     base, rows = choose_base(comparison, _allowed(setting, (standard,)), pretrained=True)
     decision = decide(comparison, base, rows, pretrained=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..._utils.checks import check_integer, check_number
-from ..._utils.seeding import derive_seed
+from ..._utils.seeding import derive_seed, global_seed
 from ..._utils.version import __version__
 from ...data import DatasetView
 from .backbones import Backbone, load_backbone
@@ -134,9 +134,11 @@ def advise(
     )
     rows = _choose(labels, int(setting.keep("images", most)["images"]), seed)
     pictures = Pictures.read(train, rows, LONGEST_SIDE if network is not None else SMALL_SIDE)
+    _check_transform(setting.transform, pictures)
     if folder is not None:
         arrays = [labels[rows], codes[rows], *(image.numpy() for image in pictures.images)]
-        folder /= _digest(arrays, setting.strengths, seed, name, synthetic_images, strategy, repr(standard_views))
+        choices = name, _fingerprint(setting, pictures, network), synthetic_images, strategy, standard_views is None
+        folder /= _digest(arrays, setting.strengths, seed, *choices)
     setting = replace(setting, labels=labels[rows], groups=codes[rows], folder=folder)
     progress(
         f"{len(rows)} of {len(labels)} images, {len(names)} classes, {len(np.unique(codes[rows]))} objects; "
@@ -212,6 +214,54 @@ def _choose(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
     random = np.random.default_rng(derive_seed(seed, "images"))
     chosen = [random.permutation(np.flatnonzero(labels == label))[:cap] for label in range(len(counts))]
     return np.sort(np.concatenate(chosen))
+
+
+def _fingerprint(setting: Setting, pictures: Pictures, network: Backbone | None) -> str:
+    r"""Returns a text that tells networks and transforms apart by what they make of a few pictures.
+
+    It has few digits, because features differ in the last ones from call to call.
+    """
+    rows = range(min(PILOT_IMAGES, len(pictures.images)))
+    standards = (False, True) if setting.standard_views is None else (setting.standard_views,)
+    parts = []
+    for standard in standards:
+        view = setting.view(SMALL_SIDE if network is None else network.size, standard=standard)
+        shown = network or _Pixels(SMALL_SIDE)
+        features = pictures.features(rows, shown, moves=None, then=view, seed=0)
+        parts.append(f"{features.mean():.2g} {features.std():.2g} {tuple(features.shape)}")
+    return ", ".join(parts)
+
+
+class _Pixels:
+    r"""The pixels of images as features."""
+
+    name = "pixels"
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, images: Tensor) -> Tensor:
+        r"""Returns the pixels."""
+        return images.flatten(1).float()
+
+
+def _check_transform(transform: View | None, pictures: Pictures) -> None:
+    r"""Checks that a transform keeps images uint8.
+
+    Raises:
+        ValueError: If it returns something else.
+    """
+    if transform is None:
+        return
+    image = pictures.images[0].contiguous()
+    with global_seed(0):
+        shown = transform(image)
+    if not isinstance(shown, Tensor) or shown.dtype != torch.uint8 or shown.ndim != 3 or len(shown) != len(image):
+        kind = f"{shown.dtype} with shape {tuple(shown.shape)}" if isinstance(shown, Tensor) else type(shown).__name__
+        raise ValueError(
+            f"'standard_views' returns {kind} for a uint8 image with shape {tuple(image.shape)}, but must return such "
+            f"an image. Leave out ToDtype, Normalize and what converts images."
+        )
 
 
 def _digest(arrays: Iterable[np.ndarray], *settings: Any) -> str:

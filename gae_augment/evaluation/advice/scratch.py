@@ -73,7 +73,7 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
     ) -> list[SplitScores]:
         found = []
         for split in setting.splits(repetition):
-            found.append(setting.score(split, name, arms, lambda split=split: scores(split, arms)))  # type: ignore[misc]
+            found.append(setting.score(split, f"{name}-{steps}", arms, lambda split=split: scores(split, arms)))  # type: ignore[misc]
             done(split)
         return found
 
@@ -85,7 +85,10 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
     first = list(dict.fromkeys([plain, *(Arm(name, bool(setting.standard_views)) for name in strategies)]))
     decided = setting.strategy is not None and setting.standard_views is not None
     trainings = (1 if decided else len(first) + (setting.standard_views is None)) + len(setting.ours(plain))
-    steps = int(setting.keep("steps", lambda: {"steps": torch.tensor(_steps(setting, images, trainings))})["steps"])
+    planned = setting.keep(
+        f"steps-{setting.minutes:g}", lambda: {"steps": torch.tensor(_steps(setting, images, trainings))}
+    )
+    steps = int(planned["steps"])
     setting.progress(f"small networks of {steps} training steps")
 
     def compared(splits: list[SplitScores]) -> Comparison:
@@ -97,7 +100,7 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
     if not decided:
         known = score_splits(0, first, "remedies", silent)
         setting.progress(f"remedies for imbalance: {setting.seconds:.0f} s")
-        allowed = [arm for arm in first if arm.strategy in strategies]
+        allowed = [arm for arm in first if arm.strategy in strategies and arm.standard == bool(setting.standard_views)]
         base, rows = choose_base(compared(known), allowed, pretrained=False)
         if setting.standard_views is None:
             views = Arm(base.strategy, standard=True)
@@ -116,7 +119,7 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
     if not ours:
         comparison = compared(known or score_splits(0, [base], f"base {_short(base)}", silent))
     else:
-        repetitions = setting.repeat(repetition)
+        repetitions = setting.repeat(_short(base), repetition)
         comparison = Comparison(
             setting.labels, setting.groups, [[s.only([base, *ours]) for s in r] for r in repetitions]
         )
@@ -268,10 +271,12 @@ def _logits(
         num_replicas=1,
         rank=0,
     )
-    pools = [plain, *([] if moved is None else [moved])]
+    views, view_labels = plain.views, labels[plain.images]
+    if moved is not None:
+        views, view_labels = torch.cat([views, moved.views]), torch.cat([view_labels, labels[moved.images]])
     network = train_classifier(
-        torch.cat([pool.views for pool in pools]),
-        torch.cat([labels[pool.images] for pool in pools]),
+        views,
+        view_labels,
         classes=setting.classes,
         sampler=_Draws(sampler, drawn, moves, plain, moved),
         epochs=EPOCHS,

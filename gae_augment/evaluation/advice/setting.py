@@ -132,14 +132,21 @@ class Setting:
         """
         return _from_tensors(self.keep(f"{name}-{split.number}", lambda: _to_tensors(make())), arms)
 
-    def repeat(self, run: Callable[[int, Callable[[Split], None]], list[SplitScores]]) -> list[list[SplitScores]]:
+    def repeat(
+        self, name: str, run: Callable[[int, Callable[[Split], None]], list[SplitScores]]
+    ) -> list[list[SplitScores]]:
         r"""Repeats the splits while the minutes last, at least once.
 
+        The number of repetitions is kept, so that a later call with as many minutes has the same result.
+
         Args:
+            name: The name of the file with the number of repetitions.
             run: A function that scores the splits of a repetition. It calls its second argument after each split.
         """
+        name = f"repetitions-{name}-{self.minutes:g}"
         repetitions: list[list[SplitScores]] = []
-        planned = 1
+        finished = self._kept(name)
+        planned = 1 if finished is None else int(finished["repetitions"])
         while len(repetitions) < planned:
             start, of = self.seconds, FOLDS * planned
 
@@ -147,19 +154,27 @@ class Setting:
                 self.progress(f"split {split.number + 1} of {of}: {self.seconds:.0f} s")
 
             repetitions.append(run(len(repetitions), done))
+            if finished is not None:
+                continue
             more = int((60 * self.minutes - self.seconds) / (self.seconds - start))
             planned = min(MAX_REPETITIONS, len(repetitions) + max(0, more))
+        self.keep(name, lambda: {"repetitions": torch.tensor(len(repetitions))})
         return repetitions
 
     def keep(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         r"""Returns tensors that a file of the folder keeps, or computes them."""
         if self.folder is None:
             return make()
-        path = self.folder / f"{name}.safetensors"
-        if not path.is_file():
+        kept = self._kept(name)
+        if kept is None:
+            kept = make()
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_file(path, {}, make())
-        return read_file(path)[1]
+            write_file(self.folder / f"{name}.safetensors", {}, kept)
+        return kept
+
+    def _kept(self, name: str) -> dict[str, Tensor] | None:
+        path = None if self.folder is None else self.folder / f"{name}.safetensors"
+        return read_file(path)[1] if path is not None and path.is_file() else None
 
 
 def _to_tensors(scores: SplitScores) -> dict[str, Tensor]:

@@ -43,15 +43,10 @@ def grouped_folds(labels: np.ndarray, groups: Sequence[Any] | np.ndarray, n_fold
     from sklearn.model_selection import StratifiedGroupKFold
 
     codes = np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
-    rows = np.concatenate(
-        [
-            of_class
-            for label in np.unique(labels)
-            if len(np.unique(codes[of_class := np.flatnonzero(labels == label)])) > 1
-        ]
-        or [np.arange(0)]
-    )
-    rows.sort()
+    groups_of_class = [np.unique(codes[labels == label]) for label in np.unique(labels)]
+    single = [own[0] for own in groups_of_class if len(own) == 1]
+    # A group may show several classes. Where it is all that a class has, it stays in training.
+    rows = np.flatnonzero(~np.isin(codes, single))
     n_held_out, n_classes = len(np.unique(labels[rows])), len(np.unique(labels))
     if n_held_out < 2:
         raise ValueError(

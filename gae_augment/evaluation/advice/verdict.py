@@ -75,7 +75,7 @@ class Advice:
             chance, in points.
         beats_chance: Whether the best training, with or without ours, recognises held-out images better than chance.
         warnings: What makes the verdict uncertain.
-        backbone: The name of the network whose features were used.
+        backbone: The name of the network whose features were used, or that of small networks.
         splits: The number of splits into training and held-out images.
         images: The number of images that were compared.
         seconds: The time in seconds.
@@ -111,7 +111,7 @@ class Advice:
         best = ours_of(Arm(self.strategy, self.standard_views, self.ours, self.strength))
         if self.use:
             return f"Use {base} with {best}: {points} over {base} alone."
-        return f"Do not use synthetic images here: {base} alone. The best of them, {best}, change {points}."
+        return f"Do not use synthetic images here: {base} alone. The best addition, {best}, gains {points}."
 
     @property
     def command(self) -> str:

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 
 from ..._utils.seeding import derive_seed, global_seed
 from ..._utils.threads import use_threads
-from ...data import DatasetView, upright
+from ...data import DatasetView, ItemFormat, upright
 from .backbones import Backbone
 
 LONGEST_SIDE = 320
@@ -23,7 +23,7 @@ LONGEST_SIDE = 320
 IMAGES_PER_CHUNK = 32
 
 View = Callable[[Tensor], Tensor]
-"""A function from an image to a changed image, both uint8 with shape (3, H, W)."""
+"""A function from images to changed images, both uint8 with shape (3, H, W), or (N, C, H, W) with C of 1 or 3."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Pictures:
     def read(cls, dataset: Any, rows: Iterable[int], longest_side: int = LONGEST_SIDE) -> "Pictures":
         r"""Reads images of a dataset, before its transforms. Larger images are shrunk to the longest side."""
         view = DatasetView(dataset)
-        return cls(_to_uint8([_as_rgb(view.raw_image(int(row)), longest_side) for row in rows]))
+        return cls(_to_uint8([_shrunk(view.raw_image(int(row)), longest_side) for row in rows]))
 
     def features(self, rows: Iterable[int], backbone: Backbone, *, moves: View | None, then: View, seed: int) -> Tensor:
         r"""Returns the features of one view of images, with shape :math:`(n, F)`.
@@ -95,16 +95,16 @@ def whole_view(size: int) -> View:
     return v2.Resize((size, size), antialias=True)
 
 
-def _as_rgb(image: Any, longest_side: int) -> Tensor:
-    r"""Returns an image with three channels and a limited size, uint8 if its values are 8 bits."""
+def _shrunk(image: Any, longest_side: int) -> Tensor:
+    r"""Returns an image with one or three channels and a limited size, uint8 if its values are 8 bits."""
     if isinstance(image, Image.Image):
         image = upright(image)
         is_deep = image.mode.startswith(("I", "F"))
         image = functional.pil_to_tensor(image if is_deep else image.convert("RGB"))
-    x = torch.as_tensor(image)
+    x = image if isinstance(image, Tensor) else ItemFormat.of(image).to_tensor(image)
     x = x if x.ndim == 3 else x[None]
     x = x if x.dtype == torch.uint8 else x.float()
-    x = x[:3] if len(x) >= 3 else x[:1].expand(3, -1, -1)
+    x = x[:3] if len(x) >= 3 else x[:1]
     longest = max(x.shape[-2:])
     if longest > longest_side:
         sides = [max(1, round(side * longest_side / longest)) for side in x.shape[-2:]]
@@ -113,9 +113,9 @@ def _as_rgb(image: Any, longest_side: int) -> Tensor:
 
 
 def _to_uint8(images: list[Tensor]) -> list[Tensor]:
-    r"""Returns images as uint8. The smallest and the largest value of all images become 0 and 255."""
-    if all(image.dtype == torch.uint8 for image in images):
-        return images
-    low = min(float(image.min()) for image in images)
-    span = max(float(image.max()) for image in images) - low or 1.0
-    return [((image.float() - low) / span * 255).round().to(torch.uint8) for image in images]
+    r"""Returns images as uint8, with three channels. The least and the greatest value of all become 0 and 255."""
+    if not all(image.dtype == torch.uint8 for image in images):
+        low = min(float(image.min()) for image in images)
+        span = max(float(image.max()) for image in images) - low or 1.0
+        images = [((image.float() - low) / span * 255).round().to(torch.uint8) for image in images]
+    return [image.expand(3, -1, -1) for image in images]
