@@ -201,9 +201,7 @@ def _divide(
         for number, chunk in enumerate(chunks)
     ]
     if resume:
-        _remove_leftovers(
-            folder, [folder / item.path for item in items] if suffix is None else [s.target for s in shards]
-        )
+        _remove_leftovers(folder, shards)
     return shards
 
 
@@ -221,6 +219,9 @@ def _write_all(
             bar.update()
             if failure:
                 failures[number] = failure.reason
+    if not runs_here(n_jobs):
+        # Of lost workers, whose shards other workers have written.
+        _remove_leftovers(folder, shards)
     if failures:
         number, reason = min(failures.items())
         raise RuntimeError(
@@ -292,11 +293,13 @@ def _new_paths(folder: Path, class_folder: str, taken: Set[Path], resume: bool) 
     return new_path
 
 
-def _remove_leftovers(folder: Path, targets: Iterable[Path]) -> None:
+def _remove_leftovers(folder: Path, shards: Iterable[Shard]) -> None:
     r"""Removes the temporary files that a killed process left beside the files that it was writing."""
     names: dict[Path, set[str]] = {}
-    for target in targets:
-        names.setdefault(target.parent, set()).add(target.name)
+    for shard in shards:
+        targets = [folder / item.path for item in shard.items] if shard.target == folder else [shard.target]
+        for target in targets:
+            names.setdefault(target.parent, set()).add(target.name)
     for parent, of_parent in names.items():
         for leftover in parent.glob(".*"):
             if leftover.stem.removeprefix(".") in of_parent:

@@ -222,6 +222,8 @@ def test_shard_of_a_killed_worker_is_written_again(real, tmp_path):
             self.__dict__.update(state)
             if not killed.exists():
                 killed.touch()
+                # As of a worker that is lost while it writes.
+                (tmp_path / "parallel" / ".shard-00000-of-00003.parquet.lost").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
 
     model = Fatal("fatal", Reconstruction, density="mixture", early_stopping=True)
