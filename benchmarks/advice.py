@@ -276,9 +276,9 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
             "`advise` sees the training images alone, and trains small networks from scratch with class-balanced "
             "sampling and the user's transform. Its prior leaves out the runs of the cell's data set. The last columns "
             "are what its proposal gains on other images of the set, in points of balanced accuracy, ± the standard "
-            "error, over the seeds of [the benchmark of motions](../motion/REPORT.md). Leaves and tiles have a frozen "
+            "error, over the seeds of the benchmark of motions. Leaves and tiles have a frozen "
             "pretrained network, balanced softmax and standard views. Their gain is that over as many more standard "
-            "views ([photographs](../photos/REPORT.md)).",
+            "views.",
             markdown(head, lines),
             f"Who follows the verdicts gains {fmean(followed):+.2f} points on average over {len(followed)} measured "
             f"cells and budgets, and loses more than {HARM} points in {len(harms)}"
