@@ -2,18 +2,11 @@ r"""The command line: ``gae-augment advise | demo | fit | sample | balance | eva
 
 __all__ = ["main"]
 
-import json
-import sys
-import warnings
+import os
 from collections.abc import Sequence
 
-from sklearn.exceptions import NotFittedError
-
-from .memory import keep_freed_memory
-from .parser import make_parser
-from .resuming import unfinished
-
-USER_ERRORS = (ValueError, TypeError, OSError, RuntimeError, FloatingPointError, NotFittedError, ModuleNotFoundError)
+WAIT_POLICY = "OMP_WAIT_POLICY"
+"""The environment variable by which the threads of a new process sleep while they wait for work, or spin."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,27 +16,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     the process with status 2. With ``--json``, the command prints its result as one JSON object, or ``{"error": …}``
     with status 1.
 
+    Threads of PyTorch sleep while they wait, unless PyTorch was imported before or ``OMP_WAIT_POLICY`` is set. Spinning
+    threads would wait for cores that other processes have: beside two of these, the demonstration would take six times
+    the processor seconds.
+
     Args:
         argv: The arguments after the program's name. ``None`` uses the arguments of this process.
     """
-    arguments = make_parser().parse_args(argv)
-    prefix = f"gae-augment {arguments.command}"
-    as_json = getattr(arguments, "json", False)
-    with warnings.catch_warnings(), keep_freed_memory():
-        warnings.showwarning = lambda message, *_, **__: print(f"{prefix}: warning: {message}", file=sys.stderr)
-        try:
-            outcome = arguments.run(arguments)
-        except USER_ERRORS as error:
-            print(f"{prefix}: {error}", file=sys.stderr)
-            if as_json:
-                print(json.dumps({"error": str(error)}))
-            return 1
-        except KeyboardInterrupt:
-            folder = getattr(arguments, "checkpoint_dir", None)
-            if folder is None and arguments.command == "balance" and unfinished(arguments.output).is_dir():
-                folder = str(unfinished(arguments.output))
-            hint = f". The fitted classes are in {folder!r}; run the same command again to resume" if folder else ""
-            print(f"{prefix}: interrupted{hint}", file=sys.stderr)
-            return 130
-    print(json.dumps(outcome.values, indent=2) if as_json else outcome.text)
-    return 0
+    is_set = WAIT_POLICY in os.environ
+    # PyTorch's library of threads reads it once, when it is loaded. Worker processes inherit it.
+    os.environ.setdefault(WAIT_POLICY, "PASSIVE")
+    try:
+        from .run import run
+
+        return run(argv)
+    finally:
+        if not is_set:
+            del os.environ[WAIT_POLICY]

@@ -433,3 +433,20 @@ def test_bash_completes_a_command(tmp_path, capsys):
     completion = f"COMP_WORDS=(gae-augment ev) COMP_CWORD=1; {function}; echo ${{COMPREPLY[*]}}"
     run = subprocess.run(["bash", "-c", f"source {script}; {completion}"], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["evaluate"]
+
+
+@pytest.mark.parametrize(("setting", "during"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_decides(setting, during, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", setting)
+    seen = []
+    monkeypatch.setattr("gae_augment.cli.run.run", lambda argv: seen.append(os.environ["OMP_WAIT_POLICY"]) or 0)
+    assert main(["demo"]) == 0
+    assert seen == [during]
+    assert os.environ.get("OMP_WAIT_POLICY") == setting
+
+
+def test_the_command_line_decides_before_pytorch_is_imported():
+    code = "import sys; from gae_augment.cli import main; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
