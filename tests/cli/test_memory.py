@@ -31,12 +31,13 @@ def resident():
         return int(file.read().split()[1]) * 4096
 
 torch.set_num_threads(1)
+# The least of three: a busy system takes idle pages away, which are faults too when they come back.
 if "worker" in sys.argv:
-    print(count_faults())
+    print(min(count_faults() for _ in range(3)))
     sys.exit()
 outside = count_faults()
 with keep_freed_memory():
-    inside = count_faults()
+    inside = min(count_faults() for _ in range(3))
     worker = subprocess.run([sys.executable, *sys.argv, "worker"], check=True, capture_output=True, text=True).stdout
     blocks = [torch.ones(1_000_000) for _ in range(50)]
     del blocks
