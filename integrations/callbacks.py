@@ -123,7 +123,7 @@ class AugmentationLogger(Callback):
             view = DatasetView(augmented.dataset)
             item_format = ItemFormat.of(view.raw_image(0))
             # A class without a model of its own has no images in the working size.
-            for label in set(augmented.images_to_add) & set(augmenter.models_):
+            for label in filter(augmenter.models_.__contains__, augmented.images_to_add):
                 rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
                 if len(rows) and len(item_format.shape) > 1:
                     height, width = augmenter.models_[label].shape[-2:]

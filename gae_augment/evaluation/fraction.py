@@ -1,6 +1,6 @@
 r"""Chooses the fraction of synthetic images in training batches."""
 
-__all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out", "hold_out_groups"]
+__all__ = ["FractionChoice", "choose_synthetic_fraction", "hold_out"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .._utils.seeding import derive_seed
 from ..data import choose_images
-from .advice.splits import grouped_folds
+from .advice.splits import check_groups, grouped_folds
 from .gain import PairedDifference, train_mixed
 from .images import Labelled, checked_pair
 
@@ -88,44 +88,30 @@ class FractionChoice:
         return cls(float(values["fraction"]), tuple(values["without"]), scores)
 
 
-def hold_out(train: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
+def hold_out(
+    train: Labelled, fraction: float, seed: int, groups: Sequence[Any] | None = None
+) -> tuple[Labelled, Labelled]:
     r"""Splits labelled images at random into training images and held-out images.
 
-    Classes with fewer than three images stay in the training set. From each other class, at least one image is held
-    out.
+    Without groups, classes with fewer than three images stay in the training set, and at least one image of each other
+    class is held out. With groups, classes with one group stay in the training set.
 
     Args:
         train: The images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
-        fraction: The fraction of each class's images to hold out.
+        fraction: The fraction of each class's images to hold out; with groups, about this fraction.
         seed: The seed of the split.
+        groups: The group of each image. Images of one group stay together. ``None`` treats images as independent.
 
     Returns:
         The training images and their labels, and the held-out images and their labels.
     """
     images, labels = train
-    counts = dict(enumerate(labels.bincount().tolist()))
-    held_out_counts = {label: max(1, round(fraction * count)) if count > 2 else 0 for label, count in counts.items()}
-    held_out = torch.from_numpy(choose_images(labels.numpy(), held_out_counts, seed))
-    in_training = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held_out, False)
-    return (images[in_training], labels[in_training]), (images[held_out], labels[held_out])
-
-
-def hold_out_groups(train: Labelled, groups: Sequence[Any], fraction: float, seed: int) -> tuple[Labelled, Labelled]:
-    r"""Splits labelled images at random into training images and held-out images, which share no group.
-
-    The images of a class with one group stay in the training set.
-
-    Args:
-        train: The images, with shape :math:`(N, C, H, W)`, and their labels, with shape :math:`(N,)`.
-        groups: The group of each image.
-        fraction: About the fraction of each class's images to hold out.
-        seed: The seed of the split.
-
-    Returns:
-        The training images and their labels, and the held-out images and their labels.
-    """
-    images, labels = train
-    held_out = torch.from_numpy(grouped_folds(labels.numpy(), groups, round(1 / fraction), seed)[0])
+    if groups is None:
+        counts = dict(enumerate(labels.bincount().tolist()))
+        numbers = {label: max(1, round(fraction * count)) if count > 2 else 0 for label, count in counts.items()}
+        held_out = torch.from_numpy(choose_images(labels.numpy(), numbers, seed))
+    else:
+        held_out = torch.from_numpy(grouped_folds(labels.numpy(), groups, round(1 / fraction), seed)[0])
     in_training = torch.ones(len(labels), dtype=torch.bool).index_fill(0, held_out, False)
     return (images[in_training], labels[in_training]), (images[held_out], labels[held_out])
 
@@ -195,8 +181,8 @@ def choose_synthetic_fraction(
         )
     if train_on is not None and training:
         raise ValueError(f"{sorted(training)} apply only to the default classifier. Leave them or 'train_on' out.")
-    if groups is not None and len(groups) != len(labels):
-        raise ValueError(f"'groups' has {len(groups)} values, but must have one for each of {len(labels)} images.")
+    if groups is not None:
+        check_groups(groups, len(labels))
     classes = int(labels.max()) + 1
 
     def train_default(real: Labelled, synthetic: Labelled, fraction: float, seed: int) -> Predict:
@@ -207,10 +193,7 @@ def choose_synthetic_fraction(
     for split in range(splits):
         # NumPy and scikit-learn take seeds of 32 bits.
         split_seed = derive_seed(seed, "split", split) % 2**32
-        if groups is None:
-            real, held_out = hold_out((images, labels), HELD_OUT, split_seed)
-        else:
-            real, held_out = hold_out_groups((images, labels), groups, HELD_OUT, split_seed)
+        real, held_out = hold_out((images, labels), HELD_OUT, split_seed, groups)
         synthetic = checked_pair(synthesise(real, split_seed), "synthetic", classes, like=images, at_least=0)
         for fraction in scores:
             predict = (train_on or train_default)(real, synthetic, fraction, split_seed)

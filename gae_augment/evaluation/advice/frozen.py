@@ -61,25 +61,23 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
     views = setting.keep("views", features)
     setting.progress(f"features of images and standard views: {setting.seconds:.0f} s")
 
-    def scores(split: Split, standard: bool | None) -> SplitScores:
-        moved = {} if standard is None else _moved_views(setting, pictures, network, split, standard)
-        return _score(setting, split, _treatments(setting, standard), {**views, **moved})
+    def score_splits(repetition: int, standard: bool | None, **options: Callable[[Split], None]) -> list[SplitScores]:
+        treatments = _treatments(setting, standard)
 
-    def score_splits(repetition: int, standard: bool | None, done: Callable[[Split], None]) -> list[SplitScores]:
-        arms = [arm for treatment in _treatments(setting, standard) for arm in treatment.arms]
+        def score(split: Split) -> SplitScores:
+            moved = {} if standard is None else _moved_views(setting, pictures, network, split, standard)
+            return _score(setting, split, treatments, {**views, **moved})
+
+        arms = [arm for treatment in treatments for arm in treatment.arms]
         name = "alone" if standard is None else "standard" if standard else "whole"
-        found = []
-        for split in setting.splits(repetition):
-            found.append(setting.score(split, name, arms, lambda split=split: scores(split, standard)))  # type: ignore[misc]
-            done(split)
-        return found
+        return setting.score_splits(repetition, name, arms, score, **options)
 
     standard = setting.standard_views
     if standard is None:
-        alone = Comparison(setting.labels, setting.groups, [score_splits(0, None, lambda split: None)])
+        alone = Comparison(setting.labels, setting.groups, [score_splits(0, None)])
         standard = choose_base(alone, _allowed(setting, (False, True)), pretrained=True)[0].standard
     repetitions = setting.repeat(
-        "standard" if standard else "whole", lambda repetition, done: score_splits(repetition, standard, done)
+        "standard" if standard else "whole", lambda repetition, done: score_splits(repetition, standard, done=done)
     )
     comparison = Comparison(setting.labels, setting.groups, repetitions)
     base, rows = choose_base(comparison, _allowed(setting, (standard,)), pretrained=True)
@@ -95,8 +93,7 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
 
 
 def _allowed(setting: Setting, standard: Sequence[bool]) -> list[Arm]:
-    strategies = list(STRATEGIES) if setting.strategy is None else [setting.strategy]
-    return [Arm(strategy, views) for views in standard for strategy in strategies]
+    return [Arm(strategy, views) for views in standard for strategy in setting.strategies]
 
 
 def _treatments(setting: Setting, standard: bool | None) -> list[_Treatment]:

@@ -22,6 +22,7 @@ from .frozen import compare_frozen
 from .heads import STRATEGIES
 from .scratch import SMALL_NETWORK, SMALL_SIDE, compare_scratch, small_images
 from .setting import FOLDS, LearnMotions, Setting
+from .splits import check_groups
 from .verdict import Advice, class_facts
 from .views import LONGEST_SIDE, Pictures, View, standard_views
 
@@ -181,8 +182,7 @@ def _facts(
     names = [str(class_names[label] if class_names is not None else label) for label in present.tolist()]
     if groups is None:
         return labels, names, np.arange(len(labels))
-    if len(groups) != len(labels):
-        raise ValueError(f"'groups' has {len(groups)} values, but must have one for each of {len(labels)} images.")
+    check_groups(groups, len(labels))
     return labels, names, np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
 
 

@@ -65,24 +65,16 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
     compared first, then standard views are added to the best one, then motions and synthetic images.
     """
 
-    def scores(split: Split, arms: Sequence[Arm]) -> SplitScores:
-        return _score(setting, images, split, arms, steps)
-
     def score_splits(
-        repetition: int, arms: Sequence[Arm], name: str, done: Callable[[Split], None]
+        repetition: int, arms: Sequence[Arm], name: str, **options: Callable[[Split], None]
     ) -> list[SplitScores]:
-        found = []
-        for split in setting.splits(repetition):
-            found.append(setting.score(split, f"{name}-{steps}", arms, lambda split=split: scores(split, arms)))  # type: ignore[misc]
-            done(split)
-        return found
-
-    def silent(split: Split) -> None:
-        pass
+        return setting.score_splits(
+            repetition, f"{name}-{steps}", arms, lambda split: _score(setting, images, split, arms, steps), **options
+        )
 
     plain = Arm("plain training")
-    strategies = list(STRATEGIES) if setting.strategy is None else [setting.strategy]
-    first = list(dict.fromkeys([plain, *(Arm(name, bool(setting.standard_views)) for name in strategies)]))
+    own = [Arm(name, bool(setting.standard_views)) for name in setting.strategies]
+    first = list(dict.fromkeys([plain, *own]))
     decided = setting.strategy is not None and setting.standard_views is not None
     trainings = (1 if decided else len(first) + (setting.standard_views is None)) + len(setting.ours(plain))
     planned = setting.keep(
@@ -98,13 +90,12 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
     base = first[-1]
     rows: Rows = {}
     if not decided:
-        known = score_splits(0, first, "remedies", silent)
+        known = score_splits(0, first, "remedies")
         setting.progress(f"remedies for imbalance: {setting.seconds:.0f} s")
-        allowed = [arm for arm in first if arm.strategy in strategies and arm.standard == bool(setting.standard_views)]
-        base, rows = choose_base(compared(known), allowed, pretrained=False)
+        base, rows = choose_base(compared(known), own, pretrained=False)
         if setting.standard_views is None:
             views = Arm(base.strategy, standard=True)
-            added = score_splits(0, [views], f"views {_short(base)}", silent)
+            added = score_splits(0, [views], f"views {_short(base)}")
             known = [old | new for old, new in zip(known, added, strict=True)]
             setting.progress(f"standard views: {setting.seconds:.0f} s")
             base, rows = choose_base(compared(known), [base, views], pretrained=False)
@@ -112,12 +103,12 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
 
     def repetition(number: int, done: Callable[[Split], None]) -> list[SplitScores]:
         if number or not known:
-            return score_splits(number, [base, *ours], f"base {_short(base)}", done)
-        added = score_splits(0, ours, f"ours {_short(base)}", done)
+            return score_splits(number, [base, *ours], f"base {_short(base)}", done=done)
+        added = score_splits(0, ours, f"ours {_short(base)}", done=done)
         return [old | new for old, new in zip(known, added, strict=True)]
 
     if not ours:
-        comparison = compared(known or score_splits(0, [base], f"base {_short(base)}", silent))
+        comparison = compared(known or score_splits(0, [base], f"base {_short(base)}"))
     else:
         repetitions = setting.repeat(_short(base), repetition)
         comparison = Comparison(

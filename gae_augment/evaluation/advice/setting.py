@@ -16,6 +16,7 @@ from ..._utils.files import read_file, write_file
 from ..._utils.seeding import derive_seed
 from ...data import ImageDataset
 from .compare import Arm, SplitScores
+from .heads import STRATEGIES
 from .splits import grouped_folds
 from .views import View, standard_views, whole_view
 
@@ -85,6 +86,11 @@ class Setting:
         return len(self.counts)
 
     @property
+    def strategies(self) -> list[str]:
+        r"""The remedies for imbalance among which to choose."""
+        return list(STRATEGIES) if self.strategy is None else [self.strategy]
+
+    @property
     def seconds(self) -> float:
         r"""The seconds since the start."""
         return time.monotonic() - self.start
@@ -121,16 +127,29 @@ class Setting:
             seed = derive_seed(self.seed, "split", repetition, fold)
             yield Split(FOLDS * repetition + fold, np.setdiff1d(every, held_out), held_out, seed)
 
-    def score(self, split: Split, name: str, arms: Sequence[Arm], make: Callable[[], SplitScores]) -> SplitScores:
-        r"""Returns the scores of a split, from their file if there is one.
+    def score_splits(
+        self,
+        repetition: int,
+        name: str,
+        arms: Sequence[Arm],
+        score: Callable[[Split], SplitScores],
+        done: Callable[[Split], None] = lambda split: None,
+    ) -> list[SplitScores]:
+        r"""Returns the scores of the splits of a repetition, from their files if there are some.
 
         Args:
-            split: The split.
-            name: The name of the file, without the number of the split.
+            repetition: The number of the repetition.
+            name: The name of the files, without the number of the split.
             arms: The arms, in the order of the scores.
-            make: A function that computes the scores.
+            score: A function that computes the scores of a split.
+            done: A function that is called after each split.
         """
-        return _from_tensors(self.keep(f"{name}-{split.number}", lambda: _to_tensors(make())), arms)
+        found = []
+        for split in self.splits(repetition):
+            tensors = self.keep(f"{name}-{split.number}", lambda split=split: _to_tensors(score(split)))  # type: ignore[misc]
+            found.append(_from_tensors(tensors, arms))
+            done(split)
+        return found
 
     def repeat(
         self, name: str, run: Callable[[int, Callable[[Split], None]], list[SplitScores]]

@@ -1,6 +1,6 @@
 r"""Splits of images into training and held-out images, which keep images of one object together."""
 
-__all__ = ["grouped_folds", "near_duplicates"]
+__all__ = ["check_groups", "grouped_folds", "near_duplicates"]
 
 import warnings
 from collections.abc import Sequence
@@ -22,6 +22,16 @@ DUPLICATE = 0.85
 Of 722 photographs of 124 magnetic tiles, 59 % have such a photograph of the same tile, and 3 % one of another tile of
 their class (features of EfficientNet-Lite0).
 """
+
+
+def check_groups(groups: Sequence[Any], images: int) -> None:
+    r"""Checks that there is one group for each image.
+
+    Raises:
+        ValueError: If the numbers differ.
+    """
+    if len(groups) != images:
+        raise ValueError(f"'groups' has {len(groups)} values, but must have one for each of {images} images.")
 
 
 def grouped_folds(labels: np.ndarray, groups: Sequence[Any] | np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
