@@ -65,7 +65,7 @@ def advice_for(
 
     Args:
         fitted: The fitted augmenter. Copies of its model learn motions from parts of the training set.
-        augmented: The training set with its transforms.
+        augmented: The training set with its transforms; synthetic images do not matter.
         training_set: The training set.
         options: Further arguments of ``advise``, which replace those that are chosen here.
         balance: The ``balance`` of :class:`gae_augment.MixedSampler`.

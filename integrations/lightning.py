@@ -378,7 +378,7 @@ class GAEDataModule(WrappingDataModule):
             rank_zero_info(f"Comparing ways of training takes about {minutes:g} minutes. Later runs read the results.")
             self.advice_ = advice_for(
                 fitted,
-                fitted.augment(training_set, transform=self._transform),
+                AugmentedDataset(training_set, fitted, transform=self._transform, images_to_add={}),
                 training_set,
                 self._advise_options,
                 balance=self.balance,

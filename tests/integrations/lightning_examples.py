@@ -6,12 +6,20 @@ import sys
 import textwrap
 
 import numpy as np
+import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader, Dataset
 
 from gae_augment import GenerativeModel
+
+LIGHTNING_WARNINGS = [
+    # Advice on speed, which small tests do not need.
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    # Lightning 2.6 uses names that torch 2.14 deprecates.
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
+]
 
 COUNTS = {0: 40, 1: 20, 2: 10}
 

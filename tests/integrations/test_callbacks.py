@@ -4,7 +4,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning_examples import Classifier, Digits, make_trainer
+from lightning_examples import LIGHTNING_WARNINGS, Classifier, Digits, make_trainer
 from PIL import Image
 from sklearn.metrics import recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,8 +17,7 @@ from gae_augment.integrations.callbacks import AugmentationLogger, ClassRecall, 
 from gae_augment.integrations.lightning import GAEDataModule
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
+    *LIGHTNING_WARNINGS,
     # TensorBoard uses deprecated functions.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard"),
 ]

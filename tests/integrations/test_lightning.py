@@ -26,19 +26,14 @@ pytest.importorskip("lightning")
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from lightning_examples import Classifier, Digits, Recording, make_trainer, ready, run_script
+from lightning_examples import LIGHTNING_WARNINGS, Classifier, Digits, Recording, make_trainer, ready, run_script
 
 from gae_augment import GenerativeModel, MixedSampler
 from gae_augment.integrations.lightning import GAEDataModule
 from gae_augment.mixing.synthetic import SyntheticImages
 from gae_augment.models import choose_models
 
-pytestmark = [
-    # Advice on speed, which small tests do not need.
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # Lightning 2.6 uses names that torch 2.14 deprecates.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
-]
+pytestmark = LIGHTNING_WARNINGS
 
 
 class Unreadable(Digits):

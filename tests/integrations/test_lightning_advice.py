@@ -9,19 +9,14 @@ from torchvision.transforms import v2
 
 pytest.importorskip("lightning")
 
-from lightning_examples import Classifier, Digits, make_trainer, ready
+from lightning_examples import LIGHTNING_WARNINGS, Classifier, Digits, make_trainer, ready
 
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.evaluation import train_classifier
 from gae_augment.evaluation.advice import scratch, setting
 from gae_augment.integrations.lightning import GAEDataModule
 
-pytestmark = [
-    # Advice on speed, which small tests do not need.
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # Lightning 2.6 uses names that torch 2.14 deprecates.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
-]
+pytestmark = LIGHTNING_WARNINGS
 
 
 @pytest.fixture

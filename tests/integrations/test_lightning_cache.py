@@ -14,18 +14,13 @@ from torch.utils.data import random_split
 
 pytest.importorskip("lightning")
 
-from lightning_examples import QUICK, Classifier, Digits, Recording, make_trainer, ready, run_script
+from lightning_examples import LIGHTNING_WARNINGS, QUICK, Classifier, Digits, Recording, make_trainer, ready, run_script
 
 from gae_augment.fitting import parallel_fits
 from gae_augment.integrations.lightning import GAEDataModule
 from gae_augment.models import ModelDefinition, Reconstruction
 
-pytestmark = [
-    # Advice on speed, which small tests do not need.
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # Lightning 2.6 uses names that torch 2.14 deprecates.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
-]
+pytestmark = LIGHTNING_WARNINGS
 
 
 def test_second_and_resumed_run_train_no_model_again(make, class_fits, tmp_path):

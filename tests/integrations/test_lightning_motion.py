@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 pytest.importorskip("lightning")
 
 from lightning.pytorch import LightningDataModule
-from lightning_examples import Classifier, Digits, Recording, make_trainer, ready
+from lightning_examples import LIGHTNING_WARNINGS, Classifier, Digits, Recording, make_trainer, ready
 
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.augmenter import augmenter as augmenter_module
@@ -20,12 +20,7 @@ from gae_augment.integrations.lightning import GAEDataModule
 from gae_augment.motion import Motion, MotionBank
 from gae_augment.motion.fields import invertible
 
-pytestmark = [
-    # Advice on speed, which small tests do not need.
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    # Lightning 2.6 uses names that torch 2.14 deprecates.
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
-]
+pytestmark = LIGHTNING_WARNINGS
 
 
 @pytest.fixture

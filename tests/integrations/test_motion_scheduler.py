@@ -3,17 +3,14 @@ r"""The callback that adapts the strength of motions: in a real training, with w
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning_examples import Classifier, Digits, make_trainer
+from lightning_examples import LIGHTNING_WARNINGS, Classifier, Digits, make_trainer
 from torch.utils.data import DataLoader
 
 from gae_augment.augmenter import augmenter as augmenter_module
 from gae_augment.integrations.motion_scheduler import MotionScheduler
 from gae_augment.motion import AdaptiveMotion, MotionBank, adaptive
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*LeafSpec.*deprecated:FutureWarning"),
-]
+pytestmark = LIGHTNING_WARNINGS
 
 
 class Model(Classifier):
