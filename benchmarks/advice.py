@@ -215,7 +215,8 @@ def true_gain(
     rows = [
         row
         for row in rows_of(motion_runs)
-        if (row["dataset"], row["profile"], row["regime"], row["budget"], row["on"]) == (*cell, budget, "development")
+        if (row["dataset"], row["profile"], row["regime"]) == cell
+        and (row["budget"], row["on"], row["strategy"]) == (budget, "development", STRATEGY)
     ]
     found = differences(
         rows, lambda row: row["arm"] == ARMS[ours], lambda row: row["arm"] == "base", ("seed", "settings")

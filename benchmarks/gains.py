@@ -99,7 +99,7 @@ def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, d
                 moved,
                 lambda row, arm=arm: row["arm"] == arm,  # type: ignore[misc]
                 lambda row: row["arm"] == "base",
-                ("dataset", "profile", "on", "regime", "budget", "seed", "settings"),
+                ("dataset", "profile", "on", "regime", "budget", "strategy", "seed", "settings"),
             )
             table[f"{name}, from scratch, {views}"] = prior(found)
             of_photos: Differences = {}
@@ -117,7 +117,7 @@ def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, d
         motion,
         lambda row: row["arm"] == "base" and row["regime"] in ("affine", "flipcrop"),
         lambda row: row["arm"] == "base" and row["regime"] == "none",
-        ("dataset", "profile", "on", "budget", "seed"),
+        ("dataset", "profile", "on", "budget", "strategy", "seed"),
     )
     table["standard views, from scratch, standard views"] = prior(found)
     table["standard views, pretrained, standard views"] = prior({})

@@ -5,12 +5,13 @@ import os
 from pathlib import Path
 
 from ..imbalance.cells import BUDGETS, MEASURED_ON, PROFILES
+from ..imbalance.strategies import STRATEGIES
 from .arms import parse_arm
 from .images import images_rows, measure_images
 from .programme import STAGES, Stage, plans_of
 from .report import report
 from .runs import STEPS, do_runs, run_table
-from .training import REGIMES
+from .training import BALANCED, REGIMES
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -28,6 +29,9 @@ def main(arguments: list[str] | None = None) -> None:
     named.add_argument("--profiles", nargs="+", choices=PROFILES, default=["deepsmote"])
     named.add_argument("--regimes", nargs="+", choices=REGIMES, default=["none"])
     named.add_argument("--budgets", nargs="+", choices=STEPS, default=["short"])
+    named.add_argument(
+        "--strategies", nargs="+", choices=[n for n, s in STRATEGIES.items() if s.mix == "nothing"], default=[BALANCED]
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
     parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
     parser.add_argument("--output", type=Path, default=HERE / "results" / "motion")
@@ -42,7 +46,11 @@ def main(arguments: list[str] | None = None) -> None:
             except (TypeError, ValueError) as error:
                 parser.error(str(error))
             places = [(dataset, profile) for dataset in options.datasets for profile in options.profiles]
-            stages = [Stage(regime, budget, arms, places) for regime in options.regimes for budget in options.budgets]
+            stages = [
+                Stage(regime, budget, arms, places, options.strategies)
+                for regime in options.regimes
+                for budget in options.budgets
+            ]
         options.cache.mkdir(parents=True, exist_ok=True)
         plans = plans_of(stages, seeds=options.seeds, on=options.on, data_root=options.data_root, cache=options.cache)
         if options.action == "images":

@@ -8,12 +8,17 @@ from pathlib import Path
 
 from .arms import parse_arm
 from .runs import Place, Plan
+from .training import BALANCED
 
 FASHION = ("fashion_mnist", "deepsmote"), ("fashion_mnist", "lt-100")
 
+MNIST = ("mnist", "deepsmote"), ("mnist", "lt-100")
+
 CIFAR = (("cifar10", "lt-100"),)
 
-OTHERS = ("mnist", "deepsmote"), ("bccd", "natural"), ("mnist", "lt-100")
+DIGITS = (("digits", "lt-20"),)
+
+OTHERS = MNIST[0], ("bccd", "natural"), MNIST[1]
 
 CORE = ("base", "motion", "motion:classes=scarce", "motion:classes=scarce,bank=own", "elastic", "residual")
 
@@ -38,17 +43,22 @@ VARIANTS = (
     "decoded",
 )
 
+ALONE = ("base", "motion")
+
+OTHER_STRATEGIES = ("balanced softmax", "square-root sampling")
+
 REGISTRATIONS = ("base", "motion:pairs=random", "motion:smoothness=0.3", "motion:smoothness=3")
 
 
 @dataclass(frozen=True)
 class Stage:
-    r"""Arms on sets, with one regime and one budget."""
+    r"""Arms on sets, with one regime and one budget, and one or several strategies."""
 
     regime: str
     budget: str
     arms: Sequence[str]
     places: Sequence[tuple[str, str]]
+    strategies: Sequence[str] = (BALANCED,)
 
 
 STAGES = {
@@ -69,7 +79,10 @@ STAGES = {
     "long-affine": Stage("affine", "long", CORE, FASHION),
     "registrations": Stage("none", "short", REGISTRATIONS, FASHION[:1]),
     "affine-variants": Stage("affine", "short", VARIANTS, FASHION[:1]),
-    "digits": Stage("none", "short", CORE, (("digits", "lt-20"),)),
+    "digits": Stage("none", "short", CORE, DIGITS),
+    "strategies": Stage("none", "short", ALONE, (*FASHION, *MNIST, *CIFAR, *DIGITS), OTHER_STRATEGIES),
+    "strategies-affine": Stage("affine", "short", ALONE, (FASHION[0], MNIST[0]), OTHER_STRATEGIES),
+    "strategies-flipcrop": Stage("flipcrop", "short", ALONE, CIFAR, OTHER_STRATEGIES),
 }
 """The stages by name, the most important one first."""
 
@@ -84,6 +97,7 @@ def plans_of(stages: Iterable[Stage], *, seeds: int, on: str, data_root: Path, c
             Place(dataset, profile, "validation" if on == "development" and dataset == "bccd" else on),
             stage.regime,
             stage.budget,
+            strategy,
             parse_arm(arm),
             seed,
             data_root,
@@ -92,5 +106,6 @@ def plans_of(stages: Iterable[Stage], *, seeds: int, on: str, data_root: Path, c
         for stage in stages
         for seed in range(seeds)
         for dataset, profile in stage.places
+        for strategy in stage.strategies
         for arm in stage.arms
     ]

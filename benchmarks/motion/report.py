@@ -1,6 +1,6 @@
 r"""The report: what each arm gains over real images alone, and where moving images loses."""
 
-__all__ = ["Gains", "paired_gains", "report", "where_motions_lose"]
+__all__ = ["Gains", "best_strategies", "paired_gains", "report", "where_motions_lose"]
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,18 +13,27 @@ from ..tables import markdown, write_report
 from .arms import BASE, parse_arm
 from .images import ImagesRow, images_table
 from .runs import Place, Run
+from .training import BALANCED
 
 TITLE = "Motions: what a classifier gains if its real images are moved"
 
 INTRODUCTION = """\
 `motion` moves real images by motions that generative models of all classes have learned. `elastic` moves them by random
 smooth maps of the same strength and roughness. `decoded` and `residual` add synthetic images of scarce classes. Images
-are moved or added before the user's transform. All arms draw all classes equally often.
+are moved or added before the user's transform. All arms draw all classes equally often, unless the heading names
+another strategy against imbalance.
 
 Each entry is the gain in balanced accuracy over `base` (real images alone) in points: the mean of the differences
 between runs of the same seed, ± its standard error, and the number of seeds. The row `base` has the balanced accuracy
 itself. Losses of more than one standard error are **bold**. Unless a column says otherwise, runs are measured on
 development images: a tenth of every class, held out of the training images before the profile is applied.
+"""
+
+BEST = """\
+## On top of the best strategy
+
+The best strategy against imbalance on the same images, among class-balanced sampling, balanced softmax and square-root
+sampling with balanced softmax, of real images alone and of moved ones.
 """
 
 
@@ -56,13 +65,13 @@ class Gains:
 
 
 def _pairing(run: Run) -> tuple[object, ...]:
-    return run.place, run.regime, run.budget, run.settings, run.seed, run.device
+    return run.place, run.regime, run.budget, run.strategy, run.settings, run.seed, run.device
 
 
 def paired_gains(runs: Iterable[Run], base: str) -> dict[Place, Gains]:
     r"""Returns the gains of the runs of one arm over those of another arm, by place, paired by seed.
 
-    All runs have one regime and budget. ``base`` is the name of the other arm.
+    All runs have one regime, budget and strategy. ``base`` is the name of the other arm.
     """
     runs = list(runs)
     bases = {_pairing(run): run for run in runs if run.arm == base}
@@ -145,14 +154,14 @@ def where_motions_lose(runs: Sequence[Run], rival: str = "base") -> str:
         rival: The kind of the other arm: ``"base"``, or ``"elastic"`` with the options of the motions.
     """
     losses, compared = [], 0
-    for (regime, budget), cell in _cells(runs).items():
+    for kind, cell in _cells(runs).items():
         arms = _by_arm(cell)
         for arm, moved in arms.items():
             other = _rival(arm, rival)
             for place, gain in paired_gains([*arms.get(other, ()), *moved], other).items() if other else ():
                 compared += gain.error is not None
                 if gain.loses:
-                    losses.append((gain.mean, f"`{arm}`, {_heading(place)}, {regime}, {budget}: {gain.mean:+.2f}"))
+                    losses.append((gain.mean, f"`{arm}`, {_heading(place)}, {_kind(*kind, ', ')}: {gain.mean:+.2f}"))
     beginning = f"Against `{rival}`, motions lose by more than a standard error in"
     if not losses:
         return f"{beginning} none of {compared} comparisons with several seeds."
@@ -170,27 +179,74 @@ def _rival(arm: str, kind: str) -> str | None:
     return None if parsed.single or parsed.gae or parsed.rho else str(replace(parsed, kind="elastic"))
 
 
-def _cells(runs: Iterable[Run]) -> dict[tuple[str, str], list[Run]]:
-    cells: dict[tuple[str, str], list[Run]] = {}
+def _cells(runs: Iterable[Run]) -> dict[tuple[str, str, str], list[Run]]:
+    cells: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        cells.setdefault((run.regime, run.budget), []).append(run)
+        cells.setdefault((run.regime, run.budget, run.strategy), []).append(run)
     return cells
 
 
-def report(output: Path, table: RecordTable[Run], images: RecordTable[ImagesRow]) -> None:
+def _kind(regime: str, budget: str, strategy: str, separator: str) -> str:
+    return separator.join((regime, budget) if strategy == BALANCED else (regime, budget, strategy))
+
+
+def best_strategies(runs: Iterable[Run], arm: str = "motion") -> str:
+    r"""Returns a table of the best strategies against imbalance; empty if no set has two with an arm.
+
+    On each set, with each transform and budget, the best strategy is chosen among those that were measured with real
+    images alone and with the arm, on the seeds that all have.
+
+    Args:
+        runs: All runs.
+        arm: The arm that is compared with real images alone.
+    """
+    accuracies: dict[tuple[Place, str, str], dict[tuple[str, str], dict[int, float]]] = {}
+    for run in runs:
+        if run.arm in (str(BASE), arm):
+            cell = accuracies.setdefault((run.place, run.regime, run.budget), {})
+            cell.setdefault((run.strategy, run.arm), {})[run.seed] = run.balanced_accuracy
+    lines = []
+    for (place, regime, budget), cell in sorted(accuracies.items(), key=lambda one: one[0]):
+        names = [name for name, kind in cell if kind == arm and (name, str(BASE)) in cell]
+        if len(names) < 2:
+            continue
+        seeds = sorted(set.intersection(*(set(cell[name, kind]) for name in names for kind in (str(BASE), arm))))
+        still, moved = (
+            {name: [cell[name, kind][seed] for seed in seeds] for name in names} for kind in (str(BASE), arm)
+        )
+        best, best_moved = (max((fmean(values[name]), name) for name in names)[1] for values in (still, moved))
+        gains = [
+            Gains(tuple(ours - theirs for ours, theirs in zip(moved[name], still[best], strict=True)))
+            for name in (best, best_moved)
+        ]
+        accuracy = f"{fmean(still[best]):.2f}"
+        lines.append([_heading(place), f"{regime}, {budget}", best, accuracy, str(gains[0]), best_moved, str(gains[1])])
+    head = (
+        "data set", "transform, training", "best strategy", "balanced accuracy", f"`{arm}` on top of it",
+        f"best with `{arm}`", "gain over the best strategy",
+    )  # fmt: skip
+    return markdown(head, lines) if lines else ""
+
+
+def report(output: Path, results: RecordTable[Run], images: RecordTable[ImagesRow]) -> None:
     r"""Writes ``REPORT.md`` from the tables alone, below the remarks of ``REMARKS.md``."""
-    runs = list(table.records.values())
+    runs = list(results.records.values())
     regimes, budgets = ("none", "affine", "flipcrop", "strong"), ("short", "long")
     parts = [INTRODUCTION, *(f"{where_motions_lose(runs, rival)}\n" for rival in ("base", "elastic"))]
-    cells = sorted(_cells(runs).items(), key=lambda one: (budgets.index(one[0][1]), regimes.index(one[0][0])))
-    for (regime, budget), cell in cells:
+    if table := best_strategies(runs):
+        parts += [BEST, table]
+    cells = sorted(
+        _cells(runs).items(),
+        key=lambda one: (one[0][2] != BALANCED, one[0][2], budgets.index(one[0][1]), regimes.index(one[0][0])),
+    )
+    for (regime, budget, strategy), cell in cells:
         arms = _by_arm(cell)
         if str(BASE) not in arms:
             continue
         places = list(dict.fromkeys(run.place for run in sorted(arms[str(BASE)], key=lambda run: run.place)))
         settings = sorted({f"{run.dataset}: {run.settings}" for run in cell})
         parts += [
-            f"## User's transform: {regime}; {budget} training\n",
+            f"## User's transform: {_kind(regime, f'{budget} training', strategy, '; ')}\n",
             _gains_table(arms, places),
             "\n".join(f"- {line}" for line in settings) + "\n",
             "Change of the mean recall of a third of the classes in points, root mean square displacement in percent "

@@ -84,6 +84,7 @@ class Run:
     on: str
     regime: str
     budget: str
+    strategy: str
     arm: str
     seed: int
     settings: str
@@ -102,7 +103,7 @@ class Run:
         return Place(self.dataset, self.profile, self.on)
 
 
-KEY = ("dataset", "profile", "on", "regime", "budget", "arm", "seed", "settings")
+KEY = ("dataset", "profile", "on", "regime", "budget", "strategy", "arm", "seed", "settings")
 
 
 def run_table(path: Path) -> RecordTable[Run]:
@@ -116,11 +117,13 @@ class Plan:
 
     Attributes:
         budget: ``"short"`` or ``"long"``.
+        strategy: What is done about imbalance, as in ``benchmarks.imbalance.strategies``.
     """
 
     place: Place
     regime: str
     budget: str
+    strategy: str
     arm: Arm
     seed: int
     data_root: Path
@@ -138,7 +141,7 @@ class Plan:
     @property
     def key(self) -> tuple[str, ...]:
         r"""The key of the run in the table."""
-        named = (*self.place, self.regime, self.budget, self.arm, self.seed, self.settings)
+        named = (*self.place, self.regime, self.budget, self.strategy, self.arm, self.seed, self.settings)
         return tuple(map(str, named))
 
 
@@ -223,6 +226,7 @@ def do_run(plan: Plan) -> Run:
             regime=plan.regime,
             budget=budget_for(place.dataset, plan.budget),
             seed=plan.seed,
+            strategy=plan.strategy,
             mover=mover,
             synthetic_fraction=arm.p if arm.synthesises else 0.0,
             real_last=arm.last_steps_real,
@@ -237,6 +241,7 @@ def do_run(plan: Plan) -> Run:
         on=place.on,
         regime=plan.regime,
         budget=plan.budget,
+        strategy=plan.strategy,
         arm=str(arm),
         seed=plan.seed,
         settings=plan.settings,
@@ -277,6 +282,8 @@ def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> lis
     with tqdm(total=len(missing), unit="run", disable=not missing) as bar:
         for run in Parallel(n_jobs=jobs, return_as="generator_unordered")(delayed(do_run)(plan) for plan in missing):
             table.add(run)
-            bar.write(f"{run.place}, {run.regime}, {run.arm}, seed {run.seed}: {run.balanced_accuracy:.2f}")
+            bar.write(
+                f"{run.place}, {run.regime}, {run.strategy}, {run.arm}, seed {run.seed}: {run.balanced_accuracy:.2f}"
+            )
             bar.update()
     return [table.records[plan.key] for plan in plans]

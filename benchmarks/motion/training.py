@@ -1,6 +1,6 @@
 r"""The training of a classifier whose real images are moved, in one plain loop."""
 
-__all__ = ["REGIMES", "AdaptiveMover", "Mover", "train"]
+__all__ = ["BALANCED", "REGIMES", "AdaptiveMover", "Mover", "train"]
 
 from collections.abc import Callable, Sequence
 from statistics import fmean
@@ -21,10 +21,14 @@ from gae_augment.motion.fields import displacement, move_images
 
 from ..imbalance.cells import Budget
 from ..imbalance.networks import build_classifier
+from ..imbalance.strategies import STRATEGIES
 from .banks import Motions
 
 REGIMES = ("none", "affine", "flipcrop", "strong")
 """The user's transform, after any motion: none, a random affine map, crop and mirror, or these and TrivialAugment."""
+
+BALANCED = "class-balanced sampling"
+"""What is done about imbalance unless a run says otherwise."""
 
 PADDING = 4
 """The padding for random crops, in pixels."""
@@ -159,14 +163,15 @@ def train(
     regime: str,
     budget: Budget,
     seed: int,
+    strategy: str = BALANCED,
     mover: Mover | None = None,
     synthetic_fraction: float = 0.0,
     real_last: float = 0.0,
 ) -> nn.Module:
-    r"""Returns a classifier, trained on class-balanced batches, in evaluation mode.
+    r"""Returns a trained classifier, in evaluation mode.
 
-    Everything random depends on the seed. All trainings with the same seed and without synthetic images see the same
-    real images in the same order.
+    Everything random depends on the seed. All trainings with the same seed and strategy, and without synthetic images,
+    see the same real images in the same order.
 
     Args:
         real: The real images, uint8 with shape :math:`(N, C, H, W)`, and their labels.
@@ -175,10 +180,13 @@ def train(
         regime: The user's transform of every image.
         budget: The training budget.
         seed: The seed.
+        strategy: What is done about imbalance: the name of one of ``benchmarks.imbalance.strategies``, none that mixes
+            images.
         mover: What moves real images. ``None`` leaves them unchanged.
         synthetic_fraction: As in :class:`gae_augment.MixedSampler`.
         real_last: The fraction of the steps, at the end, with unchanged real images alone.
     """
+    trained_by, counts = STRATEGIES[strategy], real[1].bincount(minlength=classes).float()
     images, labels = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
     is_synthetic = [False] * len(real[1]) + [True] * len(synthetic[1])
     steps_per_epoch = -(-budget.steps // EPOCHS)
@@ -187,6 +195,7 @@ def train(
         synthetic_fraction,
         epochs=EPOCHS,
         real_last=real_last,
+        balance=trained_by.balance,
         num_samples=steps_per_epoch * budget.batch_size,
         seed=seed,
     )
@@ -219,7 +228,7 @@ def train(
             if mover is not None and not sampler.draws_real_only(epoch):
                 x = mover.move(x, targets, motions)
             x = transform(x, transforms)
-            loss = functional.cross_entropy(network(x), targets)
+            loss = trained_by.loss(network(x), targets, counts, step / budget.steps)
             for group in optimiser.param_groups:
                 group["lr"] = budget.learning_rate * one_cycle(step, budget.steps)
             optimiser.zero_grad(set_to_none=True)

@@ -237,6 +237,33 @@ def test_training_depends_on_its_seed_and_ends_with_real_images(long_tailed, ban
     assert not torch.equal(unmoved, logits(regime="affine"))
 
 
+def test_batches_and_loss_are_those_of_the_strategy(long_tailed, monkeypatch):
+    class Network(torch.nn.Module):
+        r"""A network that learns the frequency of each class alone."""
+
+        def __init__(self):
+            super().__init__()
+            self.logits = torch.nn.Parameter(torch.zeros(10))
+
+        def forward(self, batch):
+            return self.logits.expand(len(batch), -1)
+
+    monkeypatch.setattr(training, "build_classifier", lambda *_: Network())
+    counts = long_tailed[1].bincount()
+    expected = {
+        "plain": counts / counts.sum(),
+        "class-balanced sampling": torch.full((10,), 0.1),
+        "balanced softmax": torch.full((10,), 0.1),
+        "square-root sampling": torch.full((10,), 0.1),
+    }
+    for strategy, frequencies in expected.items():
+        network = training.train(
+            long_tailed, (long_tailed[0][:0], long_tailed[1][:0]), classes=10, regime="none",
+            budget=Budget(400, 64, 0.02, 0.0), seed=0, strategy=strategy,
+        )  # fmt: skip
+        torch.testing.assert_close(network.logits.softmax(dim=0), frequencies, atol=0.02, rtol=0)
+
+
 def shifts(*pixels):
     r"""Returns motions that shift what an image of 8 pixels shows to the right, all by the same distance."""
     fields = [torch.tensor([-one / 4, 0.0])[:, None, None].expand(1, 4, 2, 8, 8) for one in pixels]
@@ -351,7 +378,9 @@ def test_classes_are_filled_up_to_a_limit_by_both_kinds_of_images(long_tailed, t
     monkeypatch.setattr(runs, "SYNTHETIC", 30)
     made = {}
     for kind in ("decoded", "residual"):
-        plan = runs.Plan(runs.Place("digits", "lt-20", "test"), "none", "short", Arm(kind), 0, tmp_path, tmp_path)
+        plan = runs.Plan(
+            runs.Place("digits", "lt-20", "test"), "none", "short", "plain", Arm(kind), 0, tmp_path, tmp_path
+        )
         made[kind], _ = runs.synthetic_images(plan, long_tailed)
     counts = long_tailed[1].bincount()
     for pixels, labels in made.values():
@@ -395,6 +424,7 @@ def test_images_are_measured_once_and_copies_are_found_out(quick, tmp_path, monk
 def made_run(arm, seed, accuracy, **others):
     empty = dict.fromkeys(runs.Run.__dataclass_fields__, 0.0)
     values = {"dataset": "d", "profile": "p", "on": "development", "regime": "none", "budget": "short", "device": "x"}
+    values["strategy"] = training.BALANCED
     values |= {"settings": "s", "versions": "y", "recall": "90 80 70", "counts": "30 20 10", "training_seconds": 2.0}
     return runs.Run(**{**empty, **values, **others, "arm": arm, "seed": seed, "balanced_accuracy": accuracy})
 
@@ -435,6 +465,27 @@ def test_entries_of_the_report_are_paired_by_seed(tmp_path):
     assert "long training" not in text
 
 
+def test_motions_are_compared_with_the_best_strategy_of_real_images(tmp_path):
+    accuracies = {
+        ("class-balanced sampling", "base"): [80.0, 81.0, 82.0],
+        ("class-balanced sampling", "motion"): [85.0, 87.0, 89.0],
+        ("balanced softmax", "base"): [84.0, 82.0],
+        ("balanced softmax", "motion"): [84.5, 83.0],
+        ("plain", "base"): [90.0, 90.0],
+    }
+    measured = [
+        made_run(arm, seed, value, strategy=strategy)
+        for (strategy, arm), values in accuracies.items()
+        for seed, value in enumerate(values)
+    ]
+    text = written(tmp_path, *measured)
+    # Two seeds have all runs. Plain training has no run with motions.
+    entry = "balanced softmax | 83.00 | +0.75 ± 0.25 (2) | class-balanced sampling | +3.00 ± 2.00 (2) |"
+    assert f"| d, p | none, short | {entry}" in text
+    assert "## User's transform: none; short training; balanced softmax" in text
+    assert "On top of the best strategy" not in written(tmp_path / "one", *measured[:6])
+
+
 def test_report_says_where_motions_lose(tmp_path):
     measured = [made_run("base", seed, 80.0 + seed, dataset=dataset) for dataset in "de" for seed in range(2)]
     measured += [made_run("motion:p=1", seed, 78.0 + 1.5 * seed, dataset="e") for seed in range(2)]
@@ -452,7 +503,7 @@ def test_trainings_without_measurable_time_have_no_relative_time(tmp_path):
 
 def test_time_is_estimated_from_done_runs(tmp_path):
     plans = [
-        runs.Plan(runs.Place(dataset, "p", "test"), regime, "short", BASE, 0, tmp_path, tmp_path)
+        runs.Plan(runs.Place(dataset, "p", "test"), regime, "short", training.BALANCED, BASE, 0, tmp_path, tmp_path)
         for dataset, regime in (("d", "none"), ("d", "none"), ("e", "affine"))
     ]
     assert runs.estimated_seconds(plans, []) == 3 * runs.SECONDS
