@@ -69,17 +69,19 @@ def deferred(logits: Tensor, targets: Tensor, counts: Tensor, part: float) -> Te
     return _weighted_mean(logits, targets, weights / weights.mean())
 
 
-def balanced_softmax(logits: Tensor, targets: Tensor, counts: Tensor, part: float, *, balance: float) -> Tensor:
+def balanced_softmax(
+    logits: Tensor, targets: Tensor, counts: Tensor, part: float, *, balance: float, tau: float = 1.0
+) -> Tensor:
     r"""Returns the cross-entropy of logits that are shifted by the logarithm of the classes' frequencies in batches.
 
-    The balance is that of the sampling.
+    The balance is that of the sampling, and ``tau`` is the factor of the shift.
 
     References:
         | Balanced meta-softmax (Ren et al., 2020), https://arxiv.org/abs/2007.10740
         | Long-tail learning via logit adjustment (Menon et al., 2021), https://arxiv.org/abs/2007.07314
     """
     frequencies = counts ** (1 - balance)
-    return functional.cross_entropy(logits + torch.log(frequencies / frequencies.sum()), targets)
+    return functional.cross_entropy(logits + tau * torch.log(frequencies / frequencies.sum()), targets)
 
 
 def _left_to_loss(balance: float, **mixing: Any) -> Strategy:

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 
 from ..imbalance.cells import BUDGETS, MEASURED_ON, PROFILES
-from ..imbalance.strategies import STRATEGIES
 from .arms import parse_arm
 from .images import images_rows, measure_images
 from .programme import STAGES, Stage, plans_of
 from .report import report
 from .runs import STEPS, do_runs, run_table
-from .training import BALANCED, REGIMES
+from .training import BALANCED, REGIMES, STRATEGIES
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -29,9 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     named.add_argument("--profiles", nargs="+", choices=PROFILES, default=["deepsmote"])
     named.add_argument("--regimes", nargs="+", choices=REGIMES, default=["none"])
     named.add_argument("--budgets", nargs="+", choices=STEPS, default=["short"])
-    named.add_argument(
-        "--strategies", nargs="+", choices=[n for n, s in STRATEGIES.items() if s.mix == "nothing"], default=[BALANCED]
-    )
+    named.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=[BALANCED])
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on one thread")
     parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
     parser.add_argument("--output", type=Path, default=HERE / "results" / "motion")

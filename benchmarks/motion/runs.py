@@ -117,7 +117,7 @@ class Plan:
 
     Attributes:
         budget: ``"short"`` or ``"long"``.
-        strategy: What is done about imbalance, as in ``benchmarks.imbalance.strategies``.
+        strategy: What is done about imbalance, one of ``STRATEGIES`` in ``training.py``.
     """
 
     place: Place

@@ -1,8 +1,9 @@
 r"""The training of a classifier whose real images are moved, in one plain loop."""
 
-__all__ = ["BALANCED", "REGIMES", "AdaptiveMover", "Mover", "train"]
+__all__ = ["BALANCED", "REGIMES", "STRATEGIES", "AdaptiveMover", "Mover", "train"]
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
 from types import SimpleNamespace
 
@@ -21,7 +22,8 @@ from gae_augment.motion.fields import displacement, move_images
 
 from ..imbalance.cells import Budget
 from ..imbalance.networks import build_classifier
-from ..imbalance.strategies import STRATEGIES
+from ..imbalance.strategies import STRATEGIES as EVERY_STRATEGY
+from ..imbalance.strategies import Strategy, balanced_softmax
 from .banks import Motions
 
 REGIMES = ("none", "affine", "flipcrop", "strong")
@@ -29,6 +31,10 @@ REGIMES = ("none", "affine", "flipcrop", "strong")
 
 BALANCED = "class-balanced sampling"
 """What is done about imbalance unless a run says otherwise."""
+
+STRATEGIES = {name: strategy for name, strategy in EVERY_STRATEGY.items() if strategy.mix == "nothing"}
+STRATEGIES["balanced softmax, τ = 1.5"] = Strategy(0, partial(balanced_softmax, balance=0.0, tau=1.5))
+"""What can be done about imbalance: the strategies of the benchmark of imbalance that mix no images, and one more."""
 
 PADDING = 4
 """The padding for random crops, in pixels."""
@@ -180,8 +186,7 @@ def train(
         regime: The user's transform of every image.
         budget: The training budget.
         seed: The seed.
-        strategy: What is done about imbalance: the name of one of ``benchmarks.imbalance.strategies``, none that mixes
-            images.
+        strategy: What is done about imbalance: the name of one of ``STRATEGIES``.
         mover: What moves real images. ``None`` leaves them unchanged.
         synthetic_fraction: As in :class:`gae_augment.MixedSampler`.
         real_last: The fraction of the steps, at the end, with unchanged real images alone.

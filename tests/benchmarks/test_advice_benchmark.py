@@ -9,14 +9,15 @@ from benchmarks.advice import Verdict, posterior, report, true_gain, verdict_tab
 @pytest.fixture
 def runs(tmp_path):
     r"""Runs of one cell, with two seeds of three arms."""
+    names = {"balanced": "class-balanced sampling", "softmax": "balanced softmax"}
     rows = [
-        {"dataset": "mnist", "profile": "lt-100", "on": on, "regime": "none", "budget": "short", "strategy": strategy,
-         "arm": arm, "seed": seed, "settings": "s", "balanced_accuracy": value}
+        {"dataset": "mnist", "profile": "lt-100", "on": on, "regime": "none", "budget": "short", "arm": arm,
+         "strategy": names[strategy], "seed": seed, "settings": "s", "balanced_accuracy": value}
         for strategy, on, arm, seed, value in [
-            (advice.STRATEGY, "development", "base", 0, 90.0), (advice.STRATEGY, "development", "motion", 0, 92.0),
-            (advice.STRATEGY, "development", "base", 1, 91.0), (advice.STRATEGY, "development", "motion", 1, 94.0),
-            (advice.STRATEGY, "development", "elastic", 0, 99.0), (advice.STRATEGY, "test", "motion", 0, 10.0),
-            ("balanced softmax", "development", "motion", 0, 11.0),
+            ("balanced", "development", "base", 0, 90.0), ("balanced", "development", "motion", 0, 92.0),
+            ("balanced", "development", "base", 1, 91.0), ("balanced", "development", "motion", 1, 94.0),
+            ("balanced", "development", "elastic", 0, 99.0), ("balanced", "test", "motion", 0, 10.0),
+            ("softmax", "development", "motion", 0, 11.0),
         ]
     ]  # fmt: skip
     path = tmp_path / "runs.csv"
@@ -28,13 +29,17 @@ def runs(tmp_path):
 
 
 def verdict(measured, *, dataset="mnist", regime="none"):
-    return Verdict(dataset, "lt-100", regime, 0, 1, "motions", measured, 0.5, 80.0, 3, 200.0, "a processor")
+    return Verdict(
+        dataset, "lt-100", regime, 0, 1, "balanced softmax", "motions", measured, 0.5, 80.0, 3, 200.0, "a processor"
+    )
 
 
 def test_true_gain_is_paired_by_seed(runs):
     cell = advice.Cell("mnist", "lt-100", "none")
-    assert true_gain(cell, "motions", "short", motion_runs=runs) == [2.0, 3.0]
-    assert true_gain(cell, "motions", "long", motion_runs=runs) == []
+    strategy = "class-balanced sampling"
+    assert true_gain(cell, strategy, "motions", "short", motion_runs=runs) == [2.0, 3.0]
+    assert true_gain(cell, strategy, "motions", "long", motion_runs=runs) == []
+    assert true_gain(cell, "plain training", "motions", "short", motion_runs=runs) == []
 
 
 def test_prior_leaves_out_the_data_set(monkeypatch):
@@ -49,7 +54,9 @@ def test_prior_leaves_out_the_data_set(monkeypatch):
 
 def test_report_counts_harm_and_what_was_missed(tmp_path, monkeypatch):
     truth = {"none": [-1.0, -1.2], "affine": [0.5, 0.7]}
-    monkeypatch.setattr(advice, "true_gain", lambda cell, ours, budget: truth[cell.regime] if budget == "short" else [])
+    monkeypatch.setattr(
+        advice, "true_gain", lambda cell, strategy, ours, budget: truth[cell.regime] if budget == "short" else []
+    )
     monkeypatch.setattr(advice, "CELLS", tuple(advice.Cell("mnist", "lt-100", regime) for regime in truth))
     text = report(tmp_path, [verdict(20.0), verdict(-20.0, regime="affine")])
     assert "loses more than 0.2 points in 1: mnist, lt-100, none, seed 0, short: -1.10." in text
