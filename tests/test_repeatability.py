@@ -93,7 +93,7 @@ def test_number_of_threads_does_not_matter(expected, threads):
         assert fit_and_digest() == expected
 
 
-@pytest.mark.parametrize(("n_jobs", "backend"), [(2, "loky"), (-1, "loky"), (3, "loky"), (2, "threading")])
+@pytest.mark.parametrize(("n_jobs", "backend"), [(3, "loky"), (-1, "threading")])
 def test_number_of_jobs_and_backend_do_not_matter(expected, n_jobs, backend):
     with joblib.parallel_config(backend=backend):
         assert fit_and_digest({"n_jobs": n_jobs}) == expected

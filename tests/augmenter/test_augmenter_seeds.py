@@ -38,21 +38,6 @@ def test_random_states_of_numpy_give_their_next_draw(digits, make_augmenter):
     assert torch.equal(again.fit(*digits).sample(1, 3), first)
 
 
-def test_same_images_in_a_new_process(digits, make_augmenter, tmp_path):
-    np.savez(tmp_path / "digits.npz", X=digits[0], y=digits[1])
-    program = """if True:
-        import sys
-        import numpy as np
-        from gae_augment import GAEAugmenter, GenerativeModel
-        digits = np.load(sys.argv[1])
-        augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False)
-        np.save(sys.argv[2], augmenter.fit_resample(digits["X"], digits["y"])[0])
-    """
-    command = [sys.executable, "-c", program, tmp_path / "digits.npz", tmp_path / "images.npy"]
-    subprocess.run(command, check=True, timeout=120)
-    np.testing.assert_array_equal(np.load(tmp_path / "images.npy")[77:], resample(digits, make_augmenter))
-
-
 def test_number_of_jobs_does_not_matter(digits, make_augmenter):
     alone = make_augmenter(n_jobs=1).fit(*digits)
     two_jobs = make_augmenter(n_jobs=2).fit(*digits)
