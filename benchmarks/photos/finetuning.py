@@ -37,7 +37,7 @@ VIEWS = 6, 6
 
 ARMS = ("plain", "more_views:classes=all", "motion:classes=all", "elastic:classes=all")
 
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 """The learning rates; the best one of standard views alone is used in all arms."""
 
 EPOCHS, BATCH_SIZE, WEIGHT_DECAY = 12, 32, 0.01
