@@ -105,10 +105,10 @@ TRANSFORMS: dict[str, Callable[[Any], Any] | bool] = {
 class Verdict:
     r"""What ``advise`` measured, and its verdict.
 
-    ``strategy`` is the remedy for imbalance that it chose. ``measured`` and ``error`` are the difference that the best
-    of motions and synthetic images made, and its standard error, in points of the score. ``base_accuracy`` is the
-    balanced accuracy without them. The verdict depends on the prior and the rule of the day, so that the report takes
-    it from these figures anew.
+    ``strategy`` is the best remedy for imbalance without motions and synthetic images. With ``ours`` and the remedy
+    ``with_strategy``, the score was better by ``measured`` points; ``error`` is the standard error.
+    ``base_accuracy`` is the balanced accuracy without ours. The verdict depends on the prior and the rule of the day,
+    so that the report takes it from these figures anew.
     """
 
     dataset: str
@@ -118,6 +118,7 @@ class Verdict:
     revision: int
     strategy: str
     ours: str
+    with_strategy: str
     measured: float
     error: float
     base_accuracy: float
@@ -144,7 +145,8 @@ def posterior(verdict: Verdict) -> prior.Posterior:
     views = "no views" if verdict.regime == "none" else "standard views"
     pretrained = verdict.profile == PHOTOS
     network = "pretrained" if pretrained else "from scratch"
-    known = priors_without(verdict.dataset)[f"{verdict.ours}, {network}, {views}"]
+    over = "" if verdict.strategy == verdict.with_strategy else " over the best"
+    known = priors_without(verdict.dataset)[f"{verdict.ours} on {verdict.with_strategy}{over}, {network}, {views}"]
     return known.update(verdict.measured, verdict.error if pretrained else math.hypot(verdict.error, TRANSFER))
 
 
@@ -182,14 +184,14 @@ def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -
             seed=seed,
             device="cpu",
         )
-    ours = [row for row in advice.rows if row.name.endswith(("motions of strength 1", "synthetic images"))]
-    best = max(ours, key=lambda row: row.gain.mean)
+    best = next(row for row in advice.rows if row.name == advice.best)
     return Verdict(
         *cell,
         seed=seed,
         revision=REVISION,
-        strategy=advice.strategy,
+        strategy=advice.over.partition(" + ")[0],
         ours=advice.ours,
+        with_strategy=advice.best.partition(" + ")[0],
         measured=round(best.measured, 3),
         error=round(best.standard_error, 3),
         base_accuracy=round(next(row for row in advice.rows if row.name == best.over).balanced_accuracy, 2),
@@ -200,14 +202,13 @@ def judge(cell: Cell, seed: int, minutes: float, data_root: Path, cache: Path) -
 
 
 def true_gain(
-    cell: Cell, strategy: str, ours: str, budget: str, *, motion_runs: Path = MOTION_RUNS, photo_runs: Path = PHOTO_RUNS
+    verdict: Verdict, budget: str, *, motion_runs: Path = MOTION_RUNS, photo_runs: Path = PHOTO_RUNS
 ) -> list[float]:
-    r"""Returns the gains in balanced accuracy on other images, in points, one per seed of the benchmark.
-
-    They are those on top of a strategy against imbalance, named as ``advise`` names it.
+    r"""Returns the gains of what is proposed in balanced accuracy on other images, in points, one per seed.
 
     Heads of a frozen network have one budget, ``"short"``, and several penalties, of which the mean is taken.
     """
+    cell = _cell(verdict)
     if cell.profile == PHOTOS:
         rows = [
             row
@@ -218,7 +219,7 @@ def true_gain(
         by_seed = [
             differences(
                 [row for row in rows if row["seed"] == seed],
-                lambda row: row["arm"] == ARMS_OF_PHOTOS[ours],
+                lambda row: row["arm"] == ARMS_OF_PHOTOS[verdict.ours],
                 lambda row: row["arm"] == "more_views",
                 ("penalty",),
             ).get(cell.dataset, [])
@@ -229,10 +230,14 @@ def true_gain(
         row
         for row in rows_of(motion_runs)
         if (row["dataset"], row["profile"], row["regime"]) == cell
-        and (row["budget"], row["on"], row["strategy"]) == (budget, "development", STRATEGIES[strategy])
+        and (row["budget"], row["on"]) == (budget, "development")
     ]
+    before, after = STRATEGIES[verdict.strategy], STRATEGIES[verdict.with_strategy]
     found = differences(
-        rows, lambda row: row["arm"] == ARMS[ours], lambda row: row["arm"] == "base", ("seed", "settings")
+        rows,
+        lambda row: (row["arm"], row["strategy"]) == (ARMS[verdict.ours], after),
+        lambda row: (row["arm"], row["strategy"]) == ("base", before),
+        ("seed", "settings"),
     )
     return found.get(cell.dataset, [])
 
@@ -250,7 +255,7 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
     for verdict in sorted(verdicts, key=lambda verdict: CELLS.index(_cell(verdict))):
         cell, gain = _cell(verdict), posterior(verdict)
         use = gain.probability >= PROBABILITY
-        truth = {budget: true_gain(cell, verdict.strategy, verdict.ours, budget) for budget in ("short", "long")}
+        truth = {budget: true_gain(verdict, budget) for budget in ("short", "long")}
         name = f"{cell.dataset}, {cell.profile}, {cell.regime}, seed {verdict.seed}"
         for budget, values in truth.items():
             if not values:
@@ -272,7 +277,7 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
                 f"{verdict.measured:+.2f} ± {verdict.error:.2f}",
                 f"{gain.mean:+.2f} ({gain.low:+.1f} to {gain.high:+.1f})",
                 f"{gain.probability:.2f}",
-                f"use {verdict.ours}" if use else f"do not use {verdict.ours}",
+                f"{'use' if use else 'do not use'} {_proposal(verdict)}",
                 _shown(truth["short"]),
                 _shown(truth["long"]),
                 f"{verdict.seconds:.0f}",
@@ -290,10 +295,11 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
             "    python -m benchmarks.advice --data-root data --minutes 4\n    python -m benchmarks.advice report",
             "`advise` sees the training images alone, and trains small networks from scratch with the user's "
             "transform. It chooses the best of five strategies against imbalance, and compares motions and images on "
-            "top of it. Its prior leaves out the runs of the cell's data set. The last columns are what its proposal "
-            "gains over the same strategy on other images of the set, in points of balanced accuracy, ± the standard "
-            "error, over the seeds of the benchmark of motions. Leaves and tiles have a frozen pretrained network, "
-            "balanced softmax and standard views. Their gain is that over as many more standard views.",
+            "top of it, and motions with class-balanced and square-root sampling. Its prior leaves out the runs of the "
+            "cell's data set. The last columns are what its proposal gains over the best strategy on other images of "
+            "the set, in points of balanced accuracy, ± the standard error, over the seeds of the benchmark of "
+            "motions. Leaves and tiles have a frozen pretrained network, balanced softmax and standard views. Their "
+            "gain is that over as many more standard views.",
             markdown(head, lines),
             f"Who follows the verdicts gains {fmean(followed):+.2f} points on average over {len(followed)} measured "
             f"cells and budgets, and loses more than {HARM} points in {len(harms)}"
@@ -306,6 +312,11 @@ def report(output: Path, verdicts: Sequence[Verdict]) -> str:
     output.mkdir(parents=True, exist_ok=True)
     (output / "REPORT.md").write_text(text + "\n", encoding="utf-8")
     return text
+
+
+def _proposal(verdict: Verdict) -> str:
+    changed = "" if verdict.strategy == verdict.with_strategy else f" with {verdict.with_strategy}"
+    return f"{verdict.ours}{changed}"
 
 
 def _cell(verdict: Verdict) -> Cell:

@@ -4,9 +4,11 @@ import argparse
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
+
+from gae_augment.evaluation.advice.setting import PARTNERS
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -32,6 +34,18 @@ STRATEGIES = {
 
 CHANGES = {"motions": "motion", "weak motions": "motion:strength=0.5", "synthetic images": "motion:classes=scarce"}
 """The arms of the benchmark of motions, by the names of ``advise``."""
+
+MOVED_WITH = {
+    "plain training": "balanced softmax",
+    "class-balanced sampling": "class-balanced sampling",
+    "square-root sampling with balanced softmax": "square-root sampling",
+    "balanced softmax": "balanced softmax",
+    "balanced softmax with τ = 1.5": "balanced softmax",
+}
+"""The strategy of the benchmark of motions that shows what motions gain on one of ``advise``.
+
+The batches of plain training and of balanced softmax are the same, and the loss was measured with one factor.
+"""
 
 Row = Mapping[str, str]
 Differences = dict[str, list[float]]
@@ -68,6 +82,73 @@ def prior(found: Differences, unknown: float = UNKNOWN_DEVIATION) -> dict[str, f
     return {"mean": round(fmean(means), 2), "deviation": round(deviation, 2), "sets": len(means)}
 
 
+def over_the_best(rows: Iterable[Row], strategy: str) -> Differences:
+    r"""Returns what motions with one strategy gain over the best other strategy without motions, by data set.
+
+    The best strategy of a data set, with its profile, transform and budget, has the highest mean of all seeds.
+
+    Args:
+        rows: The runs of the benchmark of motions.
+        strategy: The strategy with motions.
+    """
+    cells: dict[tuple[str, ...], dict[tuple[str, str], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        cell = cells[tuple(row[key] for key in ("dataset", "profile", "on", "regime", "budget", "settings"))]
+        cell[row["strategy"], row["arm"]][row["seed"]] = float(row["balanced_accuracy"])
+    found: Differences = defaultdict(list)
+    for (dataset, *_), cell in cells.items():
+        others = [scores for (name, arm), scores in cell.items() if arm == "base" and name != strategy]
+        moved = cell.get((strategy, "motion"), {})
+        if others and moved:
+            best = max(others, key=lambda scores: fmean(scores.values()))
+            found[dataset] += [moved[seed] - best[seed] for seed in moved if seed in best and best[seed] < CEILING]
+    return {dataset: points for dataset, points in found.items() if points}
+
+
+def _of_motions(moved: Sequence[Row], name: str, strategy: str) -> dict[str, float | int]:
+    r"""Returns the prior of a change with a strategy, of networks that are trained from scratch.
+
+    Where it was not measured with the strategy, images of scarce classes gain as much as motions of all classes, and
+    weak motions half as much, as they did with class-balanced sampling.
+    """
+    found = differences(
+        moved,
+        lambda row: (row["arm"], row["strategy"]) == (CHANGES[name], strategy),
+        lambda row: (row["arm"], row["strategy"]) == ("base", strategy),
+        ("dataset", "profile", "on", "regime", "budget", "seed", "settings"),
+    )
+    if found or name == "motions":
+        return prior(found)
+    known = _of_motions(moved, "motions", strategy)
+    return known if name == "synthetic images" else {**known, "mean": round(known["mean"] / 2, 2)}
+
+
+def _of_photos(photos: Iterable[Row], name: str, plain: bool) -> Differences:
+    r"""Returns what a change gains on photographs over as many more standard views, by data set."""
+    if plain or name == "weak motions":
+        return {}
+    # 'motion' moves scarce classes there.
+    suffix = "" if name == "synthetic images" else ":classes=all"
+    return differences(
+        [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"],
+        lambda row: row["arm"] == f"motion{suffix}",
+        lambda row: row["arm"] == "more_views",
+        ("dataset", "on", "head", "penalty", "seed"),
+    )
+
+
+def _of_other_heads(photos: Iterable[Row], plain: bool) -> Differences:
+    r"""Returns what motions with class-balanced weights gain on photographs over balanced softmax, by data set."""
+    if plain:
+        return {}
+    return differences(
+        [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"],
+        lambda row: (row["arm"], row["head"]) == ("motion:classes=all", "class-balanced"),
+        lambda row: (row["arm"], row["head"]) == ("more_views", "balanced softmax"),
+        ("dataset", "on", "penalty", "seed"),
+    )
+
+
 def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, dict[str, float | int]]:
     r"""Returns the prior of each change, by change, kind of network, and whether images have standard views.
 
@@ -94,25 +175,15 @@ def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, d
             )
             table[f"{name}, from scratch, {views}"] = prior(found)
             table[f"{name}, pretrained, {views}"] = prior({})
-        for name, arm in CHANGES.items():
-            found = differences(
-                moved,
-                lambda row, arm=arm: row["arm"] == arm,  # type: ignore[misc]
-                lambda row: row["arm"] == "base",
-                ("dataset", "profile", "on", "regime", "budget", "strategy", "seed", "settings"),
-            )
-            table[f"{name}, from scratch, {views}"] = prior(found)
-            of_photos: Differences = {}
-            if not plain and name != "weak motions":
-                # Against as many more standard views. 'motion' moves scarce classes there.
-                suffix = "" if name == "synthetic images" else ":classes=all"
-                of_photos = differences(
-                    [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"],
-                    lambda row, suffix=suffix: row["arm"] == f"motion{suffix}",  # type: ignore[misc]
-                    lambda row: row["arm"] == "more_views",
-                    ("dataset", "on", "head", "penalty", "seed"),
-                )
-            table[f"{name}, pretrained, {views}"] = prior(of_photos, FEW_SETS_DEVIATION)
+        for name in CHANGES:
+            for strategy in MOVED_WITH:
+                known = prior(_of_photos(photos, name, plain), FEW_SETS_DEVIATION)
+                table[f"{name} on {strategy}, pretrained, {views}"] = known
+                table[f"{name} on {strategy}, from scratch, {views}"] = _of_motions(moved, name, MOVED_WITH[strategy])
+        for partner in PARTNERS:
+            over = f"motions on {partner} over the best"
+            table[f"{over}, from scratch, {views}"] = prior(over_the_best(moved, MOVED_WITH[partner]))
+            table[f"{over}, pretrained, {views}"] = prior(_of_other_heads(photos, plain), FEW_SETS_DEVIATION)
     found = differences(
         motion,
         lambda row: row["arm"] == "base" and row["regime"] in ("affine", "flipcrop"),

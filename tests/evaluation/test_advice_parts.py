@@ -15,6 +15,7 @@ from gae_augment.evaluation.advice.backbones import load_backbone, weights_file
 from gae_augment.evaluation.advice.compare import Arm, Comparison, score_split
 from gae_augment.evaluation.advice.heads import PENALTIES, STRATEGIES, Projection, train_heads
 from gae_augment.evaluation.advice.prior import Prior, prior_of
+from gae_augment.evaluation.advice.setting import PARTNERS
 from gae_augment.evaluation.advice.splits import grouped_folds, near_duplicates
 from gae_augment.evaluation.advice.verdict import HOW, PROBABILITY, choose_base, decide
 from gae_augment.evaluation.advice.views import Pictures, standard_views
@@ -194,7 +195,8 @@ def test_planted_gain_of_a_point_is_found_and_planted_harm_is_never_used():
     def used(seed, effect):
         comparison = simulated(seed, effect)[0]
         base, rows = choose_base(comparison, [arm for arm in comparison.arms if arm.ours == "none"], pretrained=True)
-        return decide(comparison, base, rows, pretrained=True).use
+        ours = [arm for arm in comparison.arms if arm.ours != "none"]
+        return decide(comparison, base, ours, rows, pretrained=True).use
 
     found = [used(seed, 1.0) for seed in range(20)]
     harmed = [used(100 + seed, -1.0) for seed in range(20)]
@@ -208,11 +210,30 @@ def test_planted_gain_of_a_point_is_found_and_planted_harm_is_never_used():
     assert sum(harmed) == 0
 
 
+def test_motions_can_be_best_with_another_remedy():
+    comparison, base, ours = simulated(0, 20.0)
+    other = Arm("class-balanced sampling", True, "motions", 1.0)
+    for splits in comparison.repetitions:
+        for split in splits:
+            split.log_probabilities[other] = split.log_probabilities.pop(ours)
+            split.correct[other] = split.correct.pop(ours)
+    decision = decide(comparison, base, [other], {}, pretrained=True)
+    assert (decision.best, decision.use) == (other, True)
+    row = decision.rows[-1]
+    assert (row.name, row.over) == ("class-balanced sampling + standard views + learned motions of strength 1",
+                                    "balanced softmax + standard views")  # fmt: skip
+    prior = prior_of("motions on class-balanced sampling over the best", pretrained=True, standard=True)
+    assert row.gain == prior.update(row.measured, row.standard_error)
+
+
 def test_every_strategy_and_change_has_a_prior_and_a_command():
     assert set(HOW) == set(STRATEGIES)
     for pretrained in (False, True):
         for standard in (False, True):
-            for change in (*NAMES[1:], "motions", "weak motions", "synthetic images"):
+            ours = [
+                f"{change} on {name}" for change in ("motions", "weak motions", "synthetic images") for name in NAMES
+            ]
+            for change in (*NAMES[1:], *ours, *(f"motions on {partner} over the best" for partner in PARTNERS)):
                 assert prior_of(change, pretrained=pretrained, standard=standard).deviation > 0
         assert prior_of("standard views", pretrained=pretrained, standard=True).deviation > 0
     assert 0.5 < PROBABILITY < 1

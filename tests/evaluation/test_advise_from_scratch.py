@@ -74,10 +74,14 @@ def test_remedies_come_first_then_standard_views_then_ours(shapes, monkeypatch):
     advice = advise(dataset(*shapes), shifts, backbone="none", strengths=(1.0,), progress=lines.append)
     names = [row.name for row in advice.rows]
     assert names[:2] == ["plain training", "class-balanced sampling"]
-    assert len(names) == 5 + 1 + 2
     assert sum(name.endswith("+ standard views") for name in names) == 1
-    base = names[[row.name for row in advice.rows].index(advice.rows[-1].over)]
-    assert all(row.over == base for row in advice.rows[-2:])
+    ours = advice.rows[5 + 1 :]
+    assert all(row.over == advice.over and row.over in names[: 5 + 1] for row in ours)
+    # Motions and images on the best remedy, and motions on those that suit them.
+    base = advice.over.partition(" + ")[0]
+    remedies = [row.name.partition(" + ")[0] for row in ours]
+    assert remedies == [base, base, *(partner for partner in setting.PARTNERS if partner != base)]
+    assert advice.best in {row.name for row in ours}
     assert sum("split" in line for line in lines) == 3
     assert lines[0].startswith("84 of 84 images")
 

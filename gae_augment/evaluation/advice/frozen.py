@@ -81,7 +81,7 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
     )
     comparison = Comparison(setting.labels, setting.groups, repetitions)
     base, rows = choose_base(comparison, _allowed(setting, (standard,)), pretrained=True)
-    decision = decide(comparison, base, rows, pretrained=True)
+    decision = decide(comparison, base, setting.ours(base), rows, pretrained=True)
     crossing = near_duplicates(views["whole"], setting.labels, setting.groups)
     warnings = []
     if crossing > CROSSING:
@@ -100,8 +100,8 @@ def _treatments(setting: Setting, standard: bool | None) -> list[_Treatment]:
     r"""Returns the treatments that are compared. ``standard`` is that of the motions; ``None`` has no motions."""
     if standard is None:
         return PLAIN_TREATMENTS
-    ours = setting.ours(Arm("", standard))
-    return PLAIN_TREATMENTS + [_Treatment(standard, arm.ours, arm.strength) for arm in ours]
+    ours = [_Treatment(standard, arm.ours, arm.strength) for arm in setting.ours(Arm("", standard))]
+    return [*PLAIN_TREATMENTS, *dict.fromkeys(ours)]
 
 
 def _moved(strength: float) -> str:

@@ -21,9 +21,9 @@ from .backbones import Backbone, load_backbone
 from .frozen import compare_frozen
 from .heads import STRATEGIES
 from .scratch import SMALL_NETWORK, SMALL_SIDE, compare_scratch, small_images
-from .setting import FOLDS, LearnMotions, Setting
+from .setting import FOLDS, PARTNERS, LearnMotions, Setting
 from .splits import check_groups
-from .verdict import Advice, class_facts
+from .verdict import Advice, class_facts, name_of
 from .views import LONGEST_SIDE, Pictures, View, standard_views
 
 SHARE_OF_FEATURES = 0.4
@@ -65,8 +65,9 @@ def advise(
 
     The rule: the gain of each way of training has a prior, the mean and the standard deviation of its gains on other
     data sets. The measured difference, paired by image, updates the prior; its standard error counts each group once.
-    The best training without synthetic images has the largest posterior mean. Motions or synthetic images are used on
-    top of it if they gain with a probability of at least 90 %, and training with or without them beats chance.
+    The best training without synthetic images has the largest posterior mean. Motions and synthetic images are compared
+    on top of it, and motions on top of class-balanced and square-root sampling too. The best of these is used if it
+    gains with a probability of at least 90 %, and training with or without it beats chance.
 
     Args:
         train: The training set, a map-style dataset of images of any size and integer labels. Its transforms are not
@@ -138,7 +139,14 @@ def advise(
     _check_transform(setting.transform, pictures)
     if folder is not None:
         arrays = [labels[rows], codes[rows], *(image.numpy() for image in pictures.images)]
-        choices = name, _fingerprint(setting, pictures, network), synthetic_images, strategy, standard_views is None
+        choices = (
+            name,
+            _fingerprint(setting, pictures, network),
+            synthetic_images,
+            strategy,
+            standard_views is None,
+            PARTNERS,
+        )
         folder /= _digest(arrays, setting.strengths, seed, *choices)
     setting = replace(setting, labels=labels[rows], groups=codes[rows], folder=folder)
     progress(
@@ -155,11 +163,13 @@ def advise(
     best = decision.best or decision.base
     return Advice(
         use=decision.use,
-        strategy=decision.base.strategy,
+        strategy=(best if decision.use else decision.base).strategy,
         standard_views=decision.base.standard,
         ours=best.ours,
         strength=best.strength,
         gain=decision.gain,
+        best=name_of(best),
+        over=name_of(decision.base),
         rows=decision.rows,
         beats_chance=decision.beats_chance,
         classes=facts,

@@ -114,7 +114,7 @@ def compare_scratch(setting: Setting, images: Tensor) -> tuple[Comparison, Decis
         comparison = Comparison(
             setting.labels, setting.groups, [[s.only([base, *ours]) for s in r] for r in repetitions]
         )
-    return comparison, decide(comparison, base, rows, pretrained=False)
+    return comparison, decide(comparison, base, ours, rows, pretrained=False)
 
 
 def _short(base: Arm) -> str:

@@ -1,6 +1,6 @@
 r"""What a comparison is about: the labels, the ways of training, the splits, and the time that it may take."""
 
-__all__ = ["FOLDS", "LearnMotions", "Setting", "Split"]
+__all__ = ["FOLDS", "PARTNERS", "LearnMotions", "Setting", "Split"]
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +22,13 @@ from .views import View, standard_views, whole_view
 
 FOLDS = 3
 MAX_REPETITIONS = 10
+
+PARTNERS = ("square-root sampling with balanced softmax", "class-balanced sampling")
+"""The strategies that suit motions, also where another one is best without them.
+
+They draw images of scarce classes more often, and motions show these in new ways
+(``benchmarks/results/motion/REPORT.md``).
+"""
 
 FITTED_CLASSES, FITTED_IMAGES = 10, 100
 """Motions are learned from this number of the largest classes, and of images of each."""
@@ -100,12 +107,15 @@ class Setting:
         return standard_views(size, self.transform) if standard else whole_view(size)
 
     def ours(self, base: Arm) -> list[Arm]:
-        r"""Returns the arms that add motions or synthetic images to an arm without them."""
+        r"""Returns the arms that add motions or synthetic images to an arm without them, or motions to ``PARTNERS``."""
         if self.learn_motions is None or not self.strengths:
             return []
         arms = [Arm(base.strategy, base.standard, "motions", strength) for strength in self.strengths]
         if self.synthetic_images:
             arms.append(Arm(base.strategy, base.standard, "synthetic images", max(self.strengths)))
+        if self.strategy is None:
+            others = [partner for partner in PARTNERS if partner != base.strategy]
+            arms += [Arm(other, base.standard, "motions", max(self.strengths)) for other in others]
         return arms
 
     def learned(self, images: Sequence[Tensor], rows: np.ndarray, seed: int) -> Callable[..., Any]:

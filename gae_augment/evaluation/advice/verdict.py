@@ -65,11 +65,13 @@ class Advice:
 
     Attributes:
         use: Whether motions or synthetic images should be used.
-        strategy: The best remedy for imbalance.
+        strategy: The remedy for imbalance of the best training: with ours if ``use``, else without.
         standard_views: Whether training images should have standard views: crops, mirror images and colours.
         ours: ``"none"``, ``"motions"`` or ``"synthetic images"``.
         strength: The strength of the motions; 0 without any.
-        gain: What the best motions or synthetic images gain over the best training without them, in points.
+        gain: What the best training with motions or synthetic images gains over the best one without, in points.
+        best: The name of the best training with motions or synthetic images.
+        over: The name of the best training without them.
         rows: The ways of training that were compared, the best ones of each kind.
         classes: The numbers of images and objects of each class, and the smallest difference of its recall that is not
             chance, in points.
@@ -87,6 +89,8 @@ class Advice:
     ours: str
     strength: float
     gain: Posterior | None
+    best: str
+    over: str
     rows: tuple[AdviceRow, ...]
     classes: Mapping[str, Mapping[str, Any]]
     beats_chance: bool
@@ -99,19 +103,17 @@ class Advice:
     @property
     def sentence(self) -> str:
         r"""The verdict in one sentence."""
-        base = name_of(Arm(self.strategy, self.standard_views))
         if not self.beats_chance:
             return (
-                f"Do not use synthetic images here: {base}, the best training without them, recognises held-out images "
-                f"no better than chance, and no training does. Check the labels, or choose another network."
+                f"Do not use synthetic images here: {self.over}, the best training without them, recognises held-out "
+                f"images no better than chance, and no training does. Check the labels, or choose another network."
             )
         if self.gain is None:
-            return f"Use {base}. Motions were not compared."
+            return f"Use {self.over}. Motions were not compared."
         points = f"{self.gain.mean:+.1f} points ({self.gain.low:+.1f} to {self.gain.high:+.1f})"
-        best = ours_of(Arm(self.strategy, self.standard_views, self.ours, self.strength))
         if self.use:
-            return f"Use {base} with {best}: {points} over {base} alone."
-        return f"Do not use synthetic images here: {base} alone. The best addition, {best}, gains {points}."
+            return f"Use {self.best}: {points} over {self.over} alone."
+        return f"Do not use synthetic images here: {self.over} alone. The best with them, {self.best}, gains {points}."
 
     @property
     def command(self) -> str:
@@ -209,29 +211,31 @@ def choose_base(comparison: Comparison, allowed: Sequence[Arm], *, pretrained: b
     return max(allowed, key=lambda arm: rows[arm].gain.mean), rows
 
 
-def decide(comparison: Comparison, base: Arm, rows: Rows, *, pretrained: bool) -> Decision:
-    r"""Decides whether motions or synthetic images belong to the best training without them.
+def decide(comparison: Comparison, base: Arm, ours: Sequence[Arm], rows: Rows, *, pretrained: bool) -> Decision:
+    r"""Decides whether motions or synthetic images are better than the best training without them.
 
-    Motions of each strength, and synthetic images, are compared with the best training alone. The prior of their gain
-    is updated as in :func:`choose_base`.
+    The prior of their gain is updated as in :func:`choose_base`.
 
     Args:
         comparison: The comparison. It has the best training.
         base: The best training without ours.
+        ours: The trainings with motions or synthetic images.
         rows: The rows of the trainings without ours.
         pretrained: Whether the network was trained on other images.
     """
     rows = rows or {base: _first_row(comparison, base)}
-    ours: Rows = {}
-    for arm in comparison.arms:
-        if arm.ours != "none" and (arm.strategy, arm.standard) == (base.strategy, base.standard):
-            change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
-            prior = prior_of(change, pretrained=pretrained, standard=arm.standard)
-            ours[arm] = _row(comparison, arm, base, prior, pretrained)
-    best = max(ours, key=lambda arm: ours[arm].gain.mean) if ours else None
-    gain = ours[best].gain if best else None
+    added = {arm: _row(comparison, arm, base, _prior_of_ours(arm, base, pretrained), pretrained) for arm in ours}
+    best = max(added, key=lambda arm: added[arm].gain.mean) if added else None
+    gain = added[best].gain if best else None
     beats_chance = any(comparison.beats_chance(arm) for arm in (base, best) if arm is not None)
-    return Decision(base, best, gain, (*rows.values(), *ours.values()), beats_chance)
+    return Decision(base, best, gain, (*rows.values(), *added.values()), beats_chance)
+
+
+def _prior_of_ours(arm: Arm, base: Arm, pretrained: bool) -> Prior:
+    r"""Returns the prior of an arm with ours, over the best arm without."""
+    change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
+    over = "" if arm.strategy == base.strategy else " over the best"
+    return prior_of(f"{change} on {arm.strategy}{over}", pretrained=pretrained, standard=arm.standard)
 
 
 def _first_row(comparison: Comparison, arm: Arm) -> AdviceRow:
