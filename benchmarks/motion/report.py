@@ -32,8 +32,9 @@ development images: a tenth of every class, held out of the training images befo
 BEST = """\
 ## On top of the best strategy
 
-The best strategy against imbalance on the same images, among class-balanced sampling, balanced softmax and square-root
-sampling with balanced softmax, of real images alone and of moved ones.
+The best strategy against imbalance on the same images, of real images alone and of moved ones. Motions were measured
+with class-balanced sampling, balanced softmax and square-root sampling with balanced softmax; real images alone also
+with post-hoc logit adjustment.
 """
 
 
@@ -193,8 +194,8 @@ def _kind(regime: str, budget: str, strategy: str, separator: str) -> str:
 def best_strategies(runs: Iterable[Run], arm: str = "motion") -> str:
     r"""Returns a table of the best strategies against imbalance; empty if no set has two with an arm.
 
-    On each set, with each transform and budget, the best strategy is chosen among those that were measured with real
-    images alone and with the arm, on the seeds that all have.
+    On each set, with each transform and budget, the best strategy is chosen among all that were measured, on the seeds
+    that all have. At least two were measured with the arm.
 
     Args:
         runs: All runs.
@@ -207,20 +208,20 @@ def best_strategies(runs: Iterable[Run], arm: str = "motion") -> str:
             cell.setdefault((run.strategy, run.arm), {})[run.seed] = run.balanced_accuracy
     lines = []
     for (place, regime, budget), cell in sorted(accuracies.items(), key=lambda one: one[0]):
-        names = [name for name, kind in cell if kind == arm and (name, str(BASE)) in cell]
-        if len(names) < 2:
+        if sum(kind == arm for _, kind in cell) < 2:
             continue
-        seeds = sorted(set.intersection(*(set(cell[name, kind]) for name in names for kind in (str(BASE), arm))))
+        seeds = sorted(set.intersection(*(set(scores) for scores in cell.values())))
         still, moved = (
-            {name: [cell[name, kind][seed] for seed in seeds] for name in names} for kind in (str(BASE), arm)
+            {name: [scores[seed] for seed in seeds] for (name, kind), scores in cell.items() if kind == wanted}
+            for wanted in (str(BASE), arm)
         )
-        best, best_moved = (max((fmean(values[name]), name) for name in names)[1] for values in (still, moved))
-        gains = [
-            Gains(tuple(ours - theirs for ours, theirs in zip(moved[name], still[best], strict=True)))
-            for name in (best, best_moved)
-        ]
-        accuracy = f"{fmean(still[best]):.2f}"
-        lines.append([_heading(place), f"{regime}, {budget}", best, accuracy, str(gains[0]), best_moved, str(gains[1])])
+        best, best_moved = (max((fmean(scores), name) for name, scores in of.items())[1] for of in (still, moved))
+        gains = {
+            name: str(Gains(tuple(ours - theirs for ours, theirs in zip(scores, still[best], strict=True))))
+            for name, scores in moved.items()
+        }
+        on_top, accuracy, kind = gains.get(best, ""), f"{fmean(still[best]):.2f}", f"{regime}, {budget}"
+        lines.append([_heading(place), kind, best, accuracy, on_top, best_moved, gains[best_moved]])
     head = (
         "data set", "transform, training", "best strategy", "balanced accuracy", f"`{arm}` on top of it",
         f"best with `{arm}`", "gain over the best strategy",

@@ -31,7 +31,7 @@ from ..machine import device_name, versions
 from ..records import RecordTable
 from .arms import SYNTHESES, Arm, moved_probability, parse_arm
 from .banks import Motions, learned_bank, pools
-from .training import AdaptiveMover, Mover, train
+from .training import POST_HOC, AdaptiveMover, Mover, train
 
 SYNTHETIC = 1000
 """The maximum number of synthetic images of a class."""
@@ -198,8 +198,8 @@ def motions_of(plan: Plan, real: Labelled) -> tuple[list[Motions], float]:
 
 
 @torch.no_grad()
-def _predict(network: torch.nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([network(to_unit(batch)).argmax(dim=1) for batch in images.split(AT_ONCE)])
+def _predict(network: torch.nn.Module, images: Tensor, shift: Tensor) -> Tensor:
+    return torch.cat([(network(to_unit(batch)) + shift).argmax(dim=1) for batch in images.split(AT_ONCE)])
 
 
 def do_run(plan: Plan) -> Run:
@@ -234,7 +234,8 @@ def do_run(plan: Plan) -> Run:
         training_seconds = time.process_time() - start
         if mover is not None:
             displacement = mover.displacement
-        scores = imbalance_metrics(held_out[1], _predict(network, held_out[0]), classes)
+        shift = -counts.log() if plan.strategy == POST_HOC else torch.zeros(classes)
+        scores = imbalance_metrics(held_out[1], _predict(network, held_out[0], shift), classes)
     return Run(
         dataset=place.dataset,
         profile=place.profile,

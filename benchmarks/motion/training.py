@@ -1,6 +1,6 @@
 r"""The training of a classifier whose real images are moved, in one plain loop."""
 
-__all__ = ["BALANCED", "REGIMES", "STRATEGIES", "AdaptiveMover", "Mover", "train"]
+__all__ = ["BALANCED", "POST_HOC", "REGIMES", "STRATEGIES", "AdaptiveMover", "Mover", "train"]
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,7 +34,13 @@ BALANCED = "class-balanced sampling"
 
 STRATEGIES = {name: strategy for name, strategy in EVERY_STRATEGY.items() if strategy.mix == "nothing"}
 STRATEGIES["balanced softmax, τ = 1.5"] = Strategy(0, partial(balanced_softmax, balance=0.0, tau=1.5))
-"""What can be done about imbalance: the strategies of the benchmark of imbalance that mix no images, and one more."""
+POST_HOC = "post-hoc logit adjustment"
+STRATEGIES[POST_HOC] = STRATEGIES["plain"]
+"""What can be done about imbalance: the strategies of the benchmark of imbalance that mix no images, and two more.
+
+Post-hoc logit adjustment (Menon et al., 2021, https://arxiv.org/abs/2007.07314) is plain training, after which the
+logarithms of the classes' frequencies are subtracted from the logits.
+"""
 
 PADDING = 4
 """The padding for random crops, in pixels."""
