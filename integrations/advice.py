@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel
 from gae_augment._utils.files import file_lock
 from gae_augment.augmenter import motion_learner
-from gae_augment.data import geometric_transform, load_source
+from gae_augment.data import geometric_transform, image_views, load_source
 from gae_augment.evaluation import Advice, advise
 from gae_augment.models import choice_to_plain
 
@@ -60,8 +62,9 @@ def advice_for(
 ) -> Advice:
     r"""Returns the advice of :func:`gae_augment.evaluation.advise` on a training set.
 
-    The advice is on top of what the user trains with: the remedy for imbalance that is closest to ``balance``, and, if
-    the transforms of the training set may move pixels, standard views in their place.
+    The advice is on top of what the user trains with: the remedy for imbalance that is closest to ``balance``, and the
+    transforms of the training set if they may move pixels. Standard views take the place of transforms that are not
+    torchvision's.
 
     Args:
         fitted: The fitted augmenter. Copies of its model learn motions from parts of the training set.
@@ -80,8 +83,7 @@ def advice_for(
     model = fitted.model if isinstance(fitted.model, GenerativeModel) else GenerativeModel()
     chosen = {
         "strategy": REMEDIES[min(REMEDIES, key=lambda known: abs(known - balance))],
-        "standard_views": geometric_transform(augmented.transform_functions) is not None
-        or not augmented.raw_images_repeat,
+        "standard_views": _standard_views(augmented),
         # The comparison adds deformed images to scarce classes, and no others.
         "synthetic_images": all(model.plan.synthesis == "deformed" for model in fitted.models_.values()),
         "device": fitted.device,
@@ -99,3 +101,11 @@ def advice_for(
             progress=progress,
             **{**chosen, **options},
         )
+
+
+def _standard_views(augmented: AugmentedDataset) -> bool | Callable[[Tensor], Tensor]:
+    if not augmented.raw_images_repeat:
+        return True
+    if geometric_transform(augmented.transform_functions) is None:
+        return False
+    return image_views(augmented.transform_functions) or True

@@ -7,7 +7,7 @@ than ``_utils``.
 from .file_loaders import upright
 from .folders import as_pictures, check_output, open_folder, upright_bytes
 from .formats import ItemFormat
-from .geometry import geometric_transform
+from .geometry import geometric_transform, image_views
 from .groups import FEW_OBJECTS, groups_of
 from .image_dataset import ImageDataset
 from .images import append_samples, check_images, check_unmasked, image_array, read_images
@@ -54,6 +54,7 @@ __all__ = [
     "groups_of",
     "image_array",
     "image_statistics",
+    "image_views",
     "label_array",
     "load_source",
     "moderate_strategy",

@@ -15,7 +15,8 @@ from torchvision import tv_tensors
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import functional, v2
 
-from gae_augment.data import geometric_transform
+from gae_augment._utils.seeding import global_seed
+from gae_augment.data import geometric_transform, image_views
 
 SIDE = 32
 
@@ -217,3 +218,43 @@ def test_names_of_still_transforms_exist():
     module = import_module("gae_augment.data.geometry")
     names = {name for transforms in (v1, v2) for name in vars(transforms)} | {"ImageClassification"}
     assert names >= module.STILL | set(module.CONTAINERS)
+
+
+MOVES = {v1: v1.RandomAffine(30, (0.1, 0.1)), v2: v2.RandomAffine(30, (0.1, 0.1))}
+NORMALIZE = v1.Normalize([0.5] * 3, [0.2] * 3)
+
+
+@pytest.mark.usefixtures("global_rngs_unmoved")
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [v1.Compose([MOVES[v1], v1.ToTensor(), NORMALIZE])],
+        [v2.Compose([MOVES[v2], v2.ToImage(), v2.ToDtype(torch.float32, scale=True), NORMALIZE])],
+        [None, v2.PILToTensor(), nn.Sequential(MOVES[v2], NORMALIZE)],
+    ],
+    ids=["v1", "v2", "several"],
+)
+def test_views_are_the_transforms_without_conversions(functions):
+    views = image_views(functions)
+    image = torch.arange(4800, dtype=torch.int32).view(3, 40, 40).remainder(251).to(torch.uint8)
+    with global_seed(1):
+        expected = MOVES[v2](image)
+    for batch in (image, torch.stack([image, image])):
+        with global_seed(1):
+            assert torch.equal(views(batch), expected.expand_as(batch))
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [],
+        [v1.ToTensor(), NORMALIZE],
+        [v2.RandomHorizontalFlip(), lambda image: image],
+        [v2.RandomHorizontalFlip(), v2.Grayscale(3)],  # changes the number of channels
+        [v2.FiveCrop(24)],
+        [v2.RandomCrop(96)],  # of smaller images
+        [v2.RandomHorizontalFlip(), v2.Lambda(lambda image: image.float())],
+    ],
+)
+def test_transforms_without_views(functions):
+    assert image_views(functions) is None

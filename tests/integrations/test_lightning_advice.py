@@ -88,7 +88,7 @@ def test_every_advice_is_followed(use, ours, fraction, strength, make, monkeypat
     [
         ({}, "class-balanced sampling", False),
         ({"balance": 0.4}, "square-root sampling with balanced softmax", False),
-        ({"balance": 0.1, "transform": v2.RandomRotation(10)}, "balanced softmax", True),
+        ({"balance": 0.1, "transform": lambda image: image}, "balanced softmax", True),
         ({"transform": v2.ColorJitter()}, "class-balanced sampling", False),
     ],
 )
@@ -104,6 +104,20 @@ def test_advice_is_on_top_of_what_the_module_trains_with(options, strategy, view
     ready(module)
     assert (asked["strategy"], asked["standard_views"]) == (strategy, views)
     assert (asked["seed"], asked["minutes"], asked["synthetic_images"]) == (5, 2, False)
+
+
+def test_advice_is_on_top_of_the_transforms_of_the_module(make, monkeypatch):
+    asked = {}
+
+    def advise(training_set, learn_motions, **options):
+        asked.update(options)
+        return SimpleNamespace(use=False, ours="none", sentence="A sentence.", warnings=())
+
+    monkeypatch.setattr("gae_augment.integrations.advice.advise", advise)
+    transform = v2.Compose([v2.RandomVerticalFlip(1.0), v2.ToDtype(torch.float32)])
+    ready(make(synthetic_fraction="auto", motion="auto", transform=transform))
+    image = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
+    assert torch.equal(asked["standard_views"](image), image.flip(1))
 
 
 def test_two_modules_at_the_same_time_ask_for_advice_once(make, short_advice):

@@ -1,6 +1,6 @@
 r"""The verdict: which way of training is best, and whether synthetic images belong to it."""
 
-__all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "Rows", "choose_base", "class_facts", "decide"]
+__all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "Rows", "choose_base", "class_facts", "decide", "name_of"]
 
 import math
 from collections.abc import Mapping, Sequence
