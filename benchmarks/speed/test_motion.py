@@ -11,12 +11,14 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.datasets import ImageFolder
 from torchvision.models import mobilenet_v3_small
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment._utils.devices import multiplies_bfloat16_fast
 from gae_augment._utils.seeding import make_generator
 from gae_augment._utils.threads import use_threads
 from gae_augment.fitting import fit_model
@@ -85,6 +87,31 @@ def test_fit_at_working_size(compare_bound, kind, images, bound):
         return time.process_time() - start
 
     compare_bound(measured, bound, unit="CPU s", what=f"fit of a class of {images} images of 64x64x3, {kind}")
+
+
+@pytest.mark.benchmark(group="motions: fits at the working size")
+@pytest.mark.parametrize("images", [20, 100, 500])
+def test_fit_beside_its_arithmetic(compare, images):
+    r"""The limit of a fit is its arithmetic at the rate of matrix products in the same precision."""
+    data = photographs(images, 64)
+    dtype = torch.bfloat16 if multiplies_bfloat16_fast(torch.device("cpu")) else torch.float32
+    matrix = torch.randn(1024, 1024, generator=make_generator(0)).to(dtype)
+
+    def ours():
+        with use_threads(1):
+            fit_model(data, GenerativeModel(synthesis="deformed"), seed=0, device="cpu")
+
+    with FlopCounterMode(display=False) as counter:
+        ours()
+    products = round(counter.get_total_flops() / (2 * 1024**3))
+
+    def arithmetic():
+        with use_threads(1):
+            for _ in range(products):
+                matrix @ matrix
+
+    what = f"fit of a class of {images} images of 64x64x3, {counter.get_total_flops() / 1e9:.0f} GFLOP, one thread"
+    compare(ours, arithmetic, what=what, beside=f"as much arithmetic in products of matrices, {dtype}", rounds=ROUNDS)
 
 
 @pytest.mark.benchmark(group="motions: fields")
