@@ -37,10 +37,16 @@ VIEWS = 6, 6
 
 ARMS = ("plain", "more_views:classes=all", "motion:classes=all", "elastic:classes=all")
 
+TRAININGS = 3
+"""The number of trainings of each arm on each split. They differ in their random numbers alone."""
+
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
-"""The learning rates; the best one of standard views alone is used in all arms."""
+"""The learning rates; the best one of the first training with standard views alone is used in all arms."""
 
 EPOCHS, BATCH_SIZE, WEIGHT_DECAY = 12, 32, 0.01
+
+SEEDS_APART = 1000
+"""The difference between the seeds of two trainings on one split."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class FinetunedRun:
     arm: str
     rate: float
     seed: int
+    training: int
     balanced_accuracy: float
     scarce_recall: float
     recalls: str
@@ -62,7 +69,7 @@ class FinetunedRun:
 
 def finetuned_table(path: Path) -> RecordTable[FinetunedRun]:
     r"""Returns the table of all runs."""
-    return RecordTable(path, FinetunedRun, ("dataset", "on", "arm", "rate", "seed", "settings"))
+    return RecordTable(path, FinetunedRun, ("dataset", "on", "arm", "rate", "seed", "training", "settings"))
 
 
 SETTINGS = f"{EPOCHS} epochs of batches of {BATCH_SIZE}, {VIEWS[0]} + {VIEWS[1]} views, weight decay {WEIGHT_DECAY:g}"
@@ -105,14 +112,15 @@ def train_blocks(
     return network.eval()
 
 
-def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float) -> FinetunedRun:
+def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float, training: int) -> FinetunedRun:
     r"""Trains the last blocks in one arm, and measures the network."""
+    seed = experiment.seed + SEEDS_APART * training
     inputs, positions = experiment.training_views(arm, "standard")
     photos = experiment.photos
     # The linear layer draws its weights from the global generator.
-    with global_seed(derive_seed(experiment.seed, "last blocks")):
+    with global_seed(derive_seed(seed, "last blocks")):
         network = blocks(len(photos.classes))
-    train_blocks(network, inputs, positions, experiment.labels, rate=rate, seed=experiment.seed)
+    train_blocks(network, inputs, positions, experiment.labels, rate=rate, seed=seed)
     tested, true = experiment.tested_features()
     with torch.inference_mode():
         predicted = torch.cat([network(batch.float()).argmax(dim=1) for batch in tested.split(BATCH_SIZE)])
@@ -124,6 +132,7 @@ def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float) -
         arm=str(arm),
         rate=rate,
         seed=experiment.seed,
+        training=training,
         balanced_accuracy=round(100 * fmean(recalls), 3),
         scarce_recall=round(100 * fmean(recall for label, recall in enumerate(recalls) if label != majority), 3),
         recalls=" ".join(f"{100 * recall:.2f}" for recall in recalls),
@@ -134,8 +143,8 @@ def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float) -
 
 
 def best_rate(runs: Sequence[FinetunedRun], dataset: str, on: str) -> float:
-    r"""Returns the learning rate with the highest balanced accuracy of standard views alone."""
-    plain = [run for run in runs if (run.dataset, run.on, run.arm) == (dataset, on, "plain")]
+    r"""Returns the learning rate with the highest balanced accuracy of standard views alone, in the first trainings."""
+    plain = [run for run in runs if (run.dataset, run.on, run.arm, run.training) == (dataset, on, "plain", 0)]
     rates = sorted({run.rate for run in plain})
     return max(rates, key=lambda rate: fmean(run.balanced_accuracy for run in plain if run.rate == rate))
 
@@ -144,17 +153,19 @@ def do_finetuned(
     experiments: Sequence[Experiment], blocks: LastBlocks, arms: Sequence[str], table: RecordTable[FinetunedRun]
 ) -> None:
     r"""Adds the missing runs to a table: standard views alone with all learning rates, then the arms with the best."""
-    for rates in (RATES, None):
+    for trainings in (1, TRAININGS):
         plans = []
-        for experiment in experiments:
-            name, on = experiment.photos.name, experiment.on
-            chosen = rates or (best_rate(list(table.records.values()), name, on),)
-            plans += [
-                (experiment, text, rate)
-                for text in (("plain",) if rates else arms)
-                for rate in chosen
-                if (name, on, text, str(rate), str(experiment.seed), SETTINGS) not in table.records
-            ]
+        for training in range(trainings):
+            for experiment in experiments:
+                name, on = experiment.photos.name, experiment.on
+                first = trainings == 1
+                rates = RATES if first else (best_rate(list(table.records.values()), name, on),)
+                plans += [
+                    (experiment, text, rate, training)
+                    for text in (("plain",) if first else dict.fromkeys(("plain", *arms)))
+                    for rate in rates
+                    if (name, on, text, str(rate), str(experiment.seed), str(training), SETTINGS) not in table.records
+                ]
         print(f"{len(plans)} runs are missing, about {len(plans):.0f} minutes.", flush=True)
-        for experiment, text, rate in tqdm(plans, unit="run"):
-            table.add(measure(experiment, blocks, parse_arm(text), rate))
+        for experiment, text, rate, training in tqdm(plans, unit="run"):
+            table.add(measure(experiment, blocks, parse_arm(text), rate, training))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..tables import markdown, write_report
 from .arms import ADDED_VIEWS, ARMS, STANDARD_VIEWS, parse_arm
-from .finetuning import SETTINGS, VIEWS, FinetunedRun, best_rate
+from .finetuning import SETTINGS, TRAININGS, VIEWS, FinetunedRun, best_rate
 from .heads import HEADS
 from .runs import Run
 
@@ -123,25 +123,43 @@ def report(runs: Sequence[Run]) -> str:
     return "\n".join([*parts, *(f"- {machine}" for machine in machines), ""])
 
 
+def _means_of_trainings(runs: Sequence[FinetunedRun]) -> dict[str, dict[int, FinetunedRun]]:
+    r"""Returns the runs of each arm by split, with the mean figures of the trainings that all arms have there."""
+    common: dict[int, set[int]] = {}
+    for seed in {run.seed for run in runs}:
+        by_arm = [{run.training for run in runs if (run.seed, run.arm) == (seed, arm)} for arm in {r.arm for r in runs}]
+        common[seed] = set.intersection(*filter(None, by_arm))
+    arms: dict[str, dict[int, FinetunedRun]] = {}
+    for arm, seed in dict.fromkeys((run.arm, run.seed) for run in runs):
+        own = [run for run in runs if (run.arm, run.seed) == (arm, seed) and run.training in common[seed]]
+        if own:
+            accuracy, recall = (
+                fmean(getattr(run, name) for run in own) for name in ("balanced_accuracy", "scarce_recall")
+            )
+            arms.setdefault(arm, {})[seed] = replace(own[0], balanced_accuracy=accuracy, scarce_recall=recall)
+    return arms
+
+
 def finetuned_report(runs: Sequence[FinetunedRun]) -> str:
     r"""Returns a table for each set, with the learning rate that suits standard views alone best."""
     parts = [
         "## Fine-tuning\n",
         f"The last three of sixteen blocks and the last convolution are trained with balanced softmax; the blocks "
         f"before them stay frozen. In each epoch, each image is shown once, in one of its views: {VIEWS[0]} standard "
-        f"ones, and {VIEWS[1]} of the arm. The learning rate is the best one of standard views alone. {SETTINGS}.\n",
+        f"ones, and {VIEWS[1]} of the arm. The learning rate is the best one of standard views alone, which favours "
+        f"'plain'. Splits have the mean of up to {TRAININGS} trainings each. {SETTINGS}.\n",
     ]
     for dataset, on in dict.fromkeys((run.dataset, run.on) for run in runs):
         own = [run for run in runs if (run.dataset, run.on) == (dataset, on)]
         rate = best_rate(own, dataset, on)
-        rates = {run.rate: [other for other in own if (other.arm, other.rate) == ("plain", run.rate)] for run in own}
+        rates = {
+            run.rate: [other for other in own if (other.arm, other.rate, other.training) == ("plain", run.rate, 0)]
+            for run in own
+        }
         tried = ", ".join(
             f"{fmean(run.balanced_accuracy for run in rates[rate]):.2f} with {rate:g}" for rate in sorted(rates)
         )
-        arms: dict[str, dict[int, FinetunedRun]] = {}
-        for run in own:
-            if run.rate == rate:
-                arms.setdefault(run.arm, {})[run.seed] = run
+        arms = _means_of_trainings([run for run in own if run.rate == rate])
         lines = []
         for arm, by_seed in sorted(arms.items(), key=lambda one: (one[0] != "plain", one[0])):
             control = arms.get(_control("standard", arm)[1], {})

@@ -107,7 +107,9 @@ def data_root(tmp_path):
     return tmp_path
 
 
-def test_learning_rate_is_that_of_standard_views_and_nothing_is_measured_twice(data_root, tmp_path, capsys):
+def test_learning_rate_is_that_of_standard_views_and_nothing_is_measured_twice(
+    data_root, tmp_path, capsys, monkeypatch
+):
     def first(images):
         return nn.functional.adaptive_avg_pool2d(images.float() / 255, 4)
 
@@ -117,13 +119,19 @@ def test_learning_rate_is_that_of_standard_views_and_nothing_is_measured_twice(d
     output = tmp_path / "own"
     arguments = ["finetune", "--datasets", "tiles", "--arms", "more_views:classes=all", "motion:classes=all"]
     arguments += ["--seeds", "1", "--epochs", "1", "--data-root", str(data_root), "--output", str(output)]
+    monkeypatch.setattr(finetuning, "TRAININGS", 2)
     main([*arguments, "--cache", str(tmp_path / "cache")], first, last)
     with (output / "finetuned.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
-    plain = {float(line["rate"]): float(line["balanced_accuracy"]) for line in lines if line["arm"] == "plain"}
+    plain = {
+        float(line["rate"]): float(line["balanced_accuracy"])
+        for line in lines
+        if (line["arm"], line["training"]) == ("plain", "0")
+    }
     assert sorted(plain) == sorted(finetuning.RATES)
     (rate,) = {float(line["rate"]) for line in lines if line["arm"] != "plain"}
     assert plain[rate] == max(plain.values())
+    assert len(lines) == len(finetuning.RATES) + 2 + 3
     text = (output / "REPORT.md").read_text()
     assert text.count("\n| motion:classes=all |") == 1
     capsys.readouterr()
@@ -132,18 +140,21 @@ def test_learning_rate_is_that_of_standard_views_and_nothing_is_measured_twice(d
 
 
 def test_differences_are_paired_by_split(tmp_path):
-    def runs(arm, values, rate=3e-4):
+    def runs(arm, values, rate=3e-4, training=0):
         return [
-            FinetunedRun("tiles", "validation", arm, rate, seed, value, value / 2, "", "s", "", "")
+            FinetunedRun("tiles", "validation", arm, rate, seed, training, value, value / 2, "", "s", "", "")
             for seed, value in enumerate(values)
         ]
 
     measured = runs("plain", [50.0, 70.0, 64.0]) + runs("motion:classes=all", [51.0, 73.0, 66.0])
+    # The second training of the first split is counted where all arms have it.
+    measured += runs("plain", [52.0], training=1) + runs("motion:classes=all", [53.0], training=1)
+    measured += runs("more_views:classes=all", [53.0], training=1) + runs("plain", [0.0, 0.0], training=2)
     measured += runs("more_views:classes=all", [51.0, 71.0, 65.0]) + runs("plain", [10.0, 20.0, 30.0], rate=1e-3)
     table = finetuned_table(tmp_path / "runs.csv")
     table.add(*measured)
     text = finetuned_report(list(finetuned_table(table.path).records.values()))
     assert "### tiles, validation, learning rate 0.0003" in text
     assert "61.33 with 0.0003, 20.00 with 0.001" in text
-    assert "| motion:classes=all | 63.33 | +2.00 ± 0.58 | +1.00 ± 0.58 | 3 of 3 | 31.67 |" in text
-    assert "| more_views:classes=all | 62.33 | +1.00 ± 0.00 |  | 3 of 3 | 31.17 |" in text
+    assert "| motion:classes=all | 63.67 | +2.00 ± 0.58 | +1.00 ± 0.58 | 3 of 3 | 31.83 |" in text
+    assert "| more_views:classes=all | 62.67 | +1.00 ± 0.00 |  | 3 of 3 | 31.33 |" in text
