@@ -210,9 +210,10 @@ def test_planted_gain_of_a_point_is_found_and_planted_harm_is_never_used():
     assert sum(harmed) == 0
 
 
-def test_motions_can_be_best_with_another_remedy():
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_motions_can_be_best_with_another_remedy(strength):
     comparison, base, ours = simulated(0, 20.0)
-    other = Arm("class-balanced sampling", True, "motions", 1.0)
+    other = Arm("class-balanced sampling", True, "motions", strength)
     for splits in comparison.repetitions:
         for split in splits:
             split.log_probabilities[other] = split.log_probabilities.pop(ours)
@@ -220,8 +221,8 @@ def test_motions_can_be_best_with_another_remedy():
     decision = decide(comparison, base, [other], {}, pretrained=True)
     assert (decision.best, decision.use) == (other, True)
     row = decision.rows[-1]
-    assert (row.name, row.over) == ("class-balanced sampling + standard views + learned motions of strength 1",
-                                    "balanced softmax + standard views")  # fmt: skip
+    name = f"class-balanced sampling + standard views + learned motions of strength {strength:g}"
+    assert (row.name, row.over) == (name, "balanced softmax + standard views")
     prior = prior_of("motions on class-balanced sampling over the best", pretrained=True, standard=True)
     assert row.gain == prior.update(row.measured, row.standard_error)
 

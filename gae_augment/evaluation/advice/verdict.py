@@ -234,8 +234,10 @@ def decide(comparison: Comparison, base: Arm, ours: Sequence[Arm], rows: Rows, *
 def _prior_of_ours(arm: Arm, base: Arm, pretrained: bool) -> Prior:
     r"""Returns the prior of an arm with ours, over the best arm without."""
     change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
-    over = "" if arm.strategy == base.strategy else " over the best"
-    return prior_of(f"{change} on {arm.strategy}{over}", pretrained=pretrained, standard=arm.standard)
+    if arm.strategy == base.strategy:
+        return prior_of(f"{change} on {arm.strategy}", pretrained=pretrained, standard=arm.standard)
+    # Weak motions were not measured with another strategy than the best.
+    return prior_of(f"motions on {arm.strategy} over the best", pretrained=pretrained, standard=arm.standard)
 
 
 def _first_row(comparison: Comparison, arm: Arm) -> AdviceRow:
