@@ -227,6 +227,17 @@ def test_motions_can_be_best_with_another_remedy(strength):
     assert row.gain == prior.update(row.measured, row.standard_error)
 
 
+def test_motions_cannot_gain_where_no_errors_are_left():
+    labels = np.arange(60) % 3
+    plain, moved = Arm("balanced softmax"), Arm("class-balanced sampling", False, "motions", 1.0)
+    logits = torch.from_numpy(20.0 * np.eye(3)[labels]).mT[None]
+    splits = [score_split(np.arange(60), torch.from_numpy(labels), dict.fromkeys((plain, moved), logits))]
+    decision = decide(Comparison(labels, np.arange(60), [splits]), plain, [moved], {}, pretrained=False)
+    assert prior_of("motions on class-balanced sampling over the best", pretrained=False, standard=False).mean > 1
+    assert not decision.use
+    assert decision.gain.mean == pytest.approx(0, abs=0.01)
+
+
 def test_every_strategy_and_change_has_a_prior_and_a_command():
     assert set(HOW) == set(STRATEGIES)
     for pretrained in (False, True):
