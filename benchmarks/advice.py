@@ -23,7 +23,8 @@ from gae_augment.augmenter import motion_learner
 from gae_augment.data import ImageDataset
 from gae_augment.evaluation import advise
 from gae_augment.evaluation.advice import prior
-from gae_augment.evaluation.advice.verdict import PROBABILITY, TRANSFER
+from gae_augment.evaluation.advice.compare import Arm
+from gae_augment.evaluation.advice.verdict import PROBABILITY, TRANSFER, prior_of_ours
 
 from .data import load_images
 from .gains import differences, gains, rows_of
@@ -142,11 +143,10 @@ def priors_without(dataset: str) -> dict[str, prior.Prior]:
 
 def posterior(verdict: Verdict) -> prior.Posterior:
     r"""Returns what is known of the gain, from the measured figures and the prior of other data sets."""
-    views = "no views" if verdict.regime == "none" else "standard views"
-    pretrained = verdict.profile == PHOTOS
-    network = "pretrained" if pretrained else "from scratch"
-    over = "" if verdict.strategy == verdict.with_strategy else " over the best"
-    known = priors_without(verdict.dataset)[f"{verdict.ours} on {verdict.with_strategy}{over}, {network}, {views}"]
+    pretrained, standard = verdict.profile == PHOTOS, verdict.regime != "none"
+    base, arm = Arm(verdict.strategy, standard), Arm(verdict.with_strategy, standard, verdict.ours, strength=1.0)
+    with patch.object(prior, "_table", lambda: priors_without(verdict.dataset)):
+        known = prior_of_ours(arm, base, verdict.base_accuracy, pretrained=pretrained)
     return known.update(verdict.measured, verdict.error if pretrained else math.hypot(verdict.error, TRANSFER))
 
 

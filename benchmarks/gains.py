@@ -130,7 +130,7 @@ def _of_photos(photos: Iterable[Row], name: str, plain: bool) -> Differences:
     # 'motion' moves scarce classes there.
     suffix = "" if name == "synthetic images" else ":classes=all"
     return differences(
-        [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"],
+        photos,
         lambda row: row["arm"] == f"motion{suffix}",
         lambda row: row["arm"] == "more_views",
         ("dataset", "on", "head", "penalty", "seed"),
@@ -142,7 +142,7 @@ def _of_other_heads(photos: Iterable[Row], plain: bool) -> Differences:
     if plain:
         return {}
     return differences(
-        [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"],
+        photos,
         lambda row: (row["arm"], row["head"]) == ("motion:classes=all", "class-balanced"),
         lambda row: (row["arm"], row["head"]) == ("more_views", "balanced softmax"),
         ("dataset", "on", "penalty", "seed"),
@@ -161,6 +161,7 @@ def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, d
         for name in ("imbalance", "motion", "photos")
     )
     imbalance = [row for row in imbalance if row["source"] == "nothing"]
+    photos = [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"]
     table = {}
     for views in ("no views", "standard views"):
         plain = views == "no views"

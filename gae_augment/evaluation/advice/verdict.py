@@ -1,6 +1,9 @@
 r"""The verdict: which way of training is best, and whether synthetic images belong to it."""
 
-__all__ = ["PROBABILITY", "Advice", "AdviceRow", "Decision", "Rows", "choose_base", "class_facts", "decide", "name_of"]
+__all__ = [
+    "PROBABILITY", "TRANSFER", "Advice", "AdviceRow", "Decision", "Rows", "choose_base", "class_facts", "decide",
+    "name_of", "prior_of_ours",
+]  # fmt: skip
 
 import math
 from collections.abc import Mapping, Sequence
@@ -224,25 +227,35 @@ def decide(comparison: Comparison, base: Arm, ours: Sequence[Arm], rows: Rows, *
         pretrained: Whether the network was trained on other images.
     """
     rows = rows or {base: _first_row(comparison, base)}
-    # Other data sets, whose classifiers erred more, show no gain of what is left here.
-    most = (100 - comparison.balanced_accuracy(base)) / 2
-    added = {}
-    for arm in ours:
-        prior = _prior_of_ours(arm, base, pretrained)
-        added[arm] = _row(comparison, arm, base, replace(prior, mean=min(prior.mean, most)), pretrained)
+    accuracy = comparison.balanced_accuracy(base)
+    added = {
+        arm: _row(comparison, arm, base, prior_of_ours(arm, base, accuracy, pretrained=pretrained), pretrained)
+        for arm in ours
+    }
     best = max(added, key=lambda arm: added[arm].gain.mean) if added else None
     gain = added[best].gain if best else None
     beats_chance = any(comparison.beats_chance(arm) for arm in (base, best) if arm is not None)
     return Decision(base, best, gain, (*rows.values(), *added.values()), beats_chance)
 
 
-def _prior_of_ours(arm: Arm, base: Arm, pretrained: bool) -> Prior:
-    r"""Returns the prior of an arm with ours, over the best arm without."""
-    change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
+def prior_of_ours(arm: Arm, base: Arm, accuracy: float, *, pretrained: bool) -> Prior:
+    r"""Returns the prior of what an arm with ours gains over the best arm without.
+
+    Args:
+        arm: The arm with ours.
+        base: The best arm without.
+        accuracy: The balanced accuracy of the best arm without, in percent.
+        pretrained: Whether the network was trained on other images.
+    """
     if arm.strategy == base.strategy:
-        return prior_of(f"{change} on {arm.strategy}", pretrained=pretrained, standard=arm.standard)
-    # Weak motions were not measured with another strategy than the best.
-    return prior_of(f"motions on {arm.strategy} over the best", pretrained=pretrained, standard=arm.standard)
+        change = arm.ours if arm.ours != "motions" or arm.strength > 0.5 else "weak motions"
+        change = f"{change} on {arm.strategy}"
+    else:
+        # Weak motions were not measured with another strategy than the best.
+        change = f"motions on {arm.strategy} over the best"
+    prior = prior_of(change, pretrained=pretrained, standard=arm.standard)
+    # Other data sets, whose classifiers erred more, show no gain of what is left here.
+    return replace(prior, mean=min(prior.mean, (100 - accuracy) / 2))
 
 
 def _first_row(comparison: Comparison, arm: Arm) -> AdviceRow:
