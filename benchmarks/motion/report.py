@@ -12,8 +12,8 @@ from ..records import RecordTable
 from ..tables import markdown, write_report
 from .arms import BASE, parse_arm
 from .images import ImagesRow, images_table
-from .runs import Place, Run
-from .training import BALANCED
+from .runs import BUDGETS, Place, Run
+from .training import BALANCED, REGIMES
 
 TITLE = "Motions: what a classifier gains if its real images are moved"
 
@@ -232,13 +232,12 @@ def best_strategies(runs: Iterable[Run], arm: str = "motion") -> str:
 def report(output: Path, results: RecordTable[Run], images: RecordTable[ImagesRow]) -> None:
     r"""Writes ``REPORT.md`` from the tables alone, below the remarks of ``REMARKS.md``."""
     runs = list(results.records.values())
-    regimes, budgets = ("none", "affine", "flipcrop", "strong"), ("short", "long")
     parts = [INTRODUCTION, *(f"{where_motions_lose(runs, rival)}\n" for rival in ("base", "elastic"))]
     if table := best_strategies(runs):
         parts += [BEST, table]
     cells = sorted(
         _cells(runs).items(),
-        key=lambda one: (one[0][2] != BALANCED, one[0][2], budgets.index(one[0][1]), regimes.index(one[0][0])),
+        key=lambda one: (one[0][2] != BALANCED, one[0][2], BUDGETS.index(one[0][1]), REGIMES.index(one[0][0])),
     )
     for (regime, budget, strategy), cell in cells:
         arms = _by_arm(cell)

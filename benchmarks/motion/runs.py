@@ -1,7 +1,7 @@
 r"""Runs: a classifier is trained on one set with one arm and measured. Each run is done once, and kept in a table."""
 
 __all__ = [
-    "REVISION", "STEPS", "Place", "Plan", "Run", "budget_for", "do_run", "do_runs", "motions_of", "run_table",
+    "BUDGETS", "REVISION", "Place", "Plan", "Run", "budget_for", "do_run", "do_runs", "motions_of", "run_table",
     "synthetic_images",
 ]  # fmt: skip
 
@@ -31,6 +31,9 @@ from ..machine import device_name, versions
 from ..records import RecordTable
 from .arms import SYNTHESES, Arm, moved_probability, parse_arm
 from .banks import Motions, learned_bank, pools
+from .published import PUBLISHED, train_published
+from .published import SECONDS as PUBLISHED_SECONDS
+from .published import SETTINGS as PUBLISHED_SETTINGS
 from .training import POST_HOC, AdaptiveMover, Mover, train
 
 SYNTHETIC = 1000
@@ -44,6 +47,9 @@ AT_ONCE = 1000
 
 STEPS = {"short": (1500, 600), "long": (4000, 1600)}
 """The training steps of each budget, for grey images and for images in colour."""
+
+BUDGETS = (*STEPS, PUBLISHED)
+"""The names of the training budgets; the last one is that of published tables."""
 
 REVISION = 1
 """Raise it when the same names give other motions or classifiers, so that all runs are repeated."""
@@ -64,7 +70,7 @@ class Place(NamedTuple):
 
 
 def budget_for(dataset: str, name: str) -> Budget:
-    r"""Returns a training budget, equal for all arms."""
+    r"""Returns the budget of a short or a long training, equal for all arms."""
     if dataset in ("mnist", "fashion_mnist"):
         return Budget(STEPS[name][0], 64, 0.02, 0.1)
     return Budget(STEPS[name][dataset not in GREY], 64, 5e-3 if dataset in ("digits", "bccd") else 0.01, 0.1)
@@ -116,8 +122,11 @@ class Plan:
     r"""A run to do.
 
     Attributes:
-        budget: ``"short"`` or ``"long"``.
+        budget: One of ``BUDGETS``.
         strategy: What is done about imbalance, one of ``STRATEGIES`` in ``training.py``.
+
+    Raises:
+        ValueError: If the budget does not suit the arm.
     """
 
     place: Place
@@ -129,9 +138,18 @@ class Plan:
     data_root: Path
     cache: Path
 
+    def __post_init__(self) -> None:
+        if self.budget == PUBLISHED and (self.arm.synthesises or self.arm.last_steps_real):
+            raise ValueError(
+                f"The budget is {PUBLISHED!r}, but the arm {str(self.arm)!r} has synthetic images, or real images "
+                f"alone at the end. Use base, or arms that move images until the end."
+            )
+
     @property
     def settings(self) -> str:
         r"""The budget in words, by which runs with other budgets are told apart."""
+        if self.budget == PUBLISHED:
+            return f"{PUBLISHED_SETTINGS}, revision {REVISION}"
         budget = budget_for(self.place.dataset, self.budget)
         return (
             f"{budget.steps} steps of {budget.batch_size} images, learning rate {budget.learning_rate:g}, "
@@ -197,6 +215,30 @@ def motions_of(plan: Plan, real: Labelled) -> tuple[list[Motions], float]:
     return [pools(arm, bank, derive_seed(plan.seed, "pools")) for arm in arms], seconds
 
 
+def trained_network(
+    plan: Plan, real: Labelled, synthetic: Labelled, classes: int, mover: Mover | None
+) -> torch.nn.Module:
+    r"""Returns the classifier of a run, in evaluation mode."""
+    budget, arm = plan.budget, plan.arm
+    if budget == PUBLISHED:
+        file = plan.cache / PUBLISHED / f"{plan.place}-{plan.regime}-{plan.strategy}-{arm}-{plan.seed}-{REVISION}.pt"
+        return train_published(
+            real, classes=classes, regime=plan.regime, seed=plan.seed, strategy=plan.strategy, file=file, mover=mover
+        )
+    return train(
+        real,
+        synthetic,
+        classes=classes,
+        regime=plan.regime,
+        budget=budget_for(plan.place.dataset, budget),
+        seed=plan.seed,
+        strategy=plan.strategy,
+        mover=mover,
+        synthetic_fraction=arm.p if arm.synthesises else 0.0,
+        real_last=arm.last_steps_real,
+    )
+
+
 @torch.no_grad()
 def _predict(network: torch.nn.Module, images: Tensor, shift: Tensor) -> Tensor:
     return torch.cat([(network(to_unit(batch)) + shift).argmax(dim=1) for batch in images.split(AT_ONCE)])
@@ -219,18 +261,7 @@ def do_run(plan: Plan) -> Run:
             probability = moved_probability(arm, counts)
             mover = AdaptiveMover(motions, probability) if arm.adaptive else Mover(motions[0], probability)
         start = time.process_time()
-        network = train(
-            real,
-            synthetic,
-            classes=classes,
-            regime=plan.regime,
-            budget=budget_for(place.dataset, plan.budget),
-            seed=plan.seed,
-            strategy=plan.strategy,
-            mover=mover,
-            synthetic_fraction=arm.p if arm.synthesises else 0.0,
-            real_last=arm.last_steps_real,
-        )
+        network = trained_network(plan, real, synthetic, classes, mover)
         training_seconds = time.process_time() - start
         if mover is not None:
             displacement = mover.displacement
@@ -263,8 +294,8 @@ def estimated_seconds(missing: Sequence[Plan], done: Sequence[Run]) -> float:
     for run in done:
         known.setdefault((run.dataset, run.regime, run.budget), []).append(run.training_seconds)
     means = {key: fmean(values) for key, values in known.items()}
-    default = fmean(means.values()) if means else SECONDS
-    return sum(means.get((plan.place.dataset, plan.regime, plan.budget), default) for plan in missing)
+    default = dict.fromkeys(STEPS, fmean(means.values()) if means else SECONDS) | {PUBLISHED: PUBLISHED_SECONDS}
+    return sum(means.get((plan.place.dataset, plan.regime, plan.budget), default[plan.budget]) for plan in missing)
 
 
 def do_runs(plans: Sequence[Plan], table: RecordTable[Run], *, jobs: int) -> list[Run]:

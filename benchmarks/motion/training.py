@@ -1,6 +1,16 @@
 r"""The training of a classifier whose real images are moved, in one plain loop."""
 
-__all__ = ["BALANCED", "POST_HOC", "REGIMES", "STRATEGIES", "AdaptiveMover", "Mover", "train"]
+__all__ = [
+    "BALANCED",
+    "POST_HOC",
+    "REGIMES",
+    "STRATEGIES",
+    "AdaptiveMover",
+    "Mover",
+    "Transform",
+    "train",
+    "transform_of",
+]
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,6 +51,9 @@ STRATEGIES[POST_HOC] = STRATEGIES["plain"]
 Post-hoc logit adjustment (Menon et al., 2021, https://arxiv.org/abs/2007.07314) is plain training, after which the
 logarithms of the classes' frequencies are subtracted from the logits.
 """
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+"""What is done with a batch of images; some transforms draw from the global generator, the others from the given."""
 
 PADDING = 4
 """The padding for random crops, in pixels."""
@@ -127,14 +140,14 @@ class AdaptiveMover(Mover):
         return super().move(x, labels, generator)
 
     @torch.no_grad()
-    def update(self, network: nn.Module, real: Labelled, transform: Callable[[Tensor], Tensor], seed: int) -> None:
+    def update(self, network: nn.Module, real: Labelled, transform: Transform, seed: int) -> None:
         r"""Adapts the strength to a classifier's errors on real images, unmoved and moved with strength 1.
 
         Args:
             network: The classifier, in training mode.
             real: The real images, uint8, and their labels.
-            transform: The user's transform, whose random numbers depend on the global generator alone.
-            seed: The seed of the choice of images and of their motions.
+            transform: The user's transform.
+            seed: The seed of the choice of images, of their motions and of the transform.
         """
         images, labels = real
         generator = make_generator(seed, "probe")
@@ -149,7 +162,8 @@ class AdaptiveMover(Mover):
         network.eval()
         for batch in (x, moved):
             with global_seed(derive_seed(seed, "transform")):
-                errors.append(int((network(transform(batch)).argmax(dim=1) != labels[rows]).sum()))
+                shown = transform(batch, torch.default_generator)
+            errors.append(int((network(shown).argmax(dim=1) != labels[rows]).sum()))
         network.train()
         self.strengths.append(adapted_strength(self.strengths[-1], *errors))
 
@@ -165,6 +179,19 @@ def flip_and_crop(x: Tensor, generator: torch.Generator) -> Tensor:
     columns = right[:, None] + torch.where(mirrored[:, None], columns.flip(1), columns)
     images = torch.arange(len(x))[:, None, None]
     return x.movedim(1, -1)[images, rows[:, :, None], columns[:, None]].movedim(-1, 1)
+
+
+def transform_of(regime: str, size: Sequence[int]) -> Transform:
+    r"""Returns the user's transform of a batch, of images of a height and width."""
+    if regime == "affine":
+        return random_affine
+    if regime == "flipcrop":
+        return flip_and_crop
+    if regime == "none":
+        return lambda x, generator: x
+    strong = v2.Compose([v2.RandomCrop(size, padding=PADDING), v2.RandomHorizontalFlip(), v2.TrivialAugmentWide()])
+    # torchvision's random transforms draw from the global generator.
+    return lambda x, generator: to_unit(torch.stack([strong(image) for image in (255 * x).round().byte()]))
 
 
 def train(
@@ -214,22 +241,9 @@ def train(
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=budget.learning_rate, weight_decay=budget.weight_decay, fused=True
     )
-    strong = v2.Compose(
-        [v2.RandomCrop(images.shape[2:], padding=PADDING), v2.RandomHorizontalFlip(), v2.TrivialAugmentWide()]
-    )
     motions, transforms = make_generator(seed, "motions"), make_generator(seed, "regime")
-
-    def transform(x: Tensor, generator: torch.Generator) -> Tensor:
-        if regime == "affine":
-            return random_affine(x, generator)
-        if regime == "flipcrop":
-            return flip_and_crop(x, generator)
-        if regime == "strong":
-            return to_unit(torch.stack([strong(image) for image in (255 * x).round().byte()]))
-        return x
-
+    transform = transform_of(regime, images.shape[2:])
     network.train()
-    # torchvision's random transforms draw from the global generator.
     with global_seed(derive_seed(seed, "transforms")):
         for step in range(budget.steps):
             epoch, batch = divmod(step, steps_per_epoch)
@@ -246,5 +260,5 @@ def train(
             loss.backward()
             optimiser.step()
             if isinstance(mover, AdaptiveMover) and batch == len(batches) - 1:
-                mover.update(network, real, lambda x: transform(x, torch.default_generator), derive_seed(seed, epoch))
+                mover.update(network, real, transform, derive_seed(seed, epoch))
     return network.eval()

@@ -294,7 +294,7 @@ def test_strength_adapts_to_the_errors_on_moved_images(long_tailed):
 
     network = Memory()
     for epoch in range(3):
-        mover.update(network, long_tailed, lambda batch: batch, epoch)
+        mover.update(network, long_tailed, lambda batch, _: batch, epoch)
     assert mover.strengths == [0, 0.25, 0.5, 0.75]
     # Images of updates are moved by a pixel, those of training by the strength.
     torch.testing.assert_close(seen[1], move_images(seen[0], displacement(shifts(1.0)[0].fields[0, :1])))
@@ -303,7 +303,7 @@ def test_strength_adapts_to_the_errors_on_moved_images(long_tailed):
     # A pixel is an eighth of the side. The epoch with 0.75 is still to come.
     assert mover.displacement == pytest.approx(12.5 * ((0.25**2 + 0.5**2) / 3) ** 0.5, rel=1e-3)
     network.errs = False
-    mover.update(network, long_tailed, lambda batch: batch, 3)
+    mover.update(network, long_tailed, lambda batch, _: batch, 3)
     assert mover.strengths[-1] == 0.5
 
 
