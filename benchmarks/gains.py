@@ -161,8 +161,8 @@ def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, d
         for name in ("imbalance", "motion", "photos")
     )
     imbalance = [row for row in imbalance if row["source"] == "nothing"]
-    # Test images are for figures alone.
-    motion = [row for row in motion if row["on"] != "test"]
+    # Published trainings are for a comparison with the tables of others.
+    motion = [row for row in motion if row["budget"] != "published"]
     photos = [row for row in photos if row["regime"] == "standard" and row["on"] == "validation"]
     table = {}
     for views in ("no views", "standard views"):
