@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gae_augment import MODELS, GAEAugmenter, GenerativeModel, MixedSampler
+from gae_augment._utils.seeding import make_generator
 from gae_augment.data import resolve_strategy
 from gae_augment.evaluation.images import Labelled
 
@@ -99,6 +100,16 @@ def nothing(train: Labelled, missing: dict[int, int], seed: int) -> dict[int, Te
     return {}
 
 
+def copies(train: Labelled, missing: dict[int, int], seed: int) -> dict[int, Tensor]:
+    r"""Returns copies of random real images: with soft labels, a control for these labels without new images."""
+    images, labels = train
+    generator, samples = make_generator(seed, "copies"), {}
+    for label, number in missing.items():
+        members = images[labels == label]
+        samples[label] = members[torch.randint(len(members), (number,), generator=generator)]
+    return samples
+
+
 SOURCES: dict[str, Make] = {
     NOTHING: nothing,
     **{name: partial(by_augmenter, definition=name) for name in MODELS},
@@ -107,6 +118,7 @@ SOURCES: dict[str, Make] = {
     "deepsmote": by_deepsmote,
     "pythae_vae": partial(fit_pythae, kind="vae"),
     "pythae_rhvae": partial(fit_pythae, kind="rhvae"),
+    "copies": copies,
 }
 """The sources by name."""
 

@@ -140,7 +140,7 @@ def test_strong_regime_and_colour(precision):
     assert (network(images.float() / 255).argmax(dim=1) == labels).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("text", ["smote", "adasyn", "deepsmote:steps=100", "gae"])
+@pytest.mark.parametrize("text", ["copies", "smote", "adasyn", "deepsmote:steps=100", "gae"])
 @pytest.mark.usefixtures("global_rngs_unmoved")
 def test_sources_fill_every_class_up(text, long_tailed):
     images, labels = sources.parse_source(text).images(long_tailed, seed=0)
