@@ -1,12 +1,12 @@
 r"""What a command takes on a machine whose cores have other work."""
 
-import os
 import resource
 import subprocess
 import sys
-from contextlib import ExitStack
 
 import pytest
+
+from .busy import busy_machine
 
 ROUNDS = 2
 
@@ -28,11 +28,7 @@ def test_demonstration_beside_busy_processes(benchmark, record, tmp_path):
 
     def measured():
         alone.append(processor_seconds(command))
-        with ExitStack() as others:
-            for _ in range(os.cpu_count()):
-                other = others.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
-                # Killed before it is waited for.
-                others.callback(other.kill)
+        with busy_machine():
             busy.append(processor_seconds(command))
 
     benchmark.pedantic(measured, rounds=ROUNDS, iterations=1)
