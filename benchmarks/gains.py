@@ -10,6 +10,8 @@ from statistics import fmean, stdev
 
 from gae_augment.evaluation.advice.setting import PARTNERS
 
+from .photos.sets import folder_of
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 PRIOR = Path(__file__).resolve().parent.parent / "gae_augment" / "evaluation" / "advice" / "gains.json"
@@ -68,7 +70,7 @@ def differences(
     for row in rows:
         key = tuple(row[name] for name in pair_by)
         if with_change(row) and key in bases and bases[key] < CEILING:
-            found[row["dataset"]].append(float(row["balanced_accuracy"]) - bases[key])
+            found[folder_of(row["dataset"])].append(float(row["balanced_accuracy"]) - bases[key])
     return found
 
 
@@ -157,7 +159,7 @@ def gains(results: Path = RESULTS, *, without: str | None = None) -> dict[str, d
         without: A data set whose runs are left out.
     """
     imbalance, motion, photos = (
-        [row for row in rows_of(results / name / "runs.csv") if row["dataset"] != without]
+        [row for row in rows_of(results / name / "runs.csv") if folder_of(row["dataset"]) != without]
         for name in ("imbalance", "motion", "photos")
     )
     imbalance = [row for row in imbalance if row["source"] == "nothing"]

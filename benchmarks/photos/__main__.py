@@ -31,7 +31,9 @@ def main(
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
     parser.add_argument("action", nargs="?", choices=("run", "finetune", "report", "sheets"), default="run")
-    parser.add_argument("--datasets", nargs="+", default=list(COUNTS), help="leaves, tiles; for sheets mnist, bccd too")
+    parser.add_argument(
+        "--datasets", nargs="+", default=["leaves", "tiles"], help=f"{', '.join(COUNTS)}; for sheets mnist, bccd too"
+    )
     parser.add_argument(
         "--arms", nargs="+", default=[], help="as in motion:bank=own,strength=0.5; all by default, in both regimes"
     )

@@ -1,6 +1,6 @@
 r"""The photographs, and their splits into training and validation."""
 
-__all__ = ["COUNTS", "SIDE", "PhotoSet", "load_photos", "training_rows"]
+__all__ = ["COUNTS", "SIDE", "PhotoSet", "folder_of", "load_photos", "training_rows"]
 
 import re
 from dataclasses import dataclass
@@ -18,15 +18,20 @@ SIDE = 256
 
 COUNTS = {
     "leaves": {"healthy": 600, "Apple_scab": 60, "Black_rot": 30, "Cedar_apple_rust": 12},
+    "leaves-few": {"healthy": 600, "Apple_scab": 20, "Black_rot": 10, "Cedar_apple_rust": 5},
+    "leaves-many": {"healthy": 600, "Apple_scab": 120, "Black_rot": 90, "Cedar_apple_rust": 60},
     "tiles": {},
 }
-"""The maximum number of training images of classes that are made scarce, by the name of the set."""
+"""The maximum number of training images of classes that are made scarce, by the name of the set.
+
+What precedes a hyphen is the folder. Sets of one folder differ in these numbers alone.
+"""
 
 GROUP = re.compile(r"[^/]+/tile\d+")
 """The part of a path that names a photographed tile. Its exposures stay together."""
 
 SHARES = {"leaves": 2 / 3, "tiles": 1 / 2}
-"""The largest share of a class's images that is used for training if the rest is used for validation."""
+"""The largest share of a class's images that is used for training if the rest is used for validation, by folder."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +53,18 @@ class PhotoSet:
     classes: tuple[str, ...]
 
 
+def folder_of(name: str) -> str:
+    r"""Returns the folder of a set."""
+    return name.partition("-")[0]
+
+
 def load_photos(name: str, part: str, data_root: Path) -> PhotoSet:
-    r"""Returns the photographs of ``data_root/photos/name/part``, one folder per class.
+    r"""Returns the photographs of ``part``, ``"train"`` or ``"test"``, in the folder of a set; one folder per class.
 
     Raises:
         FileNotFoundError: If the folder is missing.
     """
-    folder = data_root / "photos" / name / part
+    folder = data_root / "photos" / folder_of(name) / part
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {str(folder)!r}. Name its data root: --data-root FOLDER.")
     paths = sorted(folder.glob("*/*"))
@@ -82,7 +92,7 @@ def training_rows(photos: PhotoSet, seed: int, *, validated: bool) -> Tensor:
         seed: The seed of the split.
         validated: Whether the other images are used for validation.
     """
-    share = SHARES[photos.name] if validated else 1.0
+    share = SHARES[folder_of(photos.name)] if validated else 1.0
     rows: list[int] = []
     for label, name in enumerate(photos.classes):
         members: dict[str, list[int]] = {}

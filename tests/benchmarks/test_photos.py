@@ -76,12 +76,15 @@ def test_paired_seeds_exchange_most_training_images(photos):
     assert len({photos.groups[row] for row in rows[0] & rows[1]}) <= len(FILES)
 
 
-def test_leaves_are_made_scarce_by_rule():
+@pytest.mark.parametrize(
+    ("name", "counts"), [("leaves", [60, 12, 60]), ("leaves-few", [20, 5, 60]), ("leaves-many", [60, 60, 60])]
+)
+def test_leaves_are_made_scarce_by_rule(name, counts):
     labels = torch.repeat_interleave(torch.arange(3), torch.tensor([90, 90, 90]))
     classes = ("Apple_scab", "Cedar_apple_rust", "healthy")
-    leaves = PhotoSet("leaves", torch.empty(270, 0), labels, tuple(map(str, range(270))), classes)
+    leaves = PhotoSet(name, torch.empty(270, 0), labels, tuple(map(str, range(270))), classes)
     chosen = [training_rows(leaves, seed, validated=True) for seed in (0, 2)]
-    assert [labels[rows].bincount().tolist() for rows in chosen] == [[60, 12, 60]] * 2
+    assert [labels[rows].bincount().tolist() for rows in chosen] == [counts] * 2
     assert chosen[0].tolist() != chosen[1].tolist()
 
 
