@@ -89,9 +89,10 @@ class Classifier(lightning.LightningModule):
 
 # Lightning's own.
 @pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
-def test_lightning_epoch(compare, tmp_path):
+@pytest.mark.parametrize(("motion", "aim"), [(None, 1.05), ("auto", float("nan"))], ids=["unmoved", "moved"])
+def test_lightning_epoch(compare, tmp_path, motion, aim):
     plain = TensorDataset(*(lambda one: (one.images, torch.tensor(one.targets)))(base()))
-    module = GAEDataModule(plain, augmenter=augmenter(), batch_size=128, cache_dir=tmp_path)
+    module = GAEDataModule(plain, augmenter=augmenter(), batch_size=128, cache_dir=tmp_path, motion=motion)
 
     class Clock(lightning.Callback):
         def on_train_epoch_start(self, *_):
@@ -122,9 +123,10 @@ def test_lightning_epoch(compare, tmp_path):
     compare(
         lambda: train(datamodule=module),
         lambda: train(train_dataloaders=loader),
-        what=f"an epoch of Lightning's, the median of {EPOCHS}, of {len(plain)} images",
+        what=f"an epoch of Lightning's, the median of {EPOCHS}, of {len(plain)} images"
+        + (", half of them moved" if motion else ""),
         beside="the same with a plain loader",
-        aim=1.05,
+        aim=aim,
         rounds=3,
         figures=True,
     )

@@ -16,7 +16,7 @@ from .._utils.checks import check_integer
 from .._utils.seeding import derive_seed, global_seed
 from ..data import DatasetView, Label, class_names, read_attribute, resolve_strategy
 from ..motion import Motion
-from .synthetic import ImageSource, SyntheticImages, apply_motion
+from .synthetic import ImageSource, SyntheticImages, apply_motion, move_each
 from .teachers import Teacher, check_teacher, check_weight, soft_labels, teacher_logits
 
 
@@ -260,7 +260,10 @@ class AugmentedDataset(VisionDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
         index = self._checked(index)
-        image, label = self._image(index), self.targets[index]
+        return self._item(self._image(index), index)
+
+    def _item(self, image: Any, index: int) -> tuple[Any, int | Tensor]:
+        label = self.targets[index]
         if self._soft_labels is None:
             return image, label
         if self.is_synthetic[index]:
@@ -281,8 +284,11 @@ class AugmentedDataset(VisionDataset):
         n_real = len(self) - len(self._synthetic)
         # A subclass may override __getitem__.
         overridden = type(self).__getitem__ is not AugmentedDataset.__getitem__
-        plain = not overridden and self._soft_labels is None and self.transform is None and self.motion is None
-        if not plain or not indices or min(indices) < 0 or max(indices) >= len(self):
+        if overridden or not indices or min(indices) < 0 or max(indices) >= len(self):
+            return [self[index] for index in indices]
+        if isinstance(self.motion, Motion):
+            return [self._item(image, index) for image, index in zip(self._moved_images(indices), indices, strict=True)]
+        if self._soft_labels is not None or self.transform is not None or self.motion is not None:
             return [self[index] for index in indices]
         targets, transforms = self.targets, self._view.transforms if self._same_transforms else ()
         # The data sets of torchvision are not slowed down by a check.
@@ -307,23 +313,37 @@ class AugmentedDataset(VisionDataset):
         return index - len(self) + len(self._synthetic)
 
     def _image(self, index: int) -> Any:
-        if self.is_synthetic[index]:
-            position = self._synthetic_index(index)
-            image = self._transformed(self._synthetic[position], index, moves=not self._synthetic.is_deformed[position])
-        elif self.motion is None:
+        if self.motion is None and not self.is_synthetic[index]:
             image = self._real_image(index)
-        else:
-            image = self._transformed(self._view.raw_image(index, seeded=False), index, moves=True)
-        return image if self.transform is None else self.transform(image)
-
-    def _transformed(self, image: Any, index: int, *, moves: bool) -> Any:
-        r"""Returns a raw image after motion and the transforms of the dataset."""
-        if moves and self.motion is not None:
+            return image if self.transform is None else self.transform(image)
+        image = self._raw_image(index)
+        if self.motion is not None and self._moves(index):
             # torchvision's transforms return arrays unchanged.
             image = apply_motion(self.motion, image) if isinstance(self.motion, Motion) else self.motion(image)
+        return self._transformed(image, index)
+
+    def _moved_images(self, indices: list[int]) -> list[Any]:
+        assert isinstance(self.motion, Motion)
+        images = [self._raw_image(index) for index in indices]
+        moving = [position for position, index in enumerate(indices) if self._moves(index)]
+        for position, image in zip(moving, move_each(self.motion, [images[one] for one in moving]), strict=True):
+            images[position] = image
+        return [self._transformed(image, index) for image, index in zip(images, indices, strict=True)]
+
+    def _raw_image(self, index: int) -> Any:
+        if self.is_synthetic[index]:
+            return self._synthetic[self._synthetic_index(index)]
+        return self._view.raw_image(index, seeded=False)
+
+    def _moves(self, index: int) -> bool:
+        r"""Returns whether a motion may move an item. A deformed image is moved already."""
+        return not (self.is_synthetic[index] and self._synthetic.is_deformed[self._synthetic_index(index)])
+
+    def _transformed(self, image: Any, index: int) -> Any:
+        r"""Returns an image after the transforms of the dataset, and the transform of all images."""
         for transform in self._view.transforms if self._same_transforms else ():
             image = transform(image, self.targets[index])
-        return image
+        return image if self.transform is None else self.transform(image)
 
     def _real_image(self, index: int) -> Any:
         if not self._same_transforms:

@@ -1,6 +1,6 @@
 r"""The synthetic images of a training set: pixels, or real images with motions."""
 
-__all__ = ["ImageSource", "SyntheticImages", "apply_motion"]
+__all__ = ["ImageSource", "SyntheticImages", "apply_motion", "move_each"]
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from .._utils.seeding import balanced_draw, derive_seed
 from .._utils.storage import ImageFile, index_images
 from .._utils.threads import use_threads
 from ..data import DatasetView, ItemFormat, Label, SamplingStrategy
-from ..motion import move
+from ..motion import Motion, move
 
 
 class ImageSource(Protocol):
@@ -203,6 +203,15 @@ def apply_motion(motion: Callable[[Any], Any], image: Any) -> Any:
         return motion(image)
     item_format = ItemFormat.of(image)
     return item_format.from_tensor(motion(item_format.to_tensor(image)))
+
+
+def move_each(motion: Motion, images: Sequence[Any]) -> list[Any]:
+    r"""Returns images, each moved by a motion of its own; arrays by way of tensors."""
+    formats = [ItemFormat.of(image) if isinstance(image, np.ndarray) else None for image in images]
+    moved = motion.move_each(
+        [image if one is None else one.to_tensor(image) for image, one in zip(images, formats, strict=True)]
+    )
+    return [image if one is None else one.from_tensor(image) for image, one in zip(moved, formats, strict=True)]
 
 
 @use_threads(1)

@@ -126,13 +126,13 @@ class AdaptiveMotion(Motion):
             self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._strength.fill_(value)
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        r"""Draws the motions of one call. ``None`` leaves everything unchanged."""
+    def _moves(self, n: int) -> Tensor:
+        r"""Draws whether each of some images moves, with shape :math:`(n,)`."""
         if self._probe is not None:
             self._probed += 1
         elif not self.strength:
-            return {"v": None}
-        return super().make_params(flat_inputs)
+            return torch.zeros(n, dtype=torch.bool)
+        return super()._moves(n)
 
     def update(self, network: Callable[[Tensor], Tensor], dataset: Any) -> float:
         r"""Adapts the strength to a classifier, and returns it. Call this method after each epoch.

@@ -11,7 +11,9 @@ References:
 
 __all__ = ["NODES", "displacement", "invertible", "jacobian", "move_images", "move_points", "roughness"]
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +48,24 @@ PIXELS_PER_CHUNK = 2**20
 """The maximum number of pixels that are moved at a time. It limits the use of memory for large photographs."""
 
 
+def _constant(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    r"""Decorator: keeps what a function of integers returns, converted to a data type and a device.
+
+    These are the last two arguments of each call.
+    """
+
+    # Few sizes are kept, because the weights of a photograph take a megabyte.
+    @lru_cache(maxsize=32)
+    @wraps(make)
+    def kept(*arguments: Any) -> Tensor:
+        *numbers, dtype, device = arguments
+        # A tensor that is made in inference mode could never take part in training.
+        with torch.inference_mode(False):
+            return make(*numbers).to(device, dtype)
+
+    return kept
+
+
 def displacement(v: Tensor, nodes: int = MAP_NODES, squarings: int = SQUARINGS) -> Tensor:
     r"""Returns the displacement :math:`\exp(v)(p) - p` on a grid of points :math:`p`, by scaling and squaring.
 
@@ -57,8 +77,8 @@ def displacement(v: Tensor, nodes: int = MAP_NODES, squarings: int = SQUARINGS) 
     Returns:
         The displacements, with shape :math:`(B, 2, R, R)`.
     """
-    weights = _spline_weights(v.shape[-1], nodes).to(v)
-    points = _points(nodes).to(v)
+    weights = _spline_weights(v.shape[-1], nodes, v.dtype, v.device)
+    points = _points(nodes, v.dtype, v.device)
     u = weights @ v @ weights.T / 2**squarings
     for _ in range(squarings):
         moved = (points + u).movedim(1, -1)
@@ -66,7 +86,7 @@ def displacement(v: Tensor, nodes: int = MAP_NODES, squarings: int = SQUARINGS) 
     return u
 
 
-@lru_cache
+@_constant
 def _spline_weights(n: int, nodes: int) -> Tensor:
     r"""Returns the values of ``n`` cubic B-splines at ``nodes`` points from border to border, one row per point."""
     distance = (torch.linspace(0, n - 1, nodes, dtype=torch.float64)[:, None] - torch.arange(n)).abs()
@@ -77,19 +97,24 @@ def _spline_weights(n: int, nodes: int) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-@lru_cache
+@_constant
 def _points(nodes: int) -> Tensor:
     r"""Returns the coordinates (x, y) of a grid from border to border, with shape :math:`(2, R, R)`."""
     side = torch.linspace(-1, 1, nodes, dtype=torch.float64)
     return torch.stack(torch.meshgrid(side, side, indexing="xy"))
 
 
-# Few sizes are kept, because the weights of a photograph take a megabyte.
-@lru_cache(maxsize=16)
+@_constant
 def _linear_weights(nodes: int, pixels: int) -> Tensor:
     r"""Returns the weights of linear interpolation from nodes to the centres of pixels, one row per pixel."""
     positions = (torch.arange(pixels, dtype=torch.float64) + 0.5) / pixels * (nodes - 1)
     return (1 - (positions[:, None] - torch.arange(nodes)).abs()).clamp(min=0)
+
+
+@_constant
+def _pixel_centres(pixels: int) -> Tensor:
+    r"""Returns the coordinates of the centres of pixels along one side."""
+    return (2 * torch.arange(pixels, dtype=torch.float64) + 1) / pixels - 1
 
 
 def jacobian(u: Tensor) -> Tensor:
@@ -104,7 +129,7 @@ def jacobian(u: Tensor) -> Tensor:
         The determinants, with shape :math:`(B,)`. The identity has determinant 1.
     """
     nodes = u.shape[-1]
-    x, y = (_points(nodes).to(u) + u).unbind(dim=1)
+    x, y = (_points(nodes, u.dtype, u.device) + u).unbind(dim=1)
     across, down = (x.diff(dim=2), y.diff(dim=2)), (x.diff(dim=1), y.diff(dim=1))
     determinants = [
         (across[0][:, rows] * down[1][:, :, columns] - across[1][:, rows] * down[0][:, :, columns]).flatten(1)
@@ -164,12 +189,11 @@ def move_images(images: Tensor, u: Tensor, mode: str = "bicubic") -> Tensor:
 
 def _pixel_points(u: Tensor, height: int, width: int, rows: slice) -> Tensor:
     r"""Returns the points that pixels take their values from, with shape (B, H, W, 2), for some rows of an image."""
-    down = _linear_weights(u.shape[-1], height)[rows].to(u)
-    across = _linear_weights(u.shape[-1], width).to(u)
+    down = _linear_weights(u.shape[-1], height, u.dtype, u.device)[rows]
+    across = _linear_weights(u.shape[-1], width, u.dtype, u.device)
     points = (down @ u @ across.T).movedim(1, -1)
-    x, y = ((2 * torch.arange(side, dtype=u.dtype, device=u.device) + 1) / side - 1 for side in (width, height))
-    points[..., 0] += x
-    points[..., 1] += y[rows, None]
+    points[..., 0] += _pixel_centres(width, u.dtype, u.device)
+    points[..., 1] += _pixel_centres(height, u.dtype, u.device)[rows, None]
     # Reflects points at the border of the image. With cubic interpolation, grid_sample takes twice as long to do it.
     return points.clamp(-1, 1).mul_(2).sub_(points)
 

@@ -2,11 +2,13 @@ r"""A torchvision transform that moves images as the generative models have lear
 
 __all__ = ["Motion", "move"]
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageMode
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -27,6 +29,9 @@ NEAREST_MODES = ("P", "PA")
 
 EXACT = (torch.float64, torch.int64, torch.int32, torch.uint64, torch.uint32)
 """The types whose values are interpolated in double precision."""
+
+VALUES_TOGETHER = 2**17
+"""The maximum number of values of the images that are moved together. More do not fit into a processor's cache."""
 
 BOX_POINTS = 9
 """The number of points along each side of a box that are moved."""
@@ -66,12 +71,42 @@ class Motion(v2.Transform):
         n = 1
         if self.per_image:
             n = next((len(x) for x in flat_inputs if isinstance(x, Tensor) and x.ndim > 3), 1)
-        moves = torch.rand(n) < self.p
+        moves = self._moves(n)
         if not moves.any():
             return {"v": None}
         device = next((x.device for x in flat_inputs if isinstance(x, Tensor)), torch.device("cpu"))
         v = self.bank.draw(n, strength=self.strength) * moves[:, None, None, None]
         return {"v": v.to(device)}
+
+    def _moves(self, n: int) -> Tensor:
+        r"""Draws whether each of some images moves, with shape :math:`(n,)`."""
+        return torch.rand(n) < self.p
+
+    def move_each(self, images: Sequence[Any]) -> list[Any]:
+        r"""Returns images, each moved by a motion of its own, with probability ``p``.
+
+        The distribution is that of one call for each image. Small images of one kind are moved together, which takes a
+        fraction of the time.
+
+        Args:
+            images: PIL images and tensors with shape :math:`(*, C, H, W)`, which may differ in size and type.
+        """
+        moved = list(images)
+        positions = self._moves(len(moved)).nonzero().flatten().tolist()
+        if not positions:
+            return moved
+        v = self.bank.draw(len(positions), strength=self.strength)
+        alike: dict[Any, list[int]] = {}
+        for row, position in enumerate(positions):
+            alike.setdefault(_kind(moved[position]), []).append(row)
+        for kind, rows in alike.items():
+            number = 1 if kind is None else max(1, VALUES_TOGETHER // math.prod(kind[-1]))
+            for start in range(0, len(rows), number):
+                few = rows[start : start + number]
+                chosen = [positions[row] for row in few]
+                for position, image in zip(chosen, _move_alike([moved[one] for one in chosen], v[few]), strict=True):
+                    moved[position] = image
+        return moved
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         r"""Returns one input moved."""
@@ -107,6 +142,27 @@ def move(inpt: Any, v: Tensor) -> Any:
     return tv_tensors.wrap(moved, like=inpt)
 
 
+def _kind(image: Any) -> tuple[Any, tuple[int, ...]] | None:
+    r"""Returns what images that can be moved together have in common, the shape last; ``None`` if that is nothing."""
+    if isinstance(image, Image.Image):
+        # The colours of these modes are multiplied by opacity for a while.
+        return None if image.mode in PREMULTIPLIED else (image.mode, (len(image.getbands()), *image.size))
+    return (image.dtype, tuple(image.shape)) if type(image) is Tensor and image.ndim == 3 else None
+
+
+def _move_alike(images: list[Any], v: Tensor) -> list[Any]:
+    r"""Returns images of one kind, moved by as many velocity fields."""
+    if len(images) == 1:
+        return [move(images[0], v)]
+    if isinstance(images[0], Image.Image):
+        mode = "nearest" if images[0].mode in NEAREST_MODES else "bicubic"
+        maps = _move_tensor(torch.stack([_maps(image) for image in images]), displacement(v), mode)
+        return [_with_maps(image, one) for image, one in zip(images, maps, strict=True)]
+    x = torch.stack(images)
+    # Copies, so that one image does not keep the memory of all.
+    return [one.clone() for one in _move_tensor(x, displacement(v).to(x.device), "bicubic")]
+
+
 def _move_tensor(x: Tensor, u: Tensor, mode: str) -> Tensor:
     # What moves alike is taken as the channels of one image.
     maps = x.reshape(len(u), -1, *x.shape[-2:])
@@ -125,15 +181,24 @@ def _move_pil(image: Image.Image, u: Tensor) -> Image.Image:
     premultiplied = PREMULTIPLIED.get(image.mode)
     if premultiplied is not None:
         return _move_pil(image.convert(premultiplied), u).convert(image.mode)
+    return _with_maps(image, _move_tensor(_maps(image), u, "nearest" if image.mode in NEAREST_MODES else "bicubic"))
+
+
+def _maps(image: Image.Image) -> Tensor:
+    r"""Returns the pixels of a PIL image, with shape :math:`(C, H, W)`."""
     array = np.array(image)
     # Torch has no integers of the other byte order.
     pixels = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-    maps = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    moved = _move_tensor(maps, u, "nearest" if image.mode in NEAREST_MODES else "bicubic")
-    moved_array = (moved[0] if pixels.ndim == 2 else moved.permute(1, 2, 0)).numpy().astype(array.dtype, copy=False)
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def _with_maps(image: Image.Image, maps: Tensor) -> Image.Image:
+    r"""Returns a PIL image with other pixels."""
+    # Pillow keeps some modes in the other byte order.
+    array = maps.movedim(0, -1).numpy().astype(ImageMode.getmode(image.mode).typestr, copy=False)
     # A copy keeps palette, colour profile and resolution.
     result = image.copy()
-    result.frombytes((np.packbits(moved_array, axis=1) if image.mode == "1" else moved_array).tobytes())
+    result.frombytes((np.packbits(array[..., 0], axis=1) if image.mode == "1" else array).tobytes())
     return result
 
 

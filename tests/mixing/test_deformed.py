@@ -225,6 +225,32 @@ def test_the_dataset_never_changes(form, source, tmp_path):
         assert_equal(dataset[index][0], transform(image))
 
 
+def paired_with_a_number(image):
+    return image, 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_items_of_a_batch_are_moved_as_single_ones(form, source, tmp_path, monkeypatch):
+    dataset, *_ = build(form, tmp_path)
+    motion = Motion(planted_bank(), p=1.0)
+    augmented = AugmentedDataset(dataset, source, images_to_add=ADDED, motion=motion, transform=paired_with_a_number)
+    indices = [3, len(augmented) - 1, 0, 3, 5]
+    field = motion.bank.fields[:1].float()
+    monkeypatch.setattr(motion.bank, "draw", lambda n, strength: field.expand(n, -1, -1, -1))
+    batch = augmented.__getitems__(indices)
+    raw = AugmentedDataset(dataset, source, images_to_add=ADDED, transform=None)
+    for index, ((image, number), label) in zip(indices, batch, strict=True):
+        (expected, _), expected_label = augmented[index]
+        assert (number, label) == (3, expected_label)
+        assert type(image) is type(expected)
+        # Products of more rows round otherwise, by one value of 256.
+        values, expected_values = as_array(image).astype(int), as_array(expected).astype(int)
+        assert np.abs(values - expected_values).max() <= 1
+        assert (values != expected_values).mean() < 0.01
+        # Deformed images are not moved again.
+        assert differ(image, raw[index][0]) != augmented.is_synthetic[index]
+
+
 def test_images_of_tensors_can_be_changed_without_effect_on_others(source):
     tensors = torch.from_numpy(pixels(10, 3, 12, 9))
     augmented = AugmentedDataset(Items(list(tensors)), source, images_to_add=ADDED)

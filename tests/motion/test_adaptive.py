@@ -179,7 +179,12 @@ def test_synthetic_images_are_left_out():
 
 
 def test_new_motion_leaves_images_unchanged():
-    assert torch.equal(AdaptiveMotion(bank(3), p=1.0)(images()), images())
+    motion = AdaptiveMotion(bank(3), p=1.0)
+    assert torch.equal(motion(images()), images())
+    one = images()
+    assert motion.move_each([one])[0] is one
+    motion.strength = 1.0
+    assert not torch.equal(motion.move_each([one])[0], one)
 
 
 def test_running_workers_see_a_new_strength():

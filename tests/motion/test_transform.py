@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from gae_augment._utils.seeding import make_generator
-from gae_augment.motion import Motion, MotionBank, move
+from gae_augment.motion import Motion, MotionBank, move, transform
 from gae_augment.motion.fields import displacement, invertible, move_points
 from gae_augment.motion.transform import POINTS
 
@@ -411,6 +411,59 @@ def test_some_images_of_a_batch_stay_as_they_are():
     assert 70 < unchanged.sum() < 130
     # Without a batch, the image has one motion.
     assert Motion(BANK, p=1.0, per_image=True)(batch[0]).shape == (3, 10, 10)
+
+
+def kinds_of_images():
+    r"""Three images of each of many kinds, the kinds in turn."""
+    tensors = picture(20, 30, 9).view(3, 3, 20, 30)
+    larger = picture(24, 24, 9).to(torch.uint8).view(3, 3, 24, 24)
+    videos = picture(20, 30, 18).to(torch.uint8).view(3, 2, 3, 20, 30)
+    return [
+        image
+        for number in range(3)
+        for image in (
+            tensors[number].to(torch.uint8), tensors[number] / 255, tensors[number] > 100, larger[number],
+            tv_tensors.Image(tensors[number].to(torch.uint8)), videos[number],
+            *(pil(mode).transpose(Image.Transpose(number)) for mode in MODES),
+        )
+    ]  # fmt: skip
+
+
+def assert_nearly_equal(image, expected):
+    assert type(image) is type(expected)
+    if isinstance(image, Image.Image):
+        assert (image.mode, image.size, image.info) == (expected.mode, expected.size, expected.info)
+        image, expected = (torch.from_numpy(np.array(one).astype(np.float64)) for one in (image, expected))
+    assert image.dtype == expected.dtype
+    # Products of more rows round otherwise, by one value of 256.
+    torch.testing.assert_close(image.double(), expected.double(), rtol=1e-4, atol=1)
+    assert (image != expected).double().mean() < 0.01
+
+
+@pytest.mark.parametrize("values_together", [2**17, 6000], ids=["all", "few"])
+def test_images_of_all_kinds_are_moved_each_by_its_own_motion(values_together, monkeypatch):
+    monkeypatch.setattr(transform, "VALUES_TOGETHER", values_together)
+    images = kinds_of_images()
+    before = [copy.deepcopy(image) for image in images]
+    fields = smooth_fields(len(images))
+    monkeypatch.setattr(BANK, "draw", lambda n, strength: strength * fields[:n])
+    moved = Motion(BANK, strength=0.5, p=1.0).move_each(images)
+    for image, original, same, v in zip(moved, images, before, 0.5 * fields, strict=True):
+        assert_nearly_equal(image, move(original, v[None]))
+        # The originals do not change.
+        assert_nearly_equal(original, same)
+
+
+def test_some_of_several_images_stay_as_they_are():
+    images = list(picture(10, 10, 600).to(torch.uint8).view(200, 3, 10, 10))
+    torch.manual_seed(0)
+    moved = Motion(BANK, p=0.5).move_each(images)
+    assert 70 < sum(one is image for one, image in zip(moved, images, strict=True)) < 130
+    # No image keeps the memory of others.
+    assert {one.untyped_storage().nbytes() for one, image in zip(moved, images, strict=True) if one is not image} == {
+        300
+    }
+    assert Motion(BANK, p=1.0).move_each([]) == []
 
 
 def test_transform_is_pickled_and_copied():
