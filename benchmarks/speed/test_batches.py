@@ -71,7 +71,7 @@ def test_epoch(compare, workers, form):
         what=f"an epoch of {len(plain)} images, {workers} workers, {form}",
         beside="the same loader on the base data set",
         aim=1.05,
-        rounds=9,
+        rounds=5,
     )
 
 

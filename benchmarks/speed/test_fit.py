@@ -13,7 +13,7 @@ from gae_augment._utils.devices import multiplies_bfloat16_fast, resolve_device
 from gae_augment._utils.seeding import make_generator
 from gae_augment.cli.memory import keep_freed_memory
 from gae_augment.fitting import fit_model
-from gae_augment.fitting.plan import STEPS
+from gae_augment.fitting.plan import BATCH, STEPS
 from gae_augment.models.networks import HIDDEN
 
 from .references import BareFit, bare_objective, fit_pythae
@@ -103,7 +103,7 @@ def test_fit_of_40_classes(compare, n_jobs):
         GAEAugmenter(model, progress=False, random_state=0, n_jobs=n_jobs).fit(images, labels)
 
     def bare():
-        fit = BareFit("gae", HIDDEN["fc"], epochs, GenerativeModel().batch_size, precision=PRECISION)
+        fit = BareFit("gae", HIDDEN["fc"], epochs, BATCH, precision=PRECISION)
         for own in images[: classes * each].split(each):
             fit(own.to(DEVICE))
 
@@ -135,12 +135,11 @@ def test_fit_of_40_classes_until_the_boundary(compare):
     labels = torch.arange(len(chosen)).repeat_interleave(each)
     images = torch.cat([scarce, noise(each + 1)])
     labels = torch.cat([labels, torch.full((each + 1,), len(chosen))])
-    settings = GenerativeModel()
-    epochs = STEPS // math.ceil(each / settings.batch_size)
+    epochs = STEPS // math.ceil(each / BATCH)
 
     def bare():
         for own in scarce.split(each):
-            BareFit("gae", HIDDEN["fc"], epochs, settings.batch_size, precision=PRECISION)(own.to(DEVICE))
+            BareFit("gae", HIDDEN["fc"], epochs, BATCH, precision=PRECISION)(own.to(DEVICE))
 
     compare(
         lambda: GAEAugmenter(progress=False, random_state=0).fit(images, labels),

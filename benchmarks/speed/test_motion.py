@@ -90,7 +90,7 @@ def test_fit_at_working_size(compare_bound, kind, images, bound):
 
 
 @pytest.mark.benchmark(group="motions: fits at the working size")
-@pytest.mark.parametrize("images", [20, 100, 500])
+@pytest.mark.parametrize("images", [20, *(pytest.param(number, marks=pytest.mark.slow) for number in (100, 500))])
 def test_fit_beside_its_arithmetic(compare, images):
     r"""The limit of a fit is its arithmetic at the rate of matrix products in the same precision."""
     data = photographs(images, 64)
