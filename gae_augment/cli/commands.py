@@ -202,7 +202,13 @@ def balance(arguments: Namespace) -> Outcome:
         selected: dict[Label, Selection] = {}
         # A fit would learn motions that no image needs.
         if not additions.nothing:
-            augmenter.fit(dataset, checkpoint_dir=arguments.checkpoint_dir or run.folder)
+            kept = arguments.checkpoint_dir or run.folder
+            if arguments.preview and not kept:
+                _print_progress(
+                    f"gae-augment balance: warning: the output folder {arguments.output!r} holds files, so the fits of "
+                    f"this preview are not kept. To keep them, pass the same --checkpoint-dir here and in the next run."
+                )
+            augmenter.fit(dataset, checkpoint_dir=kept)
             if arguments.preview:
                 contact_sheet(augmenter, dataset, seed=arguments.seed).save(arguments.preview)
                 run.unfinished = True

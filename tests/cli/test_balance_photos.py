@@ -131,6 +131,24 @@ def test_preview_writes_one_picture_and_the_next_run_goes_on(
     assert not hidden_paths(output)
 
 
+def test_preview_into_a_folder_with_files_says_how_to_keep_its_fits(folder, tmp_path, quick, class_fits, capsys):
+    output, preview = tmp_path / "balanced", tmp_path / "preview.png"
+    output.mkdir()
+    (output / "notes.txt").touch()
+    command = command_for(folder, output, "--force", "--preview", str(preview))
+    assert main(command) == 0
+    assert (
+        "the fits of this preview are not kept. To keep them, pass the same --checkpoint-dir" in capsys.readouterr().err
+    )
+    class_fits.clear()
+    command += ["--checkpoint-dir", str(tmp_path / "fits")]
+    for fits in ([4, 9], []):
+        assert main(command) == 0
+        assert "not kept" not in capsys.readouterr().err
+        assert sorted(class_fits) == fits
+        class_fits.clear()
+
+
 def test_preview_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path, quick, no_training, capsys):
     output, file = tmp_path / "balanced", tmp_path / "file"
     file.touch()
