@@ -72,3 +72,14 @@ def test_forecast(benchmark, record, folders, tmp_path, what):
     beside = "what `gae-augment balance` then took, imports and copies included"
     record([forecast], [taken], unit="s", what=f"forecast of {what}", beside=beside, aim=2.0)
     record([dry], [taken], unit="s of the dry run", what=f"dry run of {what}", beside=beside, aim=float("nan"))
+
+
+@pytest.mark.parametrize(("size", "before"), [(64, 19.0), (128, 123.0), (224, 300.0)])
+def test_dry_run(benchmark, record, tmp_path, size, before):
+    folder, figures = DATA_ROOT / "photos" / "tiles" / "train", []
+    if not folder.is_dir():
+        pytest.skip("no photographs in GAE_DATA_ROOT")
+    command = "balance", folder, "--output", tmp_path / "balanced", "--size", size, "--dry-run"
+    benchmark.pedantic(lambda: figures.append(run(*command)[0]), rounds=1, iterations=1)
+    what = f"dry run of a folder of photographs at {size} pixels"
+    record(figures, [before], unit="s", what=what, beside="another such folder with an earlier state of 0.2", aim=1.0)
