@@ -17,8 +17,8 @@ from .fit import fit_class
 from .fitted import FittedModel
 from .plan import Plan
 
-TIMED_BATCHES = 4
-"""The number of batches of an epoch of the timed trainings."""
+TIMED_BATCHES, TIMED_SECONDS = 4, 1.0
+"""The maximum number of batches of an epoch of the timed trainings, and about the time that they may take together."""
 
 TRIAL_SECONDS = 1.0
 """The time after which a trial training ends at its next measurement of the error."""
@@ -68,27 +68,37 @@ def time_fit(
         values: The conversion from image values to network inputs, and back.
         at_a_time: The number of fits that run in parallel, and share the bandwidth of the memory.
     """
-    few = images[: TIMED_BATCHES * plan.batch_size]
-    # One Gaussian, because the time of a mixture depends on the codes, which differ after few steps.
-    short = replace(
-        plan, images=len(few), stopping="all epochs", held_out=0, n_init=1, density="normal", truncated=False
-    )
 
-    def timed(epochs: int) -> tuple[float, FittedModel]:
+    def timed(epochs: int, batches: int) -> tuple[float, FittedModel]:
+        few = images[: batches * plan.batch_size]
+        # One Gaussian, because the time of a mixture depends on the codes, which differ after few steps.
+        short = replace(
+            plan,
+            images=len(few),
+            epochs=epochs,
+            stopping="all epochs",
+            held_out=0,
+            n_init=1,
+            density="normal",
+            truncated=False,
+        )
         start = time.perf_counter()
         *_, fitted = map_in_threads(
-            lambda _: fit_class(few, replace(short, epochs=epochs), definition, values, seed=0),
-            range(at_a_time),
-            plan.n_threads,
+            lambda _: fit_class(few, short, definition, values, seed=0), range(at_a_time), plan.n_threads
         )
         return time.perf_counter() - start, fitted
 
     # Not timed, because the first training also loads libraries.
-    timed(1)
-    once, _ = timed(1)
-    thrice, fitted = timed(3)
-    steps = math.ceil(len(few) / plan.batch_size)
-    step = max(thrice - once, 0.1 * thrice) / (2 * steps)
+    timed(1, 1)
+    once, _ = timed(1, 1)
+    # Epochs of as many batches as there is time for. What they take more than one epoch is free of fixed costs.
+    batches = min(math.ceil(len(images) / plan.batch_size), TIMED_BATCHES, int(TIMED_SECONDS / (4 * once)))
+    epochs = 3 if batches else 2
+    batches = max(1, batches)
+    if batches > 1:
+        once, _ = timed(1, batches)
+    several, fitted = timed(epochs, batches)
+    step = max(several - once, 0.1 * several) / ((epochs - 1) * batches)
     return FitTime(step, _share(images, plan, definition, values), _density_seconds(fitted, plan), fitted)
 
 

@@ -45,15 +45,25 @@ def test_duration_is_that_of_the_steps_and_the_codes():
 
 
 @pytest.mark.parametrize("n", [20, 150, 1000])
-def test_few_steps_are_trained(trainings, n):
+def test_few_steps_are_trained(trainings, n, monkeypatch):
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 1e9)
     plan, _ = timed(n)
     steps = [training.epochs * -(-size // 10) for training, size in trainings if training.stopping == "all epochs"]
-    assert sum(steps) <= 5 * timing.TIMED_BATCHES
+    batches = min(-(-n // 10), timing.TIMED_BATCHES)
+    assert steps == [1, 1, batches, 3 * batches]
     # A class with images to hold out has no trial, because its typical number of steps is known well enough.
-    assert len(trainings) == 3 + (plan.stopping == "mean image")
+    assert len(trainings) == 4 + (plan.stopping == "mean image")
+
+
+def test_slow_steps_are_fewer(trainings, monkeypatch):
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.0)
+    _, time = timed(1000)
+    assert [(training.epochs, size) for training, size in trainings] == [(1, 10), (1, 10), (2, 10)]
+    assert time.step > 0
 
 
 def test_parallel_fits_are_timed_in_parallel(trainings, monkeypatch):
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.0)
     timed(300, at_a_time=3)
     assert len(trainings) == 9
 
@@ -74,7 +84,8 @@ def test_trial_ends_in_time(monkeypatch, trainings):
     assert time.share == timing.TYPICAL_SHARE["delta"][1]
 
 
-def test_training_of_all_epochs_has_no_trial(trainings):
+def test_training_of_all_epochs_has_no_trial(trainings, monkeypatch):
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0.0)
     _, time = timed(50, GenerativeModel("vae", epochs=30))
     assert time.share == 1
     assert len(trainings) == 3
