@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gae_augment import MixedSampler
+from gae_augment._utils.devices import resolve_device
 from gae_augment._utils.seeding import derive_seed, global_seed, make_generator
 from gae_augment.evaluation.images import Labelled, to_unit
 
@@ -38,7 +39,7 @@ class OnDevice(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = resolve_device("auto")
         self.network = network.to(self.device)
 
     def forward(self, x: Tensor) -> Tensor:
