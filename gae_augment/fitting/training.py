@@ -93,18 +93,28 @@ def mean_excess_error(
     values: ValueScale,
     precision: torch.dtype = torch.float32,
     batch_size: int = 500,
+    entropies: Tensor | None = None,
 ) -> float:
     r"""Returns the mean excess reconstruction error of images, in nats per pixel.
 
-    A perfect reconstruction has an excess error of 0. ``values`` converts the images to network inputs.
+    A perfect reconstruction has an excess error of 0. ``values`` converts the images to network inputs. The images'
+    ``entropies``, from :func:`image_entropies`, are computed if they are ``None``.
     """
     errors = []
+    likelihood = likelihood_for(values)
     for batch in images.split(chunk_size(batch_size, images.shape[1:])):
         x = values.to_network(batch)
         with _autocast(precision, images.device):
             outputs = network.decode(network.encode(x))
-        errors.append(excess_error(outputs, x, likelihood_for(values)))
-    return torch.cat(errors).double().mean().item()
+        errors.append(likelihood.negative_log_likelihood(outputs, x))
+    entropies = image_entropies(images, values) if entropies is None else entropies
+    return ((torch.cat(errors) - entropies) / images[0].numel()).double().mean().item()
+
+
+def image_entropies(images: Tensor, values: ValueScale) -> Tensor:
+    r"""Returns the lowest possible reconstruction error of each image, in nats, with shape :math:`(N,)`."""
+    batches = images.split(chunk_size(500, images.shape[1:]))
+    return torch.cat([likelihood_for(values).entropy(values.to_network(batch)) for batch in batches])
 
 
 @torch.no_grad()
@@ -186,6 +196,8 @@ def train(
         if lr_schedule == "cosine"
         else torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     )
+    # They do not change during training.
+    entropies = image_entropies(checked, values)
     exploded = EXPLOSION_FACTOR * max(mean_image_error(checked, values), MIN_IMAGE_ERROR)
     for epoch in range(1, epochs + 1):
         objective.advance(network, sample, (epoch - 1) / epochs)
@@ -203,7 +215,7 @@ def train(
         log.epochs = epoch
         log.steps += steps_per_epoch
         if epoch % check_every == 0 or epoch == epochs:
-            error = mean_excess_error(network, checked, values, precision)
+            error = mean_excess_error(network, checked, values, precision, entropies=entropies)
             if not error < exploded:
                 raise FloatingPointError(
                     f"Training diverged: the reconstruction error is {error} after {epoch} epochs. Lower "

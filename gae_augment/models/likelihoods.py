@@ -91,13 +91,8 @@ class Bernoulli(Likelihood):
         The ``outputs`` are logits, and the images ``x`` have values in [0, 1]. The result has one value per image.
         """
         outputs = _as_precise_as(x, outputs)
-        if outputs.is_cuda:
-            error = functional.binary_cross_entropy_with_logits(outputs, x, reduction="none")
-        else:
-            # This is the formula of PyTorch's function, which computes logarithms without vector instructions.
-            size = outputs.abs()
-            error = (0.5 - x) * outputs + (0.5 * size + (1 + (-size).exp()).log())
-        return error.flatten(1).sum(dim=1)
+        # Faster on CPUs than PyTorch's binary_cross_entropy_with_logits in versions before 2.15, and as stable.
+        return (functional.softplus(outputs) - x * outputs).flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:
         r"""Returns the entropy of each of :math:`B` images, in nats, with shape :math:`(B,)`.
