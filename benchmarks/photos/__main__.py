@@ -10,6 +10,7 @@ from gae_augment import GenerativeModel
 
 from .arms import ARMS, REGIMES, parse_arm
 from .finetuning import ARMS as FINETUNED_ARMS
+from .finetuning import EPOCHS as FINETUNING_EPOCHS
 from .finetuning import VIEWS, do_finetuned, finetuned_table
 from .network import FeatureNetwork, LastBlocks, load_network, load_split_network
 from .report import write
@@ -42,6 +43,7 @@ def main(
     parser.add_argument("--on", choices=ON, default=ON[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="of the models of the classes")
+    parser.add_argument("--finetuning-epochs", type=int, default=FINETUNING_EPOCHS, help="of the last blocks")
     parser.add_argument("--data-root", type=Path, default=Path(os.environ.get("GAE_DATA_ROOT", "data")))
     parser.add_argument("--output", type=Path, default=HERE / "results" / "photos")
     parser.add_argument("--cache", type=Path, default=HERE / "cache" / "photos", help="features and models")
@@ -72,7 +74,8 @@ def main(
         first, last = (network, blocks) if network and blocks else load_split_network()
         cache = options.cache / "first_blocks"
         experiments = [Experiment(*photos, seed, first, cache, model, *VIEWS) for photos, seed in places]
-        do_finetuned(experiments, last, [str(arm) for arm in named] or FINETUNED_ARMS, finetuned)
+        own = [str(arm) for arm in named] or FINETUNED_ARMS
+        do_finetuned(experiments, last, own, finetuned, options.finetuning_epochs)
     write(options.output, list(table.records.values()), list(finetuned.records.values()))
 
 

@@ -2,13 +2,15 @@ r"""Fine-tuning: the last blocks of the pretrained network are trained, on views
 
 __all__ = [
     "ARMS",
+    "EPOCHS",
     "RATES",
-    "SETTINGS",
+    "TRAININGS",
     "VIEWS",
     "FinetunedRun",
     "best_rate",
     "do_finetuned",
     "finetuned_table",
+    "settings_of",
     "train_blocks",
 ]
 
@@ -41,7 +43,10 @@ TRAININGS = 3
 """The number of trainings of each arm on each split. They differ in their random numbers alone."""
 
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
-"""The learning rates; the best one of the first training with standard views alone is used in all arms."""
+"""The learning rates; the best one of the first training with standard views alone is used in all arms.
+
+It is chosen in trainings of ``EPOCHS`` epochs, for longer ones too.
+"""
 
 EPOCHS, BATCH_SIZE, WEIGHT_DECAY = 12, 32, 0.01
 
@@ -72,11 +77,20 @@ def finetuned_table(path: Path) -> RecordTable[FinetunedRun]:
     return RecordTable(path, FinetunedRun, ("dataset", "on", "arm", "rate", "seed", "training", "settings"))
 
 
-SETTINGS = f"{EPOCHS} epochs of batches of {BATCH_SIZE}, {VIEWS[0]} + {VIEWS[1]} views, weight decay {WEIGHT_DECAY:g}"
+def settings_of(epochs: int) -> str:
+    r"""Returns how the last blocks are trained, in words."""
+    return f"{epochs} epochs of batches of {BATCH_SIZE}, {VIEWS[0]} + {VIEWS[1]} views, weight decay {WEIGHT_DECAY:g}"
 
 
 def train_blocks(
-    network: nn.Module, inputs: Tensor, positions: Tensor, labels: Tensor, *, rate: float, seed: int
+    network: nn.Module,
+    inputs: Tensor,
+    positions: Tensor,
+    labels: Tensor,
+    *,
+    rate: float,
+    seed: int,
+    epochs: int,
 ) -> nn.Module:
     r"""Trains the last blocks with balanced softmax, and returns them in evaluation mode.
 
@@ -89,6 +103,7 @@ def train_blocks(
         labels: The labels of the images, with shape :math:`(N,)`.
         rate: The peak of the learning rate of AdamW.
         seed: The seed of the order and of the views.
+        epochs: How often each image is shown.
     """
     counts = labels.bincount()
     shift = (counts / counts.sum()).log()
@@ -96,10 +111,10 @@ def train_blocks(
     first = number.cumsum(0) - number
     generator = make_generator(seed, "batches")
     optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
-    steps = EPOCHS * -(-len(labels) // BATCH_SIZE)
+    steps = epochs * -(-len(labels) // BATCH_SIZE)
     step = 0
     network.train()
-    for _ in range(EPOCHS):
+    for _ in range(epochs):
         shown = order[first + (torch.rand(len(labels), generator=generator) * number).long()]
         for rows in torch.randperm(len(labels), generator=generator).split(BATCH_SIZE):
             for group in optimiser.param_groups:
@@ -112,7 +127,9 @@ def train_blocks(
     return network.eval()
 
 
-def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float, training: int) -> FinetunedRun:
+def measure(
+    experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float, training: int, epochs: int
+) -> FinetunedRun:
     r"""Trains the last blocks in one arm, and measures the network."""
     seed = experiment.seed + SEEDS_APART * training
     inputs, positions = experiment.training_views(arm, "standard")
@@ -120,7 +137,7 @@ def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float, t
     # The linear layer draws its weights from the global generator.
     with global_seed(derive_seed(seed, "last blocks")):
         network = blocks(len(photos.classes))
-    train_blocks(network, inputs, positions, experiment.labels, rate=rate, seed=seed)
+    train_blocks(network, inputs, positions, experiment.labels, rate=rate, seed=seed, epochs=epochs)
     tested, true = experiment.tested_features()
     with torch.inference_mode():
         predicted = torch.cat([network(batch.float()).argmax(dim=1) for batch in tested.split(BATCH_SIZE)])
@@ -136,7 +153,7 @@ def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float, t
         balanced_accuracy=round(100 * fmean(recalls), 3),
         scarce_recall=round(100 * fmean(recall for label, recall in enumerate(recalls) if label != majority), 3),
         recalls=" ".join(f"{100 * recall:.2f}" for recall in recalls),
-        settings=SETTINGS,
+        settings=settings_of(epochs),
         device=device_name(torch.device("cpu")),
         versions=versions("torch", "torchvision"),
     )
@@ -144,28 +161,43 @@ def measure(experiment: Experiment, blocks: LastBlocks, arm: Arm, rate: float, t
 
 def best_rate(runs: Sequence[FinetunedRun], dataset: str, on: str) -> float:
     r"""Returns the learning rate with the highest balanced accuracy of standard views alone, in the first trainings."""
-    plain = [run for run in runs if (run.dataset, run.on, run.arm, run.training) == (dataset, on, "plain", 0)]
+    chosen_in = (dataset, on, "plain", 0, settings_of(EPOCHS))
+    plain = [run for run in runs if (run.dataset, run.on, run.arm, run.training, run.settings) == chosen_in]
     rates = sorted({run.rate for run in plain})
     return max(rates, key=lambda rate: fmean(run.balanced_accuracy for run in plain if run.rate == rate))
 
 
 def do_finetuned(
-    experiments: Sequence[Experiment], blocks: LastBlocks, arms: Sequence[str], table: RecordTable[FinetunedRun]
+    experiments: Sequence[Experiment],
+    blocks: LastBlocks,
+    arms: Sequence[str],
+    table: RecordTable[FinetunedRun],
+    epochs: int = EPOCHS,
 ) -> None:
-    r"""Adds the missing runs to a table: standard views alone with all learning rates, then the arms with the best."""
-    for trainings in (1, TRAININGS):
+    r"""Adds the missing runs to a table: standard views alone with all learning rates, then the arms with the best.
+
+    Args:
+        experiments: The splits.
+        blocks: What makes the last blocks.
+        arms: The arms, besides standard views alone.
+        table: The table.
+        epochs: How often each image is shown. Other trainings than those of ``EPOCHS`` epochs are done once on each
+            split.
+    """
+    # The learning rates, then the arms; a number of trainings, and of epochs.
+    for comparing, trainings, length in ((False, 1, EPOCHS), (True, TRAININGS if epochs == EPOCHS else 1, epochs)):
         plans = []
         for training in range(trainings):
             for experiment in experiments:
                 name, on = experiment.photos.name, experiment.on
-                first = trainings == 1
-                rates = RATES if first else (best_rate(list(table.records.values()), name, on),)
+                rates = (best_rate(list(table.records.values()), name, on),) if comparing else RATES
                 plans += [
                     (experiment, text, rate, training)
-                    for text in (("plain",) if first else dict.fromkeys(("plain", *arms)))
+                    for text in (dict.fromkeys(("plain", *arms)) if comparing else ("plain",))
                     for rate in rates
-                    if (name, on, text, str(rate), str(experiment.seed), str(training), SETTINGS) not in table.records
+                    if (name, on, text, str(rate), str(experiment.seed), str(training), settings_of(length))
+                    not in table.records
                 ]
-        print(f"{len(plans)} runs are missing, about {len(plans):.0f} minutes.", flush=True)
+        print(f"{len(plans)} runs are missing, about {len(plans) * length / EPOCHS:.0f} minutes.", flush=True)
         for experiment, text, rate, training in tqdm(plans, unit="run"):
-            table.add(measure(experiment, blocks, parse_arm(text), rate, training))
+            table.add(measure(experiment, blocks, parse_arm(text), rate, training, length))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..tables import markdown, write_report
 from .arms import ADDED_VIEWS, ARMS, STANDARD_VIEWS, parse_arm
-from .finetuning import SETTINGS, TRAININGS, VIEWS, FinetunedRun, best_rate
+from .finetuning import EPOCHS, TRAININGS, VIEWS, FinetunedRun, best_rate, settings_of
 from .heads import HEADS
 from .runs import Run
 
@@ -147,39 +147,47 @@ def finetuned_report(runs: Sequence[FinetunedRun]) -> str:
         f"The last three of sixteen blocks and the last convolution are trained with balanced softmax; the blocks "
         f"before them stay frozen. In each epoch, each image is shown once, in one of its views: {VIEWS[0]} standard "
         f"ones, and {VIEWS[1]} of the arm. The learning rate is the best one of standard views alone, which favours "
-        f"'plain'. Splits have the mean of up to {TRAININGS} trainings each. {SETTINGS}.\n",
+        f"'plain'. It is chosen in trainings of {EPOCHS} epochs, for longer ones too. Splits have the mean of up to "
+        f"{TRAININGS} trainings each, or one if it is longer.\n",
     ]
     for dataset, on in dict.fromkeys((run.dataset, run.on) for run in runs):
         own = [run for run in runs if (run.dataset, run.on) == (dataset, on)]
         rate = best_rate(own, dataset, on)
+        usual = [run for run in own if run.settings == settings_of(EPOCHS)]
         rates = {
-            run.rate: [other for other in own if (other.arm, other.rate, other.training) == ("plain", run.rate, 0)]
-            for run in own
+            run.rate: [other for other in usual if (other.arm, other.rate, other.training) == ("plain", run.rate, 0)]
+            for run in usual
         }
         tried = ", ".join(
             f"{fmean(run.balanced_accuracy for run in rates[rate]):.2f} with {rate:g}" for rate in sorted(rates)
         )
-        arms = _means_of_trainings([run for run in own if run.rate == rate])
-        lines = []
-        for arm, by_seed in sorted(arms.items(), key=lambda one: (one[0] != "plain", one[0])):
-            control = arms.get(_control("standard", arm)[1], {})
-            gains = _differences(by_seed, arms["plain"], "balanced_accuracy")
-            over_control = _differences(by_seed, control, "balanced_accuracy")
-            compared = arm != "plain"
-            lines.append(
-                [
-                    arm,
-                    f"{fmean(run.balanced_accuracy for run in by_seed.values()):.2f}",
-                    paired(gains) if compared else "",
-                    paired(over_control) if compared and over_control and control is not by_seed else "",
-                    f"{sum(gain > 0 for gain in gains)} of {len(gains)}" if compared else "",
-                    f"{fmean(run.scarce_recall for run in by_seed.values()):.2f}",
-                ]
-            )
-        head = ("arm", "balanced accuracy", "above plain", "above more views", "splits above plain", "scarce recall")
-        parts += [f"### {dataset}, {on}, learning rate {rate:g}\n", f"Standard views alone: {tried}.\n",
-                  markdown(head, lines)]  # fmt: skip
+        parts += [f"### {dataset}, {on}, learning rate {rate:g}\n", f"Standard views alone: {tried}.\n"]
+        for settings in sorted({run.settings for run in own}, key=lambda text: int(text.split()[0])):
+            parts += [f"{settings}:\n", _finetuned_arms([r for r in own if (r.rate, r.settings) == (rate, settings)])]
     return "\n".join(parts)
+
+
+def _finetuned_arms(runs: Sequence[FinetunedRun]) -> str:
+    r"""Returns the table of the arms of a set and of trainings of one length."""
+    arms = _means_of_trainings(runs)
+    lines = []
+    for arm, by_seed in sorted(arms.items(), key=lambda one: (one[0] != "plain", one[0])):
+        control = arms.get(_control("standard", arm)[1], {})
+        gains = _differences(by_seed, arms.get("plain", {}), "balanced_accuracy")
+        over_control = _differences(by_seed, control, "balanced_accuracy")
+        compared = arm != "plain" and bool(gains)
+        lines.append(
+            [
+                arm,
+                f"{fmean(run.balanced_accuracy for run in by_seed.values()):.2f}",
+                paired(gains) if compared else "",
+                paired(over_control) if compared and over_control and control is not by_seed else "",
+                f"{sum(gain > 0 for gain in gains)} of {len(gains)}" if compared else "",
+                f"{fmean(run.scarce_recall for run in by_seed.values()):.2f}",
+            ]
+        )
+    head = ("arm", "balanced accuracy", "above plain", "above more views", "splits above plain", "scarce recall")
+    return markdown(head, lines)
 
 
 def write(folder: Path, runs: Sequence[Run], finetuned: Sequence[FinetunedRun] = ()) -> None:

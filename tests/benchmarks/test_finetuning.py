@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.photos import finetuning
 from benchmarks.photos.__main__ import main
-from benchmarks.photos.finetuning import FinetunedRun, finetuned_table, train_blocks
+from benchmarks.photos.finetuning import FinetunedRun, finetuned_table, settings_of, train_blocks
 from benchmarks.photos.network import FirstBlocks, FrozenNetwork, TrainedBlocks
 from benchmarks.photos.report import finetuned_report
 
@@ -79,14 +79,13 @@ class Watched(nn.Module):
 
 
 @pytest.mark.usefixtures("global_rngs_unmoved")
-def test_each_epoch_shows_each_image_once_in_a_random_view(monkeypatch):
-    monkeypatch.setattr(finetuning, "EPOCHS", 400)
+def test_each_epoch_shows_each_image_once_in_a_random_view():
     labels = torch.tensor([0] * 20 + [1] * 4)
     # All images have two views, and those of the second class four.
     positions = torch.cat([torch.arange(24), torch.arange(24), torch.arange(20, 24), torch.arange(20, 24)])
     network = Watched(len(positions))
     inputs = torch.arange(len(positions)).view(-1, 1, 1, 1)
-    train_blocks(network, inputs, positions, labels, rate=1e-2, seed=0)
+    train_blocks(network, inputs, positions, labels, rate=1e-2, seed=0, epochs=400)
     assert torch.zeros(24).index_add(0, positions, network.shown).tolist() == [400] * 24
     expected = 400 / positions.bincount()[positions]
     torch.testing.assert_close(network.shown, expected, rtol=0, atol=60)
@@ -137,12 +136,18 @@ def test_learning_rate_is_that_of_standard_views_and_nothing_is_measured_twice(
     capsys.readouterr()
     main([*arguments, "--cache", str(tmp_path / "cache")], first, lambda _: pytest.fail("trained again"))
     assert capsys.readouterr().out.count("0 runs are missing") == 2
+    main([*arguments, "--cache", str(tmp_path / "cache"), "--finetuning-epochs", "24"], first, last)
+    printed = capsys.readouterr().out
+    assert "0 runs are missing" in printed
+    assert "3 runs are missing, about 6 minutes" in printed
+    assert (output / "REPORT.md").read_text().count("\n| motion:classes=all |") == 2
 
 
 def test_differences_are_paired_by_split(tmp_path):
-    def runs(arm, values, rate=3e-4, training=0):
+    def runs(arm, values, rate=3e-4, training=0, epochs=12):
+        settings = settings_of(epochs)
         return [
-            FinetunedRun("tiles", "validation", arm, rate, seed, training, value, value / 2, "", "s", "", "")
+            FinetunedRun("tiles", "validation", arm, rate, seed, training, value, value / 2, "", settings, "", "")
             for seed, value in enumerate(values)
         ]
 
@@ -151,6 +156,9 @@ def test_differences_are_paired_by_split(tmp_path):
     measured += runs("plain", [52.0], training=1) + runs("motion:classes=all", [53.0], training=1)
     measured += runs("more_views:classes=all", [53.0], training=1) + runs("plain", [0.0, 0.0], training=2)
     measured += runs("more_views:classes=all", [51.0, 71.0, 65.0]) + runs("plain", [10.0, 20.0, 30.0], rate=1e-3)
+    # Longer trainings have a table of their own, and do not choose the learning rate.
+    measured += runs("plain", [80.0, 82.0, 84.0], epochs=48) + runs("motion:classes=all", [81.0, 84.0, 87.0], epochs=48)
+    measured += runs("plain", [99.0, 99.0, 99.0], rate=1e-3, epochs=48)
     table = finetuned_table(tmp_path / "runs.csv")
     table.add(*measured)
     text = finetuned_report(list(finetuned_table(table.path).records.values()))
@@ -158,3 +166,5 @@ def test_differences_are_paired_by_split(tmp_path):
     assert "61.33 with 0.0003, 20.00 with 0.001" in text
     assert "| motion:classes=all | 63.67 | +2.00 ± 0.58 | +1.00 ± 0.58 | 3 of 3 | 31.83 |" in text
     assert "| more_views:classes=all | 62.67 | +1.00 ± 0.00 |  | 3 of 3 | 31.33 |" in text
+    assert text.index("12 epochs of") < text.index("48 epochs of")
+    assert "| motion:classes=all | 84.00 | +2.00 ± 0.58 |  | 3 of 3 | 42.00 |" in text
