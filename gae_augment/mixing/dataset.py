@@ -324,10 +324,8 @@ class AugmentedDataset(VisionDataset):
 
     def _moved_images(self, indices: list[int]) -> list[Any]:
         assert isinstance(self.motion, Motion)
-        images = [self._raw_image(index) for index in indices]
-        moving = [position for position, index in enumerate(indices) if self._moves(index)]
-        for position, image in zip(moving, move_each(self.motion, [images[one] for one in moving]), strict=True):
-            images[position] = image
+        raw = (self._raw_image(index) for index in indices)
+        images = move_each(self.motion, raw, map(self._moves, indices))
         return [self._transformed(image, index) for image, index in zip(images, indices, strict=True)]
 
     def _raw_image(self, index: int) -> Any:

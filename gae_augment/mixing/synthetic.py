@@ -4,18 +4,19 @@ __all__ = ["ImageSource", "SyntheticImages", "apply_motion", "move_each"]
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from .._utils.seeding import balanced_draw, derive_seed
 from .._utils.storage import ImageFile, index_images
 from .._utils.threads import use_threads
 from ..data import DatasetView, ItemFormat, Label, SamplingStrategy
-from ..motion import Motion, move
+from ..motion import VALUES_TOGETHER, Motion, move
 
 
 class ImageSource(Protocol):
@@ -205,13 +206,41 @@ def apply_motion(motion: Callable[[Any], Any], image: Any) -> Any:
     return item_format.from_tensor(motion(item_format.to_tensor(image)))
 
 
-def move_each(motion: Motion, images: Sequence[Any]) -> list[Any]:
-    r"""Returns images, each moved by a motion of its own; arrays by way of tensors."""
-    formats = [ItemFormat.of(image) if isinstance(image, np.ndarray) else None for image in images]
-    moved = motion.move_each(
-        [image if one is None else one.to_tensor(image) for image, one in zip(images, formats, strict=True)]
-    )
-    return [image if one is None else one.from_tensor(image) for image, one in zip(moved, formats, strict=True)]
+def move_each(motion: Motion, images: Iterable[Any], moves: Iterable[bool]) -> Iterator[Any]:
+    r"""Yields images. Those that ``moves`` marks are moved, each by a motion of its own, with the motion's probability.
+
+    Small images are moved together. A large one is yielded before the next is read, so that a batch of photographs is
+    never in memory at full size.
+    """
+    group: list[tuple[Any, bool]] = []
+    values = 0
+    for image, is_moving in zip(images, moves, strict=True):
+        group.append((image, is_moving))
+        values += _number_of_values(image)
+        if values >= VALUES_TOGETHER:
+            yield from _moved_together(motion, group)
+            group, values = [], 0
+    yield from _moved_together(motion, group)
+
+
+def _moved_together(motion: Motion, group: Sequence[tuple[Any, bool]]) -> Iterator[Any]:
+    formats = [ItemFormat.of(image) if isinstance(image, np.ndarray) else None for image, _ in group]
+    # torchvision's transforms return arrays unchanged.
+    movable = [
+        image if one is None else one.to_tensor(image)
+        for (image, is_moving), one in zip(group, formats, strict=True)
+        if is_moving
+    ]
+    moved = iter(motion.move_each(movable))
+    for (image, is_moving), one in zip(group, formats, strict=True):
+        result = next(moved) if is_moving else image
+        yield one.from_tensor(result) if is_moving and one is not None else result
+
+
+def _number_of_values(image: Any) -> int:
+    if isinstance(image, Image.Image):
+        return len(image.getbands()) * image.width * image.height
+    return image.numel() if isinstance(image, Tensor) else np.asarray(image).size
 
 
 @use_threads(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .._utils.lazy import lazy_names
 from .adaptive import AdaptiveMotion, adapted_strength
 from .bank import MAX_STRENGTH, MotionBank
-from .transform import Motion, move
+from .transform import VALUES_TOGETHER, Motion, move
 
 if TYPE_CHECKING:
     from .deformed import sample_deformed
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_STRENGTH",
+    "VALUES_TOGETHER",
     "AdaptiveMotion",
     "Motion",
     "MotionBank",

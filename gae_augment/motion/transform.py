@@ -1,6 +1,6 @@
 r"""A torchvision transform that moves images as the generative models have learned."""
 
-__all__ = ["Motion", "move"]
+__all__ = ["VALUES_TOGETHER", "Motion", "move"]
 
 import math
 from collections.abc import Sequence
@@ -155,8 +155,7 @@ def _move_alike(images: list[Any], v: Tensor) -> list[Any]:
     if len(images) == 1:
         return [move(images[0], v)]
     if isinstance(images[0], Image.Image):
-        mode = "nearest" if images[0].mode in NEAREST_MODES else "bicubic"
-        maps = _move_tensor(torch.stack([_maps(image) for image in images]), displacement(v), mode)
+        maps = _move_tensor(torch.stack([_maps(image) for image in images]), displacement(v), _mode(images[0]))
         return [_with_maps(image, one) for image, one in zip(images, maps, strict=True)]
     x = torch.stack(images)
     # Copies, so that one image does not keep the memory of all.
@@ -181,7 +180,12 @@ def _move_pil(image: Image.Image, u: Tensor) -> Image.Image:
     premultiplied = PREMULTIPLIED.get(image.mode)
     if premultiplied is not None:
         return _move_pil(image.convert(premultiplied), u).convert(image.mode)
-    return _with_maps(image, _move_tensor(_maps(image), u, "nearest" if image.mode in NEAREST_MODES else "bicubic"))
+    return _with_maps(image, _move_tensor(_maps(image), u, _mode(image)))
+
+
+def _mode(image: Image.Image) -> str:
+    r"""Returns the interpolation of a PIL image."""
+    return "nearest" if image.mode in NEAREST_MODES else "bicubic"
 
 
 def _maps(image: Image.Image) -> Tensor:

@@ -15,6 +15,7 @@ from torchvision.datasets import ImageFolder
 
 from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel, MixedSampler
 from gae_augment._utils.seeding import make_generator
+from gae_augment.mixing import synthetic
 from gae_augment.motion import Motion, MotionBank, learning, move
 from gae_augment.motion.fields import invertible
 
@@ -249,6 +250,37 @@ def test_items_of_a_batch_are_moved_as_single_ones(form, source, tmp_path, monke
         assert (values != expected_values).mean() < 0.01
         # Deformed images are not moved again.
         assert differ(image, raw[index][0]) != augmented.is_synthetic[index]
+
+
+@pytest.mark.parametrize("kind", ["PIL image", "tensor", "array"])
+def test_photograph_of_a_batch_is_transformed_before_the_next_is_read(kind, source, monkeypatch):
+    events = []
+    photographs = [torch.from_numpy(one) for one in pixels(10, 3, 210, 210)]
+    if kind != "tensor":
+        photographs = [np.ascontiguousarray(one.permute(1, 2, 0)) for one in photographs]
+    if kind == "PIL image":
+        photographs = [Image.fromarray(one) for one in photographs]
+
+    class Watched(Items):
+        def __getitem__(self, index):
+            events.append("read")
+            return super().__getitem__(index)
+
+    def shrink(image):
+        events.append("transformed")
+        return image
+
+    augmented = AugmentedDataset(
+        Watched(photographs), source, images_to_add=ADDED, motion=Motion(planted_bank(), p=1.0), transform=shrink
+    )
+    events.clear()
+    augmented.__getitems__([0, 1, len(augmented) - 1, 2])
+    assert events == ["read", "transformed"] * 4
+    # Small images are read together.
+    monkeypatch.setattr(synthetic, "VALUES_TOGETHER", 2 * 3 * 210**2)
+    events.clear()
+    augmented.__getitems__([0, 1, len(augmented) - 1, 2])
+    assert events == ["read", "read", "transformed", "transformed"] * 2
 
 
 def test_images_of_tensors_can_be_changed_without_effect_on_others(source):
