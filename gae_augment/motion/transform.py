@@ -170,12 +170,7 @@ def _move_tensor(x: Tensor, u: Tensor, mode: str) -> Tensor:
     maps = x.reshape(len(u), -1, *x.shape[-2:])
     # CPUs cannot sample half precision, and float32 cannot hold large integers.
     values = maps.to(torch.float64 if x.dtype in EXACT else torch.float32, memory_format=torch.contiguous_format)
-    moved = move_images(values, u.to(values), mode)
-    if x.dtype == torch.bool:
-        moved = moved > 0.5
-    elif not x.is_floating_point():
-        moved = moved.round()
-    return moved.to(x.dtype).reshape(x.shape)
+    return move_images(values, u.to(values), mode, x.dtype).reshape(x.shape)
 
 
 def _move_pil(image: Image.Image, u: Tensor) -> Image.Image:
@@ -194,15 +189,20 @@ def _mode(image: Image.Image) -> str:
 def _maps(image: Image.Image) -> Tensor:
     r"""Returns the pixels of a PIL image, with shape :math:`(C, H, W)`."""
     array = np.array(image)
-    # Torch has no integers of the other byte order.
-    pixels = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    bands = array[..., None] if array.ndim == 2 else array
+    # Torch has no integers of the other byte order. To copy band by band is faster than all at once.
+    maps = np.empty((bands.shape[-1], *bands.shape[:-1]), array.dtype.newbyteorder("="))
+    for band in range(len(maps)):
+        maps[band] = bands[..., band]
+    return torch.from_numpy(maps)
 
 
 def _with_maps(image: Image.Image, maps: Tensor) -> Image.Image:
     r"""Returns a PIL image with other pixels."""
     # Pillow keeps some modes in the other byte order.
-    array = maps.movedim(0, -1).numpy().astype(ImageMode.getmode(image.mode).typestr, copy=False)
+    array = np.empty((*maps.shape[1:], len(maps)), ImageMode.getmode(image.mode).typestr)
+    for band, values in enumerate(maps.numpy()):
+        array[..., band] = values
     # A copy keeps palette, colour profile and resolution.
     result = image.copy()
     result.frombytes((np.packbits(array[..., 0], axis=1) if image.mode == "1" else array).tobytes())
