@@ -49,7 +49,13 @@ MODULES = modules()
 @cache
 def parse(path: Path) -> ast.Module:
     r"""Returns the syntax tree of a file."""
-    return ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    try:
+        return ast.parse(text)
+    except SystemError:
+        # CPython 3.11 can confuse the depths of two trees that are made at the same time, by two threads or by the
+        # garbage collector (https://github.com/python/cpython/issues/106905).
+        return ast.parse(text)
 
 
 def imports_of(importer: str) -> Iterator[Import]:

@@ -53,7 +53,7 @@ def test_public_names():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_module_opens_with_a_sentence_and_its_surface(name):
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    tree = imports.parse(MODULES[name])
     docstring = ast.get_docstring(tree)
     assert docstring
     assert docstring.splitlines()[0].endswith(".")
