@@ -66,8 +66,7 @@ for.
 
 **Photographs, busy machines and large folders, before and after.** What an earlier state of 0.2 took, and what it takes
 now. Times of the first row were taken beside two other processes on two cores. The forecasts are in the table of the
-processor without AVX-512, beside two other processes; while leaves at 64 pixels were fitted, more processes started,
-which no forecast can know.
+processor without AVX-512; all but that of leaves at 64 pixels were made beside two other processes.
 
 | what | before | now |
 | --- | --- | --- |
