@@ -44,11 +44,11 @@ class OnDevice(nn.Module):
         super().__init__()
         self.device = resolve_device("auto")
         self.network = network.to(self.device)
-        self.rounds = multiplies_bfloat16_fast(self.device)
+        self.in_bfloat16 = multiplies_bfloat16_fast(self.device)
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Returns the logits of images in [0, 1]."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.rounds):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16):
             logits: Tensor = self.network(x.to(self.device, non_blocking=True))
         return logits.float().cpu()
 

@@ -10,11 +10,12 @@ __all__ = [
     "best_rate",
     "do_finetuned",
     "finetuned_table",
+    "rate_runs",
     "settings_of",
     "train_blocks",
 ]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -159,12 +160,17 @@ def measure(
     )
 
 
-def best_rate(runs: Sequence[FinetunedRun], dataset: str, on: str) -> float:
-    r"""Returns the learning rate with the highest balanced accuracy of standard views alone, in the first trainings."""
+def rate_runs(runs: Sequence[FinetunedRun], dataset: str, on: str) -> dict[float, list[FinetunedRun]]:
+    r"""Returns the first trainings of standard views alone, in ``EPOCHS`` epochs, by their learning rates in order."""
     chosen_in = (dataset, on, "plain", 0, settings_of(EPOCHS))
     plain = [run for run in runs if (run.dataset, run.on, run.arm, run.training, run.settings) == chosen_in]
-    rates = sorted({run.rate for run in plain})
-    return max(rates, key=lambda rate: fmean(run.balanced_accuracy for run in plain if run.rate == rate))
+    return {rate: [run for run in plain if run.rate == rate] for rate in sorted({run.rate for run in plain})}
+
+
+def best_rate(runs: Sequence[FinetunedRun], dataset: str, on: str) -> float:
+    r"""Returns the learning rate with the highest balanced accuracy of standard views alone, in the first trainings."""
+    by_rate = rate_runs(runs, dataset, on)
+    return max(by_rate, key=lambda rate: fmean(run.balanced_accuracy for run in by_rate[rate]))
 
 
 def do_finetuned(
@@ -184,20 +190,27 @@ def do_finetuned(
         epochs: How often each image is shown. Other trainings than those of ``EPOCHS`` epochs are done once on each
             split.
     """
-    # The learning rates, then the arms; a number of trainings, and of epochs.
-    for comparing, trainings, length in ((False, 1, EPOCHS), (True, TRAININGS if epochs == EPOCHS else 1, epochs)):
+
+    def do_missing(arms: Iterable[str], rates_of: Callable[[str, str], Iterable[float]], n: int, epochs: int) -> None:
         plans = []
-        for training in range(trainings):
+        for training in range(n):
             for experiment in experiments:
                 name, on = experiment.photos.name, experiment.on
-                rates = (best_rate(list(table.records.values()), name, on),) if comparing else RATES
                 plans += [
                     (experiment, text, rate, training)
-                    for text in (dict.fromkeys(("plain", *arms)) if comparing else ("plain",))
-                    for rate in rates
-                    if (name, on, text, str(rate), str(experiment.seed), str(training), settings_of(length))
+                    for text in arms
+                    for rate in rates_of(name, on)
+                    if (name, on, text, str(rate), str(experiment.seed), str(training), settings_of(epochs))
                     not in table.records
                 ]
-        print(f"{len(plans)} runs are missing, about {len(plans) * length / EPOCHS:.0f} minutes.", flush=True)
+        print(f"{len(plans)} runs are missing, about {len(plans) * epochs / EPOCHS:.0f} minutes.", flush=True)
         for experiment, text, rate, training in tqdm(plans, unit="run"):
-            table.add(measure(experiment, blocks, parse_arm(text), rate, training, length))
+            table.add(measure(experiment, blocks, parse_arm(text), rate, training, epochs))
+
+    do_missing(("plain",), lambda name, on: RATES, 1, EPOCHS)
+    do_missing(
+        dict.fromkeys(("plain", *arms)),
+        lambda name, on: (best_rate(list(table.records.values()), name, on),),
+        TRAININGS if epochs == EPOCHS else 1,
+        epochs,
+    )

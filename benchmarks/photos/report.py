@@ -10,7 +10,7 @@ from typing import Any
 
 from ..tables import markdown, write_report
 from .arms import ADDED_VIEWS, ARMS, STANDARD_VIEWS, parse_arm
-from .finetuning import EPOCHS, TRAININGS, VIEWS, FinetunedRun, best_rate, settings_of
+from .finetuning import EPOCHS, TRAININGS, VIEWS, FinetunedRun, best_rate, rate_runs
 from .heads import HEADS
 from .runs import Run
 
@@ -153,13 +153,9 @@ def finetuned_report(runs: Sequence[FinetunedRun]) -> str:
     for dataset, on in dict.fromkeys((run.dataset, run.on) for run in runs):
         own = [run for run in runs if (run.dataset, run.on) == (dataset, on)]
         rate = best_rate(own, dataset, on)
-        usual = [run for run in own if run.settings == settings_of(EPOCHS)]
-        rates = {
-            run.rate: [other for other in usual if (other.arm, other.rate, other.training) == ("plain", run.rate, 0)]
-            for run in usual
-        }
         tried = ", ".join(
-            f"{fmean(run.balanced_accuracy for run in rates[rate]):.2f} with {rate:g}" for rate in sorted(rates)
+            f"{fmean(run.balanced_accuracy for run in tried_runs):.2f} with {tried_rate:g}"
+            for tried_rate, tried_runs in rate_runs(own, dataset, on).items()
         )
         parts += [f"### {dataset}, {on}, learning rate {rate:g}\n", f"Standard views alone: {tried}.\n"]
         for settings in sorted({run.settings for run in own}, key=lambda text: int(text.split()[0])):

@@ -91,7 +91,8 @@ class Bernoulli(Likelihood):
         The ``outputs`` are logits, and the images ``x`` have values in [0, 1]. The result has one value per image.
         """
         outputs = _as_precise_as(x, outputs)
-        # Faster on CPUs than PyTorch's binary_cross_entropy_with_logits in versions before 2.15, and as stable.
+        # As stable as PyTorch's binary_cross_entropy_with_logits. On CPUs, that takes 0.9 to 1.4 times as long in torch
+        # 2.14, and computes logarithms without vector instructions in older versions.
         return (functional.softplus(outputs) - x * outputs).flatten(1).sum(dim=1)
 
     def entropy(self, x: Tensor) -> Tensor:

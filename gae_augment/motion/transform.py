@@ -46,7 +46,7 @@ class Motion(v2.Transform):
     smallest one around its moved content, and a rotated box moves by its corners. Everything that one call receives
     moves alike. Random numbers come from torch's global generator, as in torchvision's transforms.
 
-    To move an image takes time in proportion to its pixels: 2 to 6 ms of one core for 224x224 in colour. Make large
+    To move an image takes time in proportion to its pixels: 2 to 4 ms of one core for 224x224 in colour. Make large
     photographs smaller first.
 
     Args:
