@@ -142,16 +142,25 @@ class FeatureMaps(nn.Module):
 
 
 class Resize(nn.Module):
-    r"""Bilinear interpolation of feature maps to ``size`` = (height, width), in float32 or a more precise type."""
+    r"""Bilinear interpolation of images to ``size`` = (height, width), in float32 or a more precise type."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
         self.size = size
 
-    def forward(self, maps: Tensor) -> Tensor:
-        # On a CPU, bfloat16 is slower than float32, and would round the pixels of the decoded images.
-        maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-        return functional.interpolate(maps, size=self.size, mode="bilinear", align_corners=False)
+    def forward(self, images: Tensor) -> Tensor:
+        # On a CPU, bfloat16 is slower than float32, and would round the pixels of the decoded images. With few
+        # channels, two products of matrices take a quarter of the time of interpolate().
+        images = images.to(torch.promote_types(images.dtype, torch.float32))
+        rows, columns = (_interpolation(*sizes, images) for sizes in zip(images.shape[-2:], self.size, strict=True))
+        with torch.autocast(images.device.type, enabled=False):
+            return rows @ images @ columns.T
+
+
+def _interpolation(size: int, new_size: int, like: Tensor) -> Tensor:
+    r"""Returns the matrix that interpolates ``size`` values to ``new_size`` values linearly."""
+    units = torch.eye(size, dtype=like.dtype, device=like.device)
+    return functional.interpolate(units[None], size=new_size, mode="linear", align_corners=False)[0].T
 
 
 class ConvResize(nn.Module):

@@ -3,10 +3,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from gae_augment._utils.seeding import make_generator
 from gae_augment.models.likelihoods import Bernoulli, Gaussian
-from gae_augment.models.networks import build_autoencoder
+from gae_augment.models.networks import Resize, build_autoencoder
 
 
 @pytest.mark.parametrize("architecture", ["fc", "paper", "conv", "conv_half"])
@@ -80,6 +81,19 @@ def test_conv_half_has_maps_of_half_the_size(shape):
     decoded = network.decode(network.encode(torch.rand(2, *shape)))
     assert decoded.shape == (2, *shape)
     assert sizes[0] == sizes[-1] == tuple(-(-size // 2) for size in shape[-2:]) == max(sizes)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (2, 33, 46), (1, 1, 9), (4, 7)], ids=str)
+def test_conv_half_enlarges_maps_as_pytorch_interpolates(shape):
+    decoder = build_autoencoder(shape, 3, "conv_half", generator=make_generator(0)).decoder
+    height, width = shape[-2:]
+    maps = torch.randn(2, *shape[:-2], -(-height // 2), -(-width // 2), generator=make_generator(1))
+    maps = maps.reshape(2, -1, *maps.shape[-2:])
+    expected = functional.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+    resize = next(layer for layer in decoder if isinstance(layer, Resize))
+    # In bfloat16, they would differ by a hundredth.
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(resize(maps), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["conv", "conv_half"])
