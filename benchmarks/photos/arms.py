@@ -2,14 +2,11 @@ r"""The arms: what the additional training views of an image show."""
 
 __all__ = ["ADDED_VIEWS", "ARMS", "REGIMES", "STANDARD_VIEWS", "Arm", "make_view", "parse_arm"]
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
-
-from .network import CROP
 
 STANDARD_VIEWS = 3
 """The number of standard views of each training image, in all arms."""
@@ -27,14 +24,13 @@ OPTIONS = {
 }
 """The options of arms besides the strength, with the default first."""
 
-CROP_AND_FLIP = (v2.RandomResizedCrop(CROP, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip())
-COLOUR = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+REGIMES = ("standard", "centre")
+"""What follows in every arm: the standard views, or the centre of the image only."""
 
-REGIMES: dict[str, Callable[[Tensor], Tensor]] = {
-    "standard": v2.Compose([*CROP_AND_FLIP, COLOUR]),
-    "centre": v2.CenterCrop(CROP),
-}
-"""What follows in every arm, by name: the standard views, or the centre of the image only."""
+CROP_SHARE = 7 / 8
+"""The side of what the network sees, as a share of the side of a photograph."""
+
+COLOUR = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
 
 BEFORE = {
     "affine": v2.RandomAffine(15, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=5),
@@ -114,18 +110,19 @@ ARMS = (
 
 
 def make_view(images: Tensor, kind: str, regime: str) -> Tensor:
-    r"""Returns one view of each image, uint8 with shape :math:`(B, 3, 224, 224)`.
+    r"""Returns one view of each image, uint8 with seven eighths of its height and width.
 
     Random numbers come from torch's global generator.
 
     Args:
-        images: The images, moved already if the arm moves them, with shape :math:`(B, 3, 256, 256)`.
+        images: The images, moved already if the arm moves them, with shape :math:`(B, 3, S, S)`.
         kind: The kind of the arm.
         regime: The name of what follows.
     """
-    last = REGIMES[regime]
-    if kind == "trivial" and regime == "standard":
-        # It changes colours itself.
-        last = v2.Compose(CROP_AND_FLIP)
+    crop = round(CROP_SHARE * images.shape[-1])
+    crop_and_flip = (v2.RandomResizedCrop(crop, scale=(0.6, 1.0), antialias=True), v2.RandomHorizontalFlip())
+    # TrivialAugment changes colours itself.
+    standard = v2.Compose(crop_and_flip if kind == "trivial" else [*crop_and_flip, COLOUR])
+    last = standard if regime == "standard" else v2.CenterCrop(crop)
     before = BEFORE.get(kind)
     return torch.stack([last(before(image) if before else image) for image in images])

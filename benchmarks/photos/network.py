@@ -1,6 +1,6 @@
 r"""The frozen ImageNet network, from which all arms take their features."""
 
-__all__ = ["CROP", "FeatureNetwork", "LastBlocks", "load_network", "load_split_network"]
+__all__ = ["FeatureNetwork", "LastBlocks", "load_network", "load_split_network"]
 
 import copy
 from collections.abc import Callable
@@ -13,9 +13,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from gae_augment._utils.threads import map_in_threads
 
-CROP = 224
-"""The side in pixels of the images that the network receives."""
-
 IMAGES_PER_BATCH = 2
 """The number of images that pass through the network together. The activations of few images fit into caches."""
 
@@ -25,7 +22,7 @@ MISSING = (
 )
 
 FeatureNetwork = Callable[[Tensor], Tensor]
-"""A function from uint8 images, with shape (B, 3, 224, 224), to features, with B entries."""
+"""A function from uint8 images, with shape (B, 3, H, W), to features, with B entries."""
 
 LastBlocks = Callable[[int], nn.Module]
 """Makes new last blocks, with the pretrained weights, and a linear layer of so many classes."""
@@ -67,7 +64,10 @@ def _fuse(network: Any) -> None:
 
 
 class FirstBlocks(FrozenNetwork):
-    r"""The frozen blocks, from uint8 images to activations in bfloat16, with shape :math:`(B, 192, 7, 7)`."""
+    r"""The frozen blocks, from uint8 images to activations in bfloat16.
+
+    Images of 224x224 pixels give the shape :math:`(B, 192, 7, 7)`.
+    """
 
     @torch.inference_mode()
     def _features(self, images: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ..records import RecordTable
 from .arms import ADDED_VIEWS, STANDARD_VIEWS, Arm, make_view
 from .heads import HEADS, train_head
 from .motions import ClassModels, elastic_fields
-from .network import CROP, FeatureNetwork
+from .network import FeatureNetwork
 from .sets import PhotoSet, training_rows
 
 ON = ("validation", "test")
@@ -147,8 +147,8 @@ class Experiment:
         r"""Returns the features and the labels of the images that are measured on."""
         if self.tested is not None:
             return self.centre_features(self.tested), self.tested.labels
-        unseen = torch.ones(len(self.photos.labels), dtype=torch.bool)
-        unseen[self.rows] = False
+        seen = {self.photos.groups[row] for row in self.rows.tolist()}
+        unseen = torch.tensor([group not in seen for group in self.photos.groups])
         return self.centre_features(self.photos)[unseen], self.photos.labels[unseen]
 
     def _view(self, arm: Arm, regime: str, positions: Tensor, view: int) -> Tensor:
@@ -255,7 +255,7 @@ def do_runs(experiments: Sequence[Experiment], arms: Sequence[tuple[str, Arm]], 
         experiment.missing_images([(regime, arm) for other, regime, arm in plans if other is experiment])
         for experiment in experiments
     )
-    batch = torch.zeros(16, 3, CROP, CROP, dtype=torch.uint8)
+    batch = make_view(experiments[0].photos.images[:16], "plain", "centre")
     experiments[0].network(batch)
     start = time.perf_counter()
     experiments[0].network(batch)

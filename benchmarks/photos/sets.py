@@ -16,21 +16,28 @@ from gae_augment._utils.seeding import make_generator
 SIDE = 256
 """The side in pixels to which photographs are resized. Tiles of other shapes become squares."""
 
+SIDES = {"bccd": 146}
+"""This replaces ``SIDE``, by folder. The network then sees 128 pixels of blood cells, which are stored with 32."""
+
+FOLDERS = {"bccd": "bccd"}
+"""Where a folder lies below the data root, if it is not below ``photos``."""
+
 COUNTS = {
     "leaves": {"healthy": 600, "Apple_scab": 60, "Black_rot": 30, "Cedar_apple_rust": 12},
     "leaves-few": {"healthy": 600, "Apple_scab": 20, "Black_rot": 10, "Cedar_apple_rust": 5},
     "leaves-many": {"healthy": 600, "Apple_scab": 120, "Black_rot": 90, "Cedar_apple_rust": 60},
     "tiles": {},
+    "bccd": {"RBC": 600, "WBC": 60, "Platelets": 30},
 }
 """The maximum number of training images of classes that are made scarce, by the name of the set.
 
 What precedes a hyphen is the folder. Sets of one folder differ in these numbers alone.
 """
 
-GROUP = re.compile(r"[^/]+/tile\d+")
-"""The part of a path that names a photographed tile. Its exposures stay together."""
+GROUP = re.compile(r"[^/]+/tile\d+|slide\d+")
+"""The part of a path that names a photographed tile or a slide of blood. Its images stay together."""
 
-SHARES = {"leaves": 2 / 3, "tiles": 1 / 2}
+SHARES = {"leaves": 2 / 3, "tiles": 1 / 2, "bccd": 1 / 2}
 """The largest share of a class's images that is used for training if the rest is used for validation, by folder."""
 
 
@@ -40,7 +47,7 @@ class PhotoSet:
 
     Attributes:
         name: The name of the set.
-        images: The images, uint8 with shape :math:`(N, 3, 256, 256)`.
+        images: The images, uint8 with shape :math:`(N, 3, S, S)`.
         labels: The labels, with shape :math:`(N,)`.
         groups: The group of each image; images of a group show the same thing.
         classes: The names of the classes.
@@ -64,18 +71,19 @@ def load_photos(name: str, part: str, data_root: Path) -> PhotoSet:
     Raises:
         FileNotFoundError: If the folder is missing.
     """
-    folder = data_root / "photos" / folder_of(name) / part
+    folder = data_root / FOLDERS.get(folder_of(name), f"photos/{folder_of(name)}") / part
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {str(folder)!r}. Name its data root: --data-root FOLDER.")
     paths = sorted(folder.glob("*/*"))
     classes = tuple(sorted({path.parent.name for path in paths}))
     images = [functional.pil_to_tensor(Image.open(path).convert("RGB")) for path in paths]
+    side = SIDES.get(folder_of(name), SIDE)
     relative = [f"{path.parent.name}/{path.name}" for path in paths]
     return PhotoSet(
         name,
-        torch.stack([functional.resize(image, [SIDE, SIDE], antialias=True) for image in images]),
+        torch.stack([functional.resize(image, [side, side], antialias=True) for image in images]),
         torch.tensor([classes.index(path.parent.name) for path in paths]),
-        tuple(match[0] if (match := GROUP.match(path)) else path for path in relative),
+        tuple(match[0] if (match := GROUP.search(path)) else path for path in relative),
         classes,
     )
 

@@ -76,6 +76,29 @@ def test_paired_seeds_exchange_most_training_images(photos):
     assert len({photos.groups[row] for row in rows[0] & rows[1]}) <= len(FILES)
 
 
+def test_cells_of_a_slide_are_never_split(tmp_path):
+    slides = {"Platelets": 12, "RBC": 20, "WBC": 16}
+    generator = np.random.default_rng(0)
+    for name, number in slides.items():
+        folder = tmp_path / "bccd" / "train" / name
+        folder.mkdir(parents=True)
+        for slide in range(number):
+            for cell in range(9):
+                pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{10 * slide + cell:04}-slide{slide:03}.png")
+    cells = load_photos("bccd", "train", tmp_path)
+    assert cells.images.shape == (9 * 48, 3, 146, 146)
+    assert make_view(cells.images[:2], "plain", "standard").shape == (2, 3, 128, 128)
+    experiment = Experiment(cells, None, 0, features_of, tmp_path, MODEL)
+    # The slides that give the scarce 30 platelets and 60 white cells are whole.
+    assert experiment.labels.bincount().tolist() == [36, 90, 63]
+    trained = {cells.groups[row] for row in experiment.rows.tolist()}
+    validated = sum(group not in trained for group in cells.groups)
+    assert {group[:5] for group in cells.groups} == {"slide"}
+    assert len(trained) < 20
+    assert len(experiment.tested_features()[1]) == validated > 0
+
+
 @pytest.mark.parametrize(
     ("name", "counts"), [("leaves", [60, 12, 60]), ("leaves-few", [20, 5, 60]), ("leaves-many", [60, 60, 60])]
 )
