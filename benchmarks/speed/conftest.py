@@ -27,8 +27,9 @@ REMARKS = """# Speed
 matching name. The other rows keep their last figures. In each round the reference runs first, then ours; the ratio is
 the median of the rounds' ratios.
 
-The processor without AVX-512 is about three times slower than the other one, has no bfloat16, and was shared. On it,
-MNIST with up to 80 components instead of 20 took 91 seconds and had an FID of 0.68 (0.65 to 0.71). No GPU was measured.
+The processor without AVX-512 is one and a half to four times slower than the other one, has no bfloat16, and was
+shared. On it, MNIST with up to 80 components instead of 20 took 91 seconds and had an FID of 0.68 (0.65 to 0.71). No
+GPU was measured.
 
 **Small classes.** With equal steps, forty classes cost as much as the bare loop. Nearly all of it is matrix products,
 casts of weights to bfloat16, and Adam's memory traffic, 120 MB per step. Early stopping makes small classes cheap: at
@@ -75,7 +76,7 @@ processor without AVX-512; all but that of leaves at 64 pixels were made beside 
 | `balance` of classes of 121 and 123 images | makes two images | makes none: a tenth is tolerated |
 | `report --gain` of a classifier at chance | 8 minutes in silence | says "undertrained", and how much time is left |
 | images that a fit reads | all | some hundred of each class that a model learns from, and 100 others |
-| the demonstration beside busy processes, per processor time alone | 4.1 | 0.95 to 1.05 |
+| the demonstration beside busy processes, per processor time alone | 4.1 | 0.93 to 0.97 |
 | a loader's epoch of moved 28x28 images, per image | 299 microseconds | 42 microseconds |
 | memory of a batch of 64 moved photographs of 2000x1500 pixels, cropped to 224 | 1.2 GB | 0.26 GB |
 | moving a photograph of 2000x1500 pixels, processor without AVX-512 | 440 ms | 300 to 360 ms |

@@ -17,7 +17,7 @@ from .bank import MAX_STRENGTH, MotionBank
 from .transform import Motion
 
 MAX_ADAPTED = 1.5
-"""The largest strength by default. Of the fixed strengths that were measured, it gained most."""
+"""The largest strength by default. Without standard maps, it gained most of the fixed ones measured."""
 
 STEP = 0.25
 """The change of the strength in one update."""
