@@ -49,15 +49,15 @@ class AugmentationLogger(Callback):
     - the duration of the fit in seconds.
 
     TensorBoard and Weights & Biases also get one picture per class, with real images in the upper row and synthetic
-    images in the lower row. If ``held_out`` is given, every logger also gets the fidelity of the synthetic images, as
-    computed by :func:`gae_augment.evaluation.fidelity`. Pictures and fidelity are logged again whenever new synthetic
-    images are drawn.
+    images in the lower row, all in the working size. If ``held_out`` is given, every logger also gets the fidelity of
+    the synthetic images, as computed by :func:`gae_augment.evaluation.fidelity`. Pictures and fidelity are logged again
+    whenever new synthetic images are drawn.
 
     Args:
         images: The maximum number of images in each row of a picture; 0 logs no pictures.
         held_out: For each label, real images that are not used in training, before transforms, with shape
             :math:`(N, C, H, W)`. To measure fidelity, equal numbers of held-out and synthetic images of each class are
-            compared. By default fidelity is not logged.
+            compared, all in the size of the held-out ones. By default fidelity is not logged.
         extractor: The feature extractor for fidelity, required with ``held_out``. Its name is part of the names of the
             logged metrics.
 
@@ -122,11 +122,11 @@ class AugmentationLogger(Callback):
         if self.images and trainer.is_global_zero and trainer.loggers:
             view = DatasetView(augmented.dataset)
             item_format = ItemFormat.of(view.raw_image(0))
-            # A class without a model of its own has no images in the working size.
-            for label in filter(augmenter.models_.__contains__, augmented.images_to_add):
+            # All models see one size. Classes without a model of their own have images too: real ones, moved.
+            *_, height, width = (1, *next(iter(augmenter.models_.values())).shape)
+            for label in augmented.images_to_add:
                 rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
                 if len(rows) and len(item_format.shape) > 1:
-                    height, width = augmenter.models_[label].shape[-2:]
                     self._real[int(label)] = read_images(view, rows[: self.images], item_format, (height, width))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -143,7 +143,10 @@ class AugmentationLogger(Callback):
 
     def _show(self, trainer: Trainer, augmented: AugmentedDataset) -> None:
         if self.extractor is not None:
-            samples = {label: augmented.synthetic_images(label) for label in self.held_out}
+            samples = {
+                label: augmented.synthetic_images(label, size=(images.shape[-2], images.shape[-1]))
+                for label, images in self.held_out.items()
+            }
             real, synthetic = as_many_of_each(self.held_out, samples)
             if len(real) > NEIGHBOURS:
                 self._log(trainer, fidelity(real, synthetic, extractor=self.extractor))
@@ -156,7 +159,9 @@ class AugmentationLogger(Callback):
             if label not in self._real:
                 continue
             tag = f"augmentation/{name}"
-            picture = _picture(self._real[int(label)], augmented.synthetic_images(int(label)), self.images)
+            real = self._real[int(label)]
+            size = real.shape[-2], real.shape[-1]
+            picture = _picture(real, augmented.synthetic_images(int(label), self.images, size), self.images)
             for logger in trainer.loggers:
                 if hasattr(logger, "log_image"):
                     logger.log_image(tag, [picture], trainer.global_step)

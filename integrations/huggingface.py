@@ -5,10 +5,11 @@ __all__ = ["HuggingFaceImages", "to_dataset"]
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torchvision.datasets import VisionDataset
 
 from gae_augment import AugmentedDataset
-from gae_augment.data import READ_AT_ONCE, DatasetView, ItemFormat
+from gae_augment.data import READ_AT_ONCE
 
 try:
     import datasets
@@ -170,14 +171,14 @@ def to_dataset(augmented: AugmentedDataset) -> datasets.Dataset:
     columns = {name: real.features[name] for name in (images.image, images.label)}
     features = datasets.Features(**columns, **{MARK: datasets.Value("bool")})
     pieces = [real.add_column(MARK, [False] * len(real))]
-    item_format = ItemFormat.of(DatasetView(images).raw_image(0))
-    for label in augmented.images_to_add:
-        # In batches, because decoded images take more memory than encoded ones.
-        for batch in augmented.synthetic_images(int(label)).split(READ_AT_ONCE):
-            rows = {
-                images.image: list(map(item_format.from_tensor, batch)),
-                images.label: [label] * len(batch),
-                MARK: [True] * len(batch),
-            }
-            pieces.append(datasets.Dataset.from_dict(rows, features=features))
+    # In batches, because decoded images take more memory than encoded ones.
+    synthetic = np.flatnonzero(augmented.is_synthetic).tolist()
+    for start in range(0, len(synthetic), READ_AT_ONCE):
+        batch = synthetic[start : start + READ_AT_ONCE]
+        rows = {
+            images.image: list(map(augmented.raw_image, batch)),
+            images.label: [augmented.targets[index] for index in batch],
+            MARK: [True] * len(batch),
+        }
+        pieces.append(datasets.Dataset.from_dict(rows, features=features))
     return datasets.concatenate_datasets(pieces)

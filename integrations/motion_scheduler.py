@@ -4,6 +4,9 @@ __all__ = ["MotionScheduler"]
 
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from gae_augment.motion import AdaptiveMotion
 
 from .lightning import GAEDataModule
@@ -22,7 +25,8 @@ class MotionScheduler(Callback):
 
     The trainer's data module must be a :class:`~gae_augment.integrations.lightning.GAEDataModule`; its argument
     ``motion`` has no effect then. The strength is 0 in the first epoch. After each epoch, the callback calls the model
-    with some training images, unmoved and moved. The model must return logits. The callback logs ``motion/strength``,
+    with some training images, unmoved and moved. The images pass through the hooks of batches and have the trainer's
+    precision, as in training. The model must return logits. The callback logs ``motion/strength``,
     and the fractions of errors ``motion/unmoved errors`` and ``motion/moved errors``. A resumed run continues with the
     strength of its checkpoint.
 
@@ -63,7 +67,7 @@ class MotionScheduler(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         r"""Updates the strength, and logs it."""
         assert self.motion_ is not None
-        strength = self.motion_.update(pl_module, trainer.datamodule.augmented)  # type: ignore[attr-defined]
+        strength = self.motion_.update(_AsInTraining(trainer, pl_module), trainer.datamodule.augmented)  # type: ignore[attr-defined]
         assert self.motion_.errors_ is not None
         unmoved, moved = self.motion_.errors_
         numbers = {"motion/strength": strength, "motion/unmoved errors": unmoved, "motion/moved errors": moved}
@@ -78,3 +82,22 @@ class MotionScheduler(Callback):
         r"""Restores the strength and the number of updates."""
         if self.motion_ is not None:
             self.motion_.load_state_dict(state_dict)
+
+
+class _AsInTraining(nn.Module):
+    r"""A model that gets images as in training: after the hooks of batches, in the trainer's precision."""
+
+    def __init__(self, trainer: Trainer, model: LightningModule) -> None:
+        super().__init__()
+        self.trainer, self.model = trainer, model
+
+    def forward(self, images: Tensor) -> Tensor:
+        r"""Returns the logits of a batch of images."""
+        # The hooks expect labels, which do not matter here.
+        batch = images, torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        batch = self.trainer.precision_plugin.convert_input(batch)
+        batch = self.model._on_before_batch_transfer(batch)
+        batch = self.trainer.strategy.batch_to_device(batch)
+        with self.trainer.precision_plugin.forward_context():
+            logits: Tensor = self.model(batch[0])
+        return logits

@@ -87,5 +87,6 @@ def _digest(options: Mapping[str, Any], files: Iterable[str]) -> str:
     digest = hashlib.sha256(json.dumps([__version__, dict(options)], sort_keys=True, default=str).encode())
     for file in files:
         status = os.stat(file)
-        digest.update(f"{file} {status.st_size} {status.st_mtime_ns}".encode())
+        # A name need not be UTF-8.
+        digest.update(os.fsencode(f"{file} {status.st_size} {status.st_mtime_ns}"))
     return digest.hexdigest()

@@ -4,6 +4,7 @@ A :class:`ValueScale` converts image values to network inputs and back. This sub
 than ``_utils``.
 """
 
+from .encoding import encode, saving_options
 from .file_loaders import upright
 from .folders import as_pictures, check_output, open_folder, upright_bytes
 from .formats import ItemFormat
@@ -50,6 +51,7 @@ __all__ = [
     "choose_images",
     "class_names",
     "count_labels",
+    "encode",
     "geometric_transform",
     "groups_of",
     "image_array",
@@ -67,6 +69,7 @@ __all__ = [
     "read_labels",
     "resize_images",
     "resolve_strategy",
+    "saving_options",
     "upright",
     "upright_bytes",
 ]

@@ -2,7 +2,6 @@ r"""Reads image folders with one sub-folder per class, and converts tensors to i
 
 __all__ = ["as_pictures", "check_output", "open_folder", "upright_bytes"]
 
-import io
 import math
 import os
 import warnings
@@ -16,6 +15,7 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from .encoding import encode, saving_options
 from .file_loaders import FolderLoader, is_turned, naming_file
 from .formats import ItemFormat
 
@@ -30,6 +30,9 @@ PNG_MODES = {torch.bool: "1", torch.uint16: "I;16", 1: "L", 2: "LA", 3: "RGB", 4
 
 OTHER_ENDINGS = (".avif", ".gif", ".heic", ".heif", ".jfif", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".nef", ".arw")
 """Endings of image files, beside those that Pillow knows, that torchvision's ImageFolder does not read."""
+
+JPEG_QUALITY = 95
+"""The quality of JPEG files that are turned."""
 
 MAX_LISTED = 10
 """The maximum number of skipped files that a warning lists."""
@@ -166,7 +169,8 @@ def _some(paths: list[str]) -> str:
 def upright_bytes(path: Path) -> bytes | None:
     r"""Returns the bytes of an image file that is turned as its EXIF tag says, or ``None`` if it needs no turn.
 
-    Readers differ in whether they obey the tag. Without it, all of them show real and synthetic images alike.
+    Readers differ in whether they obey the tag. Without it, all of them show real and synthetic images alike. The
+    format stays that of the file, and a lossless file stays lossless.
 
     Raises:
         ValueError: If the file cannot be read as an image.
@@ -174,10 +178,13 @@ def upright_bytes(path: Path) -> bytes | None:
     with naming_file(str(path)), Image.open(path) as image:
         if not is_turned(image):
             return None
-        file = io.BytesIO()
+        options = saving_options(image, path)
         turned = ImageOps.exif_transpose(image)
-        turned.save(file, image.format, quality=95, exif=turned.getexif())
-        return file.getvalue()
+    if "qtables" in options:
+        # The quality of the file would lose detail a second time.
+        del options["qtables"]
+        options["quality"] = JPEG_QUALITY
+    return encode(turned, {**options, "exif": turned.getexif()})
 
 
 def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:

@@ -249,14 +249,30 @@ class AugmentedDataset(VisionDataset):
         index = self._checked(index)
         return self._synthetic.motion_of(self._synthetic_index(index)) if self.is_synthetic[index] else None
 
-    def synthetic_images(self, label: int) -> Tensor:
-        r"""Returns all synthetic images of a class, before transforms, in one tensor with a row per image.
+    def raw_image(self, index: int) -> Any:
+        r"""Returns the image of an item before motions of real images and before transforms.
+
+        A deformed image is moved already. The format is that of the real images.
+        """
+        index = self._checked(index)
+        if self.is_synthetic[index]:
+            return self._synthetic[self._synthetic_index(index)]
+        return self._view.raw_image(index, seeded=False)
+
+    def synthetic_images(self, label: int, n: int | None = None, size: tuple[int, int] | None = None) -> Tensor:
+        r"""Returns synthetic images of a class, before transforms, in one tensor with a row per image.
+
+        Args:
+            label: The label of the class.
+            n: The maximum number of images. ``None`` returns all.
+            size: The height and width to which images are resized. ``None`` requires that all have one size.
 
         Raises:
-            ValueError: If the images differ in size, as deformed images of a folder of photographs may.
+            ValueError: If ``size`` is ``None`` and the images differ in size, as deformed images of a folder of
+                photographs may.
         """
         targets = np.array(self.targets)[self.is_synthetic]
-        return self._synthetic.tensor(np.flatnonzero(targets == label))
+        return self._synthetic.tensor(np.flatnonzero(targets == label)[:n], size)
 
     def __getitem__(self, index: int) -> tuple[Any, int | Tensor]:
         index = self._checked(index)
@@ -316,7 +332,7 @@ class AugmentedDataset(VisionDataset):
         if self.motion is None and not self.is_synthetic[index]:
             image = self._real_image(index)
             return image if self.transform is None else self.transform(image)
-        image = self._raw_image(index)
+        image = self.raw_image(index)
         if self.motion is not None and self._moves(index):
             # torchvision's transforms return arrays unchanged.
             image = apply_motion(self.motion, image) if isinstance(self.motion, Motion) else self.motion(image)
@@ -324,14 +340,9 @@ class AugmentedDataset(VisionDataset):
 
     def _moved_images(self, indices: list[int]) -> list[Any]:
         assert isinstance(self.motion, Motion)
-        raw = (self._raw_image(index) for index in indices)
+        raw = (self.raw_image(index) for index in indices)
         images = move_each(self.motion, raw, map(self._moves, indices))
         return [self._transformed(image, index) for image, index in zip(images, indices, strict=True)]
-
-    def _raw_image(self, index: int) -> Any:
-        if self.is_synthetic[index]:
-            return self._synthetic[self._synthetic_index(index)]
-        return self._view.raw_image(index, seeded=False)
 
     def _moves(self, index: int) -> bool:
         r"""Returns whether a motion may move an item. A deformed image is moved already."""
@@ -345,7 +356,8 @@ class AugmentedDataset(VisionDataset):
 
     def _real_image(self, index: int) -> Any:
         if not self._same_transforms:
-            return self._view.raw_image(index)
+            # A dataset that augments its images itself goes on doing so.
+            return self._view.raw_image(index, seeded=False)
         image, label = self.dataset[index]
         if not self._view.trusted and int(label) != self.targets[index]:
             raise ValueError(

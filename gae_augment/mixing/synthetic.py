@@ -15,7 +15,7 @@ from torch import Tensor
 from .._utils.seeding import balanced_draw, derive_seed
 from .._utils.storage import ImageFile, index_images
 from .._utils.threads import use_threads
-from ..data import DatasetView, ItemFormat, Label, SamplingStrategy
+from ..data import DatasetView, ItemFormat, Label, SamplingStrategy, resize_images
 from ..motion import VALUES_TOGETHER, Motion, move
 
 
@@ -171,19 +171,27 @@ class SyntheticImages:
         copies = torch.from_numpy(image_bytes).view(self._pixels.dtype).unbind()
         return iter(copies) if self.format.container == "tensor" else map(self.format.from_tensor, copies)
 
-    def tensor(self, indices: np.ndarray) -> Tensor:
+    def tensor(self, indices: np.ndarray, size: tuple[int, int] | None = None) -> Tensor:
         r"""Returns images as one tensor with a row per image.
 
+        Args:
+            indices: The indices of the images.
+            size: The height and width to which images are resized. ``None`` requires that all have one size.
+
         Raises:
-            ValueError: If the images differ in size.
+            ValueError: If ``size`` is ``None`` and the images differ in size.
         """
         if not self.is_deformed[indices].any():
-            return index_images(self._pixels, self._slots[indices])
-        images = [self[index] for index in indices]
-        formats = [ItemFormat.of(image) for image in images]
-        if len({item_format.shape for item_format in formats}) > 1:
-            raise ValueError("The images differ in size, so they do not fit into one tensor. Read them one by one.")
-        return torch.stack([item_format.to_tensor(image) for item_format, image in zip(formats, images, strict=True)])
+            pixels = index_images(self._pixels, self._slots[indices])
+            return pixels if size is None else resize_images(pixels, size)
+        tensors = [ItemFormat.of(image).to_tensor(image) for image in map(self.__getitem__, indices)]
+        if size is not None:
+            tensors = [resize_images(tensor[None], size)[0] for tensor in tensors]
+        if len({tensor.shape for tensor in tensors}) > 1:
+            raise ValueError(
+                "The images differ in size, so they do not fit into one tensor. Read them one by one, or pass 'size'."
+            )
+        return torch.stack(tensors)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .._utils.modules import evaluation_mode
+
 Teacher = Callable[[Tensor], Tensor]
 """A trained classifier, usually a module, that maps a batch of B images to logits of shape (B, C), for C classes."""
 
@@ -75,11 +77,8 @@ def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) ->
     """
     module = teacher if isinstance(teacher, nn.Module) else nn.Module()
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    # Frozen submodules are already in evaluation mode and must stay in it: each mode is restored separately.
-    training_modes = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
     batch_logits, remaining = [], iter(images)
-    try:
+    with evaluation_mode(module):
         while batch := list(islice(remaining, BATCH_SIZE)):
             if not isinstance(batch[0], Tensor):
                 raise TypeError(
@@ -89,9 +88,6 @@ def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) ->
             with torch.no_grad():
                 logits = teacher(torch.stack(batch).to(device))
             batch_logits.append(_check_logits(logits, len(batch), min_classes))
-    finally:
-        for submodule, training in training_modes:
-            submodule.training = training
     return torch.cat(batch_logits)
 
 

@@ -2,8 +2,7 @@ r"""A motion whose strength follows from the errors of the classifier that is tr
 
 __all__ = ["MAX_ADAPTED", "PROBES", "STEP", "AdaptiveMotion", "adapted_strength"]
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from .._utils.checks import check_integer, check_number
+from .._utils.modules import evaluation_mode
 from .._utils.seeding import derive_seed, global_seed, make_generator
 from ..data import read_attribute, read_labels
 from .bank import MAX_STRENGTH, MotionBank
@@ -162,7 +162,7 @@ class AdaptiveMotion(Motion):
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         errors = torch.zeros(2, dtype=torch.int64, device=device)
         self._probed = 0
-        with _evaluation(module), torch.no_grad():
+        with evaluation_mode(module), torch.no_grad():
             for start in range(0, len(share), BATCH_SIZE):
                 batch = share[start : start + BATCH_SIZE]
                 targets = torch.from_numpy(labels[batch]).to(device)
@@ -248,15 +248,3 @@ def _balanced(labels: np.ndarray, seed: int) -> np.ndarray:
     number = max(1, PROBES // len(present))
     chosen = [rows[torch.randint(len(rows), (number,), generator=generator).numpy()] for rows in members]
     return np.concatenate(chosen)[torch.randperm(number * len(present), generator=generator).numpy()]
-
-
-@contextmanager
-def _evaluation(module: nn.Module) -> Iterator[None]:
-    r"""Puts a module in evaluation mode, and returns every submodule to the mode that it had before."""
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for submodule, training in modes:
-            submodule.training = training

@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
+from .._utils.seeding import derive_seed, global_seed
 from ..augmenter import GAEAugmenter
 from ..data import ItemFormat
 from ..mixing import AugmentedDataset
@@ -49,8 +50,10 @@ def contact_sheet(
         sources = [raw.source_of(index) for index in chosen]
         shown = [int(real[k % len(real)]) if source is None else source for k, source in enumerate(sources)]
         strips.append(_text(f"{name}: {len(real)} real images", columns, side))
-        strips.append(_row([_picture(raw[index][0]) for index in shown], columns, side))
-        pictures = [_picture(raw[index][0]) for index in chosen]
+        # A dataset may draw random numbers when it reads an image.
+        with global_seed(derive_seed(seed, "contact sheet", str(label))):
+            strips.append(_row([_picture(raw.raw_image(index)) for index in shown], columns, side))
+            pictures = [_picture(raw.raw_image(index)) for index in chosen]
         strips.append(_row(pictures, columns, side))
         motions = [raw.motion_of(index) for index in chosen]
         grids = [_grid(picture.size, v) for picture, v in zip(pictures, motions, strict=True) if v is not None]

@@ -223,6 +223,29 @@ def test_opened_folder_can_be_pickled(tmp_path):
     assert dataset[1][0].getpixel((0, 0)) == (1, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "compression"),
+    [
+        ("0.tif", {"compression": "tiff_lzw"}, "tiff_lzw"),
+        ("0.tif", {"compression": "jpeg"}, "jpeg"),
+        ("0.tif", {}, "raw"),
+        ("0.webp", {"lossless": True}, None),
+        ("0.jpg", {"quality": 80}, None),
+    ],
+)
+def test_turned_files_keep_their_format_and_what_they_show(tmp_path, name, options, compression):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    values = np.random.default_rng(0).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    Image.fromarray(np.kron(values, np.ones((16, 16, 1), dtype=np.uint8))).save(tmp_path / name, exif=exif, **options)
+    with Image.open(tmp_path / name) as file:
+        expected = np.asarray(ImageOps.exif_transpose(file)).astype(int)
+    with Image.open(io.BytesIO(upright_bytes(tmp_path / name))) as file:
+        assert file.info.get("compression") == compression
+        is_lossless = "jpeg" not in (file.format.lower(), compression)
+        assert np.abs(np.asarray(file) - expected).mean() <= (0 if is_lossless else 3)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_stand_as_their_exif_tag_says(tmp_path, orientation):
     r"""The truth is Pillow's own, of an image whose eight pixels differ."""

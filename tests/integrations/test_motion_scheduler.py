@@ -48,6 +48,31 @@ def settings(**parameters):
     return {"synthetic_fraction": 0.0, "val_set": Digits(1)} | parameters
 
 
+def test_images_pass_through_hooks_and_precision_as_in_training(make):
+    r"""The truth is what the model gets in its training steps."""
+
+    class Hooked(Model):
+        def __init__(self):
+            super().__init__()
+            self.seen = {"training": [], "update": []}
+
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            images, labels = batch
+            return images * 100 - 3, labels
+
+        def forward(self, images):
+            stage = "training" if self.training else "update"
+            self.seen[stage].append((images.dtype, round(images.float().min().item(), 1)))
+            return super().forward(images)
+
+    model = Hooked()
+    callback = MotionScheduler()
+    data = make(**settings())
+    make_trainer(1, callbacks=[callback], precision="bf16-true").fit(model, datamodule=data)
+    assert callback.motion_.updates == 1
+    assert set(model.seen["update"]) == set(model.seen["training"]) == {(torch.bfloat16, -3.0)}
+
+
 def test_strength_is_that_of_the_rule_and_moves_the_training_images(make):
     data = make(**settings())
     callback, model, trainer = fit(data, 3)

@@ -5,6 +5,7 @@ __all__ = ["AUTOMATIC", "Backbone", "load_backbone"]
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from torchvision import models
 from torchvision.transforms.v2 import functional
 
 from ..._utils.devices import resolve_device
+from ..._utils.modules import evaluation_mode
 
 AUTOMATIC = ("efficientnet_b0", "mobilenet_v3_large", "resnet18", "resnet50", "convnext_tiny")
 """The networks of torchvision that ``"auto"`` looks for, in this order."""
@@ -46,12 +48,12 @@ class _Function:
     def __init__(self, function: Callable[[Tensor], Any], name: str) -> None:
         self.function, self.name = function, name
         self.size = int(getattr(function, "size", DEFAULT_SIZE))
-        if isinstance(function, nn.Module):
-            function.eval()
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        features = self.function(images)
+        # It may be a part of the network that is trained afterwards.
+        with evaluation_mode(self.function) if isinstance(self.function, nn.Module) else nullcontext():
+            features = self.function(images)
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
             kind = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
             raise ValueError(
@@ -78,8 +80,13 @@ class _Torchvision:
         with torch.random.fork_rng(devices=[]):
             network = models.get_model(name, weights=None)
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-        path, _ = [item for item in network.named_modules() if isinstance(item[1], nn.Linear)][-1]
-        parent, _, last = path.rpartition(".")
+        linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise ValueError(
+                f"'backbone' is {name!r}, which has no linear last layer to leave out. Name another network, such as "
+                f"{AUTOMATIC[0]}."
+            )
+        parent, _, last = linear[-1].rpartition(".")
         setattr(network.get_submodule(parent), last, nn.Identity())
         self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
