@@ -48,6 +48,7 @@ def settings(**parameters):
     return {"synthetic_fraction": 0.0, "val_set": Digits(1)} | parameters
 
 
+@pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`")
 def test_images_pass_through_hooks_and_precision_as_in_training(make):
     r"""The truth is what the model gets in its training steps."""
 
