@@ -61,9 +61,15 @@ def test_images_pass_through_hooks_and_precision_as_in_training(make):
             images, labels = batch
             return images * 100 - 3, labels
 
-        def forward(self, images):
-            stage = "training" if self.training else "update"
+        def record(self, images, stage):
             self.seen[stage].append((images.dtype, round(images.float().min().item(), 1)))
+
+        def training_step(self, batch, batch_idx):
+            self.record(batch[0], "training")
+            return super().training_step(batch, batch_idx)
+
+        def forward(self, images):
+            self.record(images, "update")
             return super().forward(images)
 
     model = Hooked()
