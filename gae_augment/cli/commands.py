@@ -82,8 +82,10 @@ def _new_file(arguments: Namespace, example: str) -> Path:
 
 
 def _check_preview(path: Path) -> None:
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"The preview {str(path)!r} has no ending of an image. Name it such as preview.png.")
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(
+            f"The preview {str(path)!r} has no ending of an image that can be written. Name it such as preview.png."
+        )
     check_file_place(path)
     check_output(path.parent, force=True)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sklearn.exceptions import NotFittedError
 
+from .._utils.text import printable
 from .memory import keep_freed_memory
 from .parser import make_parser
 from .resuming import unfinished
@@ -41,11 +42,5 @@ def run(argv: Sequence[str] | None = None) -> int:
             hint = f". The fitted classes are in {folder!r}; run the same command again to resume" if folder else ""
             print(f"{prefix}: interrupted{hint}", file=sys.stderr)
             return 130
-    print(_printable(json.dumps(outcome.values, indent=2) if as_json else outcome.text))
+    print(printable(json.dumps(outcome.values, indent=2) if as_json else outcome.text, sys.stdout.encoding))
     return 0
-
-
-def _printable(text: str) -> str:
-    r"""Returns a text with escapes in place of characters that the encoding of the output lacks."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)

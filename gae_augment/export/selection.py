@@ -16,7 +16,16 @@ from torchvision.datasets import ImageFolder
 from .._utils.seeding import balanced_draw, derive_seed, make_generator
 from .._utils.threads import map_in_threads
 from ..augmenter import GAEAugmenter
-from ..data import ImageStatistics, ItemFormat, Label, as_pictures, image_statistics, load_source, resize_images
+from ..data import (
+    DatasetView,
+    ImageStatistics,
+    ItemFormat,
+    Label,
+    as_pictures,
+    image_statistics,
+    load_source,
+    resize_images,
+)
 from ..motion import move
 
 TRIES = 4
@@ -89,7 +98,7 @@ def select_images(
 
     Args:
         augmenter: The augmenter, fitted to ``real``.
-        real: The image folder.
+        real: The image folder. Its transforms have no effect.
         images_to_add: The number of images of each class, by label. By default the augmenter's ``sampling_strategy_``.
         seed: The seed of all random numbers. The same seed gives the same images.
 
@@ -103,17 +112,18 @@ def select_images(
     augmenter.report_  # noqa: B018, raises NotFittedError
     numbers = augmenter.sampling_strategy_ if images_to_add is None else images_to_add
     labels, read = load_source(real, working_size=augmenter.working_size)
+    view = DatasetView(real)
     size = (int(read.shape[-2]), int(read.shape[-1]))
     selections = {}
     for label, number in numbers.items():
         if number:
             rows = np.flatnonzero(labels == label).tolist()
             spread = np.unique(np.linspace(0, len(rows) - 1, MAX_COMPARED).round().astype(int))
-            compared = map_in_threads(lambda index: _measure(real[index][0], size), [rows[k] for k in spread])
+            compared = map_in_threads(lambda index: _measure(view.raw_image(index), size), [rows[k] for k in spread])
             is_moved = augmenter.motions_for(label, 1, seed=0) is not None
             bounds = _Range.of(list(compared), size)
             draw = partial(
-                _draw_moved if is_moved else _draw_sampled, augmenter, real, label, rows, bounds, number, seed
+                _draw_moved if is_moved else _draw_sampled, augmenter, view, label, rows, bounds, number, seed
             )
             selections[label] = _select(draw, bounds.statistics, number)
     return selections
@@ -224,7 +234,7 @@ def _like_real(synthetic: Sequence[ImageStatistics], real: Sequence[ImageStatist
 
 def _draw_moved(
     augmenter: GAEAugmenter,
-    real: ImageFolder,
+    view: DatasetView,
     label: Label,
     rows: Sequence[int],
     bounds: _Range,
@@ -244,14 +254,14 @@ def _draw_moved(
             source = int(torch.randint(len(rows), (1,), generator=generator))
         v = augmenter.motions_for(label, 1, seed=derive_seed(seed, "selection", label, k, attempt))
         assert v is not None
-        return bounds.judge(Chosen(rows[source], v), move(real[rows[source]][0], v))
+        return bounds.judge(Chosen(rows[source], v), move(view.raw_image(rows[source]), v))
 
     return list(map_in_threads(draw, positions))
 
 
 def _draw_sampled(
     augmenter: GAEAugmenter,
-    real: ImageFolder,
+    view: DatasetView,
     label: Label,
     rows: Sequence[int],
     bounds: _Range,

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .._utils.memory import return_freed_memory
 from .._utils.parallel import Failure, attempt, run_jobs, runs_here
+from .._utils.text import printable
 from .._utils.threads import interrupted_by, use_threads
 from ..data import Label, ValueScale
 from ..models import CONVOLUTIONAL, ModelDefinition
@@ -116,12 +117,12 @@ def fit_with_progress(
         def show(label: Label, error: float, delta: float | None) -> None:
             # If training stops when the error stops falling, the boundary is not known yet.
             boundary = "" if delta is None else f", delta {delta:.4f}"
-            bar.set_description(f"class {names[label]}: error {error:.4f}{boundary}")
+            bar.set_description(printable(f"class {names[label]}: error {error:.4f}{boundary}"))
 
         with closing(fit_classes(fits, show=show, **options)) as results:
             for label, result in results:
                 if isinstance(result, Failure):
-                    bar.set_description(f"class {names[label]}: failed")
+                    bar.set_description(printable(f"class {names[label]}: failed"))
                 else:
                     show(label, result.report.reconstruction_error, result.report.delta)
                 yield label, result

@@ -105,6 +105,22 @@ def test_photographs_of_different_sizes_need_no_size(tmp_path, capsys):
     assert not hidden_paths(output)
 
 
+def test_names_need_not_be_utf_8(folder, tmp_path, quick, capsys):
+    r"""Old archives hold names in other encodings. Where such a name cannot be printed, escapes stand for it."""
+    name = os.fsdecode(b"K\xe4fer")
+    (folder / "down").rename(folder / name)
+    (folder / name / "0.png").rename(folder / name / os.fsdecode(b"\xe4.png"))
+    assert main(command_for(folder, tmp_path / "balanced")) == 0
+    assert "K\\udce4fer: 4 real, 5 synthetic" in capsys.readouterr().out
+    assert len(list((tmp_path / "balanced" / name).iterdir())) == 9
+
+
+def test_preview_that_cannot_be_written_is_refused_before_the_fit(folder, tmp_path, class_fits, capsys):
+    assert main([*command_for(folder, tmp_path / "balanced"), "--preview", str(tmp_path / "preview.psd")]) == 1
+    assert "no ending of an image that can be written" in capsys.readouterr().err
+    assert not class_fits
+
+
 def test_preview_writes_one_picture_and_the_next_run_goes_on(
     folder, tmp_path, uninterrupted, class_fits, monkeypatch, capsys
 ):

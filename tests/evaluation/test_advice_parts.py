@@ -110,6 +110,11 @@ def test_fewer_than_two_classes_with_several_objects_are_an_error(groups, severa
         grouped_folds(np.repeat([0, 1], 5), list(groups), 3, 0)
 
 
+def test_fewer_objects_than_folds_are_an_error():
+    with pytest.raises(ValueError, match="show 2 objects that can be held out, but 3 folds need"):
+        grouped_folds(np.array([0, 1] * 4), list("aaaabbbb"), 3, 0)
+
+
 def test_near_duplicates_are_counted_across_groups_only():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 64, generator=generator)
@@ -273,6 +278,40 @@ def test_torchvision_network_gives_the_inputs_of_its_last_layer(tmp_path, monkey
     with torch.no_grad():
         expected = network((images.float() / 255 - mean) / std)
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_networks_without_a_linear_last_layer_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with torch.random.fork_rng(devices=[]):
+        network = models.squeezenet1_1(weights=None)
+    file = weights_file("squeezenet1_1")
+    file.parent.mkdir()
+    torch.save(network.state_dict(), file)
+    with pytest.raises(ValueError, match="'squeezenet1_1', which has no linear last layer"):
+        load_backbone("squeezenet1_1")
+
+
+def test_own_network_is_evaluated_and_stays_in_training():
+    seen = []
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.frozen = nn.BatchNorm2d(3), nn.Dropout().eval()
+
+        def forward(self, images):
+            seen.append((self.norm.training, self.frozen.training))
+            return self.norm(images.float()).mean(dim=(2, 3))
+
+    network = Network()
+    mean = network.norm.running_mean.clone()
+    backbone = load_backbone(network)
+    backbone(torch.full((2, 3, 8, 8), 7, dtype=torch.uint8))
+    assert seen == [(False, False)]
+    assert network.training
+    assert network.norm.training
+    assert not network.frozen.training
+    assert torch.equal(network.norm.running_mean, mean)
 
 
 @pytest.fixture

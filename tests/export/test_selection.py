@@ -1,9 +1,12 @@
 r"""Synthetic images outside the range of the real ones are drawn again, then left out."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from torchvision.transforms import v2
 
 from gae_augment import GAEAugmenter, GenerativeModel
 from gae_augment.data import open_folder
@@ -49,6 +52,16 @@ def test_images_within_the_range_are_all_kept(real, augmenter, monkeypatch):
     assert chosen.like_real == pytest.approx({"sharpness": 1, "brightness": 1, "resolution": 1})
     # Each of the five real images is the source of two.
     assert sorted(one.source for one in chosen.chosen) == sorted([*range(12, 17)] * 2)
+
+
+def test_transforms_of_the_folder_have_no_effect(real, augmenter):
+    seen_by_a_classifier = copy.copy(real)
+    seen_by_a_classifier.transform = v2.Compose([v2.Resize((9, 9)), v2.ToImage()])
+    (expected,), (chosen,) = (
+        select_images(augmenter, folder, images_to_add={1: 6}).values() for folder in (real, seen_by_a_classifier)
+    )
+    assert list(map(key, chosen.chosen)) == list(map(key, expected.chosen))
+    assert chosen.like_real == expected.like_real
 
 
 FAULTS = {

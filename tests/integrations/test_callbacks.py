@@ -9,9 +9,11 @@ from PIL import Image
 from sklearn.metrics import recall_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 from torchvision.transforms.functional import pil_to_tensor
 
 from gae_augment import GAEAugmenter, GenerativeModel
+from gae_augment.data import ImageDataset
 from gae_augment.evaluation import fidelity
 from gae_augment.integrations.callbacks import AugmentationLogger, ClassRecall, _picture
 from gae_augment.integrations.lightning import GAEDataModule
@@ -244,3 +246,34 @@ def test_invalid_arguments_are_errors():
     trainer.callbacks.append(AugmentationLogger())
     with pytest.raises(TypeError, match="is of type NoneType, but AugmentationLogger needs a GAEDataModule"):
         trainer.fit(Model(), DataLoader(Digits()), DataLoader(Digits(1)))
+
+
+def test_photographs_of_several_sizes_are_logged_in_the_working_size(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    photos = [torch.rand(1, 12, 9 + number % 3, generator=generator) for number in range(20)]
+    # The last class has no model of its own.
+    labels = [0] * 14 + [1] * 5 + [2]
+    dataset = ImageDataset(photos, labels=labels, transform=v2.Resize((8, 8)))
+    augmenter = GAEAugmenter(
+        GenerativeModel(epochs=1, delta=100.0, latent_dim=2), working_size=8, device="cpu", progress=False
+    )
+    data = GAEDataModule(dataset, augmenter=augmenter, cache_dir=tmp_path / "cache", motion=None, val_set=Digits(1))
+    held_out = torch.rand(7, 1, 12, 10, generator=generator)
+    logged = {}
+
+    class Recorder(AugmentationLogger):
+        def _log(self, trainer, numbers):
+            logged.update(numbers)
+
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    callback = Recorder(3, held_out={1: held_out}, extractor=Pixels())
+    make_trainer(1, log_every_n_steps=1, logger=logger, callbacks=[callback]).fit(Model(), datamodule=data)
+    log = read_log(tmp_path / "run")
+    for label in (1, 2):
+        (event,) = log.Images(f"augmentation/{label}")
+        picture = decoded(event)
+        assert picture.shape == (3, 2 * 10 + 2, 3 * 10 + 2)
+        expected = data.augmented.synthetic_images(label, 1, (8, 8))[0, 0]
+        torch.testing.assert_close(picture[0, 12:20, 2:10].float() / 255, expected, atol=1 / 255, rtol=0)
+    expected = fidelity(held_out, data.augmented.synthetic_images(1, 7, (12, 10)), extractor=Pixels())
+    assert {name: logged[name] for name in expected} == pytest.approx(expected)

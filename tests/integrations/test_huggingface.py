@@ -36,6 +36,19 @@ def augmenter(images):
     return GAEAugmenter(GenerativeModel(epochs=2, delta=1.0), random_state=0, progress=False).fit(images)
 
 
+def test_photographs_of_several_sizes_become_rows_of_their_sizes():
+    photos = [Image.fromarray(PIXELS[number]).resize((20 + number % 3, 24)) for number in range(60)]
+    images = HuggingFaceImages(rows(images=photos))
+    model = GenerativeModel(epochs=1, delta=100.0, architecture=(8,), latent_dim=2)
+    augmented = GAEAugmenter(model, working_size=8, random_state=0, progress=False).fit(images).augment(images)
+    result = to_dataset(augmented)
+    assert result["is_synthetic"][:] == augmented.is_synthetic.tolist()
+    for index in np.flatnonzero(augmented.is_synthetic).tolist():
+        assert result[index]["picture"].size == images[augmented.source_of(index)][0].size
+        assert np.array_equal(np.asarray(result[index]["picture"]), np.asarray(augmented[index][0]))
+        assert result[index]["kind"] == augmented.targets[index] == 1
+
+
 def test_items_are_pairs_of_image_and_label(images):
     assert len(images) == 60
     assert images.targets == LABELS

@@ -94,6 +94,27 @@ def test_real_items_come_back_unchanged(form, make_dataset, fitted_to):
         assert augmented[index][1] == base[index][1]
 
 
+@pytest.mark.parametrize("transform", ["same", None, v2.RandomInvert(0.0)], ids=str)
+def test_own_random_views_of_a_dataset_stay_random(make_dataset, fitted_to, transform):
+    raw = make_dataset("tensor")
+
+    class Turning(Dataset):
+        targets = raw.targets
+
+        def __len__(self):
+            return len(raw)
+
+        def __getitem__(self, index):
+            image, label = raw[index]
+            return image.rot90(int(torch.randint(4, ())), dims=(-2, -1)), label
+
+    augmented = AugmentedDataset(Turning(), fitted_to("tensor"), transform=transform, images_to_add={})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        views = {as_bytes(augmented[3][0]) for _ in range(30)}
+    assert len(views) == 4
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_synthetic_items_have_the_form_of_real_items(form, make_dataset, fitted_to):
     base = make_dataset(form)

@@ -9,9 +9,11 @@ import pytest
 import torch
 from image_items import ImageItems
 from PIL import Image, ImageChops
+from torch.nn import functional
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 from torchvision import tv_tensors
 from torchvision.datasets import ImageFolder
+from torchvision.transforms.functional import pil_to_tensor
 
 from gae_augment import AugmentedDataset, GAEAugmenter, GenerativeModel, MixedSampler
 from gae_augment._utils.seeding import make_generator
@@ -578,6 +580,25 @@ def test_synthetic_images_of_several_sizes_are_refused(augmented):
     with pytest.raises(ValueError, match="differ in size"):
         augmented.synthetic_images(1)
     assert augmented.synthetic_images(2).shape == (3, 3, 12, 12)
+
+
+def test_synthetic_images_of_several_sizes_are_resized_to_one(augmented):
+    resized = augmented.synthetic_images(1, 2, (6, 5))
+    assert resized.shape == (2, 3, 6, 5)
+    indices = [index for index in synthetic_indices(augmented) if augmented.targets[index] == 1][:2]
+    for row, index in zip(resized, indices, strict=True):
+        image = pil_to_tensor(augmented.raw_image(index)).float()
+        assert_equal(augmented[index][0], negative(augmented.raw_image(index)))
+        # Antialiasing by another library, which differs in its filter.
+        expected = functional.adaptive_avg_pool2d(image, (6, 5))
+        assert (row.float() - expected).abs().mean() < 0.5 * (expected - expected.mean()).abs().mean()
+
+
+def test_residual_images_of_larger_photographs_are_an_error_with_a_remedy(fit):
+    dataset = Items(photos([(12, 9)] * 10), [0] * 7 + [1] * 3)
+    augmenter = fit(dataset, model("residual"))
+    with pytest.raises(ValueError, match=r"have the working size, 8x8, but images of 12x9 .* working_size=\(12, 9\)"):
+        augmenter.augment(dataset)
 
 
 def test_file_that_vanished_since_the_fit_is_named(fit, tmp_path):

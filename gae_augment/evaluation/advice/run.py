@@ -92,7 +92,8 @@ def advise(
         class_names: The names of the classes, from label 0 on or by label; by default their labels.
         seed: The seed of all random numbers.
         device: A torch device for networks of torchvision and small networks.
-        checkpoint_dir: A folder for features and finished splits. The same call resumes from there.
+        checkpoint_dir: A folder for features and finished splits. The same call resumes from there. If you change
+            ``learn_motions`` or its model, name another folder: they are not part of what identifies a call.
         progress: A function that is called with lines of text.
 
     Raises:

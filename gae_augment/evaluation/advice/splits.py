@@ -47,8 +47,8 @@ def grouped_folds(labels: np.ndarray, groups: Sequence[Any] | np.ndarray, n_fold
         seed: The seed of the folds.
 
     Raises:
-        ValueError: If fewer than two classes have several groups, or no split leaves training images of each class in
-            each fold.
+        ValueError: If fewer than two classes have several groups, there are fewer groups than folds, or no split leaves
+            training images of each class in each fold.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -62,6 +62,12 @@ def grouped_folds(labels: np.ndarray, groups: Sequence[Any] | np.ndarray, n_fold
         raise ValueError(
             f"Only {n_held_out} of {n_classes} classes show more than one object, but 2 are needed, because whole "
             f"objects are held out. Add images of other objects."
+        )
+    n_groups = len(np.unique(codes[rows]))
+    if n_groups < n_folds:
+        raise ValueError(
+            f"The images show {n_groups} objects that can be held out, but {n_folds} folds need at least as many. Add "
+            f"images of other objects, or check 'groups'."
         )
     for attempt in range(ATTEMPTS):
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=derive_seed(seed, attempt) % 2**32)
