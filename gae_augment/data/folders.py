@@ -173,7 +173,7 @@ def upright_bytes(path: Path) -> bytes | None:
     format stays that of the file, and a lossless file stays lossless.
 
     Raises:
-        ValueError: If the file cannot be read as an image.
+        ValueError: If the file cannot be read or written as an image. The error names the file.
     """
     with naming_file(str(path)), Image.open(path) as image:
         if not is_turned(image):
@@ -184,7 +184,14 @@ def upright_bytes(path: Path) -> bytes | None:
         # The quality of the file would lose detail a second time.
         del options["qtables"]
         options["quality"] = JPEG_QUALITY
-    return encode(turned, {**options, "exif": turned.getexif()})
+    try:
+        return encode(turned, {**options, "exif": turned.getexif()})
+    # Pillow's encoders raise many kinds of exceptions.
+    except Exception as error:
+        raise ValueError(
+            f"{str(path)!r} stands on its side and cannot be saved upright: {type(error).__name__}: {error}. Save it "
+            f"upright with another program, or remove it."
+        ) from error
 
 
 def _drop_skipped(dataset: ImageFolder, readable: list[tuple[str, int]], skipped: list[str]) -> None:

@@ -246,6 +246,19 @@ def test_turned_files_keep_their_format_and_what_they_show(tmp_path, name, optio
         assert np.abs(np.asarray(file) - expected).mean() <= (0 if is_lossless else 3)
 
 
+def test_turned_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("L", (4, 3)).save(tmp_path / "0.tif", exif=exif)
+
+    def full(*arguments, **options):
+        raise RuntimeError("the encoder failed")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(ValueError, match=r"0\.tif' stands on its side .* RuntimeError: the encoder failed"):
+        upright_bytes(tmp_path / "0.tif")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_stand_as_their_exif_tag_says(tmp_path, orientation):
     r"""The truth is Pillow's own, of an image whose eight pixels differ."""
