@@ -72,16 +72,18 @@ def sample(fitted: FittedModel, n: int, *, seed: int, out: Tensor | None = None)
 def check_out(out: Tensor, fitted: FittedModel, n: int) -> None:
     r"""Raises a ValueError if the tensor ``out`` cannot hold ``n`` images of a model."""
     check_tensor(out, "out")
-    if out.dtype == fitted.values.dtype and out.shape[1:-2] == fitted.shape[:-2] and out.shape[1:] != fitted.shape:
+    shape = tuple(out.shape[1:])
+    alike = len(shape) == len(fitted.shape) > 1 and shape[:-2] == fitted.shape[:-2] and out.dtype == fitted.values.dtype
+    if alike and shape != fitted.shape:
         raise ValueError(
             f"Decoded and residual images have the working size, {fitted.shape[-2]}x{fitted.shape[-1]}, but images of "
-            f"{out.shape[-2]}x{out.shape[-1]} are needed. Resize the images of the dataset, fit with working_size="
-            f"{tuple(out.shape[-2:])}, or fit with synthesis='deformed' and max_similarity=None, which keeps sizes."
+            f"{shape[-2]}x{shape[-1]} are needed. Resize the images of the dataset, fit with working_size="
+            f"{shape[-2:]}, or fit with synthesis='deformed' and max_similarity=None, which keeps sizes."
         )
-    if tuple(out.shape[1:]) != fitted.shape or out.dtype != fitted.values.dtype:
+    if shape != fitted.shape or out.dtype != fitted.values.dtype:
         raise ValueError(
             f"The model was fitted to images of shape {fitted.shape} of {fitted.values.dtype}, but images of shape "
-            f"{tuple(out.shape[1:])} of {out.dtype} are needed. Fit the augmenter to such images."
+            f"{shape} of {out.dtype} are needed. Fit the augmenter to such images."
         )
     if len(out) != n or out.device.type != "cpu":
         raise ValueError(f"'out' holds {len(out)} images on {out.device}, but must hold {n} on the CPU.")

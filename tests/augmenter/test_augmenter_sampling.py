@@ -1,4 +1,5 @@
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -72,9 +73,11 @@ def test_samples_are_written_to_out(fitted):
     out = torch.zeros(5, 8, 8, dtype=torch.uint8)
     assert fitted.sample(1, 5, seed=0, out=out) is out
     assert torch.equal(out, fitted.sample(1, 5, seed=0))
-    with pytest.raises(
-        ValueError, match=r"to images of shape \(8, 8\) of torch\.uint8, .* \(8, 7\) of torch\.uint8 are"
-    ):
+    for shape, dtype in (((8, 8), torch.float32), ((64,), torch.uint8), ((1, 8, 8), torch.uint8)):
+        expected = re.escape(f"to images of shape (8, 8) of torch.uint8, but images of shape {shape} of {dtype} are")
+        with pytest.raises(ValueError, match=expected):
+            fitted.sample(1, 5, out=torch.zeros(5, *shape, dtype=dtype))
+    with pytest.raises(ValueError, match=r"the working size, 8x8, but images of 8x7 .* working_size=\(8, 7\)"):
         fitted.sample(1, 5, out=torch.zeros(5, 8, 7, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"'out' holds 4 images on cpu, but must hold 5 on the CPU"):
         fitted.sample(1, 5, out=out[:4])
