@@ -211,14 +211,17 @@ def test_assess_works_and_write_report_names_the_missing_library(augmenter, digi
     assert list(tmp_path.iterdir()) == []
 
 
+# Before the page has loaded, the browser may not have laid the pictures out.
 PROBE = """<script>
-const picture = document.querySelector(".pictures img"), before = picture.width;
-picture.focus();
-document.title = [
-  document.documentElement.scrollWidth, window.innerWidth, document.images.length,
-  [...document.images].every(image => image.complete && image.naturalWidth > 0),
-  getComputedStyle(document.body).backgroundColor, picture.width > 4 * before,
-].join("; ");
+window.addEventListener("load", () => {
+  const picture = document.querySelector(".pictures img"), before = picture.width;
+  picture.focus();
+  document.title = [
+    document.documentElement.scrollWidth, window.innerWidth, document.images.length,
+    [...document.images].every(image => image.complete && image.naturalWidth > 0),
+    getComputedStyle(document.body).backgroundColor, picture.width > 4 * before,
+  ].join("; ");
+});
 </script>"""
 
 
