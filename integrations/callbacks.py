@@ -122,11 +122,11 @@ class AugmentationLogger(Callback):
         if self.images and trainer.is_global_zero and trainer.loggers:
             view = DatasetView(augmented.dataset)
             item_format = ItemFormat.of(view.raw_image(0))
-            # All models see one size. Classes without a model of their own have images too: real ones, moved.
-            *_, height, width = (1, *next(iter(augmenter.models_.values())).shape)
             for label in augmented.images_to_add:
                 rows = np.flatnonzero((np.array(augmented.targets) == label) & ~augmented.is_synthetic)
                 if len(rows) and len(item_format.shape) > 1:
+                    # All models see one size. A class without a model of its own has images too: real ones, moved.
+                    height, width = next(iter(augmenter.models_.values())).shape[-2:]
                     self._real[int(label)] = read_images(view, rows[: self.images], item_format, (height, width))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

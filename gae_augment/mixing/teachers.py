@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from .._utils.modules import evaluation_mode
@@ -75,10 +75,8 @@ def teacher_logits(teacher: Teacher, images: Iterable[Any], min_classes: int) ->
         TypeError: If the images or the logits are not tensors.
         ValueError: If the logits have the wrong shape or are not finite.
     """
-    module = teacher if isinstance(teacher, nn.Module) else nn.Module()
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     batch_logits, remaining = [], iter(images)
-    with evaluation_mode(module):
+    with evaluation_mode(teacher) as device:
         while batch := list(islice(remaining, BATCH_SIZE)):
             if not isinstance(batch[0], Tensor):
                 raise TypeError(

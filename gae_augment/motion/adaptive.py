@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 from .._utils.checks import check_integer, check_number
 from .._utils.modules import evaluation_mode
@@ -158,11 +158,9 @@ class AdaptiveMotion(Motion):
         seed, labels = derive_seed(self.seed, "update", int(self.updates)), self._labels_of(dataset)
         indices = _balanced(labels, seed)
         share = indices[ranks[1] :: ranks[0]]
-        module = network if isinstance(network, nn.Module) else nn.Module()
-        device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-        errors = torch.zeros(2, dtype=torch.int64, device=device)
         self._probed = 0
-        with evaluation_mode(module), torch.no_grad():
+        with evaluation_mode(network) as device, torch.no_grad():
+            errors = torch.zeros(2, dtype=torch.int64, device=device)
             for start in range(0, len(share), BATCH_SIZE):
                 batch = share[start : start + BATCH_SIZE]
                 targets = torch.from_numpy(labels[batch]).to(device)

@@ -277,3 +277,15 @@ def test_photographs_of_several_sizes_are_logged_in_the_working_size(tmp_path):
         torch.testing.assert_close(picture[0, 12:20, 2:10].float() / 255, expected, atol=1 / 255, rtol=0)
     expected = fidelity(held_out, data.augmented.synthetic_images(1, 7, (12, 10)), extractor=Pixels())
     assert {name: logged[name] for name in expected} == pytest.approx(expected)
+
+
+def test_training_set_without_scarce_classes_is_trained_and_logs_no_pictures(tmp_path):
+    dataset = Digits(counts={0: 10, 1: 10})
+    augmenter = GAEAugmenter(GenerativeModel(epochs=1, delta=100.0, latent_dim=2), device="cpu", progress=False)
+    data = GAEDataModule(dataset, augmenter=augmenter, cache_dir=tmp_path / "cache", motion=None, val_set=Digits(1))
+    logger = TensorBoardLogger(tmp_path, name=None, version="run")
+    trainer = make_trainer(1, log_every_n_steps=1, logger=logger, callbacks=[AugmentationLogger()])
+    trainer.fit(Model(), datamodule=data)
+    assert data.augmenter_.models_ == {}
+    assert trainer.global_step > 0
+    assert read_log(tmp_path / "run").Tags()["images"] == []

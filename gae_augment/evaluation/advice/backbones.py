@@ -5,7 +5,6 @@ __all__ = ["AUTOMATIC", "Backbone", "load_backbone"]
 import os
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,7 +51,7 @@ class _Function:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         # It may be a part of the network that is trained afterwards.
-        with evaluation_mode(self.function) if isinstance(self.function, nn.Module) else nullcontext():
+        with evaluation_mode(self.function):
             features = self.function(images)
         if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
             kind = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
