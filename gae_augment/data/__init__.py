@@ -24,7 +24,7 @@ from .strategy import (
     moderate_strategy,
     resolve_strategy,
 )
-from .transforms import read_attribute
+from .transforms import read_attribute, source_datasets
 from .values import ValueScale
 from .views import DatasetView
 from .working_size import WorkingSize, check_working_size, resize_images
@@ -70,6 +70,7 @@ __all__ = [
     "resize_images",
     "resolve_strategy",
     "saving_options",
+    "source_datasets",
     "upright",
     "upright_bytes",
 ]

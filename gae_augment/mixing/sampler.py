@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._utils.checks import check_integer, check_number
 from .._utils.seeding import make_generator
+from ..data import DatasetView, source_datasets
 from .ranks import SharedSampler
 
 
@@ -60,7 +61,8 @@ class MixedSampler(SharedSampler):
     Accelerate does, or if all ranks need the same batches.
 
     Args:
-        data: The training set. Its ``targets`` and ``is_synthetic`` have one entry per image.
+        data: The training set: an :class:`gae_augment.AugmentedDataset`, or another object whose ``targets`` and
+            ``is_synthetic`` have one entry per image. All images of any other map-style dataset are real.
         synthetic_fraction: The fraction :math:`f`, in [0, 1]. 0 draws real images only.
         epochs: The number of training epochs. With ``None``, all epochs mix real and synthetic images, and
             ``real_last`` has no effect.
@@ -78,7 +80,8 @@ class MixedSampler(SharedSampler):
             0 without an initialised process group.
 
     Raises:
-        TypeError: If ``data`` lacks ``targets`` or ``is_synthetic``, or a number is of another type.
+        TypeError: If ``data`` is no map-style dataset, wraps a dataset with synthetic images, or a number is of another
+            type.
         ValueError: If a number is out of range, ``data`` is empty, ``targets`` and ``is_synthetic`` differ in length,
             ``balance`` is below 1 without any real image, or only one of ``num_replicas`` and ``rank`` is given.
 
@@ -93,7 +96,7 @@ class MixedSampler(SharedSampler):
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: LabelledImages | Any,
         synthetic_fraction: float = 0.5,
         *,
         epochs: int | None = None,
@@ -125,13 +128,7 @@ class MixedSampler(SharedSampler):
                 f"their real images, 1 draws all classes equally often."
             )
 
-        if not hasattr(data, "targets") or not hasattr(data, "is_synthetic"):
-            raise TypeError(
-                f"'data' is a {type(data).__name__} without 'targets' and 'is_synthetic'. Pass the AugmentedDataset "
-                f"that GAEAugmenter.augment returns. To use a Subset, take it before augmenting."
-            )
-        targets = np.asarray(data.targets)
-        is_synthetic = np.asarray(data.is_synthetic, dtype=bool)
+        targets, is_synthetic = _labels_and_kinds(data)
         if targets.shape != is_synthetic.shape or targets.ndim != 1:
             raise ValueError(
                 f"'targets' and 'is_synthetic' have the shapes {targets.shape} and {is_synthetic.shape}, but must be "
@@ -235,3 +232,20 @@ class MixedSampler(SharedSampler):
         offsets = (image_draw * self._counts[classes, synthetic]).long()
         indices = self._order[self._starts[classes, synthetic] + offsets]
         return indices if real_indices is None else torch.where(synthetic.bool(), indices, real_indices)
+
+
+def _labels_and_kinds(data: Any) -> tuple[np.ndarray, np.ndarray]:
+    r"""Returns the label of each image, and whether it is synthetic."""
+    if hasattr(data, "targets") and hasattr(data, "is_synthetic"):
+        return np.asarray(data.targets), np.asarray(data.is_synthetic, dtype=bool)
+    if _wraps_synthetic(data):
+        raise TypeError(
+            f"'data' is a {type(data).__name__} of a dataset with synthetic images, and does not tell which of its "
+            f"images these are. Pass the AugmentedDataset itself. To use a Subset, take it before augmenting."
+        )
+    labels = DatasetView(data).labels
+    return labels, np.zeros(len(labels), dtype=bool)
+
+
+def _wraps_synthetic(data: Any) -> bool:
+    return any(hasattr(inner, "is_synthetic") or _wraps_synthetic(inner) for inner in source_datasets(data))

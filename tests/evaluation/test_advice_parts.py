@@ -1,3 +1,4 @@
+import re
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision import models
 
+from gae_augment import MixedSampler
 from gae_augment.data import ImageDataset
 from gae_augment.evaluation.advice import heads
 from gae_augment.evaluation.advice.backbones import load_backbone, weights_file
@@ -241,6 +243,15 @@ def test_motions_cannot_gain_where_no_errors_are_left():
     assert prior_of("motions on class-balanced sampling over the best", pretrained=False, standard=False).mean > 1
     assert not decision.use
     assert decision.gain.mean == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_samplers_of_commands_take_any_training_set(strategy):
+    train = ImageDataset([torch.zeros(1, 4, 4)] * 5, labels=[0, 0, 0, 0, 1])
+    samplers = re.findall(r"MixedSampler\([^)]*\)", HOW[strategy])
+    assert len(samplers) == (strategy != "plain training")
+    for sampler in samplers:
+        assert len(eval(sampler, {"MixedSampler": MixedSampler, "train": train})) == 5
 
 
 def test_every_strategy_and_change_has_a_prior_and_a_command():

@@ -115,6 +115,35 @@ def test_motions_never_see_held_out_groups(digits, tmp_path):
         assert not set(groups[part]) & set(groups[held_out])
 
 
+def test_images_that_are_not_moved_gain_no_more_than_more_standard_views(digits):
+    r"""Motions that change nothing: what synthetic images gain, more views gain too."""
+
+    def learn_nothing(part, seed):
+        return lambda strength, p: v2.Identity()
+
+    shifts = v2.RandomAffine(0, translate=(0.15, 0.15))
+    advice = advise(
+        dataset(*digits), learn_nothing, backbone=Pixels(), strengths=(1.0,), strategy="plain training",
+        standard_views=shifts, seed=4,
+    )  # fmt: skip
+    rows = {row.name: row for row in advice.rows}
+    control = rows["plain training + standard views, two of scarce classes"]
+    synthetic = rows["plain training + standard views + synthetic images"]
+    assert control.score > rows["plain training + standard views"].score
+    assert abs(synthetic.score - control.score) < 0.7
+    assert (advice.over, synthetic.over) == (control.name, control.name)
+    assert (advice.use, advice.more_views) == (False, True)
+    assert advice.command.startswith("train = Subset(train, [*range(len(train)), *rows_of_scarce_classes])")
+
+
+def test_classes_of_one_size_are_not_given_synthetic_images(digits):
+    images, labels = digits
+    rows = np.concatenate([np.flatnonzero(labels == label)[:15] for label in (3, 8, 9)])
+    advice = advise(dataset(images[rows], labels[rows]), small_shifts, backbone=Pixels(), standard_views=True)
+    assert not any("synthetic" in row.name or "two of" in row.name for row in advice.rows)
+    assert any("motions" in row.name for row in advice.rows)
+
+
 def images_of_another_class(images, labels):
     r"""Motions that replace an image of a scarce class by one of the large class."""
 

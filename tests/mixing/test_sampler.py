@@ -4,9 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from gae_augment import AugmentedDataset, MixedSampler
+from gae_augment.data import ImageDataset
 from gae_augment.mixing.sampler import LabelledImages
 
 LONG = 60_000
@@ -235,6 +236,29 @@ def test_short_trainings_end_with_real_epochs(epochs, real):
     assert not any(MixedSampler(data, epochs=epochs, real_last=0).draws_real_only(epoch) for epoch in range(epochs))
 
 
-def test_dataset_without_is_synthetic_is_refused_with_the_remedy():
-    with pytest.raises(TypeError, match=r"Pass the AugmentedDataset that GAEAugmenter\.augment returns"):
-        MixedSampler([1, 2, 3])
+def test_any_dataset_without_synthetic_images_is_balanced():
+    images = ImageDataset([torch.zeros(1, 4, 4)] * 100, labels=[0] * 90 + [1] * 10)
+    drawn = np.bincount(np.asarray(images.targets)[list(MixedSampler(images, num_samples=20_000))])
+    assert drawn[1] / drawn.sum() == pytest.approx(0.5, abs=0.02)
+    part = Subset(images, [*range(30), *range(90, 100)])
+    sampler = MixedSampler(part, balance=0)
+    assert sorted(sampler) == list(range(40))
+    torch.testing.assert_close(sampler.log_frequencies, torch.tensor([0.75, 0.25]).log())
+
+
+def test_part_of_a_dataset_with_synthetic_images_is_refused_with_the_remedy():
+    class Zeros:
+        sampling_strategy, seed_ = {1: 4}, 0
+
+        def sample(self, label, n, **options):
+            return torch.zeros(n, 1, 4, 4)
+
+    augmented = AugmentedDataset(ImageDataset([torch.zeros(1, 4, 4)] * 4, labels=[0, 0, 0, 1]), Zeros())
+    assert sum(MixedSampler(augmented, 1.0).synthetic_probability) > 0
+    with pytest.raises(TypeError, match="To use a Subset, take it before augmenting"):
+        MixedSampler(Subset(augmented, range(5)))
+
+
+def test_no_dataset_is_refused():
+    with pytest.raises(TypeError, match="must be a map-style torch dataset"):
+        MixedSampler(3)

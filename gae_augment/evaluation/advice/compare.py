@@ -32,12 +32,14 @@ class Arm:
         ours: ``"none"``, ``"motions"`` (learned motions of all classes), or ``"synthetic images"`` (moved images are
             added to the scarce classes).
         strength: The strength of the motions.
+        more_views: Whether images of scarce classes have two standard views, and those of other classes one.
     """
 
     strategy: str
     standard: bool = False
     ours: str = "none"
     strength: float = 0.0
+    more_views: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@ r"""Compares linear classifiers on the features of a fixed network."""
 __all__ = ["compare_frozen"]
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..._utils.seeding import derive_seed
 from ..._utils.threads import map_in_threads
 from .backbones import Backbone
 from .compare import Arm, Comparison, SplitScores, score_split
@@ -21,9 +22,6 @@ from .views import Pictures
 CROSSING = 0.1
 """A warning is given if more than this fraction of the images have near-duplicates in other groups."""
 
-SCARCE = 0.9
-"""Classes with fewer images than this fraction of the largest class are scarce."""
-
 
 @dataclass(frozen=True)
 class _Treatment:
@@ -32,11 +30,12 @@ class _Treatment:
     standard: bool
     ours: str = "none"
     strength: float = 0.0
+    more_views: bool = False
 
     @property
     def arms(self) -> list[Arm]:
         r"""The arms of the treatment, one per strategy."""
-        return [Arm(strategy, self.standard, self.ours, self.strength) for strategy in STRATEGIES]
+        return [Arm(strategy, *astuple(self)) for strategy in STRATEGIES]
 
 
 PLAIN_TREATMENTS = [_Treatment(standard=False), _Treatment(standard=True)]
@@ -45,20 +44,22 @@ PLAIN_TREATMENTS = [_Treatment(standard=False), _Treatment(standard=True)]
 def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> tuple[Comparison, Decision, list[str]]:
     r"""Returns the comparison, the decision, and warnings.
 
-    Motions are added to what is best without them, and only there, which saves half of the time.
+    Motions are added to what is best without them, and only there, which saves half of the time. With standard views,
+    synthetic images must be better than as many more standard views of the same images.
     """
+
+    def features(rows: np.ndarray, seed: int, *, standard: bool) -> Tensor:
+        then = setting.view(network.size, standard=standard)
+        return pictures.features(rows, network, moves=None, then=then, seed=seed)
+
     every = np.arange(len(setting.labels))
-
-    def features() -> dict[str, Tensor]:
-        views = {"whole": False, "standard": True}
-        return {
-            name: pictures.features(
-                every, network, moves=None, then=setting.view(network.size, standard=standard), seed=setting.seed
-            )
-            for name, standard in views.items()
-        }
-
-    views = setting.keep("views", features)
+    views = setting.keep(
+        "views",
+        lambda: {
+            "whole": features(every, setting.seed, standard=False),
+            "standard": features(every, setting.seed, standard=True),
+        },
+    )
     setting.progress(f"features of images and standard views: {setting.seconds:.0f} s")
 
     def score_splits(repetition: int, standard: bool | None, **options: Callable[[Split], None]) -> list[SplitScores]:
@@ -75,12 +76,19 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
     standard = setting.standard_views
     if standard is None:
         alone = Comparison(setting.labels, setting.groups, [score_splits(0, None)])
-        standard = choose_base(alone, _allowed(setting, (False, True)), pretrained=True)[0].standard
+        allowed = [arm for arm in alone.arms if arm.strategy in setting.strategies]
+        standard = choose_base(alone, allowed, pretrained=True)[0].standard
+    if _Treatment(True, more_views=True) in _treatments(setting, standard):
+        seed = derive_seed(setting.seed, "more views")
+        scarce = np.flatnonzero(setting.is_scarce)
+        more = setting.keep("more views", lambda: {"more": features(scarce, seed, standard=True)})
+        views = {**views, "more": views["standard"].index_copy(0, torch.from_numpy(scarce), more["more"])}
     repetitions = setting.repeat(
         "standard" if standard else "whole", lambda repetition, done: score_splits(repetition, standard, done=done)
     )
     comparison = Comparison(setting.labels, setting.groups, repetitions)
-    base, rows = choose_base(comparison, _allowed(setting, (standard,)), pretrained=True)
+    allowed = [arm for arm in comparison.arms if arm.strategy in setting.strategies and arm.standard == standard]
+    base, rows = choose_base(comparison, [arm for arm in allowed if arm.ours == "none"], pretrained=True)
     decision = decide(comparison, base, setting.ours(base), rows, pretrained=True)
     crossing = near_duplicates(views["whole"], setting.labels, setting.groups)
     warnings = []
@@ -92,16 +100,14 @@ def compare_frozen(setting: Setting, pictures: Pictures, network: Backbone) -> t
     return comparison, decision, warnings
 
 
-def _allowed(setting: Setting, standard: Sequence[bool]) -> list[Arm]:
-    return [Arm(strategy, views) for views in standard for strategy in setting.strategies]
-
-
 def _treatments(setting: Setting, standard: bool | None) -> list[_Treatment]:
     r"""Returns the treatments that are compared. ``standard`` is that of the motions; ``None`` has no motions."""
     if standard is None:
         return PLAIN_TREATMENTS
     ours = [_Treatment(standard, arm.ours, arm.strength) for arm in setting.ours(Arm("", standard))]
-    return [*PLAIN_TREATMENTS, *dict.fromkeys(ours)]
+    adds_images = any(treatment.ours == "synthetic images" for treatment in ours)
+    controls = [_Treatment(True, more_views=True)] if standard and adds_images else []
+    return [*PLAIN_TREATMENTS, *controls, *dict.fromkeys(ours)]
 
 
 def _moved(strength: float) -> str:
@@ -172,14 +178,14 @@ def _training_views(
         # Half of the views are moved, as with p = 0.5.
         views.append(moved)
     elif treatment.standard:
-        views.append(features["standard"][train])
+        # Moved images have the crops of "standard". Beside them stand other crops, as in their control.
+        views.append(features["more" if treatment.ours == "synthetic images" else "standard"][train])
     x, all_labels = torch.cat(views), labels.repeat(len(views))
     all_weights = (weights / len(views)).repeat(len(views))
-    if treatment.ours == "synthetic images":
-        assert moved is not None
-        counts = torch.zeros(setting.classes).index_add(0, labels, weights)
-        scarce = (counts < SCARCE * counts.max())[labels]
-        x = torch.cat([x, moved[scarce]])
+    if treatment.ours == "synthetic images" or treatment.more_views:
+        added = moved if moved is not None else features["more"][train]
+        scarce = torch.from_numpy(setting.is_scarce[train])
+        x = torch.cat([x, added[scarce]])
         all_labels = torch.cat([all_labels, labels[scarce]])
         all_weights = torch.cat([all_weights, weights[scarce]])
     return x, all_labels, all_weights

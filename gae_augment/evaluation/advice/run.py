@@ -67,7 +67,8 @@ def advise(
     data sets. The measured difference, paired by image, updates the prior; its standard error counts each group once.
     The best training without synthetic images has the largest posterior mean. Motions and synthetic images are compared
     on top of it, and motions on top of class-balanced and square-root sampling too. The best of these is used if it
-    gains with a probability of at least 90 %, and training with or without it beats chance.
+    gains with a probability of at least 90 %, and training with or without it beats chance. With a network and standard
+    views, synthetic images compete with as many more standard views of the same images.
 
     Args:
         train: The training set, a map-style dataset of images of any size and integer labels. Its transforms are not
@@ -114,7 +115,7 @@ def advise(
         strengths = ()
 
     def most() -> dict[str, Tensor]:
-        return {"images": torch.tensor(_most_images(train, network, minutes, len(strengths)))}
+        return {"images": torch.tensor(_most_images(train, network, minutes, len(strengths), synthetic_images))}
 
     # How many images are compared depends on the speed of the machine. A resumed comparison has as many.
     folder = None if checkpoint_dir is None else Path(checkpoint_dir)
@@ -166,6 +167,7 @@ def advise(
         use=decision.use,
         strategy=(best if decision.use else decision.base).strategy,
         standard_views=decision.base.standard,
+        more_views=not decision.use and decision.base.more_views,
         ours=best.ours,
         strength=best.strength,
         gain=decision.gain,
@@ -197,7 +199,7 @@ def _facts(
     return labels, names, np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
 
 
-def _most_images(train: Any, network: Backbone | None, minutes: float, strengths: int) -> int:
+def _most_images(train: Any, network: Backbone | None, minutes: float, strengths: int, synthetic_images: bool) -> int:
     r"""Returns how many images can be compared in the time, from the time of a few."""
     rows = range(min(PILOT_IMAGES, len(train)))
     start = time.perf_counter()
@@ -205,8 +207,9 @@ def _most_images(train: Any, network: Backbone | None, minutes: float, strengths
     if network is None:
         share, most, passes = SHARE_OF_READING, MOST_SMALL_IMAGES, 1.0
     else:
-        # Each of three splits moves two thirds of the images.
-        share, most, passes = SHARE_OF_FEATURES, MOST_IMAGES, 2 + FOLDS * (2 / 3) * strengths
+        # Each of three splits moves two thirds of the images. Scarce classes have more standard views.
+        share, most = SHARE_OF_FEATURES, MOST_IMAGES
+        passes = 2 + FOLDS * (2 / 3) * strengths + bool(synthetic_images and strengths)
         # The first pass prepares the network.
         for _ in range(2):
             start = time.perf_counter()

@@ -30,6 +30,9 @@ They draw images of scarce classes more often, and motions show these in new way
 (``benchmarks/results/motion/REPORT.md``).
 """
 
+SCARCE = 0.9
+"""Classes with fewer images than this fraction of the largest class are scarce."""
+
 FITTED_CLASSES, FITTED_IMAGES = 10, 100
 """Motions are learned from this number of the largest classes, and of images of each."""
 
@@ -93,6 +96,11 @@ class Setting:
         return len(self.counts)
 
     @property
+    def is_scarce(self) -> np.ndarray:
+        r"""Whether each image is of a scarce class."""
+        return (self.counts < SCARCE * self.counts.max())[self.labels]
+
+    @property
     def strategies(self) -> list[str]:
         r"""The remedies for imbalance among which to choose."""
         return list(STRATEGIES) if self.strategy is None else [self.strategy]
@@ -111,7 +119,7 @@ class Setting:
         if self.learn_motions is None or not self.strengths:
             return []
         arms = [Arm(base.strategy, base.standard, "motions", strength) for strength in self.strengths]
-        if self.synthetic_images:
+        if self.synthetic_images and self.is_scarce.any():
             arms.append(Arm(base.strategy, base.standard, "synthetic images", max(self.strengths)))
         if self.strategy is None:
             others = [partner for partner in PARTNERS if partner != base.strategy]

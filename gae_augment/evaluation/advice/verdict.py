@@ -36,7 +36,7 @@ HOW = {
         "sampler = MixedSampler(train, balance=0), cross_entropy(logits + 1.5 * sampler.log_frequencies, labels)"
     ),
 }
-"""What to type for each strategy, with ``train`` as an ``AugmentedDataset``."""
+"""What to type for each strategy, with ``train`` as the training set."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Advice:
         use: Whether motions or synthetic images should be used.
         strategy: The remedy for imbalance of the best training: with ours if ``use``, else without.
         standard_views: Whether training images should have standard views: crops, mirror images and colours.
+        more_views: Whether images of scarce classes should have twice as many standard views.
         ours: ``"none"``, ``"motions"`` or ``"synthetic images"``.
         strength: The strength of the motions; 0 without any.
         gain: What the best training with motions or synthetic images gains over the best one without, in points.
@@ -89,6 +90,7 @@ class Advice:
     use: bool
     strategy: str
     standard_views: bool
+    more_views: bool
     ours: str
     strength: float
     gain: Posterior | None
@@ -123,7 +125,8 @@ class Advice:
         r"""What to type."""
         how = HOW[self.strategy]
         if not self.use:
-            return how
+            twice = "train = Subset(train, [*range(len(train)), *rows_of_scarce_classes]), "
+            return f"{twice if self.more_views else ''}{how}"
         if self.ours == "motions":
             return f"transform = Compose([augmenter.motion(strength={self.strength:g}), ...]), {how}"
         return f"gae-augment balance, or AugmentedDataset(train, augmenter), {how}"
@@ -159,7 +162,7 @@ def name_of(arm: Arm) -> str:
     r"""Returns the name of an arm, such as ``balanced softmax + standard views + learned motions of strength 0.5``."""
     parts = [
         arm.strategy,
-        *(["standard views"] if arm.standard else []),
+        *(["standard views" + (", two of scarce classes" if arm.more_views else "")] if arm.standard else []),
         *([ours_of(arm)] if arm.ours != "none" else []),
     ]
     return " + ".join(parts)
