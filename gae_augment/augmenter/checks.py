@@ -8,6 +8,8 @@ from .._utils.devices import check_device
 from .._utils.parallel import check_n_jobs
 from ..data import check_working_size
 
+AT_ITS_SIZE = "is moved at the size of its images only: pass dataset=…, or use gae-augment balance"
+
 
 def check_parameters(augmenter: Any) -> None:
     r"""Raises a ValueError if a parameter other than the model and the sampling strategy is invalid."""
@@ -24,9 +26,9 @@ def missing_model(augmenter: Any, label: Any) -> ValueError:
     if label in augmenter.failures_:
         reason = "could not be fitted"
     elif augmenter.counts_.get(label) == 1 and augmenter.sampling_strategy_.get(label):
-        reason = "has 1 image, which is moved at its own size only: pass dataset=…"
+        reason = f"has 1 image, which {AT_ITS_SIZE}"
     elif augmenter.sampling_strategy_.get(label):
-        reason = "borrows the motions of other classes, and is moved at its images' own size only: pass dataset=…"
+        reason = f"borrows the motions of other classes, and {AT_ITS_SIZE}"
     elif label in augmenter.counts_:
         reason = f"has {augmenter.counts_[label]} images and needs no more"
     return ValueError(

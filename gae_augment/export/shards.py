@@ -82,7 +82,7 @@ def write_shards(
     """
     augmenter.report_  # noqa: B018, raises NotFittedError
     _check_format(format, images_per_shard)
-    class_names = _unique_names(augmenter)
+    class_names = _unique(augmenter.class_names_.values(), augmenter.class_names_)
     if real is not None and tuple(real.classes) != class_names:
         raise ValueError(
             f"The real images have the classes {real.classes}, but the augmenter was fitted to {list(class_names)}. "
@@ -231,12 +231,14 @@ def _write_all(
     return [shard.target for shard in shards] if FORMATS[format].suffix else [folder]
 
 
-def _unique_names(augmenter: GAEAugmenter) -> tuple[str, ...]:
+def _unique(names: Iterable[str], labels: Iterable[Label]) -> tuple[str, ...]:
     r"""Returns one name per class. A repeated name gets its label appended."""
-    names: list[str] = []
-    for label, name in augmenter.class_names_.items():
-        names.append(f"{name}-{label}" if name in names else name)
-    return tuple(names)
+    unique: list[str] = []
+    for name, label in zip(names, labels, strict=True):
+        while name in unique:
+            name = f"{name}-{label}"
+        unique.append(name)
+    return tuple(unique)
 
 
 def _is_moved(augmenter: GAEAugmenter, label: Label, real: ImageFolder | None) -> bool:
@@ -259,9 +261,11 @@ def _plan(
     """
     items = [] if real is None else _real_items(real)
     real_paths = {item.path for item in items}
-    for index, (name, number) in enumerate(zip(class_names, images_to_add, strict=True)):
-        # With real images, the name is that of their folder. Otherwise it may be invalid, such as "T-shirt/top".
-        folder_name = name if real else name.replace("/", "-").replace("..", "--")
+    folders = class_names
+    if real is None:
+        # With real images, names are those of their folders. Otherwise they may be invalid, such as "T-shirt/top".
+        folders = _unique((name.replace("/", "-").replace("..", "--") for name in class_names), range(len(class_names)))
+    for index, (folder_name, number) in enumerate(zip(folders, images_to_add, strict=True)):
         originals: Sequence[Item | None] = [None] * number
         if moved[index] and number:
             of_class = [item for item in items if item.class_index == index]

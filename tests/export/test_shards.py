@@ -244,6 +244,11 @@ def test_class_name_with_a_slash_gives_one_folder(tmp_path):
     augmenter.class_names_ = {0: "bag", 1: "..", 2: "T-shirt/top"}
     write_shards(augmenter, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["--", "T-shirt-top"]
+    # Two names may give the same folder.
+    augmenter.class_names_ = {0: "bag", 1: "T-shirt-top", 2: "T-shirt/top"}
+    write_shards(augmenter, tmp_path / "alike")
+    numbers = {path.name: len(list(path.iterdir())) for path in (tmp_path / "alike").iterdir()}
+    assert numbers == {"T-shirt-top": 3, "T-shirt-top-2": 3}
 
 
 def test_invalid_arguments_are_rejected_before_any_work(real, augmenter, tmp_path):
