@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from gae_augment._utils.devices import multiplies_bfloat16_fast
 from gae_augment._utils.threads import map_in_threads
 
 IMAGES_PER_BATCH = 2
@@ -66,18 +67,19 @@ def _fuse(network: Any) -> None:
 class FirstBlocks(FrozenNetwork):
     r"""The frozen blocks, from uint8 images to activations in bfloat16.
 
-    Images of 224x224 pixels give the shape :math:`(B, 192, 7, 7)`.
+    Images of 224x224 pixels give the shape :math:`(B, 192, 7, 7)`. Products are in bfloat16 too, if the processor has
+    instructions for them.
     """
 
     @torch.inference_mode()
     def _features(self, images: Tensor) -> Tensor:
         network = self.network
         x = ((images.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16_fast(torch.device("cpu"))):
             x = network._swish(network._bn0(network._conv_stem(x)))
             for block in network._blocks[:FROZEN_BLOCKS]:
                 x = block(x)
-        return x
+        return x.bfloat16()
 
 
 class TrainedBlocks(nn.Module):
