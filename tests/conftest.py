@@ -12,6 +12,13 @@ from gae_augment.fitting import parallel_fits
 
 COUNTS = {0: 40, 1: 25, 2: 12}
 
+LONGEST = ("test_cluster.py", "test_docs.py", "test_readme.py", "test_lightning.py", "test_lightning_advice.py")
+
+
+def pytest_collection_modifyitems(items):
+    r"""Runs the files with the longest tests first, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def digits():

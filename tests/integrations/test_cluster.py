@@ -163,8 +163,6 @@ def test_shards_equal_those_of_this_process(backend, images, tmp_path):
     assert [path.name for path in alone] == [f"shard-{number:05d}-of-00004.parquet" for number in range(4)]
     assert [path.read_bytes() for path in together] == [path.read_bytes() for path in alone]
     if backend == "ray_tasks":
-        rows = ray.data.read_parquet([str(path) for path in together])
-        assert rows.count() == 4 * 400 - sum(COUNTS.values()) + COUNTS[0]
-        assert {
-            name: row["count()"] for row in rows.groupby("label").count().take_all() for name in [row["label"]]
-        } == {label: COUNTS[0] - COUNTS[label] for label in (1, 2, 3, 4)}
+        # One pass over the files.
+        rows = ray.data.read_parquet([str(path) for path in together]).take_all()
+        assert Counter(row["label"] for row in rows) == {label: COUNTS[0] - COUNTS[label] for label in (1, 2, 3, 4)}
