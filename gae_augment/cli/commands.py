@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from .. import evaluation
 from .._utils.files import check_file_place
 from ..augmenter import GAEAugmenter, motion_learner
-from ..data import Label, check_output, groups_of, open_folder
+from ..data import Label, check_output, count_known_objects, groups_of, open_folder
 from ..evaluation import ClassifierFeatures, ClassifierGain, epochs_of_a_thousand_steps
 from ..export import Selection, select_images, write_images, write_shards
 from ..models import GenerativeModel
 from ..report import assess, contact_sheet, forecast, gain_table, measure_gain, open_data, write_report
 from .additions import Additions, plan_additions, plan_all, rejections
 from .findings import recall, remember
+from .previews import check_preview, save_preview
 from .resuming import resumable
 
 OUTPUT_OPTIONS = ("folder", "model", "size", "seed", "per_class", "tolerance", "format", "shard_size")
@@ -65,9 +65,9 @@ def _augmenter(arguments: Namespace) -> GAEAugmenter:
     )
 
 
-def _open(arguments: Namespace, folder: str) -> ImageFolder:
+def _open(arguments: Namespace, folder: str, mode: str | None = None) -> ImageFolder:
     headers = DRY_RUN_HEADERS if getattr(arguments, "dry_run", False) else None
-    return open_folder(folder, skip_unreadable=arguments.skip_unreadable, headers=headers)
+    return open_folder(folder, skip_unreadable=arguments.skip_unreadable, headers=headers, mode=mode)
 
 
 def _new_file(arguments: Namespace, example: str) -> Path:
@@ -79,15 +79,6 @@ def _new_file(arguments: Namespace, example: str) -> Path:
     check_file_place(path)
     check_output(path.parent, force=True)
     return path
-
-
-def _check_preview(path: Path) -> None:
-    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
-        raise ValueError(
-            f"The preview {str(path)!r} has no ending of an image that can be written. Name it such as preview.png."
-        )
-    check_file_place(path)
-    check_output(path.parent, force=True)
 
 
 def _dry_run(augmenter: GAEAugmenter, dataset: ImageFolder, additions: Additions) -> Outcome:
@@ -158,6 +149,12 @@ def sample(arguments: Namespace) -> Outcome:
     if arguments.label is not None and arguments.label not in labels:
         raise ValueError(f"There is no class {arguments.label!r} in {arguments.file!r}. Choose one of {list(labels)}.")
     chosen = list(augmenter.models_) if arguments.label is None else [labels[arguments.label]]
+    if not set(chosen) <= augmenter.models_.keys():
+        raise ValueError(
+            f"Class {arguments.label!r} has no model of its own. Choose one of "
+            f"{[augmenter.class_names_[label] for label in augmenter.models_]}, or move its real images with "
+            f"gae-augment balance."
+        )
     paths = write_shards(
         augmenter,
         arguments.output,
@@ -198,7 +195,7 @@ def balance(arguments: Namespace) -> Outcome:
                 "No class needs images, so there is nothing to draw: all classes are about as large as the largest. "
                 "Ask for more images with --per-class, or for equal classes with --tolerance 0."
             )
-        _check_preview(Path(arguments.preview))
+        check_preview(Path(arguments.preview), arguments.force)
     options = {name: getattr(arguments, name) for name in OUTPUT_OPTIONS}
     with resumable(arguments.output, options, [path for path, _ in dataset.samples], arguments.force) as run:
         selected: dict[Label, Selection] = {}
@@ -212,7 +209,7 @@ def balance(arguments: Namespace) -> Outcome:
                 )
             augmenter.fit(dataset, checkpoint_dir=kept)
             if arguments.preview:
-                contact_sheet(augmenter, dataset, seed=arguments.seed).save(arguments.preview)
+                save_preview(contact_sheet(augmenter, dataset, seed=arguments.seed), Path(arguments.preview))
                 run.unfinished = True
                 return Outcome(arguments.preview, {"file": arguments.preview})
             selected = select_images(augmenter, dataset, seed=arguments.seed)
@@ -263,7 +260,8 @@ def _open_fitted(arguments: Namespace) -> tuple[GAEAugmenter, ImageFolder, Image
     dataset = _open(arguments, arguments.folder)
     if arguments.held_out is None:
         return augmenter, dataset, None
-    held_out = _open(arguments, arguments.held_out)
+    # One coloured file would give all images of its folder three channels.
+    held_out = _open(arguments, arguments.held_out, dataset.loader.mode)
     if held_out.classes != dataset.classes:
         raise ValueError(
             f"The folder {arguments.held_out!r} has the classes {held_out.classes}, but {arguments.folder!r} has "
@@ -287,16 +285,15 @@ def _shared_objects(arguments: Namespace, dataset: ImageFolder, held_out: ImageF
     r"""Returns how many held-out images show an object of the training set; ``None`` without ``--groups``."""
     if arguments.groups is None or held_out is None:
         return None
-    known, unseen = (
-        groups_of([path for path, _ in folder.samples], folder.root, arguments.groups) for folder in (dataset, held_out)
+    shared = count_known_objects(
+        [path for path, _ in dataset.samples],
+        [path for path, _ in held_out.samples],
+        roots=(dataset.root, held_out.root),
+        pattern=arguments.groups,
     )
-    # A path without an object of its own says nothing.
-    unnamed = set(groups_of([path for path, _ in held_out.samples], held_out.root))
-    objects = set(known) - unnamed
-    shared = sum(name in objects for name in unseen)
     if shared:
         _print_progress(
-            f"gae-augment: warning: {shared} of {len(unseen)} held-out images show objects of the training set, so "
+            f"gae-augment: warning: {shared} of {len(held_out)} held-out images show objects of the training set, so "
             f"that their scores are too good. Move all images of an object to one of the two folders."
         )
     return shared

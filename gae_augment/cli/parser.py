@@ -95,8 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--groups",
         metavar="REGEX|CSV",
         help="regular expression, searched in the path of each image below the folder; what it matches names the "
-        "object that the image shows, such as '[^/]+/tile\\d+'. Or a file NAME.csv with the columns path and group "
-        "(default: each image shows another object)",
+        "object that the image shows, such as '[^/]+/tile\\d+'. Or a file NAME.csv with the columns path and group; "
+        "with --held-out, paths are below what holds both folders (default: each image shows another object)",
     )
     folder = _options()
     folder.add_argument("folder", help="folder with one sub-folder of images per class")

@@ -9,7 +9,7 @@ from .file_loaders import upright
 from .folders import as_pictures, check_output, open_folder, upright_bytes
 from .formats import ItemFormat
 from .geometry import geometric_transform, image_views
-from .groups import FEW_OBJECTS, groups_of
+from .groups import FEW_OBJECTS, count_known_objects, groups_of
 from .image_dataset import ImageDataset
 from .images import append_samples, check_images, check_unmasked, image_array, read_images
 from .labels import class_names, label_array, read_labels
@@ -50,6 +50,7 @@ __all__ = [
     "checked_label",
     "choose_images",
     "class_names",
+    "count_known_objects",
     "count_labels",
     "encode",
     "geometric_transform",

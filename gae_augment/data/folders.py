@@ -44,6 +44,7 @@ def open_folder(
     size: tuple[int, int] | None = None,
     skip_unreadable: bool = False,
     headers: int | None = None,
+    mode: str | None = None,
 ) -> ImageFolder:
     r"""Returns a dataset of the PIL images in a folder with one sub-folder per class.
 
@@ -57,6 +58,8 @@ def open_folder(
             only headers are checked, and a file with damaged pixels raises a ValueError when its image is loaded.
         headers: The maximum number of headers that are checked, of files evenly spread over the folder. ``None`` checks
             the headers of all files, as it takes to find the mode of all images. Skipping ignores this number.
+        mode: The Pillow mode of all images, such as that of another folder of the same images,
+            ``other.loader.mode``. ``None`` chooses it as above.
 
     Raises:
         ValueError: If there are no sub-folders, a sub-folder has no image files, a Pillow mode is not supported, or
@@ -92,13 +95,15 @@ def open_folder(
         _warn_of_left_out(left_out)
     if skipped:
         _drop_skipped(dataset, readable, skipped)
+    modes |= {mode} if mode else set()
     if modes - {*NATIVE_MODES, *CONVERTED_MODES} or ("I;16" in modes and len(modes) > 1):
         raise ValueError(
             f"{str(folder)!r} contains images of the modes {sorted(modes)}, which turn black or white when converted. "
             f"Convert all of them to 8 bits, or all of them to 16."
         )
-    mode = next(iter(modes)) if len(modes) == 1 else "RGB"
-    dataset.loader = FolderLoader(mode if mode in NATIVE_MODES else "RGB", size)
+    if mode is None:
+        mode = next(iter(modes)) if modes <= set(NATIVE_MODES) and len(modes) == 1 else "RGB"
+    dataset.loader = FolderLoader(mode, size)
     return dataset
 
 

@@ -1,6 +1,6 @@
 r"""Groups of images that show one object, read off the paths of their files, or from a table."""
 
-__all__ = ["FEW_OBJECTS", "groups_of"]
+__all__ = ["FEW_OBJECTS", "count_known_objects", "groups_of"]
 
 import csv
 import os
@@ -53,6 +53,35 @@ def groups_of(
             stacklevel=2,
         )
     return [name or path for path, name in zip(below, names, strict=True)]
+
+
+def count_known_objects(
+    paths: Sequence[str], unseen_paths: Sequence[str], *, roots: tuple[str, str], pattern: str
+) -> int:
+    r"""Returns how many images of a second folder show objects that images of a first folder show.
+
+    Args:
+        paths: The paths of the images in the first folder.
+        unseen_paths: The paths of those in the second one.
+        roots: Both folders.
+        pattern: As for :func:`groups_of`. The paths in a CSV file are below the folder that holds both folders, because
+            both may hold files of the same names.
+
+    Raises:
+        ValueError: As for :func:`groups_of`.
+        OSError: If the CSV file cannot be read.
+    """
+    if pattern.lower().endswith(".csv"):
+        everything = list(map(os.path.abspath, [*paths, *unseen_paths]))
+        root = os.path.commonpath(list(map(os.path.abspath, roots)))
+        names, own = groups_of(everything, root, pattern), groups_of(everything, root)
+        known, unseen, unnamed = names[: len(paths)], names[len(paths) :], own[len(paths) :]
+    else:
+        known, unseen = groups_of(paths, roots[0], pattern), groups_of(unseen_paths, roots[1], pattern)
+        unnamed = groups_of(unseen_paths, roots[1])
+    # A path without an object of its own says nothing.
+    objects = set(known) - set(unnamed)
+    return sum(name in objects for name in unseen)
 
 
 def _names_in_paths(pattern: str, below: Sequence[str]) -> list[str]:

@@ -108,6 +108,11 @@ def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
             f"The feature extractor {extractor.name!r} returned the shape {tuple(features.shape)} for {len(images)} "
             f"images, or NaN or infinite values. Return finite features with shape (N, D), one row per image."
         )
+    if features.shape[1] < 2:
+        raise ValueError(
+            f"The feature extractor {extractor.name!r} returned one feature per image, but the distances need at least "
+            f"2. Take features from an earlier layer."
+        )
     # In double precision FID(A, A) is 0 to eight digits; in single precision, cancellation makes it larger.
     return features.detach().cpu().double()
 

@@ -14,7 +14,7 @@ def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_
 
     Args:
         images: Images of type uint8 or bool, or floating-point images in [0, 1], with shape :math:`(N, C, H, W)` or
-            :math:`(N, H, W)`.
+            :math:`(N, H, W)`. Images of type uint16 are divided by 65535.
         name: The name of the images in error messages.
         like: Images with the required :math:`(C, H, W)`. By default any shape is allowed.
         at_least: The minimum number of images.
@@ -33,6 +33,8 @@ def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_
         raise ValueError(f"'{name}' holds {len(images)} images, but needs at least {at_least}. Pass more.")
     images = images.detach()
     images = images.unsqueeze(1) if images.ndim == 3 else images
+    if images.dtype == torch.uint16:
+        images = images.float() / 65535
     if like is not None and images.shape[1:] != like.shape[1:]:
         raise ValueError(
             f"The images of '{name}' have shape {tuple(images.shape[1:])}, but must have shape "
@@ -40,8 +42,8 @@ def checked_images(images: Tensor, name: str, *, like: Tensor | None = None, at_
         )
     if images.dtype not in (torch.uint8, torch.bool) and not images.is_floating_point():
         raise ValueError(
-            f"'{name}' has dtype {images.dtype}, but must be uint8, from 0 to 255, or floating point, in [0, 1]. "
-            f"Convert it with images.to(torch.uint8)."
+            f"'{name}' has dtype {images.dtype}, but must be uint8, uint16, or floating point, in [0, 1]. Divide it by "
+            f"the largest possible value."
         )
     if images.is_floating_point() and len(images):
         low, high = (bound.item() for bound in images.aminmax())

@@ -2,6 +2,7 @@ r"""Measures how well synthetic images reveal the training images of their gener
 
 __all__ = ["Membership", "membership"]
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,9 +75,15 @@ def membership(members: Tensor, others: Tensor, synthetic: Tensor, *, distance: 
     return Membership(
         advantage=sum(advantages) / 2,
         area=(is_closer + 0.5 * is_tie).mean().item(),
-        # Medians of 0 on both sides do not differ.
-        distance_ratio=member_median / other_median if other_median else 1.0,
+        distance_ratio=_ratio(member_median, other_median),
     )
+
+
+def _ratio(members: float, others: float) -> float:
+    if others:
+        return members / others
+    # Medians of 0 on both sides do not differ.
+    return math.inf if members else 1.0
 
 
 def _advantage(members: Tensor, others: Tensor, threshold: float) -> float:

@@ -142,7 +142,7 @@ def memorisation(
     synthetic = checked_images(synthetic, "synthetic", like=train)
 
     def representation(images: Tensor) -> Tensor:
-        return (to_unit(images) if features is None else features(images)).cpu()
+        return (to_unit(images) if features is None else features(images)).detach().cpu()
 
     points = representation(train)
     held_out_distances, _ = nearest_by(distance, representation(held_out), points)

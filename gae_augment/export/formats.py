@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from .._utils.files import atomic_write
+from .._utils.text import printable
 from .._utils.threads import SharedContext, map_in_threads
 from ..data import upright_bytes
 from .moved_files import moved_bytes
@@ -185,13 +186,13 @@ def _write_parquet(shard: Shard, items: list[Item]) -> None:
     from datasets import Image as ImageFeature
 
     columns = {
-        "image": [{"bytes": data, "path": item.path.as_posix()} for item, data in _with_data(items)],
+        "image": [{"bytes": data, "path": printable(item.path.as_posix())} for item, data in _with_data(items)],
         "label": [item.class_index for item in items],
         "is_synthetic": [item.is_synthetic for item in items],
     }
     features = Features(
         image={"bytes": Value("binary"), "path": Value("string")},
-        label=ClassLabel(names=list(shard.class_names)),
+        label=ClassLabel(names=list(map(printable, shard.class_names))),
         is_synthetic=Value("bool"),
     )
     # An Image column would drop the bytes of an image whose path exists in the working directory, so cast afterwards.

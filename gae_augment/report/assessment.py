@@ -135,7 +135,8 @@ def assess(
 
     Raises:
         TypeError: If the extractor is not callable or has no name.
-        ValueError: If the augmenter was fitted to other data, or compared images are neither uint8 nor in [0, 1].
+        ValueError: If the augmenter was fitted to other data, or compared images are neither of 8 or 16 bits nor in
+            [0, 1].
     """
     if extractor is not None:
         check_extractor(extractor)
@@ -195,7 +196,7 @@ def strategy_images(augmenter: GAEAugmenter, data: Any, seed: int) -> tuple[Tens
     Returns:
         The images, class by class, and their labels.
     """
-    images_to_add = {label: number for label, number in augmenter.sampling_strategy_.items() if number}
+    images_to_add = _images_to_add(augmenter)
     images = []
     for label, number in images_to_add.items():
         if label in augmenter.models_:
@@ -206,6 +207,20 @@ def strategy_images(augmenter: GAEAugmenter, data: Any, seed: int) -> tuple[Tens
             items = AugmentedDataset(dataset, augmenter, transform=None, images_to_add={label: number}, seed=seed)
             images.append(open_data(items, augmenter)[1](range(len(items) - number, len(items))))
     return torch.cat(images), torch.from_numpy(np.repeat(list(images_to_add), list(images_to_add.values())))
+
+
+def _images_to_add(augmenter: GAEAugmenter) -> dict[Label, int]:
+    images_to_add = {
+        label: number
+        for label, number in augmenter.sampling_strategy_.items()
+        if number and label not in augmenter.failures_
+    }
+    if not images_to_add:
+        raise ValueError(
+            "No class gets synthetic images, so there is nothing to compare: all classes have as many images as "
+            "'sampling_strategy' asks for, or their fits failed. Ask for more images with 'sampling_strategy'."
+        )
+    return images_to_add
 
 
 def measure_gain(
@@ -236,10 +251,11 @@ def measure_gain(
         progress: A function that is called after each training with the name of the arm, the seed and the scores.
 
     Raises:
-        ValueError: If the augmenter was fitted to other data, images are neither uint8 nor in [0, 1], or a class has no
-            test image.
+        ValueError: If the augmenter was fitted to other data or adds no images, images are neither of 8 or 16 bits nor
+            in [0, 1], or a class has no test image.
         FloatingPointError: If the loss of a classifier becomes NaN or infinite.
     """
+    _images_to_add(augmenter)
     labels, read = open_training_data(augmenter, data)
     test_labels, read_test = open_data(held_out, augmenter)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_dtype
 
 from .._utils.seeding import make_generator
+from .._utils.text import printable
 from ..augmenter import GAEAugmenter
 from ..data import Label, ValueScale
 from ..evaluation import ClassifierGain, FeatureExtractor, Memorisation, nearest
@@ -121,7 +122,7 @@ def gather(
     ]
     return Contents(
         counts=tuple(
-            (augmenter.class_names_[label], number, augmenter.sampling_strategy_.get(label, 0))
+            (printable(augmenter.class_names_[label]), number, augmenter.sampling_strategy_.get(label, 0))
             for label, number in augmenter.counts_.items()
         ),
         classes=tuple(classes),
@@ -162,7 +163,7 @@ def _class_contents(
         order = distances.argsort(stable=True)[:pairs].tolist()
         closest = tuple(Pair(shown_synthetic[i], shown_training[indices[i]], distances[i].item()) for i in order)
     return ClassContents(
-        name=augmenter.class_names_[label],
+        name=printable(augmenter.class_names_[label]),
         fit=fitted.report,
         real=shown_training[:images],
         synthetic=shown_synthetic[:images],

@@ -70,7 +70,8 @@ def count_chart(counts: Sequence[tuple[str, int, int]]) -> str:
     positions = range(len(counts))
     axes.barh(positions, real, color=REAL, label="real")
     axes.barh(positions, synthetic, left=real, color=SYNTHETIC, label="synthetic")
-    axes.set_yticks(positions, names)
+    # A name with dollar signs is no mathematics.
+    axes.set_yticks(positions, names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("images")
     figure.legend(frameon=False, labelcolor=INK, fontsize=9, loc="outside upper right", ncols=2)

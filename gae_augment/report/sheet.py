@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from .._utils.seeding import derive_seed, global_seed
+from .._utils.text import printable
 from ..augmenter import GAEAugmenter
 from ..data import ItemFormat
 from ..mixing import AugmentedDataset
@@ -44,7 +45,7 @@ def contact_sheet(
     targets = np.array(raw.targets)
     strips = []
     for label in images_to_add:
-        name = augmenter.class_names_[label]
+        name = printable(augmenter.class_names_[label])
         real = np.flatnonzero((targets == label) & ~raw.is_synthetic)
         chosen = np.flatnonzero((targets == label) & raw.is_synthetic).tolist()
         sources = [raw.source_of(index) for index in chosen]

@@ -121,6 +121,15 @@ def test_preview_that_cannot_be_written_is_refused_before_the_fit(folder, tmp_pa
     assert not class_fits
 
 
+def test_preview_does_not_replace_another_picture(folder, tmp_path, class_fits, capsys):
+    mine = tmp_path / "mine.png"
+    Image.new("L", (3, 3)).save(mine)
+    before = mine.read_bytes()
+    assert main([*command_for(folder, tmp_path / "balanced"), "--preview", str(mine)]) == 1
+    assert "exists already, and is no preview. Pass --force" in capsys.readouterr().err
+    assert (mine.read_bytes(), class_fits) == (before, [])
+
+
 def test_preview_writes_one_picture_and_the_next_run_goes_on(
     folder, tmp_path, uninterrupted, class_fits, monkeypatch, capsys
 ):

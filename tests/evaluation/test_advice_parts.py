@@ -248,7 +248,7 @@ def test_motions_cannot_gain_where_no_errors_are_left():
 @pytest.mark.parametrize("strategy", NAMES)
 def test_samplers_of_commands_take_any_training_set(strategy):
     train = ImageDataset([torch.zeros(1, 4, 4)] * 5, labels=[0, 0, 0, 0, 1])
-    samplers = re.findall(r"MixedSampler\([^)]*\)", HOW[strategy])
+    samplers = re.findall(r"MixedSampler\([^)]*\)", HOW[strategy].format(train="train"))
     assert len(samplers) == (strategy != "plain training")
     for sampler in samplers:
         assert len(eval(sampler, {"MixedSampler": MixedSampler, "train": train})) == 5

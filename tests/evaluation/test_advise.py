@@ -133,7 +133,7 @@ def test_images_that_are_not_moved_gain_no_more_than_more_standard_views(digits)
     assert abs(synthetic.score - control.score) < 0.7
     assert (advice.over, synthetic.over) == (control.name, control.name)
     assert (advice.use, advice.more_views) == (False, True)
-    assert advice.command.startswith("train = Subset(train, [*range(len(train)), *rows_of_scarce_classes])")
+    assert advice.command.startswith("train = Subset(train, [*range(len(train)), *rows]) with the rows of")
 
 
 def test_classes_of_one_size_are_not_given_synthetic_images(digits):
@@ -292,6 +292,50 @@ def test_another_network_of_the_same_type_does_not_resume(digits, tmp_path):
     useless = advise(dataset(*digits), backbone=network(0.0), checkpoint_dir=tmp_path)
     assert good.rows[0].balanced_accuracy > 80
     assert useless.rows[0].balanced_accuracy < 60
+
+
+def test_network_with_the_same_moments_does_not_resume(digits, tmp_path):
+    class Mirrored(Pixels):
+        def __init__(self, *axes):
+            self.axes = axes
+
+        def __call__(self, images):
+            return super().__call__(images.flip(self.axes))
+
+    for axes in ((), (-1,), (), (-1,)):
+        advise(dataset(*digits), backbone=Mirrored(*axes), checkpoint_dir=tmp_path, strategy="plain training")
+    assert len(list(tmp_path.glob("*/fingerprint.safetensors"))) == 2
+    assert len(list(tmp_path.glob("*/views.safetensors"))) == 2
+
+
+def test_another_transform_of_the_same_type_does_not_resume(digits, tmp_path):
+    def found(degrees):
+        views = v2.RandomAffine((degrees, degrees))
+        options = {"standard_views": views, "strategy": "plain training", "checkpoint_dir": tmp_path}
+        return advise(dataset(*digits), backbone=Pixels(), **options).rows
+
+    assert found(90) != found(-90)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "message"),
+    [
+        ([-1, 0, 1], ["x", "y", "z"], "lists 3 names, of the labels 0 to 2, but the labels run from -1 to 1"),
+        ([2, 5, 8], ["x", "y", "z"], "Pass a mapping from labels to names"),
+        ([2, 5, 8], {2: "x", 5: "y"}, r"has no name for the labels \[8\]"),
+    ],
+)
+def test_names_that_do_not_fit_the_labels_are_an_error(digits, labels, names, message):
+    images, old = digits
+    with pytest.raises(ValueError, match=message):
+        advise(dataset(images, np.array(labels)[np.searchsorted([3, 8, 9], old)]), class_names=names)
+
+
+def test_repeated_names_are_told_apart(digits):
+    advice = advise(
+        dataset(*digits), backbone=Pixels(), class_names={3: "x", 8: "x", 9: "z"}, strategy="plain training"
+    )
+    assert list(advice.classes) == ["x-3", "x-8", "z"]
 
 
 def test_transform_to_floats_is_an_error(digits):

@@ -184,6 +184,15 @@ def test_extractor_with_infinite_features_raises():
         fidelity(uniform(9, 1), uniform(9, 2), extractor=Broken())
 
 
+def test_extractor_with_one_feature_raises():
+    class Mean(Pixels):
+        def __call__(self, images):
+            return super().__call__(images).mean(dim=1, keepdim=True)
+
+    with pytest.raises(ValueError, match="'pixels' returned one feature per image, but the distances need at least 2"):
+        fidelity(uniform(9, 1), uniform(9, 2), extractor=Mean())
+
+
 def test_invalid_extractor_raises():
     with pytest.raises(TypeError, match="is a function, but must be a callable with a 'name' of type str"):
         fidelity(uniform(9, 1), uniform(9, 2), extractor=lambda images: images.flatten(1))

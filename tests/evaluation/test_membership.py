@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -16,6 +18,12 @@ def test_copies_reveal_all_members(distance):
     result = membership(members, others, members, distance=distance)
     assert (result.advantage, result.area) == (1, 1)
     assert result.distance_ratio == pytest.approx(0, abs=1e-5)
+
+
+def test_copies_of_others_are_infinitely_closer_to_them():
+    members, others = images(50, 1), images(50, 2)
+    assert membership(members, others, others).distance_ratio == math.inf
+    assert membership(members, members, members).distance_ratio == 1
 
 
 @pytest.mark.parametrize("distance", ["pixels", "aligned"])

@@ -119,6 +119,12 @@ def test_features_replace_pixels():
     assert distance == pytest.approx(0, abs=1e-7)
 
 
+def test_features_of_a_network_need_no_gradient():
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(4))
+    found = memorisation(samples(9, 1), samples(9, 2), samples(9, 3), features=network)
+    assert not found.nearest_distance.requires_grad
+
+
 def test_noisy_copies_of_digits_are_flagged_and_unseen_digits_are_not():
     images = torch.from_numpy(load_digits().images).float().div(16)
     order = torch.randperm(len(images), generator=make_generator("digits"))

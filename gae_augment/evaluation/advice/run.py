@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..._utils.checks import check_integer, check_number
+from ..._utils.files import read_file, write_file
 from ..._utils.seeding import derive_seed, global_seed
 from ..._utils.version import __version__
 from ...data import DatasetView
@@ -34,6 +36,9 @@ LEAST_IMAGES, MOST_IMAGES = 200, 3000
 
 SHARE_OF_READING, MOST_SMALL_IMAGES = 0.1, 10_000
 """These replace ``SHARE_OF_FEATURES`` and ``MOST_IMAGES`` where networks are trained from scratch on small images."""
+
+SAME_FEATURES = 1e-3
+"""Features that differ by at most this fraction of their norm are those of the same network and transform."""
 
 PILOT_IMAGES = 24
 """The number of images that show how fast the network is."""
@@ -98,7 +103,8 @@ def advise(
         progress: A function that is called with lines of text.
 
     Raises:
-        ValueError: If an argument is invalid, there are fewer than two classes, or nothing can be held out.
+        ValueError: If an argument is invalid, there are fewer than two classes, a class has no name, or nothing can be
+            held out.
         FileNotFoundError: If the weights of the named network are not on disk.
     """
     start = time.monotonic()
@@ -141,15 +147,9 @@ def advise(
     _check_transform(setting.transform, pictures)
     if folder is not None:
         arrays = [labels[rows], codes[rows], *(image.numpy() for image in pictures.images)]
-        choices = (
-            name,
-            _fingerprint(setting, pictures, network),
-            synthetic_images,
-            strategy,
-            standard_views is None,
-            PARTNERS,
-        )
-        folder /= _digest(arrays, setting.strengths, seed, *choices)
+        choices = (name, synthetic_images, strategy, standard_views is None, PARTNERS)
+        called = _digest(arrays, setting.strengths, seed, *choices)
+        folder = _same_or_new(folder, called, _fingerprint(setting, pictures, network))
     setting = replace(setting, labels=labels[rows], groups=codes[rows], folder=folder)
     progress(
         f"{len(rows)} of {len(labels)} images, {len(names)} classes, {len(np.unique(codes[rows]))} objects; "
@@ -192,11 +192,28 @@ def _facts(
     present, labels = np.unique(raw, return_inverse=True)
     if len(present) < 2:
         raise ValueError(f"The training set has {len(present)} class, but a classifier needs at least 2. Add images.")
-    names = [str(class_names[label] if class_names is not None else label) for label in present.tolist()]
+    names = _names(present.tolist(), class_names)
     if groups is None:
         return labels, names, np.arange(len(labels))
     check_groups(groups, len(labels))
     return labels, names, np.unique(np.asarray([str(group) for group in groups]), return_inverse=True)[1]
+
+
+def _names(labels: list[int], class_names: Sequence[str] | Mapping[Any, str] | None) -> list[str]:
+    r"""Returns one name per label. A repeated name gets its label appended."""
+    if class_names is None:
+        return [str(label) for label in labels]
+    if not isinstance(class_names, Mapping):
+        if not 0 <= labels[0] <= labels[-1] < len(class_names):
+            raise ValueError(
+                f"'class_names' lists {len(class_names)} names, of the labels 0 to {len(class_names) - 1}, but the "
+                f"labels run from {labels[0]} to {labels[-1]}. Pass a mapping from labels to names."
+            )
+        class_names = dict(enumerate(class_names))
+    if missing := [label for label in labels if label not in class_names]:
+        raise ValueError(f"'class_names' has no name for the labels {missing}. Add them.")
+    names = [str(class_names[label]) for label in labels]
+    return [f"{name}-{label}" if names.count(name) > 1 else name for name, label in zip(names, labels, strict=True)]
 
 
 def _most_images(train: Any, network: Backbone | None, minutes: float, strengths: int, synthetic_images: bool) -> int:
@@ -230,20 +247,31 @@ def _choose(labels: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(chosen))
 
 
-def _fingerprint(setting: Setting, pictures: Pictures, network: Backbone | None) -> str:
-    r"""Returns a text that tells networks and transforms apart by what they make of a few pictures.
-
-    It has few digits, because features differ in the last ones from call to call.
-    """
+def _fingerprint(setting: Setting, pictures: Pictures, network: Backbone | None) -> Tensor:
+    r"""Returns features of a few pictures, which tell networks and transforms apart."""
     rows = range(min(PILOT_IMAGES, len(pictures.images)))
     standards = (False, True) if setting.standard_views is None else (setting.standard_views,)
-    parts = []
-    for standard in standards:
-        view = setting.view(SMALL_SIDE if network is None else network.size, standard=standard)
-        shown = network or _Pixels(SMALL_SIDE)
-        features = pictures.features(rows, shown, moves=None, then=view, seed=0)
-        parts.append(f"{features.mean():.2g} {features.std():.2g} {tuple(features.shape)}")
-    return ", ".join(parts)
+    shown = network or _Pixels(SMALL_SIDE)
+    views = [setting.view(shown.size, standard=standard) for standard in standards]
+    return torch.cat([pictures.features(rows, shown, moves=None, then=view, seed=0) for view in views]).float()
+
+
+def _same_or_new(folder: Path, called: str, fingerprint: Tensor) -> Path:
+    r"""Returns the folder of a comparison with this name and fingerprint, or a new one.
+
+    Fingerprints are compared with a tolerance, because features differ in the last digits from call to call.
+    """
+    for number in count():
+        path = folder / f"{called}-{number}"
+        file = path / "fingerprint.safetensors"
+        if not file.is_file():
+            path.mkdir(parents=True, exist_ok=True)
+            write_file(file, {}, {"features": fingerprint})
+            return path
+        known = read_file(file)[1]["features"]
+        if known.shape == fingerprint.shape and (known - fingerprint).norm() <= SAME_FEATURES * known.norm():
+            return path
+    raise AssertionError  # count() does not end.
 
 
 class _Pixels:

@@ -24,19 +24,19 @@ It is a standard deviation, and adds to the standard error. ``benchmarks/results
 """
 
 HOW = {
-    "plain training": "DataLoader(train, shuffle=True), cross_entropy(logits, labels)",
-    "class-balanced sampling": "MixedSampler(train), cross_entropy(logits, labels)",
+    "plain training": "DataLoader({train}, shuffle=True), cross_entropy(logits, labels)",
+    "class-balanced sampling": "MixedSampler({train}), cross_entropy(logits, labels)",
     "square-root sampling with balanced softmax": (
-        "sampler = MixedSampler(train, balance=0.5), cross_entropy(logits + sampler.log_frequencies, labels)"
+        "sampler = MixedSampler({train}, balance=0.5), cross_entropy(logits + sampler.log_frequencies, labels)"
     ),
     "balanced softmax": (
-        "sampler = MixedSampler(train, balance=0), cross_entropy(logits + sampler.log_frequencies, labels)"
+        "sampler = MixedSampler({train}, balance=0), cross_entropy(logits + sampler.log_frequencies, labels)"
     ),
     "balanced softmax with τ = 1.5": (
-        "sampler = MixedSampler(train, balance=0), cross_entropy(logits + 1.5 * sampler.log_frequencies, labels)"
+        "sampler = MixedSampler({train}, balance=0), cross_entropy(logits + 1.5 * sampler.log_frequencies, labels)"
     ),
 }
-"""What to type for each strategy, with ``train`` as the training set."""
+"""What to type for each strategy, with ``{train}`` for the training set."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,14 @@ class Advice:
     def command(self) -> str:
         r"""What to type."""
         how = HOW[self.strategy]
-        if not self.use:
-            twice = "train = Subset(train, [*range(len(train)), *rows_of_scarce_classes]), "
-            return f"{twice if self.more_views else ''}{how}"
-        if self.ours == "motions":
+        if self.use and self.ours == "synthetic images":
+            return f"augmented = augmenter.augment(train), {how.format(train='augmented')} (or gae-augment balance)"
+        how = how.format(train="train")
+        if self.use:
             return f"transform = Compose([augmenter.motion(strength={self.strength:g}), ...]), {how}"
-        return f"gae-augment balance, or AugmentedDataset(train, augmenter), {how}"
+        if self.more_views:
+            return f"train = Subset(train, [*range(len(train)), *rows]) with the rows of scarce classes, {how}"
+        return how
 
     def table(self) -> str:
         r"""Returns the compared ways of training as text."""
