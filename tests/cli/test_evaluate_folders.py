@@ -99,13 +99,11 @@ def test_table_of_objects_tells_the_folders_apart(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["c$_$ 5", os.fsdecode(b"caf\xe9")], ids=["dollars", "not UTF-8"])
-def test_report_and_tables_take_any_name_of_a_class(tmp_path, name):
+def test_report_takes_any_name_of_a_class(tmp_path, name):
     folder = stripes(tmp_path / "train", {"across": 12, name: 5})
     page = tmp_path / "report.html"
     assert main(["report", fit(folder), str(folder), "--output", str(page)]) == 0
     assert name.encode("utf-8", "backslashreplace").decode() in page.read_text()
-    command = ["sample", str(tmp_path / "augmenter.safetensors"), "--output", str(tmp_path / "new")]
-    assert main([*command, "--format", "parquet"]) == 0
 
 
 def test_class_without_a_model_is_answered_with_names(tmp_path, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow.parquet
 import pytest
 import webdataset
 from PIL import ExifTags, Image
@@ -249,6 +250,16 @@ def test_class_name_with_a_slash_gives_one_folder(tmp_path):
     write_shards(augmenter, tmp_path / "alike")
     numbers = {path.name: len(list(path.iterdir())) for path in (tmp_path / "alike").iterdir()}
     assert numbers == {"T-shirt-top": 3, "T-shirt-top-2": 3}
+
+
+def test_name_that_is_not_utf_8_is_written_with_escapes(tmp_path):
+    X = np.random.default_rng(0).integers(0, 256, (21, 1, 8, 8), dtype=np.uint8)
+    augmenter = GAEAugmenter(GenerativeModel(epochs=2, delta=100.0), random_state=0, progress=False)
+    augmenter.fit(X, np.repeat([0, 1], [12, 9]))
+    augmenter.class_names_ = {0: "tea", 1: os.fsdecode(b"caf\xe9")}
+    (path,) = write_shards(augmenter, tmp_path / "out", format="parquet")
+    table = pyarrow.parquet.read_table(path)
+    assert b"caf\\\\udce9" in table.schema.metadata[b"huggingface"]
 
 
 def test_invalid_arguments_are_rejected_before_any_work(real, augmenter, tmp_path):
