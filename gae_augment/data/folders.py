@@ -101,9 +101,9 @@ def open_folder(
             f"{str(folder)!r} contains images of the modes {sorted(modes)}, which turn black or white when converted. "
             f"Convert all of them to 8 bits, or all of them to 16."
         )
-    if mode is None:
-        mode = next(iter(modes)) if modes <= set(NATIVE_MODES) and len(modes) == 1 else "RGB"
-    dataset.loader = FolderLoader(mode, size)
+    if mode is None and len(modes) == 1:
+        (mode,) = modes
+    dataset.loader = FolderLoader(mode if mode in NATIVE_MODES else "RGB", size)
     return dataset
 
 

@@ -152,7 +152,7 @@ def test_one_image_is_too_few_for_motions_of_its_own():
 
 def test_fit_resample_refuses_a_class_of_one_image_before_any_training(no_training):
     X, y = large().tensors
-    with pytest.raises(ValueError, match=r"Class 3 has 1 image, but a model needs at least 2"):
+    with pytest.raises(ValueError, match="Class 3 has 1 image, but a model needs at least 2"):
         make(working_size="auto").fit_resample(X, y)
 
 
