@@ -125,17 +125,21 @@ def test_augmenter_has_at_most_nine_parameters_and_each_stands_in_one_signature(
 
 @pytest.fixture(scope="module")
 def modules_after():
-    r"""Returns the libraries that a new process has imported after each of two statements, one after the other."""
-    statements = (
+    r"""Returns the libraries that new processes have imported: one for fits, and one for loaders and then all names."""
+
+    def after(*statements):
+        program = "import sys"
+        for statement in statements:
+            program += f"; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
+        run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
+        return [set(line.split()) for line in run.stdout.splitlines()]
+
+    (of_fits,) = after("import gae_augment.fitting.parallel_fits")
+    of_loaders, of_all = after(
         "from gae_augment import AugmentedDataset, MixedSampler; import gae_augment.integrations",
         "from gae_augment import *; GAEAugmenter, AugmentedDataset, MixedSampler, MODELS",
     )
-    program = "import sys"
-    for statement in statements:
-        program += f"; {statement}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    run = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=120)
-    of_loaders, of_all = (set(line.split()) for line in run.stdout.splitlines())
-    return {"workers of a loader": of_loaders, "all names": of_all}
+    return {"workers of fits": of_fits, "workers of a loader": of_loaders, "all names": of_all}
 
 
 def test_importing_all_names_pulls_in_no_optional_library(modules_after):
@@ -148,6 +152,12 @@ def test_what_workers_of_a_loader_need_pulls_in_no_scikit_learn(modules_after):
     imported = modules_after["workers of a loader"]
     assert {"torch", "torchvision"} <= imported
     assert not imported & {"sklearn", "joblib"}
+
+
+def test_what_workers_of_fits_need_pulls_in_no_torchvision(modules_after):
+    imported = modules_after["workers of fits"]
+    assert {"torch", "sklearn"} <= imported
+    assert not imported & {"torchvision", "PIL"}
 
 
 def test_the_package_lists_its_names_and_has_no_others():
