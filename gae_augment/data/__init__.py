@@ -3,13 +3,15 @@ r"""Reads the labels and images of datasets, arrays and image folders, and count
 A :class:`ValueScale` converts image values to network inputs and back. This sub-package imports no other sub-package
 than ``_utils``.
 
-Workers that fit models need values and labels, and not torchvision, whose import takes a third of their start. So what
-reads images is imported at its first use.
+Workers that fit models do not need torchvision, whose import takes nearly a third of their start. So what reads images
+is imported at its first use.
 """
 
 from typing import TYPE_CHECKING
 
 from .._utils.lazy import lazy_names
+from .groups import FEW_OBJECTS, count_known_objects, groups_of
+from .long_tail import choose_images, profile_counts
 from .strategy import (
     Label,
     SamplingStrategy,
@@ -19,6 +21,7 @@ from .strategy import (
     resolve_strategy,
 )
 from .values import ValueScale
+from .working_size import WorkingSize, check_working_size, resize_images
 
 if TYPE_CHECKING:
     from .encoding import encode, saving_options
@@ -26,16 +29,13 @@ if TYPE_CHECKING:
     from .folders import as_pictures, check_output, open_folder, upright_bytes
     from .formats import ItemFormat
     from .geometry import geometric_transform, image_views
-    from .groups import FEW_OBJECTS, count_known_objects, groups_of
     from .image_dataset import ImageDataset
     from .images import append_samples, check_images, check_unmasked, image_array, read_images
     from .labels import class_names, label_array, read_labels
-    from .long_tail import choose_images, profile_counts
     from .source import READ_AT_ONCE, ImageReader, load_source, read_classes, read_in_batches
     from .statistics import ImageStatistics, image_statistics
     from .transforms import read_attribute, source_datasets
     from .views import DatasetView
-    from .working_size import WorkingSize, check_working_size, resize_images
 
 __all__ = [
     "FEW_OBJECTS",
@@ -86,38 +86,30 @@ __all__ = [
 
 _HOMES = {
     "DatasetView": "views",
-    "FEW_OBJECTS": "groups",
     "ImageDataset": "image_dataset",
     "ImageReader": "source",
     "ImageStatistics": "statistics",
     "ItemFormat": "formats",
     "READ_AT_ONCE": "source",
-    "WorkingSize": "working_size",
     "append_samples": "images",
     "as_pictures": "folders",
     "check_images": "images",
     "check_output": "folders",
     "check_unmasked": "images",
-    "check_working_size": "working_size",
-    "choose_images": "long_tail",
     "class_names": "labels",
-    "count_known_objects": "groups",
     "encode": "encoding",
     "geometric_transform": "geometry",
-    "groups_of": "groups",
     "image_array": "images",
     "image_statistics": "statistics",
     "image_views": "geometry",
     "label_array": "labels",
     "load_source": "source",
     "open_folder": "folders",
-    "profile_counts": "long_tail",
     "read_attribute": "transforms",
     "read_classes": "source",
     "read_images": "images",
     "read_in_batches": "source",
     "read_labels": "labels",
-    "resize_images": "working_size",
     "saving_options": "encoding",
     "source_datasets": "transforms",
     "upright": "file_loaders",
